@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: MIT */
+/* Big-endian integers, as every number in a qcow2 file is stored. */
+#ifndef QCOW2_BASE_BYTES_H
+#define QCOW2_BASE_BYTES_H
+
+#include <stdint.h>
+
+static inline uint16_t be16_get(const uint8_t *bytes)
+{
+  return (uint16_t) ((bytes[0] << 8) | bytes[1]);
+}
+
+static inline uint32_t be32_get(const uint8_t *bytes)
+{
+  return ((uint32_t) be16_get(bytes) << 16) | be16_get(bytes + 2);
+}
+
+static inline uint64_t be64_get(const uint8_t *bytes)
+{
+  return ((uint64_t) be32_get(bytes) << 32) | be32_get(bytes + 4);
+}
+
+#endif

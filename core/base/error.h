@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT */
+/* Filling struct qcow2_error: the one who detects writes the whole sentence. */
+#ifndef QCOW2_BASE_ERROR_H
+#define QCOW2_BASE_ERROR_H
+
+#include "../qcow2core.h"
+
+/* Each fills *error (which may be NULL) and returns `code`. Text that comes from an image must
+   have gone through qcow2_text_escape(). */
+
+/* An error that has no place in the image. */
+int qcow2_error_set(struct qcow2_error *error, int code, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* An error at a guest and a host offset, in bytes; either may be QCOW2_NO_OFFSET. */
+int qcow2_error_set_at(struct qcow2_error *error, int code, uint64_t guest_offset,
+                       uint64_t host_offset, const char *format, ...)
+    __attribute__((format(printf, 5, 6)));
+
+/* QCOW2_ERROR_IO with the system's reason; the sentence ends in ": reason". */
+int qcow2_error_set_errno(struct qcow2_error *error, int os_errno, uint64_t host_offset,
+                          const char *format, ...) __attribute__((format(printf, 4, 5)));
+
+/* The system's words for an errno value, in `out`; returns `out`. */
+char *qcow2_errno_text(int os_errno, char *out, size_t out_size);
+
+/* QCOW2_ERROR_NOMEM. */
+int qcow2_error_set_nomem(struct qcow2_error *error);
+
+/* Name the file in an error that was detected without knowing it. NULL adds nothing. `code` is passed on. */
+int qcow2_error_add_file(struct qcow2_error *error, int code, const char *path);
+
+/* Name the guest offset and the file (NULL: none) in an error that was detected below the mapping. */
+int qcow2_error_add_guest(struct qcow2_error *error, int code, uint64_t guest_offset,
+                          const char *path);
+
+#endif

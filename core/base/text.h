@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: MIT */
+/* Text that an image's maker chose: kept whole, and printed harmlessly. */
+#ifndef QCOW2_BASE_TEXT_H
+#define QCOW2_BASE_TEXT_H
+
+#include "../qcow2core.h"
+
+/* Enough for any escaped name in a message; longer ones are cut with "...". */
+#define TEXT_ESCAPED_BYTES 256
+
+/* A NUL-terminated copy of `length` bytes. NULL when there is no memory; the caller frees it. */
+char *qcow2_text_copy(const void *text, size_t length);
+
+/* As qcow2_text_copy() of a NUL-terminated string; NULL gives NULL. */
+char *qcow2_text_duplicate(const char *text);
+
+/* The escaped form of a NUL-terminated string in `out`; returns `out`. */
+char *qcow2_text_quote(const char *text, char out[TEXT_ESCAPED_BYTES]);
+
+#endif

@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: MIT */
+#include "chain.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/text.h"
+
+static const char PROBED_DISTRUST[] =
+    "no image declares the format of the file that refers to it, and what a qcow2 image found by "
+    "looking refers to is not followed";
+
+/* How a file is named in messages. */
+static const char *layer_name(const struct qcow2_layer *layer, char quoted[TEXT_ESCAPED_BYTES])
+{
+  return qcow2_text_quote(layer->file.path == NULL ? "the image" : layer->file.path, quoted);
+}
+
+/* ---- Layers ------------------------------------------------------------- */
+
+static int chain_add(struct qcow2_chain *chain, struct qcow2_layer *layer,
+                     struct qcow2_error *error)
+{
+  struct qcow2_layer **layers = realloc(chain->layers, (chain->count + 1) * sizeof(layers[0]));
+
+  if (layers == NULL) {
+    qcow2_layer_free(layer);
+    return qcow2_error_set_nomem(error);
+  }
+  chain->layers = layers;
+  layers[chain->count++] = layer;
+  return 0;
+}
+
+void qcow2_chain_free(struct qcow2_chain *chain)
+{
+  for (size_t i = 0; i < chain->count; i++)
+    qcow2_layer_free(chain->layers[i]);
+  free(chain->layers);
+  memset(chain, 0, sizeof(*chain));
+}
+
+/* True if the file is one of the images of the chain already. */
+static bool chain_holds(const struct qcow2_chain *chain, const struct qcow2_opened_file *file)
+{
+  for (size_t i = 0; i < chain->count; i++)
+    if (qcow2_opened_file_same(&chain->layers[i]->file, file))
+      return true;
+  return false;
+}
+
+/* ---- The external data file --------------------------------------------- */
+
+static int open_data_file(const struct qcow2_chain *chain, struct qcow2_layer *layer,
+                          const struct qcow2_open_options *options, struct qcow2_error *error)
+{
+  const char *given = layer == chain->layers[0] ? options->data_file : NULL;
+  struct qcow2_reference reference = { .from = &layer->file,
+                                       .name = layer->metadata.data_file,
+                                       .role = "data file",
+                                       .option = "data-file",
+                                       .distrust = layer->is_probed ? PROBED_DISTRUST : NULL,
+                                       .search_directories = options->search_directories,
+                                       .search_count = options->search_count };
+  struct qcow2_opened_file file;
+  char quoted[TEXT_ESCAPED_BYTES];
+  int code;
+
+  if (given == NULL && reference.name == NULL)
+    return qcow2_error_set(error, QCOW2_ERROR_DENIED,
+                           "\"%s\" keeps its data in an external data file, but does not name it; add "
+                           "\",data-file=PATH\" to the image name", layer_name(layer, quoted));
+  code = given != NULL ? qcow2_gate_open_named(given, &file, error)
+                       : qcow2_gate_open_reference(&reference, &file, error);
+  if (code != 0)
+    return code;
+  if (chain_holds(chain, &file)) {
+    qcow2_opened_file_close(&file);
+    return qcow2_error_set(error, QCOW2_ERROR_CORRUPT,
+                           "the external data file of \"%s\" is an image of the chain itself",
+                           layer_name(layer, quoted));
+  }
+  qcow2_opened_file_close_directory(&file);
+  qcow2_layer_set_data_file(layer, &file);
+  return 0;
+}
+
+/* Open what the layer needs besides its own file. */
+static int complete_layer(const struct qcow2_chain *chain, struct qcow2_layer *layer,
+                          const struct qcow2_open_options *options, struct qcow2_error *error)
+{
+  uint32_t crypt_method = layer->metadata.header.crypt_method;
+  bool is_top = layer == chain->layers[0];
+  char quoted[TEXT_ESCAPED_BYTES];
+
+  if (crypt_method != 0)
+    return qcow2_error_set(error, QCOW2_ERROR_UNSUPPORTED,
+                           "\"%s\" is encrypted (%s), which is not supported yet",
+                           layer_name(layer, quoted), crypt_method == 1 ? "legacy AES" : "LUKS");
+  if (layer->geometry.has_data_file)
+    return open_data_file(chain, layer, options, error);
+  if (is_top && options->data_file != NULL)
+    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
+                           "a data file was given, but \"%s\" has no external data file",
+                           layer_name(layer, quoted));
+  return 0;
+}
+
+/* ---- The backing file --------------------------------------------------- */
+
+/* Where the next layer comes from. */
+enum next_layer {
+  NEXT_NONE,     /* the chain ends here */
+  NEXT_GIVEN,    /* the user's path */
+  NEXT_REFERENCE /* the image's word */
+};
+
+/* Decide where the layer below the lowest one comes from. Errors: ARGUMENT. */
+static int choose_next(const struct qcow2_chain *chain, const struct qcow2_open_options *options,
+                       enum next_layer *next, struct qcow2_error *error)
+{
+  const struct qcow2_layer *lowest = chain->layers[chain->count - 1];
+  size_t given = chain->count - 1;
+  bool refers = !lowest->is_raw && lowest->metadata.backing_file != NULL;
+  char quoted[TEXT_ESCAPED_BYTES];
+
+  *next = refers ? NEXT_REFERENCE : NEXT_NONE;
+  if (given >= options->backing_count)
+    return 0;
+  if (strcmp(options->backing_paths[given], QCOW2_BACKING_NONE) == 0) {
+    *next = NEXT_NONE;
+    return given + 1 == options->backing_count
+               ? 0
+               : qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
+                                 "backing=none ends the chain, but more backing files are given after it");
+  }
+  if (!refers)
+    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
+                           "a backing file was given for \"%s\", which %s",
+                           layer_name(lowest, quoted),
+                           lowest->is_raw ? "is raw and has none" : "refers to none");
+  *next = NEXT_GIVEN;
+  return 0;
+}
+
+static int open_backing(const struct qcow2_chain *chain, const struct qcow2_open_options *options,
+                        enum next_layer next, struct qcow2_opened_file *file,
+                        struct qcow2_error *error)
+{
+  const struct qcow2_layer *lowest = chain->layers[chain->count - 1];
+  struct qcow2_reference reference = { .from = &lowest->file,
+                                       .name = lowest->metadata.backing_file,
+                                       .role = "backing file",
+                                       .option = "backing",
+                                       .distrust = lowest->is_probed ? PROBED_DISTRUST : NULL,
+                                       .search_directories = options->search_directories,
+                                       .search_count = options->search_count };
+
+  if (next == NEXT_GIVEN)
+    return qcow2_gate_open_named(options->backing_paths[chain->count - 1], file, error);
+  return qcow2_gate_open_reference(&reference, file, error);
+}
+
+/* Refuse a chain that is too deep or leads back into itself. */
+static int check_backing(const struct qcow2_chain *chain, const struct qcow2_opened_file *file,
+                         struct qcow2_error *error)
+{
+  char quoted[TEXT_ESCAPED_BYTES];
+
+  if (chain_holds(chain, file))
+    return qcow2_error_set(error, QCOW2_ERROR_CORRUPT,
+                           "the backing chain is a loop: it comes back to \"%s\"",
+                           qcow2_text_quote(file->path, quoted));
+  if (chain->count >= CHAIN_DEPTH_MAX)
+    return qcow2_error_set(error, QCOW2_ERROR_UNSUPPORTED,
+                           "the backing chain has more than %u files", CHAIN_DEPTH_MAX);
+  return 0;
+}
+
+enum declared_format { DECLARED_NONE, DECLARED_RAW, DECLARED_QCOW2, DECLARED_OTHER };
+
+static enum declared_format declared_format(const struct qcow2_layer *layer)
+{
+  const char *format = layer->metadata.backing_format;
+
+  if (format == NULL || format[0] == '\0')
+    return DECLARED_NONE;
+  if (strcmp(format, "qcow2") == 0)
+    return DECLARED_QCOW2;
+  /* "file" and "host_device" are QEMU's names for a file's and a device's plain bytes. */
+  if (strcmp(format, "raw") == 0 || strcmp(format, "file") == 0 ||
+      strcmp(format, "host_device") == 0)
+    return DECLARED_RAW;
+  return DECLARED_OTHER;
+}
+
+static int format_error(const struct qcow2_layer *above, const struct qcow2_opened_file *file,
+                        int code, const char *rule, struct qcow2_error *error)
+{
+  char backing[TEXT_ESCAPED_BYTES], image[TEXT_ESCAPED_BYTES], format[TEXT_ESCAPED_BYTES];
+
+  return qcow2_error_set(error, code, "\"%s\" declares its backing file to be of format \"%s\", %s: \"%s\"",
+                         layer_name(above, image),
+                         qcow2_text_quote(above->metadata.backing_format, format), rule,
+                         qcow2_text_quote(file->path, backing));
+}
+
+/* Make a layer of the backing file, in the format that the image above it declares. */
+static int new_backing_layer(const struct qcow2_layer *above, struct qcow2_opened_file *file,
+                             const struct qcow2_shared *shared, uint64_t space,
+                             struct qcow2_layer **layer, struct qcow2_error *error)
+{
+  enum declared_format declared = declared_format(above);
+  bool is_qcow2 = qcow2_layer_probe(file);
+  int code = 0;
+
+  if (declared == DECLARED_OTHER)
+    code = format_error(above, file, QCOW2_ERROR_UNSUPPORTED,
+                        "which is not supported yet (raw and qcow2 are)", error);
+  else if (declared == DECLARED_QCOW2 && !is_qcow2)
+    code = format_error(above, file, QCOW2_ERROR_CORRUPT, "but it is not a qcow2 image", error);
+  if (code != 0) {
+    qcow2_opened_file_close(file);
+    return code;
+  }
+  if (declared == DECLARED_RAW || !is_qcow2)
+    return qcow2_layer_new_raw(file, shared, space, layer, error);
+  code = qcow2_layer_new_qcow2(file, shared, space, layer, error);
+  if (code == 0) {
+    (*layer)->is_probed = declared == DECLARED_NONE;
+    qcow2_metadata_drop_data(&(*layer)->metadata); /* up to 2 MiB, which nobody asks for */
+  }
+  return code;
+}
+
+/* Add the layer below the lowest one. *more is false when the chain is complete. */
+static int add_backing(struct qcow2_chain *chain, const struct qcow2_open_options *options,
+                       const struct qcow2_shared *shared, bool *more, struct qcow2_error *error)
+{
+  struct qcow2_layer *above = chain->layers[chain->count - 1], *layer;
+  struct qcow2_opened_file file = OPENED_FILE_NONE;
+  enum next_layer next;
+  int code = choose_next(chain, options, &next, error);
+
+  *more = next != NEXT_NONE;
+  if (code != 0 || next == NEXT_NONE)
+    return code;
+  code = open_backing(chain, options, next, &file, error);
+  if (code != 0)
+    return code;
+  code = check_backing(chain, &file, error);
+  if (code != 0) {
+    qcow2_opened_file_close(&file);
+    return code;
+  }
+  code = new_backing_layer(above, &file, shared, chain->count, &layer, error);
+  if (code == 0)
+    code = chain_add(chain, layer, error);
+  if (code == 0 && !layer->is_raw)
+    code = complete_layer(chain, layer, options, error);
+  qcow2_opened_file_close_directory(&above->file);
+  return code;
+}
+
+int qcow2_chain_open(struct qcow2_opened_file *file, const struct qcow2_open_options *options,
+                     const struct qcow2_shared *shared, struct qcow2_chain *chain,
+                     struct qcow2_error *error)
+{
+  struct qcow2_layer *top;
+  bool more = true;
+  int code;
+
+  memset(chain, 0, sizeof(*chain));
+  code = qcow2_layer_new_qcow2(file, shared, 0, &top, error);
+  if (code == 0)
+    code = chain_add(chain, top, error);
+  if (code != 0 || (options->flags & QCOW2_OPEN_NO_CHAIN) != 0)
+    return code;
+  code = complete_layer(chain, top, options, error);
+  while (code == 0 && more)
+    code = add_backing(chain, options, shared, &more, error);
+  if (code == 0)
+    qcow2_opened_file_close_directory(&chain->layers[chain->count - 1]->file);
+  chain->is_complete = code == 0;
+  return code;
+}

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT */
+/* The backing chain: from the topmost image down to where it ends. */
+#ifndef QCOW2_CHAIN_H
+#define QCOW2_CHAIN_H
+
+#include "layer.h"
+
+/* A chain of more files than this is refused. libvirt's limit is 200. */
+#define CHAIN_DEPTH_MAX 256u
+
+struct qcow2_chain {
+  struct qcow2_layer **layers; /* 0: the topmost */
+  size_t count;
+  bool is_complete; /* false: opened with QCOW2_OPEN_NO_CHAIN */
+};
+
+/* Open the topmost image from its file (owned by the chain from the call on), then its data file and its backing files
+   as the options and the gate allow. The caller frees the chain with qcow2_chain_free(), also after an error. Errors: as
+   for qcow2_image_open(). */
+int qcow2_chain_open(struct qcow2_opened_file *file, const struct qcow2_open_options *options,
+                     const struct qcow2_shared *shared, struct qcow2_chain *chain,
+                     struct qcow2_error *error);
+
+/* Free the layers; an all-zero chain is allowed. */
+void qcow2_chain_free(struct qcow2_chain *chain);
+
+#endif

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+/* What an image says of itself: the answers to the questions in qcow2core.h that need no reading. */
+#ifdef HAVE_CONFIG_H
+#include <config.h>
+#endif
+
+#include "base/error.h"
+#include "image.h"
+
+const char *qcow2_version(void)
+{
+  return PACKAGE_VERSION;
+}
+
+size_t qcow2_layer_count(const struct qcow2_image *image)
+{
+  return image->chain.count;
+}
+
+int qcow2_layer_get(const struct qcow2_image *image, size_t index, struct qcow2_layer_info *info,
+                    struct qcow2_error *error)
+{
+  const struct qcow2_layer *layer;
+
+  if (index >= image->chain.count)
+    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "layer %zu: the chain has %zu", index,
+                           image->chain.count);
+  layer = image->chain.layers[index];
+  *info = (struct qcow2_layer_info){ .path = layer->file.path,
+                                     .data_path = layer->data_file.path,
+                                     .is_raw = layer->is_raw,
+                                     .file_size = layer->file.storage.size,
+                                     .size = layer->size,
+                                     .header = layer->is_raw ? NULL : &layer->metadata.header };
+  return 0;
+}
+
+const struct qcow2_extension *qcow2_extension_get(const struct qcow2_image *image, size_t layer,
+                                                  size_t index)
+{
+  const struct qcow2_metadata *metadata;
+
+  if (layer >= image->chain.count)
+    return NULL;
+  metadata = &image->chain.layers[layer]->metadata;
+  return index < metadata->extension_count ? &metadata->extensions[index] : NULL;
+}
+
+const char *qcow2_feature_name(const struct qcow2_image *image, enum qcow2_feature_type type,
+                               unsigned bit)
+{
+  return qcow2_metadata_feature_name(&image->chain.layers[0]->metadata, type, bit);
+}
+
+const char *qcow2_warning(const struct qcow2_image *image, size_t index)
+{
+  return index < image->warnings.count ? image->warnings.sentences[index] : NULL;
+}

@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: MIT */
+#include "cluster.h"
+
+#include "../base/checked.h"
+
+static struct qcow2_cluster_part part_invalid(uint32_t length, const char *problem)
+{
+  return (struct qcow2_cluster_part){ .kind = QCOW2_CLUSTER_INVALID,
+                                      .length = length,
+                                      .host_offset = QCOW2_NO_OFFSET,
+                                      .problem = problem };
+}
+
+/* A part without host bytes. */
+static struct qcow2_cluster_part part_plain(enum qcow2_cluster_kind kind, uint32_t length)
+{
+  return (struct qcow2_cluster_part){ .kind = kind,
+                                      .length = length,
+                                      .host_offset = QCOW2_NO_OFFSET };
+}
+
+static struct qcow2_cluster_part part_allocated(enum qcow2_cluster_kind kind, uint32_t length,
+                                                uint64_t host_offset)
+{
+  return (struct qcow2_cluster_part){ .kind = kind, .length = length, .host_offset = host_offset };
+}
+
+/* "Compressed Clusters Descriptor": the offset has x bits, the number of additional sectors the rest. */
+static struct qcow2_cluster_part decode_compressed(const struct qcow2_geometry *geometry,
+                                                   uint64_t descriptor, uint32_t length)
+{
+  unsigned x = 62 - (geometry->cluster_bits - 8);
+  uint64_t host_offset = descriptor & ((UINT64_C(1) << x) - 1);
+  uint32_t sectors = (uint32_t) ((descriptor & (L2_ENTRY_COMPRESSED - 1)) >> x) + 1;
+
+  if (geometry->has_data_file)
+    return part_invalid(length, "it is compressed, which an image with an external data file cannot have");
+  return (struct qcow2_cluster_part){ .kind = QCOW2_CLUSTER_COMPRESSED,
+                                      .length = length,
+                                      .host_offset = host_offset,
+                                      .host_bytes = sectors * 512 - (uint32_t) (host_offset & 511) };
+}
+
+/* Why the host cluster offset of an entry that is not compressed is invalid; NULL if it is not. */
+static const char *offset_problem(const struct qcow2_geometry *geometry, uint64_t host_cluster,
+                                  bool allocated, uint64_t guest_cluster)
+{
+  if (!is_aligned(host_cluster, geometry->cluster_size))
+    return "its host cluster offset is not a multiple of the cluster size";
+  if (geometry->has_data_file && allocated && host_cluster != guest_cluster)
+    return "its place in the external data file differs from its guest offset";
+  return NULL;
+}
+
+/* "Standard Cluster Descriptor". */
+static struct qcow2_cluster_part decode_standard(const struct qcow2_geometry *geometry,
+                                                 uint64_t descriptor, bool allocated,
+                                                 uint64_t host_offset, uint32_t length)
+{
+  bool zero = (descriptor & L2_ENTRY_ZERO) != 0;
+
+  if (zero && geometry->version < 3)
+    return part_invalid(length, "it has the zero flag, which version 2 does not know");
+  if (!allocated)
+    return part_plain(zero ? QCOW2_CLUSTER_ZERO : QCOW2_CLUSTER_UNALLOCATED, length);
+  return part_allocated(zero ? QCOW2_CLUSTER_ZERO_ALLOCATED : QCOW2_CLUSTER_NORMAL, length,
+                        host_offset);
+}
+
+/* The number of equal bits from bit 0 of `bits` on, at most 32. */
+static uint32_t equal_bits(uint32_t bits)
+{
+  uint32_t changes = (bits & 1) != 0 ? ~bits : bits;
+
+  return changes == 0 ? 32 : (uint32_t) __builtin_ctz(changes);
+}
+
+/* "Extended L2 Entries": the run of subclusters, from the one asked for, that have equal bits. */
+static struct qcow2_cluster_part decode_extended(const struct qcow2_geometry *geometry,
+                                                 uint64_t bitmap, bool allocated,
+                                                 uint64_t host_offset, uint32_t in_cluster)
+{
+  uint32_t first = in_cluster / geometry->subcluster_size;
+  uint32_t in_subcluster = in_cluster % geometry->subcluster_size;
+  uint32_t has_data = (uint32_t) bitmap >> first;
+  uint32_t has_zero = (uint32_t) (bitmap >> 32) >> first;
+  uint32_t count = (uint32_t) min_u64(min_u64(equal_bits(has_data), equal_bits(has_zero)),
+                                      SUBCLUSTERS_PER_CLUSTER - first);
+  uint32_t length = count * geometry->subcluster_size - in_subcluster;
+
+  if ((has_data & has_zero & 1) != 0)
+    return part_invalid(length, "its bitmap marks a subcluster both allocated and zero");
+  if ((has_data & 1) != 0 && !allocated)
+    return part_invalid(length, "its bitmap marks a subcluster allocated, but it has no host cluster");
+  if ((has_data & 1) != 0)
+    return part_allocated(QCOW2_CLUSTER_NORMAL, length, host_offset);
+  if ((has_zero & 1) != 0 && allocated)
+    return part_allocated(QCOW2_CLUSTER_ZERO_ALLOCATED, length, host_offset);
+  return part_plain((has_zero & 1) != 0 ? QCOW2_CLUSTER_ZERO : QCOW2_CLUSTER_UNALLOCATED, length);
+}
+
+/* True for an allocated cluster at offset 0 of an external data file, which only bit 63 tells from an
+   unallocated one. A standard entry with the zero flag has no such ambiguity: offset 0 is no offset. */
+static bool is_data_file_start(const struct qcow2_geometry *geometry, uint64_t descriptor)
+{
+  bool zero_flag = !geometry->extended_l2 && (descriptor & L2_ENTRY_ZERO) != 0;
+
+  return geometry->has_data_file && (descriptor & L2_ENTRY_COPIED) != 0 && !zero_flag;
+}
+
+struct qcow2_cluster_part qcow2_l2_entry_decode(const struct qcow2_geometry *geometry,
+                                                const struct qcow2_l2_entry *entry,
+                                                uint64_t guest_offset)
+{
+  uint32_t in_cluster = geometry_in_cluster(geometry, guest_offset);
+  uint32_t length = geometry->cluster_size - in_cluster;
+  uint64_t host_cluster = entry->descriptor & TABLE_OFFSET_MASK;
+  bool allocated = host_cluster != 0 || is_data_file_start(geometry, entry->descriptor);
+  const char *problem;
+
+  if ((entry->descriptor & L2_ENTRY_COMPRESSED) != 0)
+    return decode_compressed(geometry, entry->descriptor, length);
+  problem = offset_problem(geometry, host_cluster, allocated, guest_offset - in_cluster);
+  if (problem != NULL)
+    return part_invalid(length, problem);
+  if (geometry->extended_l2)
+    return decode_extended(geometry, entry->subcluster_bitmap, allocated,
+                           host_cluster + in_cluster, in_cluster);
+  return decode_standard(geometry, entry->descriptor, allocated, host_cluster + in_cluster, length);
+}
+
+const char *qcow2_l1_entry_problem(const struct qcow2_geometry *geometry, uint64_t l1_entry)
+{
+  if (!is_aligned(l1_entry & TABLE_OFFSET_MASK, geometry->cluster_size))
+    return "its L2 table offset is not a multiple of the cluster size";
+  return NULL;
+}

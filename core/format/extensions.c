@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: MIT */
+#include "extensions.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../base/bytes.h"
+#include "../base/checked.h"
+#include "../base/error.h"
+#include "../base/text.h"
+
+#define EXTENSION_HEADER_BYTES 8u
+#define FEATURE_ENTRY_BYTES 48u
+
+/* The host offset after `extension`, whose data are padded to 8 bytes. */
+static uint64_t extension_end(const struct qcow2_extension *extension)
+{
+  return extension->host_offset + ((extension->length + UINT64_C(7)) & ~UINT64_C(7));
+}
+
+/* Read the extension at `offset`. *more is false at the end of the list. */
+static int extension_next(const uint8_t *bytes, size_t length, uint64_t offset, uint64_t area_end,
+                          struct qcow2_extension *extension, bool *more, struct qcow2_error *error)
+{
+  *more = false;
+  if (!range_fits(offset, EXTENSION_HEADER_BYTES, area_end))
+    return 0;
+  if (!range_fits(offset, EXTENSION_HEADER_BYTES, length))
+    return qcow2_error_set_at(error, QCOW2_ERROR_TRUNCATED, QCOW2_NO_OFFSET, offset,
+                              "the file is truncated: it ends among the header extensions");
+  *extension = (struct qcow2_extension){ .type = be32_get(bytes + offset),
+                                         .length = be32_get(bytes + offset + 4),
+                                         .host_offset = offset + EXTENSION_HEADER_BYTES };
+  if (extension->type == EXTENSION_END)
+    return 0;
+  if (!range_fits(extension->host_offset, extension->length, area_end))
+    return qcow2_error_set_at(error, QCOW2_ERROR_CORRUPT, QCOW2_NO_OFFSET, offset,
+                              "the header extension 0x%08" PRIx32 " at host offset %" PRIu64
+                              " is %" PRIu32 " bytes long and leaves the header extension area",
+                              extension->type, offset, extension->length);
+  if (!range_fits(extension->host_offset, extension->length, length))
+    return qcow2_error_set_at(error, QCOW2_ERROR_TRUNCATED, QCOW2_NO_OFFSET, offset,
+                              "the file is truncated: it ends inside a header extension");
+  *more = true;
+  return 0;
+}
+
+/* Keep a string extension; the last of several counts, as in QEMU. */
+static int keep_string(const struct qcow2_extension *extension, char **owned, const char **text,
+                       size_t *text_length, struct qcow2_error *error)
+{
+  char *copy = qcow2_text_copy(extension->data, extension->length);
+
+  if (copy == NULL)
+    return qcow2_error_set_nomem(error);
+  free(*owned);
+  *owned = copy;
+  *text = copy;
+  *text_length = extension->length;
+  return 0;
+}
+
+static int keep_feature_names(const struct qcow2_extension *extension,
+                              struct qcow2_metadata *metadata, struct qcow2_error *error)
+{
+  size_t count = extension->length / FEATURE_ENTRY_BYTES;
+  struct qcow2_feature_entry *entries = calloc(count + 1, sizeof(*entries));
+
+  if (entries == NULL)
+    return qcow2_error_set_nomem(error);
+  for (size_t i = 0; i < count; i++) {
+    const uint8_t *bytes = extension->data + i * FEATURE_ENTRY_BYTES;
+
+    entries[i].type = bytes[0];
+    entries[i].bit = bytes[1];
+    memcpy(entries[i].name, bytes + 2, FEATURE_NAME_BYTES);
+  }
+  free(metadata->features);
+  metadata->features = entries;
+  metadata->feature_count = count;
+  return 0;
+}
+
+static int understand(const struct qcow2_extension *extension, struct qcow2_metadata *metadata,
+                      struct qcow2_error *error)
+{
+  struct qcow2_header *header = &metadata->header;
+
+  switch (extension->type) {
+  case EXTENSION_BACKING_FORMAT:
+    return keep_string(extension, &metadata->backing_format, &header->backing_format,
+                       &header->backing_format_length, error);
+  case EXTENSION_DATA_FILE:
+    return keep_string(extension, &metadata->data_file, &header->data_file,
+                       &header->data_file_length, error);
+  case EXTENSION_FEATURE_NAMES:
+    return keep_feature_names(extension, metadata, error);
+  default:
+    return 0;
+  }
+}
+
+int qcow2_extensions_decode(const uint8_t *bytes, size_t length, uint64_t area_start,
+                            uint64_t area_end, struct qcow2_metadata *metadata,
+                            struct qcow2_error *error)
+{
+  struct qcow2_extension extension;
+  uint64_t offset, end = area_start;
+  size_t count = 0;
+  bool more;
+  int code;
+
+  for (offset = area_start;; offset = extension_end(&extension), count++) {
+    code = extension_next(bytes, length, offset, area_end, &extension, &more, error);
+    if (code != 0)
+      return code;
+    if (!more)
+      break;
+    end = extension.host_offset + extension.length;
+  }
+  metadata->extensions = calloc(count + 1, sizeof(extension));
+  metadata->extension_data = malloc((size_t) (end - area_start) + 1);
+  if (metadata->extensions == NULL || metadata->extension_data == NULL)
+    return qcow2_error_set_nomem(error);
+  if (end > area_start)
+    memcpy(metadata->extension_data, bytes + area_start, (size_t) (end - area_start));
+  for (offset = area_start; code == 0 && metadata->extension_count < count;
+       offset = extension_end(&extension)) {
+    code = extension_next(bytes, length, offset, area_end, &extension, &more, error);
+    extension.data = metadata->extension_data + (extension.host_offset - area_start);
+    metadata->extensions[metadata->extension_count++] = extension;
+    if (code == 0)
+      code = understand(&extension, metadata, error);
+  }
+  return code;
+}
+
+void qcow2_metadata_drop_data(struct qcow2_metadata *metadata)
+{
+  for (size_t i = 0; i < metadata->extension_count; i++)
+    metadata->extensions[i].data = NULL;
+  free(metadata->extension_data);
+  metadata->extension_data = NULL;
+}

@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: MIT */
+#include "header.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../base/bytes.h"
+#include "../base/checked.h"
+#include "../base/error.h"
+#include "../base/text.h"
+#include "extensions.h"
+#include "geometry.h"
+
+#define QCOW2_MAGIC UINT32_C(0x514649fb) /* "QFI\xfb" */
+#define REFCOUNT_ORDER_V2 4
+#define REFCOUNT_ORDER_MAX 6
+#define CRYPT_METHOD_MAX 2
+
+static const uint64_t KNOWN_INCOMPATIBLE =
+    QCOW2_INCOMPATIBLE_DIRTY | QCOW2_INCOMPATIBLE_CORRUPT | QCOW2_INCOMPATIBLE_DATA_FILE |
+    QCOW2_INCOMPATIBLE_COMPRESSION | QCOW2_INCOMPATIBLE_EXTENDED_L2;
+
+bool qcow2_header_probe(const uint8_t *bytes, size_t length)
+{
+  return length >= 8 && be32_get(bytes) == QCOW2_MAGIC && be32_get(bytes + 4) >= 2;
+}
+
+int qcow2_header_measure(const uint8_t *bytes, size_t length, size_t *needed,
+                         struct qcow2_error *error)
+{
+  uint32_t cluster_bits, version;
+
+  if (length < 8 || be32_get(bytes) != QCOW2_MAGIC)
+    return qcow2_error_set(error, QCOW2_ERROR_NOT_QCOW2,
+                           "this is not a qcow2 image: it does not start with \"QFI\\xfb\"");
+  version = be32_get(bytes + 4);
+  if (version < 2)
+    return qcow2_error_set(error, QCOW2_ERROR_NOT_QCOW2,
+                           "this is a qcow image of version %" PRIu32 ", not a qcow2 image "
+                           "(version 2 or 3)", version);
+  if (version > 3)
+    return qcow2_error_set_at(error, QCOW2_ERROR_UNSUPPORTED, QCOW2_NO_OFFSET, 4,
+                              "this is a qcow2 image of version %" PRIu32
+                              "; versions 2 and 3 can be read", version);
+  if (length < HEADER_BYTES_TO_PROBE)
+    return qcow2_error_set_at(error, QCOW2_ERROR_TRUNCATED, QCOW2_NO_OFFSET, length,
+                              "the file is truncated: it ends inside the qcow2 header");
+  cluster_bits = be32_get(bytes + 20);
+  if (cluster_bits < CLUSTER_BITS_MIN || cluster_bits > CLUSTER_BITS_MAX)
+    return qcow2_error_set_at(error, QCOW2_ERROR_CORRUPT, QCOW2_NO_OFFSET, 20,
+                              "the header's cluster_bits is %" PRIu32 "; it must be %d to %d",
+                              cluster_bits, CLUSTER_BITS_MIN, CLUSTER_BITS_MAX);
+  *needed = (size_t) 1 << cluster_bits;
+  return 0;
+}
+
+/* ---- Fields ------------------------------------------------------------ */
+
+static void decode_common(const uint8_t *bytes, struct qcow2_header *header)
+{
+  header->version = be32_get(bytes + 4);
+  header->cluster_bits = be32_get(bytes + 20);
+  header->size = be64_get(bytes + 24);
+  header->crypt_method = be32_get(bytes + 32);
+  header->l1_size = be32_get(bytes + 36);
+  header->l1_offset = be64_get(bytes + 40);
+  header->refcount_table_offset = be64_get(bytes + 48);
+  header->refcount_table_clusters = be32_get(bytes + 56);
+  header->snapshot_count = be32_get(bytes + 60);
+  header->snapshots_offset = be64_get(bytes + 64);
+  header->refcount_order = REFCOUNT_ORDER_V2;
+  header->header_length = HEADER_BYTES_V2;
+}
+
+/* The fields that version 3 added. `*compression` is the compression type's number. */
+static void decode_version_3(const uint8_t *bytes, size_t length, struct qcow2_header *header,
+                             unsigned *compression)
+{
+  header->incompatible_features = be64_get(bytes + 72);
+  header->compatible_features = be64_get(bytes + 80);
+  header->autoclear_features = be64_get(bytes + 88);
+  header->refcount_order = be32_get(bytes + 96);
+  header->header_length = be32_get(bytes + 100);
+  if (header->header_length > HEADER_BYTES_V3 && length > HEADER_BYTES_V3)
+    *compression = bytes[HEADER_BYTES_V3];
+}
+
+static int field_error(struct qcow2_error *error, uint64_t host_offset, const char *field,
+                       uint64_t value, const char *rule)
+{
+  return qcow2_error_set_at(error, QCOW2_ERROR_CORRUPT, QCOW2_NO_OFFSET, host_offset,
+                            "the header's %s is %" PRIu64 "; it must be %s", field, value, rule);
+}
+
+static int check_l1(const struct qcow2_header *header, struct qcow2_error *error)
+{
+  struct qcow2_geometry geometry = qcow2_geometry_of(header);
+  uint64_t needed = qcow2_geometry_l1_entries(&geometry, header->size);
+
+  if ((uint64_t) header->l1_size * L1_ENTRY_BYTES > L1_TABLE_BYTES_MAX)
+    return field_error(error, 36, "l1_size", header->l1_size, "at most 4194304 (an L1 table of 32 MiB)");
+  if (header->l1_size < needed)
+    return qcow2_error_set_at(error, QCOW2_ERROR_CORRUPT, QCOW2_NO_OFFSET, 36,
+                              "the header's l1_size is %" PRIu32 ", too small for the virtual size of "
+                              "%" PRIu64 " bytes, which needs %" PRIu64 " entries",
+                              header->l1_size, header->size, needed);
+  if (!is_aligned(header->l1_offset, geometry.cluster_size) || header->l1_offset > INT64_MAX)
+    return field_error(error, 40, "l1_table_offset", header->l1_offset,
+                       "a multiple of the cluster size below 2^63");
+  return 0;
+}
+
+static int check_compression(const struct qcow2_header *header, unsigned compression,
+                             struct qcow2_error *error)
+{
+  bool flagged = (header->incompatible_features & QCOW2_INCOMPATIBLE_COMPRESSION) != 0;
+
+  if (compression > QCOW2_COMPRESSION_ZSTD)
+    return qcow2_error_set_at(error, QCOW2_ERROR_UNSUPPORTED, QCOW2_NO_OFFSET, HEADER_BYTES_V3,
+                              "the image's compression type is %u; 0 (deflate) and 1 (zstd) can be read",
+                              compression);
+  if (flagged != (compression != 0))
+    return qcow2_error_set_at(error, QCOW2_ERROR_CORRUPT, QCOW2_NO_OFFSET, HEADER_BYTES_V3,
+                              "the header's compression type is %u, but its incompatible feature bit 3 "
+                              "(compression type) is %s", compression, flagged ? "set" : "not set");
+  return 0;
+}
+
+static int check_fields(const struct qcow2_header *header, struct qcow2_error *error)
+{
+  uint32_t cluster_size = UINT32_C(1) << header->cluster_bits;
+  bool extended = (header->incompatible_features & QCOW2_INCOMPATIBLE_EXTENDED_L2) != 0;
+
+  if (header->version >= 3 &&
+      (header->header_length < HEADER_BYTES_V3 || header->header_length > cluster_size))
+    return field_error(error, 100, "header_length", header->header_length,
+                       "104 up to the cluster size");
+  if (header->crypt_method > CRYPT_METHOD_MAX)
+    return field_error(error, 32, "crypt_method", header->crypt_method, "0, 1 or 2");
+  if (header->refcount_order > REFCOUNT_ORDER_MAX)
+    return field_error(error, 96, "refcount_order", header->refcount_order, "at most 6");
+  if (extended && header->cluster_bits < CLUSTER_BITS_MIN_EXTENDED)
+    return field_error(error, 20, "cluster_bits", header->cluster_bits,
+                       "at least 14 with extended L2 entries");
+  return check_l1(header, error);
+}
+
+/* ---- Backing file name -------------------------------------------------- */
+
+static int decode_backing_name(const uint8_t *bytes, size_t length,
+                               struct qcow2_metadata *metadata, struct qcow2_error *error)
+{
+  struct qcow2_header *header = &metadata->header;
+  uint32_t cluster_size = UINT32_C(1) << header->cluster_bits;
+  uint64_t host_offset = be64_get(bytes + 8);
+  uint32_t name_length = be32_get(bytes + 16);
+
+  if (host_offset == 0 || name_length == 0)
+    return 0;
+  if (name_length > BACKING_NAME_BYTES_MAX)
+    return field_error(error, 16, "backing_file_size", name_length, "at most 1023");
+  if (!range_fits(host_offset, name_length, cluster_size))
+    return field_error(error, 8, "backing_file_offset", host_offset,
+                       "such that the name lies inside the first cluster");
+  if (!range_fits(host_offset, name_length, length))
+    return qcow2_error_set_at(error, QCOW2_ERROR_TRUNCATED, QCOW2_NO_OFFSET, host_offset,
+                              "the file is truncated: it ends inside the backing file's name");
+  metadata->backing_file = qcow2_text_copy(bytes + host_offset, name_length);
+  if (metadata->backing_file == NULL)
+    return qcow2_error_set_nomem(error);
+  header->backing_file = metadata->backing_file;
+  header->backing_file_length = name_length;
+  return 0;
+}
+
+/* ---- Features ----------------------------------------------------------- */
+
+const char *qcow2_metadata_feature_name(const struct qcow2_metadata *metadata,
+                                        enum qcow2_feature_type type, unsigned bit)
+{
+  static const struct {
+    enum qcow2_feature_type type;
+    unsigned bit;
+    const char *name;
+  } known[] = {
+    { QCOW2_FEATURE_INCOMPATIBLE, 0, "dirty bit" },
+    { QCOW2_FEATURE_INCOMPATIBLE, 1, "corrupt bit" },
+    { QCOW2_FEATURE_INCOMPATIBLE, 2, "external data file" },
+    { QCOW2_FEATURE_INCOMPATIBLE, 3, "compression type" },
+    { QCOW2_FEATURE_INCOMPATIBLE, 4, "extended L2 entries" },
+    { QCOW2_FEATURE_COMPATIBLE, 0, "lazy refcounts" },
+    { QCOW2_FEATURE_AUTOCLEAR, 0, "bitmaps" },
+    { QCOW2_FEATURE_AUTOCLEAR, 1, "raw external data" },
+  };
+
+  for (size_t i = 0; i < metadata->feature_count; i++)
+    if (metadata->features[i].type == (unsigned) type && metadata->features[i].bit == bit)
+      return metadata->features[i].name;
+  for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+    if (known[i].type == type && known[i].bit == bit)
+      return known[i].name;
+  return NULL;
+}
+
+/* Refuse incompatible features that we don't know, with the names that the image gives them. */
+static int check_features(const struct qcow2_metadata *metadata, struct qcow2_error *error)
+{
+  uint64_t unknown = metadata->header.incompatible_features & ~KNOWN_INCOMPATIBLE;
+  char list[512] = "", name[TEXT_ESCAPED_BYTES];
+  size_t used = 0;
+
+  if (unknown == 0)
+    return 0;
+  for (unsigned bit = 0; bit < 64 && used < sizeof(list) - 1; bit++) {
+    const char *text = qcow2_metadata_feature_name(metadata, QCOW2_FEATURE_INCOMPATIBLE, bit);
+
+    if ((unknown >> bit & 1) == 0)
+      continue;
+    qcow2_text_quote(text == NULL ? "not named by the image" : text, name);
+    snprintf(list + used, sizeof(list) - used, "%sbit %u (%s)", used > 0 ? ", " : "", bit, name);
+    used = strlen(list);
+  }
+  return qcow2_error_set_at(error, QCOW2_ERROR_UNSUPPORTED, QCOW2_NO_OFFSET, 72,
+                            "the image needs an incompatible feature that this reader does not know: %s",
+                            list);
+}
+
+/* ---- The whole ---------------------------------------------------------- */
+
+static int decode_into(const uint8_t *bytes, size_t length, struct qcow2_metadata *metadata,
+                       struct qcow2_error *error)
+{
+  struct qcow2_header *header = &metadata->header;
+  uint64_t area_end, backing_offset = be64_get(bytes + 8);
+  unsigned compression = 0;
+  int code;
+
+  decode_common(bytes, header);
+  if (header->version >= 3)
+    decode_version_3(bytes, length, header, &compression);
+  code = check_fields(header, error);
+  if (code != 0)
+    return code;
+  area_end = UINT32_C(1) << header->cluster_bits;
+  if (backing_offset > area_end)
+    return field_error(error, 8, "backing_file_offset", backing_offset, "inside the first cluster");
+  if (backing_offset != 0)
+    area_end = backing_offset;
+  code = qcow2_extensions_decode(bytes, length, header->header_length, area_end, metadata, error);
+  if (code == 0)
+    code = check_features(metadata, error);
+  if (code == 0)
+    code = check_compression(header, compression, error);
+  if (code == 0)
+    code = decode_backing_name(bytes, length, metadata, error);
+  header->compression = (enum qcow2_compression) compression;
+  return code;
+}
+
+int qcow2_header_decode(const uint8_t *bytes, size_t length, struct qcow2_metadata *metadata,
+                        struct qcow2_error *error)
+{
+  size_t needed;
+  int code = qcow2_header_measure(bytes, length, &needed, error);
+
+  memset(metadata, 0, sizeof(*metadata));
+  if (code != 0)
+    return code;
+  if (length < (be32_get(bytes + 4) == 2 ? HEADER_BYTES_V2 : HEADER_BYTES_V3))
+    return qcow2_error_set_at(error, QCOW2_ERROR_TRUNCATED, QCOW2_NO_OFFSET, length,
+                              "the file is truncated: it ends inside the qcow2 header");
+  code = decode_into(bytes, length, metadata, error);
+  if (code != 0)
+    qcow2_metadata_free(metadata);
+  return code;
+}
+
+void qcow2_metadata_free(struct qcow2_metadata *metadata)
+{
+  qcow2_metadata_drop_data(metadata);
+  free(metadata->extensions);
+  free(metadata->features);
+  free(metadata->backing_file);
+  free(metadata->backing_format);
+  free(metadata->data_file);
+  memset(metadata, 0, sizeof(*metadata));
+}

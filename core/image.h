@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: MIT */
+/* What struct qcow2_image holds, for the files that answer questions about it. Fixed once it is open. */
+#ifndef QCOW2_IMAGE_H
+#define QCOW2_IMAGE_H
+
+#include "chain.h"
+#include "snapshots.h"
+#include "warnings.h"
+
+struct qcow2_image {
+  struct qcow2_shared shared;
+  struct qcow2_chain chain;
+  struct qcow2_snapshots snapshots; /* of the topmost image */
+  struct qcow2_warnings warnings;
+};
+
+#endif

@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: MIT */
+#include "layer.h"
+
+#include <stdlib.h>
+
+#include "base/checked.h"
+#include "base/error.h"
+#include "storage/storage.h"
+
+/* ---- Making ------------------------------------------------------------- */
+
+static struct qcow2_layer *layer_new(struct qcow2_opened_file *file,
+                                     const struct qcow2_shared *shared, uint64_t space)
+{
+  struct qcow2_layer *layer = calloc(1, sizeof(*layer));
+
+  if (layer == NULL) {
+    qcow2_opened_file_close(file);
+    return NULL;
+  }
+  layer->file = *file;
+  layer->data_file = (struct qcow2_opened_file) OPENED_FILE_NONE;
+  layer->source = (struct qcow2_cluster_source){ .image = &layer->file.storage,
+                                                 .data = &layer->file.storage,
+                                                 .cache = shared->cluster_cache,
+                                                 .cache_space = space,
+                                                 .pool = shared->pool };
+  return layer;
+}
+
+int qcow2_layer_new_raw(struct qcow2_opened_file *file, const struct qcow2_shared *shared,
+                        uint64_t space, struct qcow2_layer **layer, struct qcow2_error *error)
+{
+  *layer = layer_new(file, shared, space);
+  if (*layer == NULL)
+    return qcow2_error_set_nomem(error);
+  (*layer)->is_raw = true;
+  (*layer)->size = (*layer)->file.storage.size;
+  return 0;
+}
+
+/* Read and decode cluster 0. */
+static int read_metadata(const struct qcow2_storage *storage, struct qcow2_metadata *metadata,
+                         struct qcow2_error *error)
+{
+  uint8_t start[HEADER_BYTES_TO_PROBE], *cluster;
+  size_t length = (size_t) min_u64(storage->size, sizeof(start));
+  int code = qcow2_storage_read(storage, 0, start, length, error);
+
+  if (code == 0)
+    code = qcow2_header_measure(start, length, &length, error);
+  if (code != 0)
+    return code;
+  length = (size_t) min_u64(storage->size, length);
+  cluster = malloc(length);
+  if (cluster == NULL)
+    return qcow2_error_set_nomem(error);
+  code = qcow2_storage_read(storage, 0, cluster, length, error);
+  if (code == 0)
+    code = qcow2_header_decode(cluster, length, metadata, error);
+  free(cluster);
+  return code;
+}
+
+int qcow2_layer_new_qcow2(struct qcow2_opened_file *file, const struct qcow2_shared *shared,
+                          uint64_t space, struct qcow2_layer **out, struct qcow2_error *error)
+{
+  struct qcow2_layer *layer = layer_new(file, shared, space);
+  int code;
+
+  if (layer == NULL)
+    return qcow2_error_set_nomem(error);
+  code = read_metadata(&layer->file.storage, &layer->metadata, error);
+  if (code != 0) {
+    qcow2_error_add_file(error, code, layer->file.path);
+    qcow2_layer_free(layer);
+    return code;
+  }
+  layer->size = layer->metadata.header.size;
+  layer->geometry = qcow2_geometry_of(&layer->metadata.header);
+  layer->tables = (struct qcow2_tables){ .geometry = &layer->geometry,
+                                         .storage = &layer->file.storage,
+                                         .cache = shared->table_cache,
+                                         .cache_space = space,
+                                         .l1_offset = layer->metadata.header.l1_offset,
+                                         .l1_size = layer->metadata.header.l1_size };
+  layer->source.cluster_size = layer->geometry.cluster_size;
+  layer->source.compression = layer->metadata.header.compression;
+  *out = layer;
+  return 0;
+}
+
+void qcow2_layer_free(struct qcow2_layer *layer)
+{
+  if (layer == NULL)
+    return;
+  qcow2_metadata_free(&layer->metadata);
+  qcow2_opened_file_close(&layer->data_file);
+  qcow2_opened_file_close(&layer->file);
+  free(layer);
+}
+
+void qcow2_layer_set_data_file(struct qcow2_layer *layer, struct qcow2_opened_file *data_file)
+{
+  layer->data_file = *data_file;
+  layer->source.data = &layer->data_file.storage;
+}
+
+bool qcow2_layer_probe(const struct qcow2_opened_file *file)
+{
+  uint8_t start[HEADER_BYTES_TO_PROBE];
+  size_t length = (size_t) min_u64(file->storage.size, sizeof(start));
+
+  return qcow2_storage_read(&file->storage, 0, start, length, NULL) == 0 &&
+         qcow2_header_probe(start, length);
+}
+
+/* ---- Mapping ------------------------------------------------------------ */
+
+/* A run of a kind that no table describes: the bytes of a raw file, or what lies past the end. */
+static struct qcow2_mapping mapping_without_table(enum qcow2_cluster_kind kind,
+                                                  uint64_t guest_offset, uint64_t length)
+{
+  return (struct qcow2_mapping){
+    .kind = kind,
+    .guest_offset = guest_offset,
+    .length = length,
+    .host_offset = kind == QCOW2_CLUSTER_NORMAL ? guest_offset : QCOW2_NO_OFFSET,
+    .table_offset = QCOW2_NO_OFFSET
+  };
+}
+
+int qcow2_layer_map(const struct qcow2_layer *layer, const struct qcow2_tables *tables,
+                    uint64_t size, uint64_t guest_offset, uint64_t length,
+                    struct qcow2_mapping *mapping, struct qcow2_error *error)
+{
+  if (guest_offset >= size) {
+    *mapping = mapping_without_table(QCOW2_CLUSTER_ZERO, guest_offset, length);
+    return 0;
+  }
+  length = min_u64(length, size - guest_offset);
+  if (!layer->is_raw)
+    return qcow2_mapping_find(tables, guest_offset, length, mapping, error);
+  *mapping = mapping_without_table(QCOW2_CLUSTER_NORMAL, guest_offset, length);
+  return 0;
+}

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+/* One file of the chain: a qcow2 image with its data file, or a raw file. */
+#ifndef QCOW2_LAYER_H
+#define QCOW2_LAYER_H
+
+#include "format/geometry.h"
+#include "format/header.h"
+#include "read/cluster_reader.h"
+#include "read/mapping.h"
+#include "storage/gate.h"
+
+/* Does not move once made: its parts point at one another. */
+struct qcow2_layer {
+  struct qcow2_opened_file file;
+  struct qcow2_opened_file data_file; /* none unless the image has an external data file */
+  bool is_raw;
+  bool is_probed; /* no image declared its format: what it refers to needs the user's word */
+  uint64_t size;  /* virtual size, bytes */
+  /* Of a qcow2 file only: */
+  struct qcow2_metadata metadata;
+  struct qcow2_geometry geometry;
+  struct qcow2_tables tables; /* of the active disk */
+  /* Of both: */
+  struct qcow2_cluster_source source;
+};
+
+/* What the layers of an image share. */
+struct qcow2_shared {
+  struct qcow2_cache *table_cache;
+  struct qcow2_cache *cluster_cache;
+  struct qcow2_decompressor_pool *pool;
+};
+
+/* Make a layer of an opened file, which it owns from the call on, also when it fails. `space` tells its blocks in the
+   caches from other layers'. The caller frees it with qcow2_layer_free(). Errors: for qcow2 those of reading and
+   decoding a header. */
+int qcow2_layer_new_raw(struct qcow2_opened_file *file, const struct qcow2_shared *shared,
+                        uint64_t space, struct qcow2_layer **layer, struct qcow2_error *error);
+int qcow2_layer_new_qcow2(struct qcow2_opened_file *file, const struct qcow2_shared *shared,
+                          uint64_t space, struct qcow2_layer **layer, struct qcow2_error *error);
+
+/* NULL is allowed. */
+void qcow2_layer_free(struct qcow2_layer *layer);
+
+/* Give a qcow2 layer its data file, which it owns from now on. */
+void qcow2_layer_set_data_file(struct qcow2_layer *layer, struct qcow2_opened_file *data_file);
+
+/* True if the file starts as a qcow2 image does. A file that cannot be read does not. */
+bool qcow2_layer_probe(const struct qcow2_opened_file *file);
+
+/* What lies at `guest_offset` in this layer alone, for at most `length` bytes. `tables` and `size` are the layer's own,
+   or a snapshot's. What lies past `size` is ZERO: it hides what is below. Errors: those of qcow2_mapping_find(). */
+int qcow2_layer_map(const struct qcow2_layer *layer, const struct qcow2_tables *tables,
+                    uint64_t size, uint64_t guest_offset, uint64_t length,
+                    struct qcow2_mapping *mapping, struct qcow2_error *error);
+
+#endif

@@ -1,0 +1,357 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * qcow2core.h - read QEMU copy-on-write disk images, versions 2 and 3.
+ *
+ * Objects
+ *   struct qcow2_image  an opened image file, with its external data file and
+ *                       its backing chain. Everything is opened read-only.
+ *   struct qcow2_view   what is read: the active disk or the disk of one
+ *                       internal snapshot, each with its own L1 table and size.
+ *
+ * Errors
+ *   Functions that can fail return 0 or a negative enum qcow2_status, and fill
+ *   the caller's struct qcow2_error when one is given (NULL is allowed). The
+ *   struct is untouched on success. A read gives all of its bytes or an error.
+ *
+ * Threads
+ *   One image and one view may be used by any number of threads at once.
+ *   Opening and closing are not synchronised: close when nobody reads.
+ *
+ * Trust
+ *   No byte of an image is trusted, and a file that an image refers to is opened
+ *   by itself only when it is a regular file below the image's own directory,
+ *   reached by a relative path without "..", without symbolic links. Everything
+ *   else needs the caller's word in struct qcow2_open_options.
+ *
+ * Example: copy a snapshot's disk to standard output.
+ *
+ *   struct qcow2_error error;
+ *   struct qcow2_image *image;
+ *   struct qcow2_view *view;
+ *   size_t index;
+ *   char block[65536];
+ *
+ *   if (qcow2_image_open("disk.qcow2", NULL, &image, &error) != 0 ||
+ *       qcow2_snapshot_find(image, "before-update", QCOW2_BY_ID_OR_NAME, &index, &error) != 0 ||
+ *       qcow2_view_open(image, index, &view, &error) != 0)
+ *     errx(1, "%s", error.message);
+ *   for (uint64_t at = 0; at < qcow2_view_size(view); at += sizeof(block)) {
+ *     uint64_t left = qcow2_view_size(view) - at;
+ *     size_t length = left < sizeof(block) ? (size_t) left : sizeof(block);
+ *     if (qcow2_view_read(view, at, block, length, &error) != 0)
+ *       errx(1, "%s", error.message);
+ *     fwrite(block, 1, length, stdout);
+ *   }
+ *   qcow2_view_close(view);
+ *   qcow2_image_close(image);
+ *
+ * Section names in comments are those of QEMU's docs/interop/qcow2.
+ */
+#ifndef QCOW2CORE_H
+#define QCOW2CORE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define QCOW2_API __attribute__((visibility("default")))
+#else
+#define QCOW2_API
+#endif
+
+/* ---- Errors ------------------------------------------------------------ */
+
+/* Status codes, split by what the caller can do about them. */
+enum qcow2_status {
+  QCOW2_OK = 0,
+  QCOW2_ERROR_IO = -1,          /* the operating system failed; see os_errno */
+  QCOW2_ERROR_NOT_QCOW2 = -2,   /* the file has no qcow2 magic: try another reader */
+  QCOW2_ERROR_CORRUPT = -3,     /* the bytes break the format's rules */
+  QCOW2_ERROR_TRUNCATED = -4,   /* the file ends before something it refers to */
+  QCOW2_ERROR_UNSUPPORTED = -5, /* a legal feature that this build cannot read */
+  QCOW2_ERROR_DENIED = -6,      /* a referred-to file needs the caller's word */
+  QCOW2_ERROR_KEY = -7,         /* a passphrase is missing or wrong */
+  QCOW2_ERROR_NOT_FOUND = -8,   /* no such snapshot, or several match */
+  QCOW2_ERROR_NOMEM = -9,
+  QCOW2_ERROR_ARGUMENT = -10    /* the caller's mistake */
+};
+
+/* Stands in an error's offsets, in bytes, for "does not apply". */
+#define QCOW2_NO_OFFSET UINT64_MAX
+
+/* What went wrong. Owned by the caller, filled on failure only. `message` is one
+   sentence in UTF-8 with control characters escaped, which says what to do. */
+struct qcow2_error {
+  int code;              /* enum qcow2_status */
+  int os_errno;          /* errno for QCOW2_ERROR_IO, else 0 */
+  uint64_t guest_offset; /* bytes, or QCOW2_NO_OFFSET */
+  uint64_t host_offset;  /* bytes, or QCOW2_NO_OFFSET */
+  char message[960];
+};
+
+/* The name of a status code, such as "TRUNCATED". Static storage, never NULL. */
+QCOW2_API const char *qcow2_status_name(int code);
+
+/* The library's version, such as "0.1.0". Static storage. */
+QCOW2_API const char *qcow2_version(void);
+
+/* ---- Storage ----------------------------------------------------------- */
+
+/* Where bytes come from, for callers whose images are not plain files. `read`
+   fills exactly `length` bytes (> 0) from `offset`, where offset + length <= size,
+   and returns 0 or an errno value; several threads may call it at once. `close`
+   may be NULL. */
+struct qcow2_storage {
+  void *context;
+  uint64_t size; /* bytes; fixed while the image is open */
+  int (*read)(void *context, uint64_t offset, void *buffer, size_t length);
+  void (*close)(void *context);
+};
+
+/* ---- Opening ----------------------------------------------------------- */
+
+struct qcow2_image;
+
+/* Flags for struct qcow2_open_options. */
+enum {
+  /* Open no file but the one named: no backing file, no data file. The image can be
+     described, but no view of it can be opened. */
+  QCOW2_OPEN_NO_CHAIN = 1
+};
+
+/* A path in `backing_paths` that ends the chain: what the layer above it leaves
+   unallocated reads as zeros. */
+#define QCOW2_BACKING_NONE "none"
+
+/* What the caller adds to an image's own word. Zero it, then set `struct_size`. All
+   strings are copied; NULL stands for none. Paths here are the caller's word:
+   absolute paths, ".." and symbolic links are followed. */
+struct qcow2_open_options {
+  size_t struct_size; /* sizeof(struct qcow2_open_options) */
+  unsigned flags;     /* QCOW2_OPEN_... */
+
+  /* The backing files, the topmost image's first; QCOW2_BACKING_NONE may come last.
+     Deeper layers than these follow the images' own references. */
+  const char *const *backing_paths;
+  size_t backing_count;
+
+  /* Directories in which a referred-to file is looked for by its base name, before
+     the place the image gives. */
+  const char *const *search_directories;
+  size_t search_count;
+
+  /* The topmost image's external data file. */
+  const char *data_file;
+
+  /* Memory for all caches of the image together, in bytes; 0 stands for 64 MiB.
+     Values below 4 MiB are raised to it. */
+  size_t cache_bytes;
+};
+
+/* Tell whether a file starts with the magic and a version of 2 or more.
+   Returns 1, 0 (also for a path that cannot be opened or is no regular file or block
+   device), never an error. `path` follows symbolic links. */
+QCOW2_API int qcow2_image_probe(const char *path);
+
+/* Open the image at `path` (the caller's word: symbolic links are followed; a regular
+   file or a block device), with its data file and backing chain. `options` may be NULL.
+   On success *image is owned by the caller, who frees it with qcow2_image_close().
+   Errors: IO, NOT_QCOW2, CORRUPT, TRUNCATED, UNSUPPORTED, DENIED, NOMEM, ARGUMENT. */
+QCOW2_API int qcow2_image_open(const char *path, const struct qcow2_open_options *options,
+                               struct qcow2_image **image, struct qcow2_error *error);
+
+/* As qcow2_image_open(), from the caller's storage, which the image owns from the call
+   on, also when it fails. A relative reference in the image has no directory to be
+   looked for in, so it needs the options' word. */
+QCOW2_API int qcow2_image_open_storage(const struct qcow2_storage *storage,
+                                       const struct qcow2_open_options *options,
+                                       struct qcow2_image **image, struct qcow2_error *error);
+
+/* Close the image, and free it. Its views must have been closed. NULL is allowed. */
+QCOW2_API void qcow2_image_close(struct qcow2_image *image);
+
+/* ---- Views ------------------------------------------------------------- */
+
+struct qcow2_view;
+
+/* In place of a snapshot's index: the active disk. */
+#define QCOW2_ACTIVE SIZE_MAX
+
+/* Open a view: QCOW2_ACTIVE, or a snapshot's index below qcow2_snapshot_count(). The
+   caller frees *view with qcow2_view_close(), before the image. Cheap: no I/O beyond
+   the check of the L1 table's place.
+   Errors: CORRUPT, TRUNCATED, UNSUPPORTED, ARGUMENT, NOMEM. */
+QCOW2_API int qcow2_view_open(struct qcow2_image *image, size_t snapshot_index,
+                              struct qcow2_view **view, struct qcow2_error *error);
+
+/* Free the view. NULL is allowed. */
+QCOW2_API void qcow2_view_close(struct qcow2_view *view);
+
+/* The view's virtual size in bytes. It need not be a multiple of 512. */
+QCOW2_API uint64_t qcow2_view_size(const struct qcow2_view *view);
+
+/* Read `length` bytes at `guest_offset`, which must lie inside the view as a whole, into
+   `buffer`: all of them or an error, after which the buffer's content is undefined.
+   Errors: IO, CORRUPT, TRUNCATED, NOMEM, ARGUMENT (past the end). */
+QCOW2_API int qcow2_view_read(struct qcow2_view *view, uint64_t guest_offset, void *buffer,
+                              size_t length, struct qcow2_error *error);
+
+/* What a cluster or subcluster is ("Standard Cluster Descriptor", "Extended L2 Entries"). */
+enum qcow2_cluster_kind {
+  QCOW2_CLUSTER_UNALLOCATED,    /* nothing here, nor in the backing chain: zeros */
+  QCOW2_CLUSTER_ZERO,           /* reads zeros, hides the backing file */
+  QCOW2_CLUSTER_ZERO_ALLOCATED, /* the same; a host cluster is kept, its old bytes are not read */
+  QCOW2_CLUSTER_NORMAL,         /* bytes in the image or data file, or in a raw backing file */
+  QCOW2_CLUSTER_COMPRESSED,     /* a deflate or zstd stream in the image */
+  QCOW2_CLUSTER_INVALID         /* the entry breaks the format's rules: reads fail */
+};
+
+/* A run of guest bytes of one kind, from one file of the chain. */
+struct qcow2_extent {
+  enum qcow2_cluster_kind kind;
+  size_t layer;          /* 0: the image itself; 1: its backing file; ... */
+  uint64_t guest_offset; /* bytes */
+  uint64_t length;       /* bytes, > 0; a run may be reported in several pieces */
+  uint64_t host_offset;  /* NORMAL, ZERO_ALLOCATED: where the run's bytes are in the layer's file (its
+                            data file if it has one). COMPRESSED: where the stream is. Else QCOW2_NO_OFFSET */
+  uint64_t host_bytes;   /* COMPRESSED: the stream's upper bound, to the end of its last sector. Else 0 */
+};
+
+/* Say what lies at `guest_offset` (below the view's size), for at most `length` bytes (> 0).
+   What lies past the end of a shorter backing file is ZERO. An invalid L1 or L2 entry is not an error here but an extent
+   of kind INVALID. Errors: IO, TRUNCATED (an L1 or L2 table cannot be read), NOMEM, ARGUMENT. */
+QCOW2_API int qcow2_view_map(struct qcow2_view *view, uint64_t guest_offset, uint64_t length,
+                             struct qcow2_extent *extent, struct qcow2_error *error);
+
+/* ---- Snapshots --------------------------------------------------------- */
+
+/* One entry of the snapshot table ("Snapshots"). Strings are as stored (any bytes), with
+   a NUL added; their lengths are in bytes without it. Owned by the image. */
+struct qcow2_snapshot {
+  const char *id;
+  size_t id_length;
+  const char *name;
+  size_t name_length;
+  uint32_t date_seconds; /* since 1970-01-01 UTC */
+  uint32_t date_nanoseconds;
+  uint64_t vm_clock_nanoseconds;
+  uint64_t vm_state_size; /* bytes; 0: no saved memory */
+  uint64_t disk_size;     /* bytes */
+  int has_disk_size;      /* 0: the table gives none, disk_size is the active disk's */
+  int64_t icount;         /* instructions executed; -1: not recorded */
+  uint64_t l1_offset;     /* host offset of the snapshot's L1 table, bytes */
+  uint32_t l1_size;       /* entries */
+  const uint8_t *unknown_extra; /* extra data past the known 24 bytes, or NULL */
+  size_t unknown_extra_length;
+};
+
+/* The number of snapshots that could be read; see qcow2_warning() if the table is damaged. */
+QCOW2_API size_t qcow2_snapshot_count(const struct qcow2_image *image);
+
+/* A snapshot, or NULL if `index` is not below qcow2_snapshot_count(). Owned by the image. */
+QCOW2_API const struct qcow2_snapshot *qcow2_snapshot_get(const struct qcow2_image *image, size_t index);
+
+enum qcow2_snapshot_key { QCOW2_BY_ID_OR_NAME, QCOW2_BY_ID, QCOW2_BY_NAME };
+
+/* Find the one snapshot whose ID, name, or either equals `key` (NUL-terminated, not
+   empty). NOT_FOUND if there is none (the message lists those there are), or if
+   several match (the message lists them and says how to choose). */
+QCOW2_API int qcow2_snapshot_find(const struct qcow2_image *image, const char *key,
+                                  enum qcow2_snapshot_key by, size_t *index,
+                                  struct qcow2_error *error);
+
+/* ---- What the image says of itself -------------------------------------- */
+
+/* Feature bits ("Header"). */
+#define QCOW2_INCOMPATIBLE_DIRTY (UINT64_C(1) << 0)
+#define QCOW2_INCOMPATIBLE_CORRUPT (UINT64_C(1) << 1)
+#define QCOW2_INCOMPATIBLE_DATA_FILE (UINT64_C(1) << 2)
+#define QCOW2_INCOMPATIBLE_COMPRESSION (UINT64_C(1) << 3)
+#define QCOW2_INCOMPATIBLE_EXTENDED_L2 (UINT64_C(1) << 4)
+#define QCOW2_COMPATIBLE_LAZY_REFCOUNTS (UINT64_C(1) << 0)
+#define QCOW2_AUTOCLEAR_BITMAPS (UINT64_C(1) << 0)
+#define QCOW2_AUTOCLEAR_DATA_FILE_RAW (UINT64_C(1) << 1)
+
+enum qcow2_compression { QCOW2_COMPRESSION_DEFLATE = 0, QCOW2_COMPRESSION_ZSTD = 1 };
+
+/* The header of one file of the chain, checked and in host byte order. */
+struct qcow2_header {
+  uint32_t version; /* 2 or 3 */
+  uint32_t header_length;
+  uint32_t cluster_bits; /* 9..21 */
+  uint64_t size;         /* virtual size, bytes */
+  uint32_t crypt_method; /* 0 none, 1 legacy AES, 2 LUKS */
+  uint64_t l1_offset;
+  uint32_t l1_size; /* entries */
+  uint64_t refcount_table_offset;
+  uint32_t refcount_table_clusters;
+  uint32_t refcount_order; /* width is 1 << refcount_order bits */
+  uint32_t snapshot_count; /* as the header says */
+  uint64_t snapshots_offset;
+  uint64_t incompatible_features;
+  uint64_t compatible_features;
+  uint64_t autoclear_features;
+  enum qcow2_compression compression;
+  const char *backing_file; /* as written, NUL added; NULL: none */
+  size_t backing_file_length;
+  const char *backing_format; /* NULL: not declared */
+  size_t backing_format_length;
+  const char *data_file; /* as written; NULL: none */
+  size_t data_file_length;
+};
+
+/* One header extension, known or not ("Header extensions"), in the file's order. */
+struct qcow2_extension {
+  uint32_t type;
+  uint32_t length; /* bytes */
+  uint64_t host_offset; /* of its data */
+  const uint8_t *data; /* `length` bytes, owned by the image; NULL for layers other than 0 */
+};
+
+/* One file of the chain. */
+struct qcow2_layer_info {
+  const char *path;       /* as resolved, or NULL when opened from storage */
+  const char *data_path;  /* the data file as resolved, or NULL */
+  int is_raw;             /* 1: a raw file, `header` is NULL */
+  uint64_t file_size;     /* bytes */
+  uint64_t size;          /* virtual size, bytes */
+  const struct qcow2_header *header;
+};
+
+/* The number of files in the chain, the image itself among them: at least 1. */
+QCOW2_API size_t qcow2_layer_count(const struct qcow2_image *image);
+
+/* Fill *info for the layer (0 is the image itself). Pointers in it are the image's.
+   ARGUMENT if `layer` is not below qcow2_layer_count(). */
+QCOW2_API int qcow2_layer_get(const struct qcow2_image *image, size_t layer,
+                              struct qcow2_layer_info *info, struct qcow2_error *error);
+
+/* Header extensions of a layer, in order; NULL past the last one. */
+QCOW2_API const struct qcow2_extension *qcow2_extension_get(const struct qcow2_image *image,
+                                                            size_t layer, size_t index);
+
+enum qcow2_feature_type { QCOW2_FEATURE_INCOMPATIBLE, QCOW2_FEATURE_COMPATIBLE, QCOW2_FEATURE_AUTOCLEAR };
+
+/* The name of a feature bit (0..63): from the image's feature name table, else the
+   format's own. NULL if neither has one. It may hold any bytes but NUL; the image owns it. */
+QCOW2_API const char *qcow2_feature_name(const struct qcow2_image *image,
+                                         enum qcow2_feature_type type, unsigned bit);
+
+/* Sentences about what is wrong with the image though it could be opened: dirty, corrupt,
+   truncated, a damaged snapshot table. NULL past the last one. Owned by the image. */
+QCOW2_API const char *qcow2_warning(const struct qcow2_image *image, size_t index);
+
+/* Write `length` bytes of any text to `out` (capacity `out_size` > 0) with control
+   characters, backslashes and bytes that are not UTF-8 as \xNN, NUL-terminated, cut with "..."
+   where it does not fit. Returns `out`. For printing names that an image's maker chose. */
+QCOW2_API char *qcow2_text_escape(const char *text, size_t length, char *out, size_t out_size);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A cache of byte blocks with a budget, shared by threads.
+ *
+ * A block is named by a key: the space it belongs to (a number per file of the chain) and an offset in it. Whoever
+ * asks for a block that is not there loads it, outside the lock; others who ask meanwhile wait for that one load. A
+ * pinned block stays where it is until it is unpinned.
+ *
+ * Eviction is a segmented LRU: a new block is on probation, a second use protects it, and protected blocks may take
+ * three quarters of the budget. So one sweep over the disk does not drive out what is used again and again.
+ */
+#ifndef QCOW2_READ_CACHE_H
+#define QCOW2_READ_CACHE_H
+
+#include "../qcow2core.h"
+
+struct qcow2_cache;
+
+struct qcow2_cache_key {
+  uint64_t space;
+  uint64_t offset;
+};
+
+struct qcow2_cache_block {
+  uint8_t *data;
+  size_t length; /* bytes, as asked for */
+  size_t filled; /* bytes that the load produced, at most `length` */
+};
+
+/* Fill the block's data, of block->length bytes, and set block->filled. Returns 0 or an error. */
+typedef int qcow2_cache_load(void *context, struct qcow2_cache_key key,
+                             struct qcow2_cache_block *block, struct qcow2_error *error);
+
+/* A cache of at most `budget` bytes, blocks that are pinned at the moment aside. NULL: no memory. The caller frees it
+   with qcow2_cache_free(). */
+struct qcow2_cache *qcow2_cache_new(size_t budget);
+
+/* Free the cache, of which no block may be pinned. NULL is allowed. */
+void qcow2_cache_free(struct qcow2_cache *cache);
+
+/* Get the block, of `length` bytes (always the same for a key), from the cache or by loading it. On success the caller
+   calls qcow2_cache_unpin(). A failed load is not remembered. Errors: NOMEM, and those of `load`. */
+int qcow2_cache_pin(struct qcow2_cache *cache, struct qcow2_cache_key key, size_t length,
+                    qcow2_cache_load *load, void *context, struct qcow2_cache_block **block,
+                    struct qcow2_error *error);
+
+/* Give a pinned block back. */
+void qcow2_cache_unpin(struct qcow2_cache *cache, struct qcow2_cache_block *block);
+
+#endif

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+/* Mapping -> bytes, for one qcow2 file of the chain. */
+#ifndef QCOW2_READ_CLUSTER_READER_H
+#define QCOW2_READ_CLUSTER_READER_H
+
+#include "mapping.h"
+
+/* Decompressors that are not in use, for all threads of an image. */
+struct qcow2_decompressor_pool;
+
+/* NULL: no memory. The caller frees it with qcow2_decompressor_pool_free(). */
+struct qcow2_decompressor_pool *qcow2_decompressor_pool_new(void);
+
+/* NULL is allowed. */
+void qcow2_decompressor_pool_free(struct qcow2_decompressor_pool *pool);
+
+/* Where a file's clusters are read from. Borrowed pointers. */
+struct qcow2_cluster_source {
+  const struct qcow2_storage *image; /* holds the compressed streams */
+  const struct qcow2_storage *data;  /* holds the normal clusters: the image or the external data file */
+  uint32_t cluster_size;             /* bytes */
+  enum qcow2_compression compression;
+  struct qcow2_cache *cache; /* of decoded clusters */
+  uint64_t cache_space;
+  struct qcow2_decompressor_pool *pool;
+};
+
+/* Read `length` bytes (> 0) at `guest_offset`, which the mapping covers, into `buffer`. What is unallocated reads as
+   zeros: the caller asks only where there is no backing file. Errors: IO, TRUNCATED, CORRUPT, NOMEM. */
+int qcow2_cluster_read(const struct qcow2_cluster_source *source,
+                       const struct qcow2_mapping *mapping, uint64_t guest_offset, void *buffer,
+                       size_t length, struct qcow2_error *error);
+
+#endif

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: MIT */
+#include "decompress.h"
+
+#include <stdlib.h>
+#include <zlib.h>
+#include <zstd.h>
+
+#ifdef HAVE_CONFIG_H
+#include <config.h>
+#endif
+#ifdef HAVE_LIBDEFLATE
+#include <libdeflate.h>
+#endif
+
+#include "../base/error.h"
+
+/* Raw deflate. QEMU writes with a window of 12 bits; other writers may use the whole 15. */
+#define RAW_DEFLATE_WINDOW_BITS (-15)
+
+/* Each library's state is made when it is first needed. */
+struct qcow2_decompressor {
+#ifdef HAVE_LIBDEFLATE
+  struct libdeflate_decompressor *libdeflate;
+#endif
+  z_stream *zlib;
+  ZSTD_DCtx *zstd;
+};
+
+struct qcow2_decompressor *qcow2_decompressor_new(void)
+{
+  return calloc(1, sizeof(struct qcow2_decompressor));
+}
+
+void qcow2_decompressor_free(struct qcow2_decompressor *decompressor)
+{
+  if (decompressor == NULL)
+    return;
+#ifdef HAVE_LIBDEFLATE
+  if (decompressor->libdeflate != NULL)
+    libdeflate_free_decompressor(decompressor->libdeflate);
+#endif
+  if (decompressor->zlib != NULL)
+    inflateEnd(decompressor->zlib);
+  free(decompressor->zlib);
+  ZSTD_freeDCtx(decompressor->zstd);
+  free(decompressor);
+}
+
+/* ---- deflate ------------------------------------------------------------ */
+
+/* libdeflate is more than twice as fast as zlib, but wants the stream to end where the output does. Returns whether
+   it gave the whole output; if not, zlib decides. */
+static int inflate_fast(struct qcow2_decompressor *decompressor, const uint8_t *input,
+                        size_t input_length, uint8_t *output, size_t output_length)
+{
+#ifdef HAVE_LIBDEFLATE
+  size_t consumed;
+
+  if (decompressor->libdeflate == NULL)
+    decompressor->libdeflate = libdeflate_alloc_decompressor();
+  return decompressor->libdeflate != NULL &&
+         libdeflate_deflate_decompress_ex(decompressor->libdeflate, input, input_length, output,
+                                          output_length, &consumed, NULL) == LIBDEFLATE_SUCCESS;
+#else
+  (void) decompressor;
+  (void) input;
+  (void) input_length;
+  (void) output;
+  (void) output_length;
+  return 0;
+#endif
+}
+
+/* Make zlib ready for a new stream. */
+static int zlib_prepare(struct qcow2_decompressor *decompressor)
+{
+  if (decompressor->zlib != NULL)
+    return inflateReset(decompressor->zlib) == Z_OK;
+  decompressor->zlib = calloc(1, sizeof(*decompressor->zlib));
+  if (decompressor->zlib == NULL)
+    return 0;
+  if (inflateInit2(decompressor->zlib, RAW_DEFLATE_WINDOW_BITS) == Z_OK)
+    return 1;
+  free(decompressor->zlib);
+  decompressor->zlib = NULL;
+  return 0;
+}
+
+static int decompress_deflate(struct qcow2_decompressor *decompressor, const uint8_t *input,
+                              size_t input_length, uint8_t *output, size_t output_length,
+                              struct qcow2_error *error)
+{
+  z_stream *zlib;
+  int status;
+
+  /* With LIBDEFLATE_SUCCESS and no place for the actual length, the output is exactly full. */
+  if (inflate_fast(decompressor, input, input_length, output, output_length))
+    return 0;
+  if (!zlib_prepare(decompressor))
+    return qcow2_error_set_nomem(error);
+  zlib = decompressor->zlib;
+  zlib->next_in = (Bytef *) (uintptr_t) input;
+  zlib->avail_in = (uInt) input_length;
+  zlib->next_out = output;
+  zlib->avail_out = (uInt) output_length;
+  status = inflate(zlib, Z_FINISH);
+  /* Z_BUF_ERROR: the stream goes on, but the cluster is full. */
+  if ((status == Z_STREAM_END || status == Z_BUF_ERROR) && zlib->avail_out == 0)
+    return 0;
+  if (status == Z_MEM_ERROR)
+    return qcow2_error_set_nomem(error);
+  return qcow2_error_set(error, QCOW2_ERROR_CORRUPT,
+                         "its deflate stream is damaged: it gives %zu of %zu bytes (%s)",
+                         output_length - zlib->avail_out, output_length,
+                         zlib->msg != NULL ? zlib->msg : "it ends too early");
+}
+
+/* ---- zstd --------------------------------------------------------------- */
+
+static int zstd_error(size_t done, size_t output_length, size_t status, struct qcow2_error *error)
+{
+  return qcow2_error_set(error, QCOW2_ERROR_CORRUPT,
+                         "its zstd stream is damaged: it gives %zu of %zu bytes (%s)", done,
+                         output_length, ZSTD_getErrorName(status));
+}
+
+/* Frame after frame, each as a whole: then zstd decodes into the output itself and needs no window of its own, however
+   large a window the frame asks for. */
+static int decompress_zstd(struct qcow2_decompressor *decompressor, const uint8_t *input,
+                           size_t input_length, uint8_t *output, size_t output_length,
+                           struct qcow2_error *error)
+{
+  size_t done = 0;
+
+  if (decompressor->zstd == NULL)
+    decompressor->zstd = ZSTD_createDCtx();
+  if (decompressor->zstd == NULL)
+    return qcow2_error_set_nomem(error);
+  while (done < output_length) {
+    size_t frame = ZSTD_findFrameCompressedSize(input, input_length);
+    size_t count;
+
+    if (ZSTD_isError(frame))
+      return zstd_error(done, output_length, frame, error);
+    count = ZSTD_decompressDCtx(decompressor->zstd, output + done, output_length - done, input,
+                                frame);
+    if (ZSTD_isError(count))
+      return zstd_error(done, output_length, count, error);
+    done += count;
+    input += frame;
+    input_length -= frame;
+  }
+  return 0;
+}
+
+int qcow2_decompress(struct qcow2_decompressor *decompressor, enum qcow2_compression compression,
+                     const uint8_t *input, size_t input_length, uint8_t *output,
+                     size_t output_length, struct qcow2_error *error)
+{
+  switch (compression) {
+  case QCOW2_COMPRESSION_DEFLATE:
+    return decompress_deflate(decompressor, input, input_length, output, output_length, error);
+  case QCOW2_COMPRESSION_ZSTD:
+    return decompress_zstd(decompressor, input, input_length, output, output_length, error);
+  }
+  return qcow2_error_set(error, QCOW2_ERROR_UNSUPPORTED, "its compression type is not known");
+}

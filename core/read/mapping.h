@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+/* Guest offset -> mapping, through one L1 table and its L2 tables. The only I/O is that of table slices, into a cache. */
+#ifndef QCOW2_READ_MAPPING_H
+#define QCOW2_READ_MAPPING_H
+
+#include "../format/cluster.h"
+#include "cache.h"
+
+/* The tables of one disk: a file's active disk, or one of its snapshots'. Borrowed pointers. */
+struct qcow2_tables {
+  const struct qcow2_geometry *geometry;
+  const struct qcow2_storage *storage; /* the image file, which holds the tables */
+  struct qcow2_cache *cache;           /* of table slices */
+  uint64_t cache_space;                /* tells this file's slices from others' */
+  uint64_t l1_offset;                  /* host offset, bytes */
+  uint32_t l1_size;                    /* entries */
+};
+
+/* Where a run of guest bytes is. A value: it owns nothing. */
+struct qcow2_mapping {
+  enum qcow2_cluster_kind kind;
+  uint64_t guest_offset;
+  uint64_t length;      /* bytes of this kind from guest_offset on, > 0. COMPRESSED, INVALID: within one cluster */
+  uint64_t host_offset; /* NORMAL, ZERO_ALLOCATED: of the first byte. COMPRESSED: of the stream. Else QCOW2_NO_OFFSET */
+  uint32_t host_bytes;  /* COMPRESSED: the stream's upper bound, bytes. Else 0 */
+  uint64_t table_offset; /* INVALID: host offset of the bad entry. Else QCOW2_NO_OFFSET */
+  const char *problem;   /* INVALID: why, as a clause in static storage. Else NULL */
+};
+
+/* Map `guest_offset`, for at most `length` bytes (> 0). An invalid entry is a mapping of kind INVALID; a table that
+   cannot be read is an error. Errors: IO, TRUNCATED, NOMEM, with the entry's host offset. */
+int qcow2_mapping_find(const struct qcow2_tables *tables, uint64_t guest_offset, uint64_t length,
+                       struct qcow2_mapping *mapping, struct qcow2_error *error);
+
+#endif

@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: MIT */
+#include "snapshots.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/checked.h"
+#include "base/error.h"
+#include "base/text.h"
+#include "format/snapshot.h"
+#include "image.h"
+#include "storage/storage.h"
+
+/* ---- Reading the table --------------------------------------------------- */
+
+/* Read the entry at *offset, and advance that to the next one. */
+static int read_entry(const struct qcow2_layer *layer, uint64_t *offset,
+                      struct qcow2_snapshot *snapshot, struct qcow2_error *error)
+{
+  const struct qcow2_storage *storage = &layer->file.storage;
+  uint8_t fixed[SNAPSHOT_FIXED_BYTES], *variable;
+  struct qcow2_snapshot_lengths lengths;
+  size_t length;
+  int code = qcow2_storage_read(storage, *offset, fixed, sizeof(fixed), error);
+
+  if (code == 0)
+    code = qcow2_snapshot_measure(fixed, *offset, &lengths, error);
+  if (code != 0)
+    return code;
+  length = (size_t) lengths.extra + lengths.id + lengths.name;
+  variable = malloc(length + 1);
+  if (variable == NULL)
+    return qcow2_error_set_nomem(error);
+  code = qcow2_storage_read(storage, *offset + sizeof(fixed), variable, length, error);
+  if (code == 0)
+    code = qcow2_snapshot_decode(fixed, variable, &lengths, layer->size, snapshot, error);
+  free(variable);
+  *offset += sizeof(fixed) + length + lengths.padding;
+  return code;
+}
+
+int qcow2_snapshots_read(const struct qcow2_layer *layer, struct qcow2_snapshots *snapshots,
+                         struct qcow2_error *error)
+{
+  const struct qcow2_header *header = &layer->metadata.header;
+  uint64_t offset = header->snapshots_offset;
+  int code = 0;
+
+  memset(snapshots, 0, sizeof(*snapshots));
+  if (header->snapshot_count == 0)
+    return 0;
+  if (header->snapshot_count > SNAPSHOT_COUNT_MAX)
+    return qcow2_error_set_at(error, QCOW2_ERROR_CORRUPT, QCOW2_NO_OFFSET, 60,
+                              "the header's nb_snapshots is %" PRIu32 "; at most 65536 are allowed",
+                              header->snapshot_count);
+  if (!is_aligned(offset, layer->geometry.cluster_size))
+    return qcow2_error_set_at(error, QCOW2_ERROR_CORRUPT, QCOW2_NO_OFFSET, 64,
+                              "the header's snapshots_offset is %" PRIu64
+                              ", not a multiple of the cluster size", offset);
+  snapshots->entries = calloc(header->snapshot_count, sizeof(snapshots->entries[0]));
+  if (snapshots->entries == NULL)
+    return qcow2_error_set_nomem(error);
+  while (code == 0 && snapshots->count < header->snapshot_count) {
+    code = read_entry(layer, &offset, &snapshots->entries[snapshots->count], error);
+    if (code == 0)
+      snapshots->count++;
+    if (offset - header->snapshots_offset > SNAPSHOT_TABLE_BYTES_MAX)
+      return qcow2_error_set_at(error, QCOW2_ERROR_CORRUPT, QCOW2_NO_OFFSET, offset,
+                                "the snapshot table is longer than 64 MiB");
+  }
+  return code;
+}
+
+void qcow2_snapshots_free(struct qcow2_snapshots *snapshots)
+{
+  for (size_t i = 0; i < snapshots->count; i++)
+    qcow2_snapshot_free(&snapshots->entries[i]);
+  free(snapshots->entries);
+  memset(snapshots, 0, sizeof(*snapshots));
+}
+
+/* ---- Answering ----------------------------------------------------------- */
+
+size_t qcow2_snapshot_count(const struct qcow2_image *image)
+{
+  return image->snapshots.count;
+}
+
+const struct qcow2_snapshot *qcow2_snapshot_get(const struct qcow2_image *image, size_t index)
+{
+  return index < image->snapshots.count ? &image->snapshots.entries[index] : NULL;
+}
+
+static bool text_equals(const char *key, const char *text, size_t length)
+{
+  return strlen(key) == length && memcmp(key, text, length) == 0;
+}
+
+static bool snapshot_matches(const struct qcow2_snapshot *snapshot, const char *key,
+                             enum qcow2_snapshot_key by)
+{
+  bool id = text_equals(key, snapshot->id, snapshot->id_length);
+  bool name = text_equals(key, snapshot->name, snapshot->name_length);
+
+  return (id && by != QCOW2_BY_NAME) || (name && by != QCOW2_BY_ID);
+}
+
+/* Which snapshots a list shows. An empty key: all of them. */
+static bool is_listed(const struct qcow2_snapshot *snapshot, const char *key,
+                      enum qcow2_snapshot_key by)
+{
+  return key[0] == '\0' || snapshot_matches(snapshot, key, by);
+}
+
+/* Append snapshots as 'ID 1 "name"', as many as fit before the text's end. */
+static void list_snapshots(const struct qcow2_image *image, const char *key,
+                           enum qcow2_snapshot_key by, char *out, size_t out_size)
+{
+  static const char more[] = ", and more (see: tsk-qcow2 info)";
+  size_t used = 0;
+
+  out[0] = '\0';
+  for (size_t i = 0; i < image->snapshots.count; i++) {
+    const struct qcow2_snapshot *snapshot = &image->snapshots.entries[i];
+    char item[160], id[48], name[96];
+
+    if (!is_listed(snapshot, key, by))
+      continue;
+    qcow2_text_escape(snapshot->id, snapshot->id_length, id, sizeof(id));
+    qcow2_text_escape(snapshot->name, snapshot->name_length, name, sizeof(name));
+    snprintf(item, sizeof(item), "%sID %s \"%s\"", used > 0 ? ", " : "", id, name);
+    if (used + strlen(item) + sizeof(more) > out_size) {
+      snprintf(out + used, out_size - used, "%s", more);
+      return;
+    }
+    memcpy(out + used, item, strlen(item) + 1);
+    used += strlen(item);
+  }
+}
+
+static int not_found(const struct qcow2_image *image, const char *key, struct qcow2_error *error)
+{
+  uint32_t told = image->chain.layers[0]->metadata.header.snapshot_count;
+  char list[560], quoted[TEXT_ESCAPED_BYTES];
+  const char *what = key[0] == '\0' ? "the snapshot's name is empty" : "there is no such snapshot";
+
+  qcow2_text_quote(key, quoted);
+  list_snapshots(image, "", QCOW2_BY_ID_OR_NAME, list, sizeof(list));
+  if (image->snapshots.count == 0)
+    return qcow2_error_set(error, QCOW2_ERROR_NOT_FOUND, "%s: \"%s\"; the image has %s", what, quoted,
+                           told == 0 ? "no snapshots" : "a snapshot table that cannot be read");
+  return qcow2_error_set(error, QCOW2_ERROR_NOT_FOUND, "%s: \"%s\"; the image has %s%s", what, quoted,
+                         list, image->snapshots.count == told ? "" : ", and more that cannot be read");
+}
+
+int qcow2_snapshot_find(const struct qcow2_image *image, const char *key,
+                        enum qcow2_snapshot_key by, size_t *index, struct qcow2_error *error)
+{
+  char list[560], quoted[TEXT_ESCAPED_BYTES];
+  size_t matches = 0;
+
+  for (size_t i = 0; key[0] != '\0' && i < image->snapshots.count; i++)
+    if (snapshot_matches(&image->snapshots.entries[i], key, by) && matches++ == 0)
+      *index = i;
+  if (matches == 1)
+    return 0;
+  if (matches == 0)
+    return not_found(image, key, error);
+  list_snapshots(image, key, by, list, sizeof(list));
+  return qcow2_error_set(error, QCOW2_ERROR_NOT_FOUND,
+                         "\"%s\" means several snapshots: %s; choose one with @id=ID%s",
+                         qcow2_text_quote(key, quoted), list,
+                         by == QCOW2_BY_ID_OR_NAME ? " or @name=NAME" : "");
+}

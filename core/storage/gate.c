@@ -1,0 +1,404 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* O_PATH, O_NOATIME */
+#endif
+#include "gate.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "../base/error.h"
+#include "../base/text.h"
+#include "storage.h"
+
+#ifndef O_NOATIME
+#define O_NOATIME 0
+#endif
+#ifndef O_PATH
+#define O_PATH O_RDONLY
+#endif
+
+void qcow2_opened_file_close_directory(struct qcow2_opened_file *file)
+{
+  if (file->directory >= 0)
+    close(file->directory);
+  file->directory = -1;
+}
+
+void qcow2_opened_file_close(struct qcow2_opened_file *file)
+{
+  qcow2_storage_close(&file->storage);
+  qcow2_opened_file_close_directory(file);
+  free(file->path);
+  *file = (struct qcow2_opened_file) OPENED_FILE_NONE;
+}
+
+bool qcow2_opened_file_same(const struct qcow2_opened_file *a, const struct qcow2_opened_file *b)
+{
+  return a->has_identity && b->has_identity && a->device == b->device && a->inode == b->inode;
+}
+
+/* ---- Opening one name in one directory --------------------------------- */
+
+/* Which kinds of file may be opened. */
+enum admission {
+  ADMIT_REGULAR,          /* an image's word */
+  ADMIT_REGULAR_OR_BLOCK  /* the user's word */
+};
+
+/* Why `status` may not be opened, as a clause; NULL: it may. */
+static const char *admission_problem(const struct stat *status, enum admission admission)
+{
+  if (S_ISREG(status->st_mode))
+    return NULL;
+  if (S_ISBLK(status->st_mode))
+    return admission == ADMIT_REGULAR_OR_BLOCK ? NULL : "it is a device";
+  if (S_ISLNK(status->st_mode))
+    return "it is a symbolic link";
+  if (S_ISDIR(status->st_mode))
+    return "it is a directory";
+  if (S_ISCHR(status->st_mode))
+    return "it is a device";
+  return "it is not a regular file";
+}
+
+/* Evidence's access time stays as it is where we may ask for that (the owner and root may). */
+static int open_quietly(int directory, const char *name)
+{
+  const int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
+  int descriptor = openat(directory, name, flags | O_NOATIME);
+
+  if (descriptor < 0 && errno == EPERM)
+    descriptor = openat(directory, name, flags);
+  return descriptor;
+}
+
+/* Open `name` in `directory`, which must be the same admitted file before and after. Returns the descriptor,
+   or -1 with either *problem (a clause) or errno set. */
+static int open_admitted(int directory, const char *name, enum admission admission,
+                         struct stat *status, const char **problem)
+{
+  struct stat before;
+  int descriptor;
+
+  *problem = NULL;
+  if (fstatat(directory, name, &before, AT_SYMLINK_NOFOLLOW) != 0)
+    return -1;
+  *problem = admission_problem(&before, admission);
+  if (*problem != NULL)
+    return -1;
+  descriptor = open_quietly(directory, name);
+  if (descriptor < 0)
+    return -1;
+  if (fstat(descriptor, status) != 0 || status->st_dev != before.st_dev ||
+      status->st_ino != before.st_ino || admission_problem(status, admission) != NULL) {
+    close(descriptor);
+    *problem = "it was exchanged for another file while it was being opened";
+    return -1;
+  }
+  return descriptor;
+}
+
+/* The size of an admitted file in bytes. Returns 0 or an errno value. */
+static int descriptor_size(int descriptor, const struct stat *status, uint64_t *size)
+{
+  off_t end = status->st_size;
+
+  if (S_ISBLK(status->st_mode))
+    end = lseek(descriptor, 0, SEEK_END);
+  if (end < 0)
+    return errno;
+  *size = (uint64_t) end;
+  return 0;
+}
+
+/* Make the opened file from its parts; it owns `path` (which may be NULL for no memory) and the descriptors
+   from now on, also when this fails. */
+static int opened_file_fill(struct qcow2_opened_file *file, char *path, int directory,
+                            int descriptor, const struct stat *status, struct qcow2_error *error)
+{
+  uint64_t size = 0;
+  int os_errno = descriptor_size(descriptor, status, &size);
+  int code = 0;
+
+  *file = (struct qcow2_opened_file){ .path = path,
+                                      .directory = directory,
+                                      .has_identity = true,
+                                      .device = status->st_dev,
+                                      .inode = status->st_ino };
+  if (path == NULL)
+    code = qcow2_error_set_nomem(error);
+  else if (os_errno != 0)
+    code = qcow2_error_set_errno(error, os_errno, QCOW2_NO_OFFSET, "cannot tell the size of a file");
+  if (code == 0)
+    code = qcow2_storage_from_descriptor(descriptor, size, &file->storage, error);
+  if (code != 0) {
+    close(descriptor);
+    qcow2_opened_file_close(file);
+  }
+  return code;
+}
+
+/* ---- The user's word --------------------------------------------------- */
+
+static int refuse_named(const char *path, const char *problem, int os_errno,
+                        struct qcow2_error *error)
+{
+  char quoted[TEXT_ESCAPED_BYTES];
+
+  qcow2_text_quote(path, quoted);
+  if (problem != NULL)
+    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "cannot open \"%s\": %s", quoted, problem);
+  return qcow2_error_set_errno(error, os_errno, QCOW2_NO_OFFSET, "cannot open \"%s\"", quoted);
+}
+
+int qcow2_gate_open_named(const char *path, struct qcow2_opened_file *file,
+                          struct qcow2_error *error)
+{
+  const char *problem = NULL;
+  struct stat status;
+  char *slash, *real = realpath(path, NULL);
+  int directory, descriptor, os_errno;
+
+  if (real == NULL)
+    return refuse_named(path, NULL, errno, error);
+  slash = strrchr(real, '/'); /* realpath() gives an absolute path */
+  *slash = '\0';
+  directory = open(slash == real ? "/" : real, O_PATH | O_DIRECTORY | O_CLOEXEC);
+  *slash = '/';
+  if (directory < 0) {
+    os_errno = errno;
+    free(real);
+    return refuse_named(path, NULL, os_errno, error);
+  }
+  descriptor = open_admitted(directory, slash[1] == '\0' ? "." : slash + 1, ADMIT_REGULAR_OR_BLOCK,
+                             &status, &problem);
+  if (descriptor < 0) {
+    os_errno = errno;
+    close(directory);
+    free(real);
+    return refuse_named(path, problem, os_errno, error);
+  }
+  return opened_file_fill(file, real, directory, descriptor, &status, error);
+}
+
+/* ---- An image's word --------------------------------------------------- */
+
+static const char *base_name(const char *path)
+{
+  const char *slash = strrchr(path, '/');
+
+  return slash == NULL ? path : slash + 1;
+}
+
+/* QEMU takes "word:" before the first slash as a protocol or a driver's options. */
+static bool has_protocol(const char *name)
+{
+  size_t plain = strcspn(name, ":/");
+
+  return name[plain] == ':';
+}
+
+static bool has_dot_dot(const char *name)
+{
+  while (*name != '\0') {
+    size_t length = strcspn(name, "/");
+
+    if (length == 2 && name[0] == '.' && name[1] == '.')
+      return true;
+    name += length + (name[length] == '/');
+  }
+  return false;
+}
+
+/* Why the reference's text alone forbids to open it; NULL: it does not. */
+static const char *reference_problem(const struct qcow2_reference *reference)
+{
+  const char *name = reference->name;
+
+  if (reference->distrust != NULL)
+    return reference->distrust;
+  if (name[0] == '\0')
+    return "its name is empty";
+  if (has_protocol(name))
+    return "it is not a plain file name but names a protocol or driver";
+  if (name[0] == '/')
+    return "it is an absolute path, and an image may only lead to files below its own directory";
+  if (has_dot_dot(name))
+    return "its path contains \"..\", and an image may only lead to files below its own directory";
+  if (reference->from->directory < 0)
+    return "the image has no directory of its own to look in";
+  return NULL;
+}
+
+/* A sentence that says when a file of the reference's base name lies beside the image. */
+static void hint_beside(const struct qcow2_reference *reference, char *out, size_t out_size)
+{
+  const char *name = base_name(reference->name);
+  char quoted[TEXT_ESCAPED_BYTES];
+  struct stat status;
+
+  out[0] = '\0';
+  if (reference->from->directory < 0 || has_protocol(reference->name) || name[0] == '\0' ||
+      strcmp(name, "..") == 0 || strcmp(name, reference->name) == 0)
+    return;
+  if (fstatat(reference->from->directory, name, &status, AT_SYMLINK_NOFOLLOW) != 0 ||
+      !S_ISREG(status.st_mode))
+    return;
+  snprintf(out, out_size, " A file named \"%s\" lies beside the image.",
+           qcow2_text_quote(name, quoted));
+}
+
+/* Refuse the reference for the given reason (a clause), and say what to type. Returns DENIED. */
+static int refuse(const struct qcow2_reference *reference, const char *reason,
+                  struct qcow2_error *error)
+{
+  char name[TEXT_ESCAPED_BYTES], from[TEXT_ESCAPED_BYTES], hint[TEXT_ESCAPED_BYTES + 64];
+  const char *image = reference->from->path == NULL ? "the image" : base_name(reference->from->path);
+  bool is_backing = strcmp(reference->option, "backing") == 0;
+
+  hint_beside(reference, hint, sizeof(hint));
+  return qcow2_error_set(
+      error, QCOW2_ERROR_DENIED,
+      "the %s \"%s\" of \"%s\" was not opened: %s.%s To say which file it is, add "
+      "\",%s=PATH\"%s or \",search=DIRECTORY\" to the image name%s",
+      reference->role, qcow2_text_quote(reference->name, name), qcow2_text_quote(image, from),
+      reason, hint, reference->option, is_backing ? " (once for each layer, the topmost first)" : "",
+      is_backing ? "; \",backing=none\" examines the overlay alone" : "");
+}
+
+static int refuse_for_errno(const struct qcow2_reference *reference, int os_errno,
+                            struct qcow2_error *error)
+{
+  char reason[160], system[128];
+
+  if (os_errno == ENOENT)
+    return refuse(reference, "there is no such file", error);
+  snprintf(reason, sizeof(reason), "the system says \"%s\"",
+           qcow2_errno_text(os_errno, system, sizeof(system)));
+  return refuse(reference, reason, error);
+}
+
+/* Descend from `directory` (which this closes) along all but the last component of `name`, never through a
+   symbolic link. Returns the last directory's descriptor, or -1 with *problem or errno set; *last is the
+   last component. */
+static int descend(int directory, char *name, const char **last, const char **problem)
+{
+  struct stat status;
+
+  *problem = NULL;
+  for (;;) {
+    char *slash;
+    int next;
+
+    name += strspn(name, "/");
+    slash = strchr(name, '/');
+    if (slash == NULL)
+      break;
+    *slash = '\0';
+    if (fstatat(directory, name, &status, AT_SYMLINK_NOFOLLOW) == 0 && S_ISLNK(status.st_mode))
+      *problem = "its path passes a symbolic link";
+    next = *problem != NULL
+               ? -1
+               : openat(directory, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    close(directory);
+    if (next < 0)
+      return -1;
+    directory = next;
+    name = slash + 1;
+  }
+  *last = name[0] == '\0' ? "." : name; /* "dir/" is a directory, and refused as one */
+  return directory;
+}
+
+/* The path of `name` below the directory in which `from` lies. NULL when there is no memory. */
+static char *path_beside(const char *from, const char *name)
+{
+  size_t directory_length = (size_t) (base_name(from) - from);
+  size_t size = directory_length + strlen(name) + 1;
+  char *path = malloc(size);
+
+  if (path != NULL)
+    snprintf(path, size, "%.*s%s", (int) directory_length, from, name);
+  return path;
+}
+
+/* Open the reference below the image's own directory. */
+static int open_beside(const struct qcow2_reference *reference, struct qcow2_opened_file *file,
+                       struct qcow2_error *error)
+{
+  const char *problem = reference_problem(reference);
+  const char *last = NULL;
+  char *name;
+  struct stat status;
+  int directory, descriptor, os_errno;
+
+  if (problem != NULL)
+    return refuse(reference, problem, error);
+  name = qcow2_text_duplicate(reference->name);
+  if (name == NULL)
+    return qcow2_error_set_nomem(error);
+  directory = fcntl(reference->from->directory, F_DUPFD_CLOEXEC, 0);
+  if (directory >= 0)
+    directory = descend(directory, name, &last, &problem);
+  descriptor = directory < 0 ? -1 : open_admitted(directory, last, ADMIT_REGULAR, &status, &problem);
+  os_errno = errno;
+  free(name);
+  if (descriptor >= 0)
+    return opened_file_fill(file, path_beside(reference->from->path, reference->name), directory,
+                            descriptor, &status, error);
+  if (directory >= 0)
+    close(directory);
+  return problem != NULL ? refuse(reference, problem, error)
+                         : refuse_for_errno(reference, os_errno, error);
+}
+
+/* Look in one of the user's directories by base name. Returns 1 if nothing is there, 0 if it was opened. */
+static int open_in_directory(const struct qcow2_reference *reference, const char *search_directory,
+                             struct qcow2_opened_file *file, struct qcow2_error *error)
+{
+  const char *name = base_name(reference->name), *problem = NULL;
+  char *path, quoted[TEXT_ESCAPED_BYTES];
+  struct stat status;
+  int directory, descriptor, os_errno;
+
+  directory = open(search_directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
+  if (directory < 0)
+    return qcow2_error_set_errno(error, errno, QCOW2_NO_OFFSET,
+                                 "cannot search the directory \"%s\" for the %s",
+                                 qcow2_text_quote(search_directory, quoted), reference->role);
+  descriptor = open_admitted(directory, name, ADMIT_REGULAR, &status, &problem);
+  os_errno = errno;
+  if (descriptor < 0) {
+    close(directory);
+    if (problem != NULL)
+      return refuse(reference, problem, error);
+    return os_errno == ENOENT ? 1 : refuse_for_errno(reference, os_errno, error);
+  }
+  path = malloc(strlen(search_directory) + strlen(name) + 2);
+  if (path != NULL)
+    sprintf(path, "%s/%s", search_directory, name);
+  return opened_file_fill(file, path, directory, descriptor, &status, error);
+}
+
+int qcow2_gate_open_reference(const struct qcow2_reference *reference,
+                              struct qcow2_opened_file *file, struct qcow2_error *error)
+{
+  const char *name = base_name(reference->name);
+  bool searchable = name[0] != '\0' && strcmp(name, ".") != 0 && strcmp(name, "..") != 0 &&
+                    !has_protocol(reference->name);
+
+  for (size_t i = 0; searchable && i < reference->search_count; i++) {
+    int code = open_in_directory(reference, reference->search_directories[i], file, error);
+
+    if (code <= 0)
+      return code;
+  }
+  return open_beside(reference, file, error);
+}

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The gate: the only place that opens files, and that decides which files named inside an image may
+ * be opened.
+ *
+ * The user's word (a path they typed) is followed wherever it leads. An image's word is followed only
+ * if it is a relative path without "..", that reaches a regular file below the image's own real
+ * directory without passing a symbolic link. Whatever is opened is opened read-only, without blocking
+ * on a FIFO, and without changing its access time where the system allows that.
+ */
+#ifndef QCOW2_STORAGE_GATE_H
+#define QCOW2_STORAGE_GATE_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "../qcow2core.h"
+
+/* A file that passed the gate. All zero but `directory` = -1: none. */
+struct qcow2_opened_file {
+  struct qcow2_storage storage;
+  char *path;     /* as resolved, for people; NULL for a caller's storage */
+  int directory;  /* descriptor of the real directory it lies in, where its own references start; -1: none */
+  bool has_identity;
+  dev_t device;
+  ino_t inode;
+};
+
+#define OPENED_FILE_NONE { .directory = -1 }
+
+/* Close everything, and forget it. */
+void qcow2_opened_file_close(struct qcow2_opened_file *file);
+
+/* Close the directory only: no more references will be resolved from this file. */
+void qcow2_opened_file_close_directory(struct qcow2_opened_file *file);
+
+/* True if both are the same file of the system, under whatever names. */
+bool qcow2_opened_file_same(const struct qcow2_opened_file *a, const struct qcow2_opened_file *b);
+
+/* Open a path that is the user's word: a regular file or block device. Errors: IO, NOMEM. */
+int qcow2_gate_open_named(const char *path, struct qcow2_opened_file *file,
+                          struct qcow2_error *error);
+
+/* A file that an image refers to, as the gate sees it. */
+struct qcow2_reference {
+  const struct qcow2_opened_file *from; /* the image that refers to it */
+  const char *name;                     /* as written */
+  const char *role;                     /* for messages: "backing file" or "data file" */
+  const char *option;                   /* for messages: the option that gives it, "backing" or "data-file" */
+  const char *distrust;                 /* why the image's word does not count at all, as a clause; NULL: it does */
+  const char *const *search_directories;
+  size_t search_count;
+};
+
+/* Open what an image refers to. Errors: DENIED (with the reason, and what to type), IO, NOMEM. */
+int qcow2_gate_open_reference(const struct qcow2_reference *reference,
+                              struct qcow2_opened_file *file, struct qcow2_error *error);
+
+#endif

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT */
+#include "storage.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "../base/checked.h"
+#include "../base/error.h"
+
+int qcow2_storage_read(const struct qcow2_storage *storage, uint64_t host_offset, void *buffer,
+                       size_t length, struct qcow2_error *error)
+{
+  int os_errno;
+
+  if (length == 0)
+    return 0;
+  if (!range_fits(host_offset, length, storage->size))
+    return qcow2_error_set_at(error, QCOW2_ERROR_TRUNCATED, QCOW2_NO_OFFSET, host_offset,
+                              "the file is truncated: it ends at byte %" PRIu64
+                              ", and %zu bytes at host offset %" PRIu64 " are needed",
+                              storage->size, length, host_offset);
+  os_errno = storage->read(storage->context, host_offset, buffer, length);
+  if (os_errno != 0)
+    return qcow2_error_set_errno(error, os_errno, host_offset,
+                                 "cannot read %zu bytes at host offset %" PRIu64, length,
+                                 host_offset);
+  return 0;
+}
+
+void qcow2_storage_close(struct qcow2_storage *storage)
+{
+  if (storage->close != NULL)
+    storage->close(storage->context);
+  memset(storage, 0, sizeof(*storage));
+}

@@ -1,0 +1,353 @@
+# SPDX-License-Identifier: MIT
+"""libqcow2core through ctypes: everything that qcow2core.h declares, as Python objects.
+
+Image and View are context managers; a failure raises QcowError. Calls release the GIL, so threads run at once.
+"""
+import ctypes
+import errno
+import os
+from collections import namedtuple
+from ctypes import POINTER, byref, c_char_p, c_int, c_int64, c_size_t, c_uint, c_uint32, c_uint64, c_void_p
+from functools import cache
+from pathlib import Path
+
+ACTIVE = c_size_t(-1).value
+NO_OFFSET = c_uint64(-1).value
+BY_ID_OR_NAME, BY_ID, BY_NAME = range(3)
+INCOMPATIBLE, COMPATIBLE, AUTOCLEAR = range(3)
+NO_CHAIN = 1
+ARGUMENT = -10
+KINDS = ("unallocated", "zero", "zero allocated", "normal", "compressed", "invalid")
+READ_CALLBACK = ctypes.CFUNCTYPE(c_int, c_void_p, c_uint64, c_void_p, c_size_t)
+CLOSE_CALLBACK = ctypes.CFUNCTYPE(None, c_void_p)
+
+Extent = namedtuple("Extent", "kind layer guest_offset length host_offset host_bytes")
+Extension = namedtuple("Extension", "type length host_offset data")
+
+
+class Error(ctypes.Structure):
+    _fields_ = [("code", c_int), ("os_errno", c_int), ("guest_offset", c_uint64), ("host_offset", c_uint64),
+                ("message", ctypes.c_char * 960)]
+
+
+class Storage(ctypes.Structure):
+    _fields_ = [("context", c_void_p), ("size", c_uint64), ("read", READ_CALLBACK), ("close", CLOSE_CALLBACK)]
+
+
+class OpenOptions(ctypes.Structure):
+    _fields_ = [("struct_size", c_size_t), ("flags", c_uint), ("backing_paths", POINTER(c_char_p)),
+                ("backing_count", c_size_t), ("search_directories", POINTER(c_char_p)), ("search_count", c_size_t),
+                ("data_file", c_char_p), ("cache_bytes", c_size_t)]
+
+
+class RawExtent(ctypes.Structure):
+    _fields_ = [("kind", c_int), ("layer", c_size_t), ("guest_offset", c_uint64), ("length", c_uint64),
+                ("host_offset", c_uint64), ("host_bytes", c_uint64)]
+
+
+class RawSnapshot(ctypes.Structure):
+    _fields_ = [("id", c_void_p), ("id_length", c_size_t), ("name", c_void_p), ("name_length", c_size_t),
+                ("date_seconds", c_uint32), ("date_nanoseconds", c_uint32), ("vm_clock_nanoseconds", c_uint64),
+                ("vm_state_size", c_uint64), ("disk_size", c_uint64), ("has_disk_size", c_int), ("icount", c_int64),
+                ("l1_offset", c_uint64), ("l1_size", c_uint32), ("unknown_extra", c_void_p),
+                ("unknown_extra_length", c_size_t)]
+
+
+class RawHeader(ctypes.Structure):
+    _fields_ = [("version", c_uint32), ("header_length", c_uint32), ("cluster_bits", c_uint32), ("size", c_uint64),
+                ("crypt_method", c_uint32), ("l1_offset", c_uint64), ("l1_size", c_uint32),
+                ("refcount_table_offset", c_uint64), ("refcount_table_clusters", c_uint32),
+                ("refcount_order", c_uint32), ("snapshot_count", c_uint32), ("snapshots_offset", c_uint64),
+                ("incompatible_features", c_uint64), ("compatible_features", c_uint64),
+                ("autoclear_features", c_uint64), ("compression", c_int), ("backing_file", c_void_p),
+                ("backing_file_length", c_size_t), ("backing_format", c_void_p), ("backing_format_length", c_size_t),
+                ("data_file", c_void_p), ("data_file_length", c_size_t)]
+
+
+class RawExtension(ctypes.Structure):
+    _fields_ = [("type", c_uint32), ("length", c_uint32), ("host_offset", c_uint64), ("data", c_void_p)]
+
+
+class RawLayer(ctypes.Structure):
+    _fields_ = [("path", c_char_p), ("data_path", c_char_p), ("is_raw", c_int), ("file_size", c_uint64),
+                ("size", c_uint64), ("header", POINTER(RawHeader))]
+
+
+HANDLE, HANDLE_OUT, ERROR = c_void_p, POINTER(c_void_p), POINTER(Error)
+PROTOTYPES = {
+    "qcow2_status_name": (c_char_p, c_int),
+    "qcow2_version": (c_char_p,),
+    "qcow2_image_probe": (c_int, c_char_p),
+    "qcow2_image_open": (c_int, c_char_p, POINTER(OpenOptions), HANDLE_OUT, ERROR),
+    "qcow2_image_open_storage": (c_int, POINTER(Storage), POINTER(OpenOptions), HANDLE_OUT, ERROR),
+    "qcow2_image_close": (None, HANDLE),
+    "qcow2_view_open": (c_int, HANDLE, c_size_t, HANDLE_OUT, ERROR),
+    "qcow2_view_close": (None, HANDLE),
+    "qcow2_view_size": (c_uint64, HANDLE),
+    "qcow2_view_read": (c_int, HANDLE, c_uint64, c_void_p, c_size_t, ERROR),
+    "qcow2_view_map": (c_int, HANDLE, c_uint64, c_uint64, POINTER(RawExtent), ERROR),
+    "qcow2_snapshot_count": (c_size_t, HANDLE),
+    "qcow2_snapshot_get": (POINTER(RawSnapshot), HANDLE, c_size_t),
+    "qcow2_snapshot_find": (c_int, HANDLE, c_char_p, c_int, POINTER(c_size_t), ERROR),
+    "qcow2_layer_count": (c_size_t, HANDLE),
+    "qcow2_layer_get": (c_int, HANDLE, c_size_t, POINTER(RawLayer), ERROR),
+    "qcow2_extension_get": (POINTER(RawExtension), HANDLE, c_size_t, c_size_t),
+    "qcow2_feature_name": (c_char_p, HANDLE, c_int, c_uint),
+    "qcow2_warning": (c_char_p, HANDLE, c_size_t),
+    "qcow2_text_escape": (c_char_p, c_char_p, c_size_t, c_void_p, c_size_t),
+}
+
+
+@cache
+def library():
+    """The loaded library, with every function's prototype set."""
+    loaded = ctypes.CDLL(str(Path(os.environ["TSK_QCOW2_BUILD"], "core/.libs/libqcow2core.so")))
+    for name, (result, *arguments) in PROTOTYPES.items():
+        function = getattr(loaded, name)
+        function.restype, function.argtypes = result, arguments
+    return loaded
+
+
+class QcowError(Exception):
+    """A failed call. `code` is the status's name; the offsets are None where they do not apply."""
+
+    def __init__(self, error):
+        self.code = library().qcow2_status_name(error.code).decode()
+        self.os_errno = error.os_errno
+        self.guest_offset = offset_or_none(error.guest_offset)
+        self.host_offset = offset_or_none(error.host_offset)
+        self.message = error.message.decode()  # always UTF-8
+        super().__init__(f"{self.code}: {self.message} (guest {self.guest_offset}, host {self.host_offset})")
+
+
+def offset_or_none(offset):
+    return None if offset == NO_OFFSET else offset
+
+
+def call(name, *arguments):
+    """Call a function whose last parameter is the error; raise it."""
+    error = Error()
+    code = getattr(library(), name)(*arguments, byref(error))
+    if code != 0:
+        assert code == error.code, f"{name} returned {code}, but filled in {error.code}"
+        raise QcowError(error)
+    assert bytes(error) == bytes(Error()), f"{name} touched the error though it succeeded"
+
+
+def probe(path):
+    return library().qcow2_image_probe(os.fsencode(path))
+
+
+def text_escape(text, out_size=1024):
+    out = ctypes.create_string_buffer(b"\xee" * (out_size + 8), out_size + 8)
+    library().qcow2_text_escape(text, len(text), out, out_size)
+    assert out.raw[out_size:] == b"\xee" * 8, "wrote past the end of its buffer"
+    return out.value
+
+
+# ---- Opening ---------------------------------------------------------------
+
+
+def string_array(strings):
+    return (c_char_p * len(strings))(*map(os.fsencode, strings))
+
+
+def open_options(backing=(), search=(), data_file=None, no_chain=False, cache_bytes=0):
+    return OpenOptions(
+        struct_size=ctypes.sizeof(OpenOptions), flags=NO_CHAIN if no_chain else 0,
+        backing_paths=string_array(backing), backing_count=len(backing), search_directories=string_array(search),
+        search_count=len(search), data_file=None if data_file is None else os.fsencode(data_file),
+        cache_bytes=cache_bytes)
+
+
+class PythonStorage:
+    """A struct qcow2_storage over bytes, or over `source(offset, length)`, which returns bytes or an errno."""
+
+    def __init__(self, source, size=None):
+        self.source = source if callable(source) else lambda offset, length: bytes(source[offset:offset + length])
+        self.size = len(source) if size is None else size
+        self.closed = 0
+        self.outside = []  # reads that left the storage: the library must never ask for them
+        self.struct = Storage(None, self.size, READ_CALLBACK(self.read), CLOSE_CALLBACK(self.close))
+
+    def read(self, _context, offset, buffer, length):
+        if length == 0 or offset + length > self.size:
+            self.outside.append((offset, length))
+            return errno.EINVAL
+        answer = self.source(offset, length)
+        if isinstance(answer, int):
+            return answer
+        ctypes.memmove(buffer, answer, length)
+        return 0
+
+    def close(self, _context):
+        self.closed += 1
+
+
+class Image:
+    """An opened image. Options: backing=[paths], search=[directories], data_file, no_chain, cache_bytes."""
+
+    def __init__(self, path, **options):
+        self.open("qcow2_image_open", os.fsencode(path), options)
+
+    @classmethod
+    def from_storage(cls, source, size=None, **options):
+        """Open from bytes, from a callable (see PythonStorage), or from a PythonStorage."""
+        self = cls.__new__(cls)
+        self.storage = source if isinstance(source, PythonStorage) else PythonStorage(source, size)
+        self.open("qcow2_image_open_storage", byref(self.storage.struct), options)
+        return self
+
+    def open(self, function, source, options):
+        self.handle = c_void_p()
+        self.views = []
+        call(function, source, byref(open_options(**options)), byref(self.handle))
+
+    def close(self):
+        while self.views:
+            self.views[0].close()
+        library().qcow2_image_close(self.handle)
+        self.handle = c_void_p()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def view(self, snapshot_index=ACTIVE):
+        return View(self, snapshot_index)
+
+    @property
+    def snapshots(self):
+        count = library().qcow2_snapshot_count(self.handle)
+        return [Snapshot(library().qcow2_snapshot_get(self.handle, index).contents) for index in range(count)]
+
+    def find(self, key, by=BY_ID_OR_NAME):
+        index = c_size_t()
+        call("qcow2_snapshot_find", self.handle, key, by, byref(index))
+        return index.value
+
+    @property
+    def layers(self):
+        return [self.layer(index) for index in range(library().qcow2_layer_count(self.handle))]
+
+    def layer(self, index):
+        raw = RawLayer()
+        call("qcow2_layer_get", self.handle, index, byref(raw))
+        return Layer(raw)
+
+    @property
+    def header(self):
+        return self.layer(0).header
+
+    def extensions(self, layer=0):
+        found = []
+        while raw := library().qcow2_extension_get(self.handle, layer, len(found)):
+            raw = raw.contents
+            found.append(Extension(raw.type, raw.length, raw.host_offset, bytes_at(raw.data, raw.length)))
+        return found
+
+    def feature_name(self, kind, bit):
+        return library().qcow2_feature_name(self.handle, kind, bit)
+
+    @property
+    def warnings(self):
+        found = []
+        while (text := library().qcow2_warning(self.handle, len(found))) is not None:
+            found.append(text.decode())
+        return found
+
+
+def bytes_at(address, length):
+    return None if not address else ctypes.string_at(address, length)
+
+
+class Record:
+    """A C structure's plain fields under their own names."""
+
+    def __init__(self, raw):
+        for name, kind in raw._fields_:
+            if kind is not c_void_p and not name.endswith("_length"):
+                setattr(self, name, getattr(raw, name))
+
+
+class Snapshot(Record):
+    def __init__(self, raw):
+        super().__init__(raw)
+        self.id = text_at(raw.id, raw.id_length)
+        self.name = text_at(raw.name, raw.name_length)
+        self.unknown_extra = bytes_at(raw.unknown_extra, raw.unknown_extra_length)
+
+
+def text_at(address, length):
+    """A text with the NUL that must follow it."""
+    if not address:
+        return None
+    text = ctypes.string_at(address, length + 1)
+    assert text[-1] == 0, "no NUL was added"
+    return text[:-1]
+
+
+class Header(Record):
+    def __init__(self, raw):
+        super().__init__(raw)
+        self.header_length = raw.header_length
+        self.backing_file = text_at(raw.backing_file, raw.backing_file_length)
+        self.backing_format = text_at(raw.backing_format, raw.backing_format_length)
+        self.data_file = text_at(raw.data_file, raw.data_file_length)
+
+
+class Layer(Record):
+    def __init__(self, raw):
+        super().__init__(raw)
+        self.header = Header(raw.header.contents) if raw.header else None
+
+
+# ---- Views -----------------------------------------------------------------
+
+
+class View:
+    def __init__(self, image, snapshot_index):
+        self.handle = c_void_p()
+        self.image = image
+        call("qcow2_view_open", image.handle, snapshot_index, byref(self.handle))
+        image.views.append(self)
+
+    def close(self):
+        if self in self.image.views:
+            self.image.views.remove(self)
+            library().qcow2_view_close(self.handle)
+            self.handle = c_void_p()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    @property
+    def size(self):
+        return library().qcow2_view_size(self.handle)
+
+    def read(self, offset, length):
+        buffer = ctypes.create_string_buffer(b"\xaa" * (length + 1), length + 1)
+        call("qcow2_view_read", self.handle, offset, buffer, length)
+        assert buffer.raw[length] == 0xAA, "wrote past the end of its buffer"
+        return buffer.raw[:length]
+
+    def map(self, offset, length):
+        raw = RawExtent()
+        call("qcow2_view_map", self.handle, offset, length, byref(raw))
+        return Extent(KINDS[raw.kind], raw.layer, raw.guest_offset, raw.length, offset_or_none(raw.host_offset),
+                      raw.host_bytes)
+
+    def map_all(self):
+        """All extents, in order; checks that they cover the view exactly once."""
+        found, at = [], 0
+        while at < self.size:
+            extent = self.map(at, self.size - at)
+            assert extent.guest_offset == at and 0 < extent.length <= self.size - at, extent
+            found.append(extent)
+            at += extent.length
+        return found

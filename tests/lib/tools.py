@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: MIT
+"""Runs the distribution's own TSK tools, with the drop-in library or without it."""
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+BUILD = Path(os.environ.get("TSK_QCOW2_BUILD", Path(__file__).resolve().parents[2]))
+DROPIN = BUILD / "tsk_qcow2" / "dropin"  # holds libtsk.so.19
+CLEAN = {"LC_ALL": "C.UTF-8", "TZ": "UTC", "PATH": "/usr/local/bin:/usr/bin:/bin"}
+
+
+@dataclass(frozen=True)
+class Result:
+    command: tuple
+    returncode: int
+    stdout: bytes
+    stderr: bytes
+
+    @property
+    def complaint(self):
+        return self.stderr.decode(errors="replace")
+
+
+def run(tool, *arguments, dropin=True, prefix=(), environment=None, stdout=subprocess.PIPE, timeout=120):
+    """Run /usr/bin/TOOL to its end. `prefix` is a command that runs it, such as strace; `environment` adds variables."""
+    variables = {**CLEAN, **(environment or {})}
+    if dropin:
+        assert any(DROPIN.glob("libtsk.so.*")), f"no libtsk.so.* in {DROPIN}: build first, or set TSK_QCOW2_BUILD"
+        variables["LD_LIBRARY_PATH"] = str(DROPIN)
+    command = [str(word) for word in (*prefix, f"/usr/bin/{tool}", *arguments)]
+    done = subprocess.run(command, env=variables, stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.PIPE,
+                          timeout=timeout)
+    return Result(tuple(command), done.returncode, done.stdout or b"", done.stderr)
+
+
+def assert_same(actual, expected):
+    """The same exit status, output and complaints. Says where the first difference is."""
+    about = f"{' '.join(actual.command)}\ninstead of {' '.join(expected.command)}\n{actual.complaint}"
+    assert actual.returncode == expected.returncode, about
+    assert first_difference(actual.stdout, expected.stdout) is None, about
+    assert first_difference(actual.stderr, expected.stderr) is None, about
+
+
+def first_difference(actual, expected):
+    """None if equal, else the offset, and the lines there."""
+    if actual == expected:
+        return None
+    at = next((i for i, (a, b) in enumerate(zip(actual, expected)) if a != b), min(len(actual), len(expected)))
+    start = max(0, at - 60)
+    return f"at byte {at} of {len(actual)} and {len(expected)}: {actual[start:at + 60]!r}, not {expected[start:at + 60]!r}"
+
+
+def assert_refused(result, *words):
+    """The tool failed, printed nothing on stdout, and its complaint has all of these words."""
+    about = f"{' '.join(result.command)}\nexit status {result.returncode}\n{result.complaint}"
+    assert result.returncode > 0, about  # below zero: killed by a signal
+    assert result.stdout == b"", about
+    for word in words:
+        assert word in result.complaint, f"no {word!r} in: {about}"

@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * TSK_IMG_INFO over a view of a qcow2 image.
+ *
+ * libtsk's structure differs from version to version, and so does how much of it libtsk writes; only a prefix is the same
+ * everywhere. So an image lives in a mapping of its own: TSK_AREA_BYTES of zero pages for whatever libtsk keeps there
+ * (untouched pages cost nothing), and our state behind them. We touch the common prefix only.
+ */
+#define _GNU_SOURCE /* MAP_ANONYMOUS, RTLD_DEFAULT */
+#include "tsk_qcow2.h"
+
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "complain.h"
+#include "image_name.h"
+#include "open_names.h"
+#include "report.h"
+
+/* The largest structure so far, with libtsk's 2 MiB cache inside, fits twice. */
+#define TSK_AREA_BYTES ((size_t) 4 << 20)
+
+struct backend {
+  union {
+    TSK_IMG_INFO info;
+    char area[TSK_AREA_BYTES];
+  } tsk;
+  struct tsk_qcow2_opened opened;
+  struct backend *next; /* in the list of open images */
+};
+
+/* ---- The open images ------------------------------------------------------ */
+
+static pthread_rwlock_t open_lock = PTHREAD_RWLOCK_INITIALIZER;
+static struct backend *open_images;
+
+static void list_add(struct backend *backend)
+{
+  pthread_rwlock_wrlock(&open_lock);
+  backend->next = open_images;
+  open_images = backend;
+  pthread_rwlock_unlock(&open_lock);
+}
+
+static void list_remove(const struct backend *backend)
+{
+  struct backend **link = &open_images;
+
+  pthread_rwlock_wrlock(&open_lock);
+  while (*link != backend)
+    link = &(*link)->next;
+  *link = backend->next;
+  pthread_rwlock_unlock(&open_lock);
+}
+
+/* Our image, or NULL if it is somebody else's. */
+static struct backend *list_find(const TSK_IMG_INFO *img)
+{
+  struct backend *backend;
+
+  pthread_rwlock_rdlock(&open_lock);
+  backend = open_images;
+  while (backend != NULL && &backend->tsk.info != img)
+    backend = backend->next;
+  pthread_rwlock_unlock(&open_lock);
+  return backend;
+}
+
+int tsk_qcow2_owns(const TSK_IMG_INFO *img)
+{
+  return list_find(img) != NULL;
+}
+
+const char *tsk_qcow2_warning(TSK_IMG_INFO *img, size_t index)
+{
+  const struct backend *backend = list_find(img);
+
+  return backend == NULL ? NULL : qcow2_warning(backend->opened.image, index);
+}
+
+/* ---- Errors --------------------------------------------------------------- */
+
+/* Report the core's error as libtsk's. */
+static void tsk_error_take(const struct qcow2_error *error, uint32_t otherwise)
+{
+  tsk_error_reset();
+  switch ((enum qcow2_status) error->code) {
+  case QCOW2_ERROR_NOT_QCOW2:
+    tsk_error_set_errno(TSK_ERR_IMG_MAGIC);
+    break;
+  case QCOW2_ERROR_KEY:
+    tsk_error_set_errno(TSK_ERR_IMG_PASSWD);
+    break;
+  case QCOW2_OK:
+  case QCOW2_ERROR_IO:
+  case QCOW2_ERROR_CORRUPT:
+  case QCOW2_ERROR_TRUNCATED:
+  case QCOW2_ERROR_UNSUPPORTED:
+  case QCOW2_ERROR_DENIED:
+  case QCOW2_ERROR_NOT_FOUND:
+  case QCOW2_ERROR_NOMEM:
+  case QCOW2_ERROR_ARGUMENT:
+    tsk_error_set_errno(otherwise);
+    break;
+  }
+  tsk_error_set_errstr("%s", error->message);
+}
+
+static void tsk_error_say(uint32_t code, const char *message)
+{
+  tsk_error_reset();
+  tsk_error_set_errno(code);
+  tsk_error_set_errstr("%s", message);
+}
+
+/* ---- Reading -------------------------------------------------------------- */
+
+/* Check what tsk_img_read() checks, and clamp the length to the end of the image. Returns 0, or -1 with an error set. */
+static int check_read(const TSK_IMG_INFO *img, TSK_OFF_T off, const char *buf, size_t *len)
+{
+  char message[96];
+
+  if (buf == NULL || off < 0 || (TSK_OFF_T) *len < 0) {
+    tsk_error_say(TSK_ERR_IMG_ARG, "qcow2: a read without a buffer, or with a negative offset or length");
+    return -1;
+  }
+  if (off >= img->size) {
+    snprintf(message, sizeof(message), "qcow2: read at offset %" PRIdOFF " of a disk of %" PRIdOFF " bytes",
+             off, img->size);
+    tsk_error_say(TSK_ERR_IMG_READ_OFF, message);
+    return -1;
+  }
+  if ((TSK_OFF_T) *len > img->size - off)
+    *len = (size_t) (img->size - off);
+  return 0;
+}
+
+static ssize_t backend_read(struct backend *backend, TSK_OFF_T off, char *buf, size_t len)
+{
+  struct qcow2_error error;
+
+  if (check_read(&backend->tsk.info, off, buf, &len) != 0)
+    return -1;
+  if (qcow2_view_read(backend->opened.view, (uint64_t) off, buf, len, &error) != 0) {
+    tsk_error_take(&error, TSK_ERR_IMG_READ);
+    return -1;
+  }
+  return (ssize_t) len;
+}
+
+ssize_t tsk_qcow2_read(TSK_IMG_INFO *img, TSK_OFF_T off, char *buf, size_t len)
+{
+  struct backend *backend = list_find(img);
+
+  if (backend == NULL) {
+    tsk_error_say(TSK_ERR_IMG_ARG, "tsk_qcow2_read: not an image that tsk_qcow2_open made");
+    return -1;
+  }
+  return backend_read(backend, off, buf, len);
+}
+
+/* ---- libtsk's callbacks ---------------------------------------------------- */
+
+static ssize_t callback_read(TSK_IMG_INFO *img, TSK_OFF_T off, char *buf, size_t len)
+{
+  return backend_read((struct backend *) img, off, buf, len);
+}
+
+static void callback_imgstat(TSK_IMG_INFO *img, FILE *out)
+{
+  const struct backend *backend = (struct backend *) img;
+
+  fprintf(out, "IMAGE FILE INFORMATION\n--------------------------------------------\n");
+  fprintf(out, "Image Type: qcow2\n\nSize in bytes: %" PRIdOFF "\nSector size:\t%u\n\n", img->size,
+          img->sector_size);
+  fprintf(out, "QCOW2 INFORMATION\n--------------------------------------------\n");
+  tsk_qcow2_report_print(out, &backend->opened);
+}
+
+static void backend_free(struct backend *backend)
+{
+  TSK_IMG_INFO *info = &backend->tsk.info;
+
+  tsk_qcow2_opened_close(&backend->opened);
+  for (int i = 0; info->images != NULL && i < info->num_img; i++)
+    free(info->images[i]);
+  free(info->images);
+  munmap(backend, sizeof(*backend));
+}
+
+static void callback_close(TSK_IMG_INFO *img)
+{
+  struct backend *backend = (struct backend *) img;
+
+  list_remove(backend);
+  backend_free(backend);
+}
+
+/* ---- Opening -------------------------------------------------------------- */
+
+int tsk_qcow2_recognise(const TSK_TCHAR *image)
+{
+  size_t length = tsk_qcow2_name_path_length(image);
+  char *path = strndup(image, length);
+  int is_ours = length > 0 && path != NULL &&
+                (qcow2_image_probe(path) == 1 || tsk_qcow2_is_selector(path));
+
+  free(path);
+  return is_ours;
+}
+
+/* The Java classes of TSK throw on a type that they don't know. */
+static TSK_IMG_TYPE_ENUM reported_type(void)
+{
+  return dlsym(RTLD_DEFAULT, "JNI_GetCreatedJavaVMs") != NULL ? TSK_IMG_TYPE_RAW : TSK_IMG_TYPE_QCOW2;
+}
+
+/* Keep the image names exactly as given: libtsk's users read them from the structure. */
+static int keep_names(TSK_IMG_INFO *info, int num_img, const TSK_TCHAR *const images[],
+                      struct qcow2_error *error)
+{
+  info->images = calloc((size_t) num_img, sizeof(info->images[0]));
+  if (info->images == NULL)
+    return tsk_qcow2_complain_nomem(error);
+  for (info->num_img = 0; info->num_img < num_img; info->num_img++) {
+    info->images[info->num_img] = strdup(images[info->num_img]);
+    if (info->images[info->num_img] == NULL)
+      return tsk_qcow2_complain_nomem(error);
+  }
+  return 0;
+}
+
+static int backend_fill(struct backend *backend, int num_img, const TSK_TCHAR *const images[],
+                        unsigned int a_ssize, struct qcow2_error *error)
+{
+  TSK_IMG_INFO *info = &backend->tsk.info;
+  uint64_t size;
+  int code = tsk_qcow2_open_names((size_t) num_img, (const char *const *) images, TSK_QCOW2_WHOLE,
+                                  &backend->opened, error);
+
+  if (code == 0)
+    code = keep_names(info, num_img, images, error);
+  if (code != 0)
+    return code;
+  size = qcow2_view_size(backend->opened.view);
+  if (size > INT64_MAX)
+    return tsk_qcow2_complain(error, QCOW2_ERROR_UNSUPPORTED, "the disk is larger than libtsk can address");
+  if (tsk_img_open_external(info, (TSK_OFF_T) size, a_ssize == 0 ? 512 : a_ssize, callback_read,
+                            callback_close, callback_imgstat) == NULL)
+    return tsk_qcow2_complain(error, QCOW2_ERROR_ARGUMENT, "libtsk does not take the image: %s", tsk_error_get());
+  info->itype = reported_type();
+  return 0;
+}
+
+TSK_IMG_INFO *tsk_qcow2_open(int num_img, const TSK_TCHAR *const images[], unsigned int a_ssize)
+{
+  struct qcow2_error error;
+  struct backend *backend;
+
+  tsk_error_reset();
+  if (num_img <= 0 || images == NULL || images[0] == NULL) {
+    tsk_error_say(TSK_ERR_IMG_NOFILE, "qcow2");
+    return NULL;
+  }
+  if (a_ssize % 512 != 0) {
+    tsk_error_say(TSK_ERR_IMG_ARG, "the sector size is not a multiple of 512");
+    return NULL;
+  }
+  backend = mmap(NULL, sizeof(*backend), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (backend == MAP_FAILED) {
+    tsk_error_say(TSK_ERR_IMG_OPEN, "out of memory");
+    return NULL;
+  }
+  if (backend_fill(backend, num_img, images, a_ssize, &error) != 0) {
+    backend_free(backend);
+    tsk_error_take(&error, TSK_ERR_IMG_OPEN);
+    return NULL;
+  }
+  list_add(backend);
+  return &backend->tsk.info;
+}

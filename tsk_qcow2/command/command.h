@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: MIT */
+/* The sub-commands of tsk-qcow2, and what they share. */
+#ifndef TSK_QCOW2_COMMAND_H
+#define TSK_QCOW2_COMMAND_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "open_names.h"
+
+/* Exit statuses. */
+#define EXIT_OK 0
+#define EXIT_FAILED 1
+#define EXIT_USAGE 2
+#define EXIT_NOT_ENABLED 3 /* status: the loader does not pick the plugin */
+
+/* Each gets the arguments after its own name, NULL-terminated, and returns an exit status. */
+int command_disable(int argc, char *argv[]);
+int command_enable(int argc, char *argv[]);
+int command_info(int argc, char *argv[]);
+int command_run(int argc, char *argv[]);
+int command_status(int argc, char *argv[]);
+
+/* Print "tsk-qcow2: " and a sentence on stderr; returns EXIT_FAILED. */
+int complain_failed(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* The same, with a hint at --help; returns EXIT_USAGE. */
+int complain_usage(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* Print what info prints, as JSON, on stdout. Returns an exit status. */
+int info_print_json(const struct tsk_qcow2_opened *opened);
+
+/* The path of the library that the dynamic loader picks for libtsk's soname, here and now (also by LD_LIBRARY_PATH), in `path`.
+   False: none can be loaded, and `path` says why. */
+bool loader_picks(char *path, size_t path_size);
+
+/* True if `path`, as loader_picks() gave it, is the drop-in. */
+bool loader_is_dropin(const char *path);
+
+/* True if libtsk's own calls to tsk_img_open() reach the drop-in, which the loader must be picking: so tools like tsk_recover,
+   which open images inside libtsk, are covered too. */
+bool loader_reaches_inside(void);
+
+#endif

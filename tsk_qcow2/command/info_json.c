@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * `tsk-qcow2 info --json`. Keys are the format's own terms, sizes and offsets are bytes, absent things are null or empty lists.
+ * Names are escaped as in messages, since JSON has no place for bytes that are not UTF-8.
+ */
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "command.h"
+
+/* ---- Values. NULL stands for no memory, which jansson's functions pass on. ---------- */
+
+/* Any bytes as an escaped string; NULL text gives null. */
+static json_t *text_value(const char *text, size_t length)
+{
+  size_t size = length * 4 + 1;
+  json_t *value;
+  char *escaped;
+
+  if (text == NULL)
+    return json_null();
+  escaped = malloc(size);
+  if (escaped == NULL)
+    return NULL;
+  value = json_string(qcow2_text_escape(text, length, escaped, size));
+  free(escaped);
+  return value;
+}
+
+/* An integer. JSON's integers end at 2^63 - 1 here; feature words are given as lists of bits instead. */
+static json_t *number(uint64_t value)
+{
+  return json_integer(value > INT64_MAX ? INT64_MAX : (json_int_t) value);
+}
+
+static json_t *features(const struct qcow2_image *image, enum qcow2_feature_type type, uint64_t bits)
+{
+  json_t *list = json_array();
+
+  for (unsigned bit = 0; bit < 64; bit++) {
+    const char *name = qcow2_feature_name(image, type, bit);
+
+    if ((bits >> bit & 1) != 0)
+      json_array_append_new(list, json_pack("{s:i, s:o}", "bit", (int) bit, "name",
+                                            text_value(name, name == NULL ? 0 : strlen(name))));
+  }
+  return list;
+}
+
+static json_t *header_value(const struct qcow2_image *image, const struct qcow2_header *header)
+{
+  static const char *const encryption[] = { "none", "aes", "luks" };
+
+  return json_pack(
+      "{s:i, s:i, s:I, s:i, s:s, s:s, s:i, s:o, s:i, s:o, s:i, s:o, s:o, s:o, s:o, s:o, s:o}",
+      "version", (int) header->version, "header_length", (int) header->header_length,
+      "virtual_size", (json_int_t) header->size, "cluster_size", 1 << header->cluster_bits,
+      "compression", header->compression == QCOW2_COMPRESSION_ZSTD ? "zstd" : "deflate",
+      "encryption", encryption[header->crypt_method], "refcount_bits", 1 << header->refcount_order,
+      "l1_offset", number(header->l1_offset), "l1_size", (int) header->l1_size,
+      "refcount_table_offset", number(header->refcount_table_offset),
+      "snapshot_count", (int) header->snapshot_count,
+      "incompatible_features", features(image, QCOW2_FEATURE_INCOMPATIBLE, header->incompatible_features),
+      "compatible_features", features(image, QCOW2_FEATURE_COMPATIBLE, header->compatible_features),
+      "autoclear_features", features(image, QCOW2_FEATURE_AUTOCLEAR, header->autoclear_features),
+      "backing_file", text_value(header->backing_file, header->backing_file_length),
+      "backing_format", text_value(header->backing_format, header->backing_format_length),
+      "data_file", text_value(header->data_file, header->data_file_length));
+}
+
+static json_t *path_value(const char *path)
+{
+  return text_value(path, path == NULL ? 0 : strlen(path));
+}
+
+static json_t *layers_value(const struct qcow2_image *image)
+{
+  struct qcow2_layer_info layer;
+  json_t *list = json_array();
+
+  for (size_t i = 0; qcow2_layer_get(image, i, &layer, NULL) == 0; i++)
+    json_array_append_new(
+        list, json_pack("{s:s, s:o, s:o, s:o, s:o}", "format", layer.is_raw ? "raw" : "qcow2", "path",
+                        path_value(layer.path), "data_path", path_value(layer.data_path),
+                        "file_size", number(layer.file_size), "virtual_size", number(layer.size)));
+  return list;
+}
+
+static json_t *snapshots_value(const struct qcow2_image *image)
+{
+  const struct qcow2_snapshot *snapshot;
+  json_t *list = json_array();
+
+  for (size_t i = 0; (snapshot = qcow2_snapshot_get(image, i)) != NULL; i++)
+    json_array_append_new(
+        list, json_pack("{s:o, s:o, s:I, s:I, s:o, s:o, s:b, s:o, s:I}", "id",
+                        text_value(snapshot->id, snapshot->id_length), "name",
+                        text_value(snapshot->name, snapshot->name_length), "date_seconds",
+                        (json_int_t) snapshot->date_seconds, "date_nanoseconds",
+                        (json_int_t) snapshot->date_nanoseconds, "vm_clock_nanoseconds",
+                        number(snapshot->vm_clock_nanoseconds), "disk_size",
+                        number(snapshot->disk_size), "disk_size_recorded", snapshot->has_disk_size,
+                        "vm_state_size", number(snapshot->vm_state_size), "icount",
+                        (json_int_t) snapshot->icount));
+  return list;
+}
+
+static json_t *extensions_value(const struct qcow2_image *image)
+{
+  const struct qcow2_extension *extension;
+  json_t *list = json_array();
+  char type[16];
+
+  for (size_t i = 0; (extension = qcow2_extension_get(image, 0, i)) != NULL; i++) {
+    snprintf(type, sizeof(type), "0x%08" PRIx32, extension->type);
+    json_array_append_new(list, json_pack("{s:s, s:I, s:I}", "type", type, "length",
+                                          (json_int_t) extension->length, "host_offset",
+                                          (json_int_t) extension->host_offset));
+  }
+  return list;
+}
+
+static json_t *warnings_value(const struct qcow2_image *image)
+{
+  json_t *list = json_array();
+  const char *warning;
+
+  for (size_t i = 0; (warning = qcow2_warning(image, i)) != NULL; i++)
+    json_array_append_new(list, path_value(warning));
+  return list;
+}
+
+int info_print_json(const struct tsk_qcow2_opened *opened)
+{
+  const struct qcow2_image *image = opened->image;
+  struct qcow2_layer_info top;
+  json_t *root;
+  int failed;
+
+  if (qcow2_layer_get(image, 0, &top, NULL) != 0)
+    return complain_failed("the image has no header");
+  root = json_pack("{s:s, s:o, s:o, s:o, s:o, s:o}", "format", "qcow2", "header",
+                   header_value(image, top.header), "layers", layers_value(image), "snapshots",
+                   snapshots_value(image), "header_extensions", extensions_value(image), "warnings",
+                   warnings_value(image));
+  failed = root == NULL || json_dumpf(root, stdout, JSON_INDENT(2)) != 0;
+  json_decref(root);
+  if (failed)
+    return complain_failed("cannot write the JSON");
+  putchar('\n');
+  return EXIT_OK;
+}

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "command.h"
+
+/* Put the drop-in's directory first in the loader's search path of the tool. False: no memory. */
+static bool prepend_library_path(void)
+{
+  const char *old = getenv("LD_LIBRARY_PATH");
+  size_t size = strlen(DROPIN_DIRECTORY) + (old == NULL ? 0 : strlen(old)) + 2;
+  char *path = malloc(size);
+  bool done;
+
+  if (path == NULL)
+    return false;
+  /* An empty element would mean the working directory. */
+  snprintf(path, size, "%s%s%s", DROPIN_DIRECTORY, old == NULL || *old == '\0' ? "" : ":",
+           old == NULL ? "" : old);
+  done = setenv("LD_LIBRARY_PATH", path, 1) == 0;
+  free(path);
+  return done;
+}
+
+int command_run(int argc, char *argv[])
+{
+  if (argc < 1)
+    return complain_usage("run needs a tool: tsk-qcow2 run fls -i qcow2 disk.qcow2");
+  if (access(DROPIN_DIRECTORY "/" TSK_SONAME, R_OK) != 0)
+    return complain_failed("the plugin is not installed in %s", DROPIN_DIRECTORY);
+  if (!prepend_library_path())
+    return complain_failed("out of memory");
+  execvp(argv[0], argv);
+  complain_failed("cannot run %s: %s", argv[0], strerror(errno));
+  return errno == ENOENT ? 127 : 126; /* as a shell does */
+}

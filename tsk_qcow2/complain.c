@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT */
+#include "complain.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+int tsk_qcow2_complain(struct qcow2_error *error, int code, const char *format, ...)
+{
+  va_list arguments;
+
+  error->code = code;
+  error->os_errno = 0;
+  error->guest_offset = QCOW2_NO_OFFSET;
+  error->host_offset = QCOW2_NO_OFFSET;
+  va_start(arguments, format);
+  vsnprintf(error->message, sizeof(error->message), format, arguments);
+  va_end(arguments);
+  return code;
+}
+
+int tsk_qcow2_complain_nomem(struct qcow2_error *error)
+{
+  return tsk_qcow2_complain(error, QCOW2_ERROR_NOMEM, "out of memory");
+}

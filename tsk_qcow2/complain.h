@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: MIT */
+/* Errors that are detected above the core. */
+#ifndef TSK_QCOW2_COMPLAIN_H
+#define TSK_QCOW2_COMPLAIN_H
+
+#include <qcow2core.h>
+
+/* Fill *error with a sentence without a place in the image, and return `code`. Text from outside must have gone through
+   qcow2_text_escape(). */
+int tsk_qcow2_complain(struct qcow2_error *error, int code, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* "out of memory". */
+int tsk_qcow2_complain_nomem(struct qcow2_error *error);
+
+#endif

@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: MIT */
+#include "image_name.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "complain.h"
+
+#define QUOTED_BYTES 256
+
+/* ---- Strings ------------------------------------------------------------- */
+
+int tsk_qcow2_strings_add(struct tsk_qcow2_strings *strings, const char *text, size_t length,
+                          struct qcow2_error *error)
+{
+  char **items = realloc(strings->items, (strings->count + 1) * sizeof(items[0]));
+  char *copy = malloc(length + 1);
+
+  if (items != NULL)
+    strings->items = items;
+  if (items == NULL || copy == NULL) {
+    free(copy);
+    return tsk_qcow2_complain_nomem(error);
+  }
+  memcpy(copy, text, length);
+  copy[length] = '\0';
+  items[strings->count++] = copy;
+  return 0;
+}
+
+void tsk_qcow2_strings_free(struct tsk_qcow2_strings *strings)
+{
+  for (size_t i = 0; i < strings->count; i++)
+    free(strings->items[i]);
+  free(strings->items);
+  memset(strings, 0, sizeof(*strings));
+}
+
+void tsk_qcow2_name_free(struct tsk_qcow2_name *name)
+{
+  free(name->path);
+  free(name->snapshot);
+  free(name->data_file);
+  tsk_qcow2_strings_free(&name->backing);
+  tsk_qcow2_strings_free(&name->search);
+  memset(name, 0, sizeof(*name));
+}
+
+/* ---- Pieces -------------------------------------------------------------- */
+
+/* Take the piece that *rest starts with, up to a single comma or the end, with ",," undone, and advance *rest to that comma or
+   end. The caller frees it. NULL: no memory. */
+static char *take_piece(const char **rest)
+{
+  char *piece = malloc(strlen(*rest) + 1), *out = piece;
+  const char *in = *rest;
+
+  if (piece == NULL)
+    return NULL;
+  while (*in != '\0' && !(in[0] == ',' && in[1] != ',')) {
+    in += *in == ',';
+    *out++ = *in++;
+  }
+  *out = '\0';
+  *rest = in;
+  return piece;
+}
+
+static bool starts_with(const char *text, const char *prefix)
+{
+  return strncmp(text, prefix, strlen(prefix)) == 0;
+}
+
+static int parse_snapshot(const char **rest, struct tsk_qcow2_name *name,
+                          struct qcow2_error *error)
+{
+  name->snapshot_key = QCOW2_BY_ID_OR_NAME;
+  if (starts_with(*rest, "id="))
+    name->snapshot_key = QCOW2_BY_ID;
+  else if (starts_with(*rest, "name="))
+    name->snapshot_key = QCOW2_BY_NAME;
+  if (name->snapshot_key != QCOW2_BY_ID_OR_NAME)
+    *rest = strchr(*rest, '=') + 1;
+  name->has_snapshot = true;
+  name->snapshot = take_piece(rest);
+  return name->snapshot == NULL ? tsk_qcow2_complain_nomem(error) : 0;
+}
+
+/* ---- Options ------------------------------------------------------------- */
+
+static int take_backing(struct tsk_qcow2_name *name, const char *value, struct qcow2_error *error)
+{
+  return tsk_qcow2_strings_add(&name->backing, value, strlen(value), error);
+}
+
+static int take_search(struct tsk_qcow2_name *name, const char *value, struct qcow2_error *error)
+{
+  return tsk_qcow2_strings_add(&name->search, value, strlen(value), error);
+}
+
+static int take_data_file(struct tsk_qcow2_name *name, const char *value,
+                          struct qcow2_error *error)
+{
+  if (name->data_file != NULL)
+    return tsk_qcow2_complain(error, QCOW2_ERROR_ARGUMENT, "the option \"data-file\" is given twice");
+  name->data_file = strdup(value);
+  return name->data_file == NULL ? tsk_qcow2_complain_nomem(error) : 0;
+}
+
+static const struct option {
+  const char *name;
+  int (*take)(struct tsk_qcow2_name *name, const char *value, struct qcow2_error *error);
+} OPTIONS[] = {
+  { "backing", take_backing }, { "data-file", take_data_file }, { "search", take_search },
+  { "errors", NULL },          { "key-file", NULL },            { "vmstate", NULL },
+};
+
+static const struct option *find_option(const char *text, size_t length)
+{
+  for (size_t i = 0; i < sizeof(OPTIONS) / sizeof(OPTIONS[0]); i++)
+    if (strlen(OPTIONS[i].name) == length && memcmp(OPTIONS[i].name, text, length) == 0)
+      return &OPTIONS[i];
+  return NULL;
+}
+
+/* Apply "NAME=VALUE". */
+static int apply_option(struct tsk_qcow2_name *name, const char *text, struct qcow2_error *error)
+{
+  size_t name_length = strcspn(text, "=");
+  const struct option *option = find_option(text, name_length);
+  const char *value = text[name_length] == '=' ? text + name_length + 1 : "";
+  char quoted[QUOTED_BYTES];
+
+  qcow2_text_escape(text, name_length, quoted, sizeof(quoted));
+  if (option == NULL)
+    return tsk_qcow2_complain(error, QCOW2_ERROR_ARGUMENT,
+                              "the image name has an unknown option \"%s\"; there are backing=PATH, "
+                              "backing=none, search=DIRECTORY and data-file=PATH (\",,\" stands for a "
+                              "comma)", quoted);
+  if (option->take == NULL)
+    return tsk_qcow2_complain(error, QCOW2_ERROR_UNSUPPORTED,
+                              "the option \"%s\" of image names is not supported yet", quoted);
+  if (value[0] == '\0')
+    return tsk_qcow2_complain(error, QCOW2_ERROR_ARGUMENT,
+                              "the option \"%s\" of the image name needs a value: %s=PATH", quoted, quoted);
+  return option->take(name, value, error);
+}
+
+int tsk_qcow2_name_parse_rest(const char *rest, struct tsk_qcow2_name *name,
+                              struct qcow2_error *error)
+{
+  int code = 0;
+
+  if (*rest == '@') {
+    rest++;
+    code = parse_snapshot(&rest, name, error);
+  }
+  while (code == 0 && *rest == ',') {
+    char *piece;
+
+    rest++;
+    piece = take_piece(&rest);
+    code = piece == NULL ? tsk_qcow2_complain_nomem(error) : apply_option(name, piece, error);
+    free(piece);
+  }
+  return code;
+}
+
+/* ---- The whole ----------------------------------------------------------- */
+
+static bool names_file(const char *text, size_t length)
+{
+  char *path = strndup(text, length);
+  struct stat status;
+  bool exists = path != NULL && stat(path, &status) == 0 && !S_ISDIR(status.st_mode);
+
+  free(path);
+  return exists;
+}
+
+size_t tsk_qcow2_name_path_length(const char *text)
+{
+  for (size_t length = strlen(text); length > 0; length--)
+    if ((text[length] == '\0' || text[length] == '@' || text[length] == ',') &&
+        names_file(text, length))
+      return length;
+  return 0;
+}
+
+static int no_file(const char *text, struct qcow2_error *error)
+{
+  char quoted[QUOTED_BYTES];
+  struct stat status;
+
+  qcow2_text_escape(text, strlen(text), quoted, sizeof(quoted));
+  if (stat(text, &status) == 0)
+    return tsk_qcow2_complain(error, QCOW2_ERROR_ARGUMENT, "\"%s\" is a directory", quoted);
+  return tsk_qcow2_complain(error, QCOW2_ERROR_IO, "there is no file \"%s\"%s", quoted,
+                            strpbrk(text, "@,") == NULL ? "" : ", nor one of the name before an \"@\" or \",\" in it");
+}
+
+int tsk_qcow2_name_parse(const char *text, struct tsk_qcow2_name *name, struct qcow2_error *error)
+{
+  size_t length = tsk_qcow2_name_path_length(text);
+  int code;
+
+  memset(name, 0, sizeof(*name));
+  if (length == 0)
+    return no_file(text, error);
+  name->path = strndup(text, length);
+  code = name->path == NULL ? tsk_qcow2_complain_nomem(error)
+                            : tsk_qcow2_name_parse_rest(text + length, name, error);
+  if (code != 0)
+    tsk_qcow2_name_free(name);
+  return code;
+}

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Image names: IMAGE[@SNAPSHOT][,OPTION[=VALUE]]...
+ *
+ * IMAGE is the longest prefix that names an existing file, and is taken as it stands. In what follows it, ",,"
+ * stands for a comma.
+ */
+#ifndef TSK_QCOW2_IMAGE_NAME_H
+#define TSK_QCOW2_IMAGE_NAME_H
+
+#include <qcow2core.h>
+#include <stdbool.h>
+
+/* A list of strings that it owns. */
+struct tsk_qcow2_strings {
+  char **items;
+  size_t count;
+};
+
+/* A parsed image name. Owns its strings. */
+struct tsk_qcow2_name {
+  char *path;
+  bool has_snapshot;
+  char *snapshot; /* if has_snapshot: a snapshot's ID or name, maybe empty */
+  enum qcow2_snapshot_key snapshot_key;
+  struct tsk_qcow2_strings backing; /* backing=, in order */
+  struct tsk_qcow2_strings search;  /* search=, in order */
+  char *data_file;                  /* data-file=; NULL: not given */
+};
+
+/* Parse. On success the caller frees with tsk_qcow2_name_free(). Errors: IO (no such file), ARGUMENT, UNSUPPORTED, NOMEM. */
+int tsk_qcow2_name_parse(const char *text, struct tsk_qcow2_name *name, struct qcow2_error *error);
+
+/* Parse what follows the IMAGE part (empty, or from its '@' or ',' on) into a name whose other fields are kept. */
+int tsk_qcow2_name_parse_rest(const char *rest, struct tsk_qcow2_name *name,
+                              struct qcow2_error *error);
+
+/* The length of the IMAGE part: the longest prefix, up to the end or to a '@' or ',', that names an existing file that is
+   no directory. 0: there is none. */
+size_t tsk_qcow2_name_path_length(const char *text);
+
+/* All zero is allowed. */
+void tsk_qcow2_name_free(struct tsk_qcow2_name *name);
+
+/* Append a copy of `length` bytes. Returns 0 or QCOW2_ERROR_NOMEM. */
+int tsk_qcow2_strings_add(struct tsk_qcow2_strings *strings, const char *text, size_t length,
+                          struct qcow2_error *error);
+
+/* All zero is allowed. */
+void tsk_qcow2_strings_free(struct tsk_qcow2_strings *strings);
+
+#endif

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: MIT */
+#include "open_names.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "complain.h"
+#include "image_name.h"
+
+#define SEARCH_VARIABLE "TSK_QCOW2_SEARCH"
+#define SELECTOR_START "TSK-QCOW2-SELECTOR "
+
+bool tsk_qcow2_is_selector(const char *path)
+{
+  char start[sizeof(SELECTOR_START) - 1];
+  int descriptor = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+  bool is_selector;
+
+  if (descriptor < 0)
+    return false;
+  is_selector = read(descriptor, start, sizeof(start)) == (ssize_t) sizeof(start) &&
+                memcmp(start, SELECTOR_START, sizeof(start)) == 0;
+  close(descriptor);
+  return is_selector;
+}
+
+/* Append the directories of the environment. */
+static int add_environment(struct tsk_qcow2_strings *search, struct qcow2_error *error)
+{
+  const char *value = getenv(SEARCH_VARIABLE);
+  int code = 0;
+
+  while (code == 0 && value != NULL && *value != '\0') {
+    size_t length = strcspn(value, ":");
+
+    if (length > 0)
+      code = tsk_qcow2_strings_add(search, value, length, error);
+    value += length + (value[length] == ':');
+  }
+  return code;
+}
+
+/* The names after the first are the backing chain. They are plain paths. */
+static int add_chain(struct tsk_qcow2_name *name, size_t count, const char *const names[],
+                     struct qcow2_error *error)
+{
+  int code = 0;
+
+  if (count > 0 && name->backing.count > 0)
+    return tsk_qcow2_complain(error, QCOW2_ERROR_ARGUMENT,
+                              "the backing files are given twice: with backing=, and as further image names");
+  for (size_t i = 0; code == 0 && i < count; i++)
+    code = tsk_qcow2_strings_add(&name->backing, names[i], strlen(names[i]), error);
+  return code;
+}
+
+static int open_image(const struct tsk_qcow2_name *name, enum tsk_qcow2_depth depth,
+                      struct qcow2_image **image, struct qcow2_error *error)
+{
+  struct qcow2_open_options options = {
+    .struct_size = sizeof(options),
+    .flags = depth == TSK_QCOW2_HEADER_ONLY ? QCOW2_OPEN_NO_CHAIN : 0,
+    .backing_paths = (const char *const *) name->backing.items,
+    .backing_count = name->backing.count,
+    .search_directories = (const char *const *) name->search.items,
+    .search_count = name->search.count,
+    .data_file = name->data_file,
+  };
+
+  if (tsk_qcow2_is_selector(name->path))
+    return tsk_qcow2_complain(error, QCOW2_ERROR_UNSUPPORTED,
+                              "the file is a tsk-qcow2 selector, which is not supported yet");
+  return qcow2_image_open(name->path, &options, image, error);
+}
+
+static int open_view(const struct tsk_qcow2_name *name, enum tsk_qcow2_depth depth,
+                     struct tsk_qcow2_opened *opened, struct qcow2_error *error)
+{
+  int code = 0;
+
+  opened->snapshot_index = QCOW2_ACTIVE;
+  if (name->has_snapshot)
+    code = qcow2_snapshot_find(opened->image, name->snapshot, name->snapshot_key,
+                               &opened->snapshot_index, error);
+  if (code == 0 && depth == TSK_QCOW2_WHOLE)
+    code = qcow2_view_open(opened->image, opened->snapshot_index, &opened->view, error);
+  return code;
+}
+
+int tsk_qcow2_open_names(size_t count, const char *const names[], enum tsk_qcow2_depth depth,
+                         struct tsk_qcow2_opened *opened, struct qcow2_error *error)
+{
+  struct tsk_qcow2_name name;
+  int code = tsk_qcow2_name_parse(names[0], &name, error);
+
+  memset(opened, 0, sizeof(*opened));
+  if (code != 0)
+    return code;
+  code = add_chain(&name, count - 1, names + 1, error);
+  if (code == 0)
+    code = add_environment(&name.search, error);
+  if (code == 0)
+    code = open_image(&name, depth, &opened->image, error);
+  if (code == 0)
+    code = open_view(&name, depth, opened, error);
+  if (code != 0)
+    tsk_qcow2_opened_close(opened);
+  tsk_qcow2_name_free(&name);
+  return code;
+}
+
+void tsk_qcow2_opened_close(struct tsk_qcow2_opened *opened)
+{
+  qcow2_view_close(opened->view);
+  qcow2_image_close(opened->image);
+  memset(opened, 0, sizeof(*opened));
+}

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+/* From image names, as a user types them, to an opened image and view. */
+#ifndef TSK_QCOW2_OPEN_NAMES_H
+#define TSK_QCOW2_OPEN_NAMES_H
+
+#include <qcow2core.h>
+#include <stdbool.h>
+
+/* What image names lead to. */
+struct tsk_qcow2_opened {
+  struct qcow2_image *image;
+  struct qcow2_view *view;        /* NULL if only the image was asked for */
+  size_t snapshot_index;          /* of the view; QCOW2_ACTIVE: the active disk */
+};
+
+enum tsk_qcow2_depth {
+  TSK_QCOW2_WHOLE,      /* the chain, and a view */
+  TSK_QCOW2_CHAIN_ONLY, /* the chain, no view */
+  TSK_QCOW2_HEADER_ONLY /* no file but the one named */
+};
+
+/* Open the image that names[0] says, with the other names as its backing chain, and the environment variable
+   TSK_QCOW2_SEARCH (directories, separated by colons) after the name's own search=. The caller closes with
+   tsk_qcow2_opened_close(). Errors: those of tsk_qcow2_name_parse(), qcow2_image_open(), qcow2_snapshot_find(). */
+int tsk_qcow2_open_names(size_t count, const char *const names[], enum tsk_qcow2_depth depth,
+                         struct tsk_qcow2_opened *opened, struct qcow2_error *error);
+
+/* All NULL is allowed. */
+void tsk_qcow2_opened_close(struct tsk_qcow2_opened *opened);
+
+/* True if the name leads to a selector file, by its first line. */
+bool tsk_qcow2_is_selector(const char *path);
+
+#endif

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: MIT */
+#include "report.h"
+
+#include <inttypes.h>
+#include <string.h>
+#include <time.h>
+
+#define TEXT_BYTES 1024
+
+/* Print "Label: text", the text escaped. */
+static void print_text(FILE *out, const char *label, const char *text, size_t length)
+{
+  char escaped[TEXT_BYTES];
+
+  fprintf(out, "%s: %s\n", label, qcow2_text_escape(text, length, escaped, sizeof(escaped)));
+}
+
+char *tsk_qcow2_report_date(const struct qcow2_snapshot *snapshot, char *out, size_t out_size)
+{
+  time_t seconds = (time_t) snapshot->date_seconds;
+  struct tm parts;
+
+  if (gmtime_r(&seconds, &parts) == NULL ||
+      strftime(out, out_size, "%Y-%m-%d %H:%M:%S (UTC)", &parts) == 0)
+    snprintf(out, out_size, "%" PRIu32, snapshot->date_seconds);
+  return out;
+}
+
+static void print_features(FILE *out, const struct qcow2_image *image, const char *label,
+                           enum qcow2_feature_type type, uint64_t bits)
+{
+  for (unsigned bit = 0; bit < 64; bit++) {
+    const char *name = qcow2_feature_name(image, type, bit);
+    char escaped[256] = "(not named)";
+
+    if ((bits >> bit & 1) == 0)
+      continue;
+    if (name != NULL)
+      qcow2_text_escape(name, strlen(name), escaped, sizeof(escaped));
+    fprintf(out, "%s feature: bit %u, %s\n", label, bit, escaped);
+  }
+}
+
+static void print_header(FILE *out, const struct qcow2_image *image,
+                         const struct qcow2_header *header)
+{
+  static const char *const encryption[] = { "none", "legacy AES", "LUKS" };
+
+  fprintf(out, "Format: qcow2, version %" PRIu32 "\n", header->version);
+  fprintf(out, "Virtual size in bytes: %" PRIu64 "\n", header->size);
+  if (header->size % 512 != 0)
+    fprintf(out, "Note: the virtual size is not a multiple of 512; QEMU shows %" PRIu64 " bytes\n",
+            header->size / 512 * 512);
+  fprintf(out, "Cluster size: %" PRIu32 "\n", UINT32_C(1) << header->cluster_bits);
+  fprintf(out, "Compression: %s\n",
+          header->compression == QCOW2_COMPRESSION_ZSTD ? "zstd" : "deflate");
+  fprintf(out, "Encryption: %s\n", encryption[header->crypt_method]);
+  fprintf(out, "Refcount width in bits: %u\n", 1u << header->refcount_order);
+  print_features(out, image, "Incompatible", QCOW2_FEATURE_INCOMPATIBLE,
+                 header->incompatible_features);
+  print_features(out, image, "Compatible", QCOW2_FEATURE_COMPATIBLE, header->compatible_features);
+  print_features(out, image, "Autoclear", QCOW2_FEATURE_AUTOCLEAR, header->autoclear_features);
+  if (header->backing_file != NULL)
+    print_text(out, "Backing file, as written", header->backing_file, header->backing_file_length);
+  if (header->backing_format != NULL)
+    print_text(out, "Backing format, as written", header->backing_format,
+               header->backing_format_length);
+  if (header->data_file != NULL)
+    print_text(out, "External data file, as written", header->data_file, header->data_file_length);
+}
+
+static void print_layer(FILE *out, size_t index, const struct qcow2_layer_info *layer)
+{
+  char escaped[TEXT_BYTES];
+
+  fprintf(out, "File %zu: %s, %" PRIu64 " bytes, a disk of %" PRIu64 " bytes: ", index,
+          layer->is_raw ? "raw" : "qcow2", layer->file_size, layer->size);
+  fprintf(out, "%s\n",
+          qcow2_text_escape(layer->path == NULL ? "" : layer->path,
+                            layer->path == NULL ? 0 : strlen(layer->path), escaped, sizeof(escaped)));
+  if (layer->data_path != NULL)
+    print_text(out, "  its data file", layer->data_path, strlen(layer->data_path));
+}
+
+static void print_chain(FILE *out, const struct qcow2_image *image)
+{
+  struct qcow2_layer_info layer;
+
+  for (size_t i = 0; i < qcow2_layer_count(image); i++)
+    if (qcow2_layer_get(image, i, &layer, NULL) == 0)
+      print_layer(out, i, &layer);
+}
+
+static void print_extensions(FILE *out, const struct qcow2_image *image)
+{
+  const struct qcow2_extension *extension;
+
+  for (size_t i = 0; (extension = qcow2_extension_get(image, 0, i)) != NULL; i++)
+    fprintf(out, "Header extension: 0x%08" PRIx32 ", %" PRIu32 " bytes at host offset %" PRIu64 "\n",
+            extension->type, extension->length, extension->host_offset);
+}
+
+static void print_snapshots(FILE *out, const struct tsk_qcow2_opened *opened)
+{
+  const struct qcow2_snapshot *snapshot;
+  char id[256], name[TEXT_BYTES], date[64];
+
+  for (size_t i = 0; (snapshot = qcow2_snapshot_get(opened->image, i)) != NULL; i++)
+    fprintf(out,
+            "Snapshot: ID %s, name \"%s\", %s, disk of %" PRIu64 " bytes%s, VM state of %" PRIu64
+            " bytes%s\n",
+            qcow2_text_escape(snapshot->id, snapshot->id_length, id, sizeof(id)),
+            qcow2_text_escape(snapshot->name, snapshot->name_length, name, sizeof(name)),
+            tsk_qcow2_report_date(snapshot, date, sizeof(date)), snapshot->disk_size,
+            snapshot->has_disk_size ? "" : " (not recorded: the active disk's)",
+            snapshot->vm_state_size, i == opened->snapshot_index ? " <- this one is open" : "");
+}
+
+void tsk_qcow2_report_print(FILE *out, const struct tsk_qcow2_opened *opened)
+{
+  struct qcow2_layer_info top;
+  const char *warning;
+
+  if (qcow2_layer_get(opened->image, 0, &top, NULL) != 0)
+    return;
+  print_header(out, opened->image, top.header);
+  print_chain(out, opened->image);
+  print_extensions(out, opened->image);
+  print_snapshots(out, opened);
+  for (size_t i = 0; (warning = qcow2_warning(opened->image, i)) != NULL; i++)
+    fprintf(out, "Warning: %s\n", warning);
+}
