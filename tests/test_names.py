@@ -98,9 +98,9 @@ WRONG_SNAPSHOTS = {
     "@FIRST": ["first"],
     "@first ": ["first"],
     "@16": ["first"],
-    "@2": ["before update", "id=2", "name=2"],  # one snapshot's ID, another's name
-    "@twice": ["twice", "9", "10", "id="],  # two names
-    "@name=twice": ["twice", "9", "10", "id="],
+    "@2": ["before update", "ID 2", "ID 8", "@id=", "@name="],  # one snapshot's ID, another's name
+    "@twice": ["twice", "ID 9", "ID 10", "@id="],  # two names
+    "@name=twice": ["twice", "ID 9", "ID 10", "@id="],
 }
 
 
@@ -133,7 +133,7 @@ def test_control_characters_of_a_name_are_escaped(tmp_path):
 @pytest.fixture
 def chain(tmp_path):
     """case/top.qcow2 (stores nothing) over lost/middle.qcow2 (nothing) over deep/base.raw, bytes 0x11. The two lower
-    files have moved to other directories. others/ holds other.raw, bytes 0x22, and another base.raw, bytes 0x33."""
+    files have moved to other directories. others/ holds other.raw and the lone other.qcow2, bytes 0x22, and another base.raw, bytes 0x33."""
     for folder in ("case", "lost", "deep", "others"):
         (tmp_path / folder).mkdir()
     case = tmp_path / "case"
@@ -143,6 +143,7 @@ def chain(tmp_path):
     (case / "middle.qcow2").rename(tmp_path / "lost/middle.qcow2")
     (case / "base.raw").rename(tmp_path / "deep/base.raw")
     (tmp_path / "others/other.raw").write_bytes(b"\x22" * SIZE)
+    qemu(tmp_path / "others", "qemu-img", "convert", "-f", "raw", "-O", "qcow2", "other.raw", "other.qcow2")
     (tmp_path / "others/base.raw").write_bytes(b"\x33" * SIZE)
     return tmp_path
 
@@ -151,7 +152,7 @@ CHAIN_NAMES = {
     # Image names, with DIR for the fixture's directory, and the byte that fills the disk.
     "DIR/case/top.qcow2,backing=DIR/lost/middle.qcow2,backing=DIR/deep/base.raw": 0x11,
     "DIR/case/top.qcow2,backing=DIR/lost/../lost/middle.qcow2,backing=DIR/others/other.raw": 0x22,
-    "DIR/case/top.qcow2,backing=DIR/others/other.raw": 0x22,
+    "DIR/case/top.qcow2,backing=DIR/others/other.qcow2": 0x22,
     "DIR/case/top.qcow2,backing=none": 0,
     "DIR/case/top.qcow2,backing=DIR/lost/middle.qcow2,backing=none": 0,
     "DIR/case/top.qcow2,search=DIR/lost,search=DIR/deep": 0x11,
@@ -160,7 +161,7 @@ CHAIN_NAMES = {
     "DIR/case/top.qcow2,search=DIR/deep,backing=DIR/lost/middle.qcow2": 0x11,
     "DIR/case/top.qcow2 DIR/lost/middle.qcow2 DIR/deep/base.raw": 0x11,
     "DIR/case/top.qcow2 DIR/lost/middle.qcow2 DIR/others/other.raw": 0x22,
-    "DIR/case/top.qcow2 DIR/others/other.raw": 0x22,
+    "DIR/case/top.qcow2 DIR/others/other.qcow2": 0x22,
     "DIR/lost/middle.qcow2 DIR/deep/base.raw": 0x11,
 }
 
@@ -174,16 +175,17 @@ def test_chain_is_named(names, image_type, chain):
 
 @BOTH
 def test_search_variable(image_type, chain):
-    for directories, byte in (("lost:deep", 0x11), ("nowhere:lost:others:deep", 0x33)):
+    for directories, byte in (("lost:deep", 0x11), ("lost:others:deep", 0x33)):
         search = ":".join(f"{chain}/{name}" for name in directories.split(":"))
         result = img_cat(chain / "case/top.qcow2", image_type=image_type, environment={"TSK_QCOW2_SEARCH": search})
         assert_byte(result, byte)
 
 
 def test_search_variable_does_not_find_what_is_not_there(chain):
-    for search in ("", ":", f"{chain}/others", f"{chain}/nowhere"):
+    for search in ("", ":", f"{chain}/others"):
         result = img_cat(chain / "case/top.qcow2", environment={"TSK_QCOW2_SEARCH": search})
         assert_refused(result, "middle.qcow2", "backing=")
+    assert_refused(img_cat(chain / "case/top.qcow2", environment={"TSK_QCOW2_SEARCH": f"{chain}/nowhere"}), "nowhere")
 
 
 WRONG_CHAINS = {
@@ -196,6 +198,8 @@ WRONG_CHAINS = {
     "DIR/case/top.qcow2,backing=": ["backing"],
     "DIR/case/top.qcow2,backing": ["backing"],
     "DIR/case/top.qcow2 DIR/case/none-such": ["none-such"],
+    "DIR/case/top.qcow2,backing=DIR/others/other.raw": ["other.raw", "qcow2"],  # top says that its backing file is qcow2
+    "DIR/case/top.qcow2,search=DIR/nowhere": ["nowhere"],
 }
 
 
@@ -207,8 +211,8 @@ def test_wrong_chain_is_explained(names, image_type, chain):
 
 
 def test_comma_in_an_options_value_is_doubled(chain):
-    (chain / "others/other.raw").rename(chain / "others/o,t,h.raw")
-    assert_byte(img_cat(f"{chain}/case/top.qcow2,backing={chain}/others/o,,t,,h.raw"), 0x22)
+    (chain / "others/other.qcow2").rename(chain / "others/o,t,h.img")
+    assert_byte(img_cat(f"{chain}/case/top.qcow2,backing={chain}/others/o,,t,,h.img"), 0x22)
     (chain / "lost").rename(chain / "lo,st")
     name = f"{chain}/case/top.qcow2,search={chain}/lo,,st,backing={chain}/lo,,st/middle.qcow2,search={chain}/deep"
     assert_byte(img_cat(name), 0x11)
@@ -216,7 +220,7 @@ def test_comma_in_an_options_value_is_doubled(chain):
 
 def test_relative_paths_start_from_the_working_directory(chain, monkeypatch):
     monkeypatch.chdir(chain / "others")
-    assert_byte(img_cat("../case/top.qcow2,backing=other.raw"), 0x22)
+    assert_byte(img_cat("../case/top.qcow2,backing=other.qcow2"), 0x22)
     assert_byte(img_cat("../case/top.qcow2,search=../lost,search=."), 0x33)
 
 

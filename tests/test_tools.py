@@ -7,7 +7,6 @@ import re
 import shutil
 import sqlite3
 import struct
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -75,10 +74,18 @@ def stock():
 def check(stock):
     """check(command, images, type, raw): the tool with the drop-in gives what the unmodified one gives on `raw`."""
 
-    def run(command, images, image_type, raw):
-        assert_same(shortened(run_command(command, images, image_type)), stock(command, raw))
+    def run(command, images, image_type, raw, warning=""):
+        result = shortened(run_command(command, images, image_type))
+        assert_same(without_warning(result, warning) if warning else result, stock(command, raw))
 
     return run
+
+
+def without_warning(result, word):
+    """Take away our one line of warning, which must be there and have this word in it."""
+    first, rest = result.stderr.split(b"\n", 1)
+    assert first.startswith(b"tsk-qcow2: warning: ") and word.encode() in first, result.complaint
+    return tools.Result(result.command, result.returncode, result.stdout, rest)
 
 
 def shortened(result):
@@ -124,9 +131,11 @@ def run_command(command, images, image_type, dropin=True):
 
 
 def normalised(result, images):
-    """Hide what differs between two runs on the same image: the clock, the image's name, fiwalk's use of the machine."""
+    """Hide what may differ between two runs: the clock, the image's name, fiwalk's use of the machine."""
     stdout = re.sub(rb"(?m)^((?:ils|blkls)\|[^|]*\|[^|]*\|)\d+$", rb"\1NOW", result.stdout)
-    if "fiwalk" in result.command[0]:
+    if "/usr/bin/ils" in result.command:
+        stdout = stdout.replace(b"<%s-" % os.fsencode(os.path.basename(images[0])), b"<IMAGE-")
+    if "/usr/bin/fiwalk" in result.command:
         for image in images:
             stdout = stdout.replace(f"<image_filename>{image}<".encode(), b"<image_filename>IMAGE<")
         stdout = re.sub(rb"<(command_line|start_time)>.*</\1>", rb"<\1/>", stdout)
@@ -192,13 +201,11 @@ SOME_FILESYSTEMS_COMMANDS = [
     ("ntfs", "icat -o {start} IMAGE 0"),  # the MFT
 ]
 MEANT_TO_FAIL = ["fls -r IMAGE", "fcat -o {start} no-such-file IMAGE", "istat -o {start} IMAGE 999999999"]
-# What the commands are run on: (image type, variant). None: the raw disk itself, through the drop-in.
-SUBJECTS = {"plain": ("qcow2", "plain"), "deflate": ("qcow2", "deflate"), "raw": ("raw", None)}
+SUBJECTS = ["plain", "deflate", "raw"]  # two variants, and the raw disk itself, which the drop-in must leave alone
 
 
 def subject_names(subject, disk, shops, evidence):
-    image_type, variant = SUBJECTS[subject]
-    return image_type, evidence(disk, variant).images if variant else [shops(disk).raw]
+    return ("raw", [shops(disk).raw]) if subject == "raw" else ("qcow2", evidence(disk, subject).images)
 
 
 @pytest.mark.parametrize("subject", SUBJECTS)
@@ -209,8 +216,9 @@ def test_disk_tool_gives_the_same(command, disk, subject, shops, evidence, check
     check(command, images, image_type, shops(disk).raw)
 
 
-@pytest.mark.parametrize("subject", SUBJECTS)
-@pytest.mark.parametrize("filesystem", FILESYSTEMS)
+@pytest.mark.parametrize("filesystem, subject", [
+    (filesystem, subject) for filesystem in FILESYSTEMS for subject in SUBJECTS
+    if subject != "raw" or filesystem in GPT_FILESYSTEMS])
 @pytest.mark.parametrize("command", FILESYSTEM_COMMANDS)
 def test_filesystem_tool_gives_the_same(command, filesystem, subject, shops, evidence, check, facts):
     disk = filesystem.split("-")[0]
@@ -333,9 +341,9 @@ def test_tsk_comparedir(filesystem, variant, shops, evidence, tmp_path):
     start = shops(disk).disk.partition(kind).start
     assert tools.run("tsk_recover", "-a", "-o", start, made.raw, tmp_path, dropin=False).returncode == 0
     (tmp_path / "small.txt").unlink()
-    (tmp_path / "big.bin").write_bytes(b"changed")
+    (tmp_path / "not-there.txt").write_text("only in the directory\n")
     expected = tools.run("tsk_comparedir", "-i", "raw", "-o", start, made.raw, tmp_path, dropin=False)
-    assert b"small.txt" in expected.stdout and b"big.bin" in expected.stdout
+    assert b"small.txt" in expected.stdout and b"not-there.txt" in expected.stdout
     assert_same(tools.run("tsk_comparedir", "-i", "qcow2", "-o", start, *made.images, tmp_path), expected)
 
 
@@ -345,7 +353,7 @@ def test_tsk_comparedir(filesystem, variant, shops, evidence, tmp_path):
 def of_every_variant(test):
     """Parametrize over all variants of the GPT disk, and some of the MBR disk."""
     cases = [("gpt", name) for name in VARIANTS] + [("mbr", name) for name in ("plain", "deflate", "chain", "changed-snapshot")]
-    return pytest.mark.parametrize("disk, variant", cases, ids="-".join)(test)
+    return pytest.mark.parametrize("disk, variant", cases, ids=[f"{disk}-{name}" for disk, name in cases])(test)
 
 
 @of_every_variant
@@ -362,14 +370,15 @@ def test_variant_is_what_qemu_says(disk, variant, evidence):
 
 
 @of_every_variant
-@pytest.mark.parametrize("detected", [False, True], ids=["told", "detected"])
-def test_img_cat_of_variant(disk, variant, detected, evidence, tmp_path):
+def test_img_cat_of_variant(disk, variant, evidence, tmp_path):
     made = evidence(disk, variant)
     with open(tmp_path / "out", "wb") as out:
-        result = tools.run("img_cat", *([] if detected else ["-i", "qcow2"]), *made.images, stdout=out)
+        result = tools.run("img_cat", "-i", "qcow2", *made.images, stdout=out)
+    if made.warning:
+        result = without_warning(result, made.warning)
     assert (result.returncode, result.complaint) == (0, "")
     assert (tmp_path / "out").stat().st_size == made.raw.stat().st_size
-    assert oracle.sha256(tmp_path / "out") == oracle.sha256(made.raw)
+    assert oracle.sha256(tmp_path / "out") == oracle.sha256(made.raw)  # which is what QEMU says: see above
     (tmp_path / "out").unlink()
 
 
@@ -381,7 +390,7 @@ def test_listings_of_variant(disk, variant, image_type, shops, evidence, stock, 
     for command in commands:
         expected = stock(command, made.raw)
         assert expected.stdout or not made.full_size
-        check(command, made.images, image_type, made.raw)
+        check(command, made.images, image_type, made.raw, made.warning)
 
 
 @of_every_variant
@@ -393,7 +402,7 @@ def test_files_of_variant(disk, variant, shops, evidence, stock, check, recover,
         inodes = re.findall(r"^r/r (\d+)", listing, re.M)
         for inode in inodes[::len(inodes) // 4]:
             command = f"icat -o {partition.start} IMAGE {inode}"
-            check(command, made.images, "qcow2", made.raw)
+            check(command, made.images, "qcow2", made.raw, made.warning)
 
 
 @of_every_variant
@@ -436,20 +445,18 @@ def test_other_images_are_read_as_before(image_type, shops, tmp_path):
     """Among them a qcow2 file read with -i raw: its own bytes."""
     images = [tmp_path / "disk.001"]
     if image_type == "split raw":
-        subprocess.run(["split", "-b", "70M", "-d", "-a", "3", "--numeric-suffixes=1", shops("gpt").raw,
-                        tmp_path / "disk."], check=True)
+        disks.run("split", "-b", "50M", "-d", "-a", "3", "--numeric-suffixes=1", shops("mbr").raw, tmp_path / "disk.")
         images, image_type = sorted(tmp_path.iterdir()), "raw"
         assert len(images) == 3
     else:
-        subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", OTHER_FORMATS[image_type], shops("gpt").raw, images[0]],
-                       check=True)
-    for command in ("img_stat IMAGE", "img_stat -t IMAGE", "mmls IMAGE", "fls -r -o 2048 IMAGE", "img_cat IMAGE"):
+        disks.run("qemu-img", "convert", "-f", "raw", "-O", OTHER_FORMATS[image_type], shops("mbr").raw, images[0])
+    is_qcow2 = images[0].read_bytes()[:4] == b"QFI\xfb"
+    for command in ("img_stat IMAGE", "img_stat -t IMAGE", "mmls IMAGE", "fls -r -o 90112 IMAGE", "img_cat IMAGE"):
         expected = run_command(command, images, image_type, dropin=False)
-        assert expected.returncode == 0 or images[0].read_bytes()[:4] == b"QFI\xfb"
+        assert expected.returncode == 0 or is_qcow2
         assert_same(run_command(command, images, image_type), expected)
-        if images[0].read_bytes()[:4] != b"QFI\xfb":
-            expected = run_command(command, images[:1], None, dropin=False)
-            assert_same(run_command(command, images[:1], None), expected)
+        if not is_qcow2:  # one name, as the user types it: the other segments are found
+            assert_same(run_command(command, images[:1], None), run_command(command, images[:1], None, dropin=False))
     for path in tmp_path.iterdir():
         path.unlink()
 
@@ -501,8 +508,8 @@ def numbers(text):
     return {int(word, 0) for word in re.findall(r"\b(?:0x[0-9a-f]+|[1-9][0-9]*)\b", text, re.I)}
 
 
-TRUNCATED_COMMANDS = {
-    "img_cat IMAGE": 0,  # the tool, and the guest offset at which its output would begin; None: not known
+TRUNCATED_COMMANDS = {  # and what it is that their output begins with
+    "img_cat IMAGE": "disk",
     "mmcat IMAGE {slot}": "partition",
     "icat -o {start} IMAGE {big}": "file",
     "blkcat -o {start} IMAGE {block} 500": "file",
@@ -514,21 +521,23 @@ TRUNCATED_COMMANDS = {
 def test_truncated_image_fails_and_names_the_guest_offset(command, truncated, facts):
     image, raw, lost = truncated
     fact = facts("gpt-fat")
-    origin = {0: 0, "partition": fact["start"] * 512, "file": (fact["start"] + fact["block"]) * 512}
+    origin = {"disk": 0, "partition": fact["start"] * 512, "file": (fact["start"] + fact["block"]) * 512}
     begin = origin[TRUNCATED_COMMANDS[command]]
     result = run_command(command.format(**fact), [image], "qcow2")
     assert result.returncode > 0
-    assert lost in numbers(result.complaint), result.complaint
+    assert "truncated" in result.complaint
+    if not command.startswith("blkcat"):  # which puts words of its own in the error's place
+        assert lost in numbers(result.complaint), result.complaint
     assert len(result.stdout) <= lost - begin
     with open(raw, "rb") as file:
         file.seek(begin)
         assert file.read(len(result.stdout)) == result.stdout, "made-up bytes"
 
 
-def test_what_is_left_of_a_truncated_image_is_read(truncated, stock):
+def test_what_is_left_of_a_truncated_image_is_read(truncated, check):
     image, raw, _ = truncated
     for command in ("mmls IMAGE", "fls -r -p -o 2048 IMAGE", "fsstat -o 2048 IMAGE"):
-        assert run_command(command, [image], "qcow2").stdout == stock(command, raw).stdout
+        check(command, [image], "qcow2", raw, "truncated")
 
 
 # ---- The examiner's five mistakes -----------------------------------------------------------

@@ -52,7 +52,7 @@ def divide_up(value, by):
 # ---- Compressors -----------------------------------------------------------
 
 
-def deflate(data, window_bits=12, level=9, strategy=zlib.Z_DEFAULT_STRATEGY):
+def deflate(data, window_bits=12, level=6, strategy=zlib.Z_DEFAULT_STRATEGY):
     """A raw deflate stream. QEMU reads windows of up to 12 bits."""
     packer = zlib.compressobj(level, zlib.DEFLATED, -window_bits, 9, strategy)
     return packer.compress(data) + packer.flush()
@@ -109,6 +109,7 @@ class Unreadable(Exception):
 Piece = namedtuple("Piece", "kind data host_offset host_bytes", defaults=(None, None, 0))
 Place = namedtuple("Place", "kind layer host_offset host_bytes")
 NOWHERE = Place("unallocated", None, None, 0)
+PAST_THE_END = Place("zero", 0, None, 0)  # a short backing file hides what is below it, as in QEMU
 
 
 class RawModel:
@@ -161,7 +162,9 @@ class Model:
         index, skip = divmod(offset, self.granule)
         piece = self.pieces.get(index)
         if piece is None:
-            below = self.backing.place(offset) if self.backing and offset < self.backing.size else NOWHERE
+            if self.backing is None:
+                return NOWHERE
+            below = self.backing.place(offset) if offset < self.backing.size else PAST_THE_END
             return below if below.layer is None else below._replace(layer=below.layer + 1)
         in_place = piece.kind in ("normal", "zero allocated")
         return Place(piece.kind, 0, piece.host_offset + skip if in_place else piece.host_offset, piece.host_bytes)
@@ -182,6 +185,7 @@ class Disk:
         self.image = image
         self.entries = {}  # guest cluster -> (descriptor, subcluster bitmap)
         self.forced = set()  # guest clusters whose descriptor is written as it is
+        self.placed = set()  # guest clusters with a host cluster
         self.forced_l1 = {}  # L1 index -> word
         self.l1_entries = None  # forces the number of L1 entries
         self.l1_offset = None
@@ -194,7 +198,8 @@ class Disk:
 
     def copy(self, size=None):
         twin = Disk(self.image, self.size)
-        twin.entries, twin.forced, twin.forced_l1 = dict(self.entries), set(self.forced), dict(self.forced_l1)
+        twin.entries, twin.forced_l1 = dict(self.entries), dict(self.forced_l1)
+        twin.forced, twin.placed = set(self.forced), set(self.placed)
         twin.model = self.model.copy(size)
         return twin
 
@@ -214,6 +219,7 @@ class Disk:
         """Set an L2 entry, and what it means for the whole cluster (kind None: the backing file's content)."""
         self.entries[cluster] = (descriptor, bitmap)
         self.forced.discard(cluster)
+        self.placed.discard(cluster)
         granule = self.image.granule
         per_cluster = self.image.cluster_size // granule
         for index in range(per_cluster):
@@ -254,6 +260,7 @@ class Disk:
         host = self.host_cluster(cluster, data, at)
         bitmap = 0xFFFFFFFF if self.image.extended_l2 else 0
         self.set(cluster, host, bitmap, "normal", data, host)
+        self.placed.add(cluster)
         return host
 
     def zero(self, cluster):
@@ -269,6 +276,7 @@ class Disk:
             self.set(cluster, host, 0xFFFFFFFF << 32, "zero allocated", host_offset=host)
         else:
             self.set(cluster, host | ZERO, kind="zero allocated", host_offset=host)
+        self.placed.add(cluster)
         return host
 
     def compressed(self, cluster, data, stream=None, sectors=None, at=None, bitmap=0):
@@ -294,9 +302,11 @@ class Disk:
         assert len(kinds) == SUBCLUSTERS and self.image.extended_l2
         assert host or "D" not in kinds
         place = self.host_cluster(cluster, data, at) if host else 0
-        bitmap = sum(1 << bit | 0 for bit, kind in enumerate(kinds) if kind == "D")
+        bitmap = sum(1 << bit for bit, kind in enumerate(kinds) if kind == "D")
         bitmap |= sum(1 << bit + 32 for bit, kind in enumerate(kinds) if kind == "Z")
         self.set(cluster, place, bitmap, kind=None)
+        if host:
+            self.placed.add(cluster)
         size = self.image.granule
         for bit, kind in enumerate(kinds):
             host_offset = place + bit * size if host else None
@@ -332,7 +342,7 @@ class Disk:
         """Count the references to host clusters that this disk makes."""
         image = self.image
         shift = image.cluster_bits
-        for at in range(self.l1_offset, self.l1_offset + max(1, self.l1_count * 8), image.cluster_size):
+        for at in range(self.l1_offset, self.l1_offset + self.l1_count * 8, image.cluster_size):
             references[at >> shift] += 1
         references.update(offset >> shift for offset in self.l2_offsets.values())
         for descriptor, _ in self.entries.values():
@@ -346,18 +356,18 @@ class Disk:
         for index, word in self.forced_l1.items():
             image.put(self.l1_offset + index * 8, struct.pack(">Q", word))
         for cluster, (descriptor, bitmap) in self.entries.items():
-            if cluster not in self.forced and self.is_copied(descriptor, bitmap, references):
+            if cluster not in self.forced and self.is_copied(cluster, descriptor, references):
                 descriptor |= COPIED
             entry = struct.pack(">QQ", descriptor, bitmap)[:image.l2_entry_bytes]
             image.put(self.entry_offset(cluster), entry)
 
-    def is_copied(self, descriptor, bitmap, references):
-        image = self.image
+    def is_copied(self, cluster, descriptor, references):
         if descriptor & COMPRESSED:
             return False
-        if image.data_file is not None:
-            return descriptor & OFFSET_MASK != 0 or not (descriptor & ZERO or bitmap >> 32)
-        return references[(descriptor & OFFSET_MASK) >> image.cluster_bits] == 1 and descriptor & OFFSET_MASK != 0
+        if self.image.data_file is not None:
+            return cluster in self.placed
+        offset = descriptor & OFFSET_MASK
+        return offset != 0 and references[offset >> self.image.cluster_bits] == 1
 
 
 class Image:
@@ -489,21 +499,25 @@ class Image:
         while blocks * per_block < used + blocks + table:
             blocks += 1
             table = divide_up(blocks * 8, self.cluster_size)
-        self.refcount_table = self.allocate(bytes(table * self.cluster_size))
+        self.refcount_table = self.allocate_metadata(bytes(table * self.cluster_size))
         self.refcount_table_clusters = table
-        self.refcount_blocks = [self.allocate(bytes(self.cluster_size)) for _ in range(blocks)]
+        self.refcount_blocks = [self.allocate_metadata(bytes(self.cluster_size)) for _ in range(blocks)]
 
     def write_refcounts(self, references):
         width = 1 << self.refcount_order
         per_block = self.cluster_size * 8 // width
         for index, block in enumerate(self.refcount_blocks):
             self.put(self.refcount_table + index * 8, struct.pack(">Q", block))
-            counts = [references[index * per_block + slot] for slot in range(per_block)]
+        for cluster, count in references.items():
+            index, slot = divmod(cluster, per_block)
+            if index >= len(self.refcount_blocks):
+                continue  # a forced entry that refers to nothing real
+            assert count < 1 << width, "the refcounts are too narrow"
+            at = self.refcount_blocks[index] + slot * width // 8
             if width < 8:  # several counts in a byte, the first one lowest
-                number = sum(count << slot * width for slot, count in enumerate(counts) if count)
-                self.put(block, number.to_bytes(self.cluster_size, "little"))
+                self.host[at] |= count << slot * width % 8
             else:
-                self.put(block, b"".join(count.to_bytes(width // 8, "big") for count in counts))
+                self.put(at, count.to_bytes(width // 8, "big"))
 
     def count_references(self):
         references = Counter({0: 1})

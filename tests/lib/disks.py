@@ -173,31 +173,31 @@ def make_disk(directory, name, size, table, partitions):
 
 
 def make_gpt(directory):
-    """A GPT disk of 190 MiB: ext4, NTFS, FAT32."""
+    """A GPT disk of 150 MiB: ext4, NTFS, FAT32."""
     partitions = [
-        Partition("ext4", 2048, 96 * MIB // SECTOR, 2200, "/usr/share/doc"),
-        Partition("ntfs", 2048 + 96 * 2048, 32 * MIB // SECTOR, 200, "/usr/share/man"),
-        Partition("fat", 2048 + 128 * 2048, 48 * MIB // SECTOR, 800, "/usr/include"),
+        Partition("ext4", 2048, 72 * MIB // SECTOR, 1500, "/usr/share/doc"),
+        Partition("ntfs", 73 * 2048, 24 * MIB // SECTOR, 200, "/usr/share/man"),
+        Partition("fat", 97 * 2048, 40 * MIB // SECTOR, 500, "/usr/include"),
     ]
     table = "label: gpt\nlabel-id: 01234567-89AB-CDEF-0123-456789ABCDEF\n" + "".join(
         f'start={p.start}, size={p.sectors}, type={GPT_TYPES[p.filesystem]}, name="{p.filesystem} data", '
         f"uuid=01234567-89AB-CDEF-0123-{p.start:012}\n" for p in partitions)
-    return make_disk(directory, "gpt", 190 * MIB, table, partitions)
+    return make_disk(directory, "gpt", 150 * MIB, table, partitions)
 
 
 def make_mbr(directory):
-    """An MBR disk of 118 MiB: FAT32, and in an extended partition ext4 and NTFS."""
+    """An MBR disk of 96 MiB: FAT32, and in an extended partition ext4 and NTFS."""
     partitions = [
-        Partition("fat", 63, 40 * MIB // SECTOR, 300, "/usr/lib/python3"),
-        Partition("ext4", 90112, 48 * MIB // SECTOR, 500, "/usr/include", 1024),
-        Partition("ntfs", 90112 + 50 * 2048, 16 * MIB // SECTOR, 80, "/usr/share/doc"),
+        Partition("fat", 63, 36 * MIB // SECTOR, 300, "/usr/lib/python3"),
+        Partition("ext4", 38 * 2048, 36 * MIB // SECTOR, 500, "/usr/include", 1024),
+        Partition("ntfs", 75 * 2048, 12 * MIB // SECTOR, 80, "/usr/share/doc"),
     ]
-    extended = 88064
+    extended = 37 * 2048
     lines = [f"start={p.start}, size={p.sectors}, type={MBR_TYPES[p.filesystem]}" for p in partitions]
-    lines.insert(1, f"start={extended}, size={118 * 2048 - extended}, type=5")
+    lines.insert(1, f"start={extended}, size={96 * 2048 - extended}, type=5")
     lines[2:2] = ["start=0, size=0", "start=0, size=0"]  # logical partitions are numbered from 5
     table = "label: dos\nlabel-id: 0xc0ffee00\n" + "\n".join(lines) + "\n"
-    return make_disk(directory, "mbr", 118 * MIB, table, partitions)
+    return make_disk(directory, "mbr", 96 * MIB, table, partitions)
 
 
 def change_disk(disk, path):

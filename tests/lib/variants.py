@@ -22,6 +22,7 @@ class Variant:
     raw: Path  # a raw file of the expected content
     snapshot: str = ""  # the internal snapshot that `images` names
     full_size: bool = True  # False: `raw` is cut, its file systems are not whole
+    warning: str = ""  # what the tools shall warn of on stderr
 
 
 class Workshop:
@@ -102,7 +103,7 @@ def left_dirty(shop, folder):
                    cwd=folder, capture_output=True, timeout=60, preexec_fn=no_core_file)
     with open(folder / "disk.qcow2", "rb") as image:
         assert image.read(80)[79] & 1, "the dirty bit is not set"
-    return ["disk.qcow2"], shop.expect()
+    return ["disk.qcow2"], shop.expect(warning="dirty")
 
 
 def no_core_file():

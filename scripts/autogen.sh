@@ -1,0 +1,9 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# Make ./configure from configure.ac. Needed once in a checkout; release tarballs have it.
+set -eu
+cd "$(dirname "$0")/.."
+autoreconf -fi
+# Autoconf's probes remove a file "core", which a crashing compiler might leave. Here that is a directory, the removal
+# fails, and other files stay behind.
+sed -i 's/rm -f core /rm -f /' configure

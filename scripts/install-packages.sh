@@ -1,0 +1,37 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# Install what is missing through apt: install-packages.sh GROUP...
+#   build  to build tsk-qcow2          demo  to make and examine the demonstration disk
+#   tools  The Sleuth Kit's programs   test  to run the tests
+set -eu
+
+packages=
+for group in "$@"; do
+  case $group in
+  build) packages="$packages gcc libc6-dev make autoconf automake libtool pkg-config binutils libtsk-dev
+    zlib1g-dev libzstd-dev libdeflate-dev libgcrypt20-dev libjansson-dev" ;;
+  tools) packages="$packages sleuthkit" ;;
+  demo) packages="$packages e2fsprogs fdisk qemu-utils" ;;
+  test) packages="$packages python3 python3-pytest g++ e2fsprogs fdisk qemu-utils sleuthkit ntfs-3g mtools
+    dosfstools strace util-linux" ;;
+  *) echo "install-packages.sh: there is no group $group" >&2; exit 2 ;;
+  esac
+done
+
+missing=
+for package in $packages; do
+  status=$(dpkg-query -W -f '${Status}' "$package" 2>/dev/null || true)
+  [ "$status" = "install ok installed" ] || missing="$missing $package"
+done
+[ -n "$missing" ] || exit 0
+
+as_root=
+[ "$(id -u)" = 0 ] || as_root=sudo
+echo "Installing:$missing"
+export DEBIAN_FRONTEND=noninteractive
+# shellcheck disable=SC2086  # lists of words
+{
+  $as_root apt-get update -q
+  $as_root apt-get install -y -q --no-install-recommends $missing
+} >/tmp/tsk-qcow2-apt.$$ 2>&1 || { cat /tmp/tsk-qcow2-apt.$$ >&2; exit 1; }
+rm -f /tmp/tsk-qcow2-apt.$$

@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: MIT
+"""What is built and installed: exported names, headers, pkg-config, the include rule, distcheck, optional libraries."""
+import glob
+import os
+import re
+import shutil
+
+import pytest
+from lib.project import BUILD, SOURCE, run
+
+
+def exported(library):
+    """The symbols that a shared library defines for others."""
+    lines = run("nm", "-D", "--defined-only", library).stdout.splitlines()
+    return {line.split()[-1].split("@")[0] for line in lines if line.split()[-2] != "A"}
+
+
+def listed(script):
+    """The global symbols of a version script."""
+    with open(os.path.join(SOURCE, script)) as file:
+        return set(re.findall(r"^  (\w+);$", file.read(), re.M))
+
+
+def declared(header, mark):
+    with open(os.path.join(SOURCE, header)) as file:
+        return set(re.findall("^" + mark + r" [^;{(]*?\b(\w+)\(", file.read(), re.M))
+
+
+LIBRARIES = [
+    ("core/.libs/libqcow2core.so", "core/qcow2core.map", "core/qcow2core.h", "QCOW2_API", "qcow2_"),
+    ("tsk_qcow2/.libs/libtsk_qcow2.so", "tsk_qcow2/tsk_qcow2.map", "tsk_qcow2/tsk_qcow2.h", "TSK_QCOW2_API",
+     "tsk_qcow2_"),
+]
+
+
+@pytest.mark.parametrize("library, script, header, mark, prefix", LIBRARIES)
+def test_exported_names_are_those_of_the_header(library, script, header, mark, prefix):
+    names = exported(os.path.join(BUILD, library))
+    assert names == listed(script) == declared(header, mark)
+    assert all(name.startswith(prefix) for name in names)
+
+
+def test_dropin_exports_only_what_it_answers():
+    dropin, = glob.glob(os.path.join(BUILD, "tsk_qcow2/dropin/libtsk.so.*"))
+    names = exported(dropin)
+    assert names <= listed("tsk_qcow2/dropin.map")
+    assert {"tsk_img_open", "tsk_img_read", "tsk_img_type_toid"} <= names
+
+
+def test_dropin_needs_the_real_library_by_absolute_path():
+    dropin, = glob.glob(os.path.join(BUILD, "tsk_qcow2/dropin/libtsk.so.*"))
+    dynamic = run("readelf", "-d", dropin).stdout
+    needed = re.findall(r"NEEDED.*\[(.*)\]", dynamic)
+    assert os.path.isabs(needed[0]) and os.path.basename(needed[0]) == os.path.basename(dropin)
+    assert re.findall(r"SONAME.*\[(.*)\]", dynamic) == [os.path.basename(dropin)]
+
+
+@pytest.mark.parametrize("compiler", [["gcc", "-std=c99", "-pedantic", "-xc"], ["g++", "-std=c++11", "-pedantic", "-xc++"]],
+                         ids=["c99", "c++11"])
+@pytest.mark.parametrize("header", ["core/qcow2core.h", "tsk_qcow2/tsk_qcow2.h"])
+def test_header_compiles_alone(compiler, header):
+    run(*compiler, "-Wall", "-Wextra", "-Werror", "-fsyntax-only", os.path.join(SOURCE, header))
+
+
+# Who may include whom, inside core/. The files beside the folders are the top.
+RANKS = {"base": {"base"}, "format": {"base", "format"}, "storage": {"base", "storage"},
+         "read": {"base", "format", "storage", "read"}, "": {"base", "format", "storage", "read", ""}}
+
+
+def core_includes():
+    """(file, folder, what it includes from core/, by path relative to core/)."""
+    core = os.path.join(SOURCE, "core")
+    for path in glob.glob(core + "/**/*.[ch]", recursive=True):
+        folder = os.path.relpath(os.path.dirname(path), core).replace(".", "")
+        with open(path) as file:
+            text = file.read()
+        for name in re.findall(r'^#include "(.*)"', text, re.M):
+            yield os.path.relpath(path, core), folder, os.path.relpath(os.path.join(os.path.dirname(path), name), core)
+
+
+def test_includes_point_one_way():
+    includes = list(core_includes())
+    assert len(includes) > 50
+    for path, folder, target in includes:
+        if target != "qcow2core.h":
+            assert os.path.dirname(target) in RANKS[folder], f"core/{path} includes core/{target}"
+
+
+def test_core_knows_nothing_of_tsk():
+    for path in glob.glob(SOURCE + "/core/**/*.[ch]", recursive=True):
+        with open(path) as file:
+            assert not re.search(r"#include.*tsk", file.read()), path
+
+
+def test_backend_uses_the_core_by_its_public_header():
+    for path in glob.glob(SOURCE + "/tsk_qcow2/**/*.[ch]", recursive=True):
+        with open(path) as file:
+            assert not re.search(r'#include [<"](\.\./)*core/', file.read()), path
+
+
+CORE_PROGRAM = r"""
+#include <qcow2core.h>
+#include <stdio.h>
+int main(int argc, char *argv[])
+{
+  struct qcow2_error error;
+  struct qcow2_image *image;
+  if (argc != 2 || qcow2_image_open(argv[1], NULL, &image, &error) != 0) {
+    printf("%s\n", argc == 2 ? error.message : "?");
+    return 1;
+  }
+  printf("%zu files, version %s\n", qcow2_layer_count(image), qcow2_version());
+  qcow2_image_close(image);
+  return 0;
+}
+"""
+TSK_PROGRAM = r"""
+#include <tsk_qcow2.h>
+int main(int argc, char *argv[])
+{
+  const TSK_TCHAR *names[] = { argv[argc - 1] };
+  char byte;
+  TSK_IMG_INFO *img = tsk_qcow2_open(1, names, 0);
+  if (img == NULL) {
+    tsk_error_print(stdout);
+    return 1;
+  }
+  printf("%lld bytes, type 0x%04x, read %lld\n", (long long) img->size, (unsigned) img->itype,
+         (long long) tsk_img_read(img, img->size - 1, &byte, 1));
+  tsk_img_close(img);
+  return 0;
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def prefix(tmp_path_factory):
+    """A build of its own, configured and made out of the tree, installed into a prefix."""
+    directory = tmp_path_factory.mktemp("installed")
+    build, prefix = directory / "build", directory / "prefix"
+    build.mkdir()
+    run(os.path.join(SOURCE, "configure"), f"--prefix={prefix}", "CFLAGS=-O1", cwd=build)
+    run("make", "-j2", "install", cwd=build)
+    return prefix
+
+
+@pytest.fixture()
+def image(tmp_path):
+    path = tmp_path / "small.qcow2"
+    run("qemu-img", "create", "-q", "-f", "qcow2", path, "1M")
+    return path
+
+
+def compile_with(prefix, package, program, directory, *more):
+    environment = dict(os.environ, PKG_CONFIG_PATH=str(prefix / "lib" / "pkgconfig"))
+    flags = run("pkg-config", "--cflags", "--libs", *more, package, env=environment).stdout.split()
+    source, binary = directory / "program.c", directory / "program"
+    source.write_text(program)
+    run("gcc", "-Wall", "-Werror", source, "-o", binary, *flags)
+    return binary
+
+
+def test_program_built_with_pkg_config(prefix, image, tmp_path):
+    binary = compile_with(prefix, "qcow2core", CORE_PROGRAM, tmp_path)
+    result = run(binary, image, env={"LD_LIBRARY_PATH": str(prefix / "lib")})
+    assert re.fullmatch(r"1 files, version \d+\.\d+\.\d+\n", result.stdout)
+
+
+def test_static_program_built_with_pkg_config(prefix, image, tmp_path):
+    os.remove(prefix / "lib" / "libqcow2core.so")
+    binary = compile_with(prefix, "qcow2core", CORE_PROGRAM, tmp_path, "--static")
+    os.symlink("libqcow2core.so.0", prefix / "lib" / "libqcow2core.so")
+    assert "1 files" in run(binary, image, env={}).stdout
+    assert "qcow2core" not in run("readelf", "-d", binary).stdout
+
+
+def test_tsk_program_built_with_pkg_config(prefix, image, tmp_path):
+    binary = compile_with(prefix, "tsk_qcow2", TSK_PROGRAM, tmp_path)
+    environment = {"LD_LIBRARY_PATH": str(prefix / "lib")}
+    assert run(binary, image, env=environment).stdout == "1048576 bytes, type 0x0800, read 1\n"
+    result = run(binary, str(image) + "@none", env=environment, check=False)
+    assert result.returncode == 1 and "no such snapshot" in result.stdout
+
+
+def test_inside_a_java_machine_the_type_is_raw(prefix, image, tmp_path):
+    """TSK's Java classes throw on a type number that they do not know."""
+    program = TSK_PROGRAM + "int JNI_GetCreatedJavaVMs(void);\nint JNI_GetCreatedJavaVMs(void) { return 0; }\n"
+    environment = dict(os.environ, PKG_CONFIG_PATH=str(prefix / "lib" / "pkgconfig"))
+    flags = run("pkg-config", "--cflags", "--libs", "tsk_qcow2", env=environment).stdout.split()
+    (tmp_path / "program.c").write_text(program)
+    run("gcc", "-rdynamic", tmp_path / "program.c", "-o", tmp_path / "program", *flags)
+    result = run(tmp_path / "program", image, env={"LD_LIBRARY_PATH": str(prefix / "lib")})
+    assert "type 0x0001" in result.stdout
+
+
+def test_destdir_install_and_uninstall(tmp_path):
+    before = run("make", "install", f"DESTDIR={tmp_path}", cwd=BUILD)
+    assert before.returncode == 0
+    files = {os.path.basename(path) for path in glob.glob(str(tmp_path) + "/**", recursive=True) if os.path.isfile(path)}
+    assert {"qcow2core.h", "tsk_qcow2.h", "tsk-qcow2", "qcow2core.pc", "tsk_qcow2.pc"} <= files
+    run("make", "uninstall", f"DESTDIR={tmp_path}", cwd=BUILD)
+    left = [path for path in glob.glob(str(tmp_path) + "/**", recursive=True) if os.path.isfile(path)]
+    assert left == []
+
+
+def test_without_optional_libraries(tmp_path):
+    """zlib alone reads what libdeflate reads."""
+    run(os.path.join(SOURCE, "configure"), "--without-libdeflate", "--without-libgcrypt", "--enable-developer", cwd=tmp_path)
+    run("make", "-j2", cwd=tmp_path)
+    raw, image = tmp_path / "disk.raw", tmp_path / "disk.qcow2"
+    shutil.copy(os.path.join(BUILD, "core/.libs/libqcow2core.so"), raw)
+    os.truncate(raw, (os.path.getsize(raw) + 511) // 512 * 512)
+    run("qemu-img", "convert", "-c", "-f", "raw", "-O", "qcow2", raw, image)
+    environment = {"LD_LIBRARY_PATH": str(tmp_path / "tsk_qcow2/dropin"), "PATH": os.environ["PATH"]}
+    assert "libdeflate" not in run("readelf", "-d", tmp_path / "core/.libs/libqcow2core.so").stdout
+    script = f"img_cat -i qcow2 {image} | cmp - {raw}"
+    run("sh", "-c", script, env=environment)
+
+
+@pytest.mark.skipif(not os.path.exists(os.path.join(SOURCE, "Makefile.in")), reason="the source is not bootstrapped")
+def test_distcheck():
+    """The tarball builds, passes its unit tests, installs and uninstalls, out of a read-only tree."""
+    if os.environ.get("TSK_QCOW2_IN_DISTCHECK"):
+        pytest.skip("this is the distcheck")
+    environment = dict(os.environ, TSK_QCOW2_IN_DISTCHECK="1", TESTS_ARGS="test_unit.py")
+    run("make", "distcheck", "TESTS_ARGS=-k unit", cwd=BUILD, env=environment)

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: MIT
+"""The tsk-qcow2 command, installed into a prefix: run, enable, disable, status, info."""
+import glob
+import json
+import os
+
+import pytest
+from lib.project import SOURCE, run
+
+CLEAN = {"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "LC_ALL": "C.UTF-8"}
+
+
+@pytest.fixture(scope="module")
+def command(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("command")
+    build, prefix = directory / "build", directory / "prefix"
+    build.mkdir()
+    run(os.path.join(SOURCE, "configure"), f"--prefix={prefix}", "CFLAGS=-O1", cwd=build)
+    run("make", "-j2", "install", cwd=build)
+    return prefix / "bin" / "tsk-qcow2"
+
+
+@pytest.fixture(scope="module")
+def disk(tmp_path_factory):
+    """An ext4 file system in a qcow2 with a snapshot."""
+    directory = tmp_path_factory.mktemp("disk")
+    files = directory / "files"
+    files.mkdir()
+    (files / "hello.txt").write_text("hello\n")
+    run("mke2fs", "-q", "-F", "-t", "ext4", "-d", files, directory / "disk.raw", "8M", env=CLEAN)
+    run("qemu-img", "convert", "-f", "raw", "-O", "qcow2", directory / "disk.raw", directory / "disk.qcow2")
+    run("qemu-img", "snapshot", "-c", "first", directory / "disk.qcow2")
+    return directory / "disk.qcow2"
+
+
+# ---- run --------------------------------------------------------------------
+
+def test_run_makes_a_tool_understand_qcow2(command, disk):
+    plain = run("fls", "-i", "qcow2", disk, env=CLEAN, check=False)
+    assert plain.returncode != 0 and "Unsupported image type" in plain.stderr
+    assert "hello.txt" in run(command, "run", "fls", "-i", "qcow2", f"{disk}@first", env=CLEAN).stdout
+
+
+def test_run_passes_on_status_and_arguments(command):
+    assert run(command, "run", "sh", "-c", "exit 7", env=CLEAN, check=False).returncode == 7
+    assert run(command, "run", "no-such-tool", env=CLEAN, check=False).returncode == 127
+    assert run(command, "run", env=CLEAN, check=False).returncode == 2
+
+
+def test_run_keeps_the_library_path(command):
+    result = run(command, "run", "sh", "-c", "echo $LD_LIBRARY_PATH", env=dict(CLEAN, LD_LIBRARY_PATH="/opt/x"))
+    assert result.stdout.strip().endswith("/dropin:/opt/x")
+    result = run(command, "run", "sh", "-c", "echo $LD_LIBRARY_PATH", env=CLEAN)
+    assert result.stdout.strip().endswith("/dropin")
+
+
+# ---- enable, disable, status: in a mount namespace with an /etc of its own ------
+
+def in_namespace(script, check=True):
+    """Run a shell script as root of a user namespace whose /etc is a copy that it may change."""
+    setup = ("set -eu; etc=$(mktemp -d); cp -a /etc/. $etc 2>/dev/null || true; mount --bind $etc /etc; "
+             "rm -f /etc/ld.so.conf.d/*tsk-qcow2*; ldconfig; ")
+    probe = run("unshare", "-rm", "true", env=CLEAN, check=False)
+    if probe.returncode != 0:
+        pytest.skip("user namespaces are not allowed here: " + probe.stderr)
+    return run("unshare", "-rm", "sh", "-c", setup + script, env=CLEAN, check=check)
+
+
+STATE = "{ ls -l /etc/ld.so.conf.d | cut -d' ' -f1,5-; cat /etc/ld.so.conf.d/*; ldconfig -p; md5sum </etc/ld.so.cache; }"
+
+
+def test_enable_then_plain_fls_then_disable(command, disk):
+    result = in_namespace(f"""
+        {STATE} > $etc/before
+        {command} status > $etc/status || test $? = 3
+        grep -q '^Enabled: *no' $etc/status
+        {command} enable
+        env -i /usr/bin/fls -i qcow2 {disk}@first
+        env -i /usr/bin/fls {disk}
+        env -i /usr/bin/tsk_recover -a {disk} $etc/recovered
+        cat $etc/recovered/hello.txt
+        {command} status
+        {command} enable
+        {command} disable
+        {STATE} > $etc/after
+        cmp $etc/before $etc/after
+        env -i /usr/bin/fls -i qcow2 {disk} 2>&1 | grep Unsupported""")
+    assert result.stdout.count("hello.txt") == 2
+    assert "\nhello\n" in result.stdout
+    assert "Enabled:             yes" in result.stdout
+    assert "Inside libtsk too:   yes" in result.stdout
+    assert "Unsupported image type" in result.stdout
+
+
+def test_disable_when_not_enabled(command):
+    in_namespace(f"{command} disable; {command} disable")
+
+
+def test_enable_without_the_plugin_changes_nothing(command):
+    dropin, = glob.glob(str(command.parent.parent / "lib/tsk-qcow2/dropin/libtsk.so.*"))
+    os.rename(dropin, dropin + ".away")
+    try:
+        result = in_namespace(f"{STATE} > $etc/before; ! {command} enable; {STATE} > $etc/after; "
+                              "cmp $etc/before $etc/after")
+    finally:
+        os.rename(dropin + ".away", dropin)
+    assert "not installed" in result.stderr
+
+
+@pytest.mark.parametrize("word", ["enable", "disable"])
+def test_without_root_it_says_so(command, word):
+    result = run("setpriv", "--reuid=65534", "--clear-groups", command, word, env=CLEAN, check=False) \
+        if os.geteuid() == 0 else run(command, word, env=CLEAN, check=False)
+    assert result.returncode != 0
+    assert "needs root" in result.stderr or "Permission denied" in result.stderr
+
+
+# ---- info --------------------------------------------------------------------
+
+def test_info_agrees_with_qemu_img(command, disk):
+    ours = json.loads(run(command, "info", "--json", disk).stdout)
+    theirs = json.loads(run("qemu-img", "info", "--output=json", disk).stdout)
+    assert ours["format"] == theirs["format"] == "qcow2"
+    assert ours["header"]["virtual_size"] == theirs["virtual-size"]
+    assert ours["header"]["cluster_size"] == theirs["cluster-size"]
+    assert [(s["id"], s["name"], s["date_seconds"]) for s in ours["snapshots"]] == \
+        [(s["id"], s["name"], s["date-sec"]) for s in theirs["snapshots"]]
+    assert ours["warnings"] == []
+
+
+def test_info_opens_no_other_file(command, disk, tmp_path):
+    overlay = tmp_path / "overlay.qcow2"
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-u", "-b", "/nonexistent/base.raw", "-F", "raw", overlay, "1M")
+    assert "/nonexistent/base.raw" in run(command, "info", overlay).stdout
+    failed = run(command, "info", "--chain", overlay, check=False)
+    assert failed.returncode == 1 and "backing=" in failed.stderr
+
+
+def test_info_chain_lists_the_files(command, disk, tmp_path):
+    overlay = disk.parent / "overlay.qcow2"
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-b", disk.name, "-F", "qcow2", overlay)
+    layers = json.loads(run(command, "info", "--chain", "--json", overlay).stdout)["layers"]
+    assert [layer["path"] for layer in layers] == [str(overlay), str(disk)]
+
+
+def test_info_escapes_hostile_names(command, tmp_path):
+    image = tmp_path / "hostile.qcow2"
+    run("qemu-img", "create", "-q", "-f", "qcow2", image, "1M")
+    run("qemu-img", "snapshot", "-c", "a\x1b[2Jb\nc", image)
+    text = run(command, "info", image).stdout
+    assert "\x1b" not in text and "a\\x1b[2Jb\\x0ac" in text
+    assert json.loads(run(command, "info", "--json", image).stdout)["snapshots"][0]["name"] == "a\\x1b[2Jb\\x0ac"
+
+
+def test_info_reports_a_missing_file_and_bad_usage(command):
+    result = run(command, "info", "/nonexistent", check=False)
+    assert result.returncode == 1 and "there is no file" in result.stderr
+    for arguments in ([], ["--wrong", "x"], ["a", "b"]):
+        assert run(command, "info", *arguments, check=False).returncode == 2
+
+
+def test_help_and_version(command):
+    assert "Image names" in run(command, "--help").stdout
+    assert run(command, "--version").stdout.startswith("tsk-qcow2 ")
+    assert run(command, check=False).returncode == 2
+    assert run(command, "nonsense", check=False).returncode == 2

@@ -1,0 +1,467 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Table-driven tests of the core's pure functions and of its cache. tests/test_unit.py runs each by name:
+ *   unit            lists the tests
+ *   unit NAME       runs one; says what differs, and exits with 1
+ */
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../../core/base/checked.h"
+#include "../../core/format/cluster.h"
+#include "../../core/format/header.h"
+#include "../../core/read/cache.h"
+#include "../../tsk_qcow2/image_name.h"
+
+static int failures;
+
+#define CHECK(condition) check((condition), #condition, __LINE__)
+
+static void check(int condition, const char *text, int line)
+{
+  if (condition)
+    return;
+  failures++;
+  printf("line %d: not true: %s\n", line, text);
+}
+
+static void check_number(uint64_t got, uint64_t expected, const char *what, const char *name)
+{
+  if (got == expected)
+    return;
+  failures++;
+  printf("%s: %s is %" PRIu64 " (0x%" PRIx64 "), expected %" PRIu64 " (0x%" PRIx64 ")\n", name, what, got, got,
+         expected, expected);
+}
+
+static struct qcow2_geometry geometry(uint32_t version, unsigned cluster_bits, uint64_t incompatible)
+{
+  struct qcow2_header header = { .version = version,
+                                 .cluster_bits = cluster_bits,
+                                 .incompatible_features = incompatible };
+
+  return qcow2_geometry_of(&header);
+}
+
+/* ---- L2 entries ----------------------------------------------------------- */
+
+#define NONE QCOW2_NO_OFFSET
+#define COPIED L2_ENTRY_COPIED
+#define EXTENDED QCOW2_INCOMPATIBLE_EXTENDED_L2
+#define DATA_FILE QCOW2_INCOMPATIBLE_DATA_FILE
+#define SUB_ALLOCATED(n) (UINT64_C(1) << (n))
+#define SUB_ZERO(n) (UINT64_C(1) << ((n) + 32))
+
+struct entry_case {
+  const char *name;
+  uint32_t version;
+  unsigned cluster_bits;
+  uint64_t features, descriptor, bitmap, guest_offset;
+  enum qcow2_cluster_kind kind;
+  uint64_t host_offset;
+  uint32_t length, host_bytes;
+};
+
+static const struct entry_case ENTRIES[] = {
+  /* Standard entries, 64 KiB clusters. */
+  { "empty", 3, 16, 0, 0, 0, 0, QCOW2_CLUSTER_UNALLOCATED, NONE, 65536, 0 },
+  { "normal", 3, 16, 0, COPIED | 0x50000, 0, 0, QCOW2_CLUSTER_NORMAL, 0x50000, 65536, 0 },
+  { "normal, not COPIED", 3, 16, 0, 0x50000, 0, 0, QCOW2_CLUSTER_NORMAL, 0x50000, 65536, 0 },
+  { "normal, inside", 3, 16, 0, COPIED | 0x50000, 0, 0x7ffff, QCOW2_CLUSTER_NORMAL, 0x5ffff, 1, 0 },
+  { "normal, highest offset", 3, 16, 0, UINT64_C(0x00ffffffffff0000), 0, 0, QCOW2_CLUSTER_NORMAL,
+    UINT64_C(0x00ffffffffff0000), 65536, 0 },
+  { "reserved bits are ignored", 3, 16, 0, UINT64_C(0x3f00000000050000) | 0x1fe, 0, 0,
+    QCOW2_CLUSTER_NORMAL, 0x50000, 65536, 0 },
+  { "zero", 3, 16, 0, 1, 0, 0, QCOW2_CLUSTER_ZERO, NONE, 65536, 0 },
+  { "zero, inside", 3, 16, 0, 1, 0, 100, QCOW2_CLUSTER_ZERO, NONE, 65436, 0 },
+  { "zero, allocated", 3, 16, 0, COPIED | 0x50001, 0, 5, QCOW2_CLUSTER_ZERO_ALLOCATED, 0x50005, 65531, 0 },
+  { "zero flag in version 2", 2, 16, 0, 1, 0, 0, QCOW2_CLUSTER_INVALID, NONE, 65536, 0 },
+  { "allocated zero flag in version 2", 2, 16, 0, 0x50001, 0, 0, QCOW2_CLUSTER_INVALID, NONE, 65536, 0 },
+  { "normal in version 2", 2, 16, 0, 0x50000, 0, 0, QCOW2_CLUSTER_NORMAL, 0x50000, 65536, 0 },
+  { "unaligned", 3, 16, 0, 0x50200, 0, 0, QCOW2_CLUSTER_INVALID, NONE, 65536, 0 },
+  { "zero, allocated, unaligned", 3, 16, 0, 0x50201, 0, 0, QCOW2_CLUSTER_INVALID, NONE, 65536, 0 },
+  { "512-byte clusters", 3, 9, 0, 0x50200, 0, 0, QCOW2_CLUSTER_NORMAL, 0x50200, 512, 0 },
+  { "2 MiB clusters", 3, 21, 0, 0x200000, 0, 0x3fffff, QCOW2_CLUSTER_NORMAL, 0x3fffff, 1, 0 },
+  /* Compressed: x = 62 - (cluster_bits - 8). With 64 KiB clusters the offset has 54 bits, the sectors 8. */
+  { "compressed", 3, 16, 0, L2_ENTRY_COMPRESSED | 0x50000, 0, 0, QCOW2_CLUSTER_COMPRESSED, 0x50000, 65536, 512 },
+  { "compressed, odd offset", 3, 16, 0, L2_ENTRY_COMPRESSED | 0x50001, 0, 9, QCOW2_CLUSTER_COMPRESSED, 0x50001,
+    65527, 511 },
+  { "compressed, bit 0 is no zero flag", 3, 16, 0, L2_ENTRY_COMPRESSED | 1, 0, 0, QCOW2_CLUSTER_COMPRESSED, 1,
+    65536, 511 },
+  { "compressed, most sectors", 3, 16, 0, L2_ENTRY_COMPRESSED | UINT64_C(0x3fc0000000000000) | 0x50003, 0, 0,
+    QCOW2_CLUSTER_COMPRESSED, 0x50003, 65536, 256 * 512 - 3 },
+  { "compressed, highest offset", 3, 16, 0, L2_ENTRY_COMPRESSED | UINT64_C(0x003fffffffffffff), 0, 0,
+    QCOW2_CLUSTER_COMPRESSED, UINT64_C(0x003fffffffffffff), 65536, 1 },
+  { "compressed, 512-byte clusters", 3, 9, 0, L2_ENTRY_COMPRESSED | UINT64_C(0x2000000000000000) | 7, 0, 0,
+    QCOW2_CLUSTER_COMPRESSED, 7, 512, 1017 },
+  { "compressed, 2 MiB clusters", 3, 21, 0, L2_ENTRY_COMPRESSED | UINT64_C(0x3ffe000000000000) | 1, 0, 0,
+    QCOW2_CLUSTER_COMPRESSED, 1, 2097152, 8192 * 512 - 1 },
+  { "compressed with COPIED", 3, 16, 0, COPIED | L2_ENTRY_COMPRESSED | 0x50000, 0, 0, QCOW2_CLUSTER_COMPRESSED,
+    0x50000, 65536, 512 },
+  /* External data file. */
+  { "data file, in place", 3, 16, DATA_FILE, COPIED | 0x50000, 0, 0x50010, QCOW2_CLUSTER_NORMAL, 0x50010, 65520, 0 },
+  { "data file, elsewhere", 3, 16, DATA_FILE, COPIED | 0x50000, 0, 0x60000, QCOW2_CLUSTER_INVALID, NONE, 65536, 0 },
+  { "data file, offset 0 with COPIED", 3, 16, DATA_FILE, COPIED, 0, 0, QCOW2_CLUSTER_NORMAL, 0, 65536, 0 },
+  { "data file, offset 0 without COPIED", 3, 16, DATA_FILE, 0, 0, 0, QCOW2_CLUSTER_UNALLOCATED, NONE, 65536, 0 },
+  { "data file, offset 0 elsewhere", 3, 16, DATA_FILE, COPIED, 0, 0x10000, QCOW2_CLUSTER_INVALID, NONE, 65536, 0 },
+  { "data file, zero", 3, 16, DATA_FILE, COPIED | 1, 0, 0x10000, QCOW2_CLUSTER_ZERO, NONE, 65536, 0 },
+  { "data file, compressed", 3, 16, DATA_FILE, L2_ENTRY_COMPRESSED | 0x50000, 0, 0, QCOW2_CLUSTER_INVALID, NONE,
+    65536, 0 },
+  { "no data file, offset 0 with COPIED", 3, 16, 0, COPIED, 0, 0, QCOW2_CLUSTER_UNALLOCATED, NONE, 65536, 0 },
+  /* Extended entries: 16 KiB clusters of 32 subclusters of 512 bytes. */
+  { "extended, nothing", 3, 14, EXTENDED, 0, 0, 0, QCOW2_CLUSTER_UNALLOCATED, NONE, 16384, 0 },
+  { "extended, all allocated", 3, 14, EXTENDED, 0x8000, 0xffffffff, 0, QCOW2_CLUSTER_NORMAL, 0x8000, 16384, 0 },
+  { "extended, first allocated", 3, 14, EXTENDED, 0x8000, SUB_ALLOCATED(0), 1, QCOW2_CLUSTER_NORMAL, 0x8001, 511, 0 },
+  { "extended, hole in an allocated cluster", 3, 14, EXTENDED, 0x8000, SUB_ALLOCATED(0), 512,
+    QCOW2_CLUSTER_UNALLOCATED, NONE, 15872, 0 },
+  { "extended, last allocated", 3, 14, EXTENDED, 0x8000, SUB_ALLOCATED(31), 31 * 512, QCOW2_CLUSTER_NORMAL,
+    0x8000 + 31 * 512, 512, 0 },
+  { "extended, zero", 3, 14, EXTENDED, 0, SUB_ZERO(3) | SUB_ZERO(4), 3 * 512 + 7, QCOW2_CLUSTER_ZERO, NONE, 1017, 0 },
+  { "extended, zero in an allocated cluster", 3, 14, EXTENDED, 0x8000, SUB_ZERO(3) | SUB_ALLOCATED(4), 3 * 512,
+    QCOW2_CLUSTER_ZERO_ALLOCATED, 0x8000 + 3 * 512, 512, 0 },
+  { "extended, bit 0 is no zero flag", 3, 14, EXTENDED, 0x8001, SUB_ALLOCATED(0), 0, QCOW2_CLUSTER_NORMAL, 0x8000,
+    512, 0 },
+  { "extended, both bits", 3, 14, EXTENDED, 0x8000, SUB_ZERO(3) | SUB_ALLOCATED(3), 3 * 512, QCOW2_CLUSTER_INVALID,
+    NONE, 512, 0 },
+  { "extended, both bits elsewhere", 3, 14, EXTENDED, 0x8000, SUB_ZERO(3) | SUB_ALLOCATED(3) | SUB_ALLOCATED(2), 1024,
+    QCOW2_CLUSTER_NORMAL, 0x8000 + 1024, 512, 0 },
+  { "extended, allocated without a cluster", 3, 14, EXTENDED, 0, SUB_ALLOCATED(3), 3 * 512, QCOW2_CLUSTER_INVALID,
+    NONE, 512, 0 },
+  { "extended, compressed ignores the bitmap", 3, 14, EXTENDED, L2_ENTRY_COMPRESSED | 0x8000, ~UINT64_C(0), 512,
+    QCOW2_CLUSTER_COMPRESSED, 0x8000, 15872, 512 },
+  { "extended, unaligned", 3, 14, EXTENDED, 0x8200, 0xffffffff, 0, QCOW2_CLUSTER_INVALID, NONE, 16384, 0 },
+  { "extended, data file, offset 0", 3, 14, EXTENDED | DATA_FILE, COPIED, SUB_ALLOCATED(0), 0, QCOW2_CLUSTER_NORMAL,
+    0, 512, 0 },
+};
+
+static void test_l2_entries(void)
+{
+  for (size_t i = 0; i < sizeof(ENTRIES) / sizeof(ENTRIES[0]); i++) {
+    const struct entry_case *test = &ENTRIES[i];
+    struct qcow2_geometry g = geometry(test->version, test->cluster_bits, test->features);
+    struct qcow2_l2_entry entry = { test->descriptor, test->bitmap };
+    struct qcow2_cluster_part part = qcow2_l2_entry_decode(&g, &entry, test->guest_offset);
+
+    check_number((uint64_t) part.kind, (uint64_t) test->kind, "kind", test->name);
+    check_number(part.host_offset, test->host_offset, "host offset", test->name);
+    check_number(part.length, test->length, "length", test->name);
+    check_number(part.host_bytes, test->host_bytes, "host bytes", test->name);
+    check_number(part.problem != NULL, test->kind == QCOW2_CLUSTER_INVALID, "having a problem", test->name);
+  }
+}
+
+/* Every pattern of the two bits over three neighbouring subclusters, from every subcluster on: the run must be what a
+   naive walk finds. */
+static void test_subcluster_runs(void)
+{
+  struct qcow2_geometry g = geometry(3, 14, EXTENDED);
+
+  for (unsigned pattern = 0; pattern < 4096; pattern++)
+    for (unsigned first = 0; first < 32; first++) {
+      struct qcow2_l2_entry entry = { 0x8000, 0 };
+      unsigned end = first + 1;
+      struct qcow2_cluster_part part;
+
+      for (unsigned n = 0; n < 32; n++)
+        entry.subcluster_bitmap |= (uint64_t) (pattern >> (n % 6) & 1) << n |
+                                   (uint64_t) (pattern >> (6 + n % 6) & 1) << (n + 32);
+      while (end < 32 && ((entry.subcluster_bitmap >> end ^ entry.subcluster_bitmap >> first) &
+                          UINT64_C(0x100000001)) == 0)
+        end++;
+      part = qcow2_l2_entry_decode(&g, &entry, first * 512);
+      if (part.length != (end - first) * 512)
+        check_number(part.length, (end - first) * 512, "run length", "a pattern of subclusters");
+    }
+}
+
+static void test_l1_entries(void)
+{
+  struct qcow2_geometry g = geometry(3, 16, 0);
+
+  CHECK(qcow2_l1_entry_problem(&g, COPIED | 0x50000) == NULL);
+  CHECK(qcow2_l1_entry_problem(&g, UINT64_C(0x7f00000000050000) | 0x1ff) == NULL); /* reserved bits */
+  CHECK(qcow2_l1_entry_problem(&g, 0x50200) != NULL);
+}
+
+/* ---- Geometry ------------------------------------------------------------- */
+
+static void test_geometry(void)
+{
+  struct qcow2_geometry small = geometry(3, 9, 0), large = geometry(3, 21, EXTENDED);
+
+  check_number(small.cluster_size, 512, "cluster size", "512 bytes");
+  check_number(small.l2_bits, 6, "L2 bits", "512 bytes");
+  check_number(qcow2_geometry_l1_entries(&small, 0), 0, "L1 entries for 0 bytes", "512 bytes");
+  check_number(qcow2_geometry_l1_entries(&small, 1), 1, "L1 entries for 1 byte", "512 bytes");
+  check_number(qcow2_geometry_l1_entries(&small, 32768), 1, "L1 entries for 32 KiB", "512 bytes");
+  check_number(qcow2_geometry_l1_entries(&small, 32769), 2, "L1 entries for 32 KiB + 1", "512 bytes");
+  check_number(qcow2_geometry_l1_entries(&small, UINT64_MAX), UINT64_C(1) << 49, "L1 entries for 2^64 - 1",
+               "512 bytes");
+  check_number(large.subcluster_size, 65536, "subcluster size", "2 MiB extended");
+  check_number(large.l2_bits, 17, "L2 bits", "2 MiB extended");
+  check_number(geometry_l1_index(&small, 32768), 1, "L1 index", "512 bytes");
+  check_number(geometry_l2_index(&small, 32768 + 512 * 63 + 511), 63, "L2 index", "512 bytes");
+  check_number(geometry_in_cluster(&small, 32768 + 511), 511, "offset in cluster", "512 bytes");
+}
+
+static void test_checked_arithmetic(void)
+{
+  CHECK(range_fits(0, 0, 0));
+  CHECK(range_fits(10, 0, 10));
+  CHECK(!range_fits(10, 1, 10));
+  CHECK(!range_fits(11, 0, 10));
+  CHECK(!range_fits(UINT64_MAX, 2, 10));
+  CHECK(!range_fits(2, UINT64_MAX, 10));
+  CHECK(range_fits(UINT64_MAX - 1, 1, UINT64_MAX));
+  CHECK(divide_up(UINT64_MAX, 2) == UINT64_C(1) << 63);
+  CHECK(divide_up(0, 7) == 0);
+  CHECK(divide_up(8, 7) == 2);
+}
+
+/* ---- Header --------------------------------------------------------------- */
+
+static void test_header_probe(void)
+{
+  static const uint8_t v2[8] = "QFI\xfb\0\0\0\2", v1[8] = "QFI\xfb\0\0\0\1", v9[8] = "QFI\xfb\0\0\0\x09";
+
+  CHECK(qcow2_header_probe(v2, 8));
+  CHECK(qcow2_header_probe(v9, 8));
+  CHECK(!qcow2_header_probe(v1, 8));
+  CHECK(!qcow2_header_probe(v2, 7));
+  CHECK(!qcow2_header_probe((const uint8_t *) "QFI\xfa\0\0\0\2", 8));
+  CHECK(!qcow2_header_probe(v2, 0));
+}
+
+/* ---- Text ----------------------------------------------------------------- */
+
+static void test_text_escape(void)
+{
+  static const struct {
+    const char *text, *expected;
+    size_t size;
+  } cases[] = {
+    { "plain", "plain", 64 },
+    { "caf\xc3\xa9", "caf\xc3\xa9", 64 },
+    { "a\nb\x1b[31m", "a\\x0ab\\x1b[31m", 64 },
+    { "back\\slash", "back\\x5cslash", 64 },
+    { "\xff\xc3", "\\xff\\xc3", 64 },
+    { "\xc0\x80", "\\xc0\\x80", 64 },             /* overlong NUL */
+    { "\xed\xa0\x80", "\\xed\\xa0\\x80", 64 },    /* surrogate */
+    { "\xe2\x80\xae" "x", "\\xe2\\x80\\xaex", 64 }, /* right-to-left override */
+    { "\xc2\x9b", "\\xc2\\x9b", 64 },             /* C1 control */
+    { "\xf0\x9f\x98\x80", "\xf0\x9f\x98\x80", 64 },
+    { "\xf4\x90\x80\x80", "\\xf4\\x90\\x80\\x80", 64 }, /* above U+10FFFF */
+    { "0123456789", "0123456789", 11 },
+    { "0123456789", "012345...", 10 },
+    { "\n\n\n", "\\x0a...", 8 },
+    { "abc", "", 1 },
+  };
+  char out[64];
+
+  for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+    memset(out, '#', sizeof(out));
+    qcow2_text_escape(cases[i].text, strlen(cases[i].text), out, cases[i].size);
+    if (strcmp(out, cases[i].expected) != 0) {
+      failures++;
+      printf("case %zu: \"%s\" instead of \"%s\"\n", i, out, cases[i].expected);
+    }
+  }
+}
+
+/* ---- Image names ------------------------------------------------------------ */
+
+static void test_image_names(void)
+{
+  static const struct {
+    const char *rest;
+    int code;
+    const char *snapshot; /* NULL: none */
+    enum qcow2_snapshot_key key;
+    const char *backing, *data_file; /* the first backing=; NULL: none */
+  } cases[] = {
+    { "", 0, NULL, QCOW2_BY_ID_OR_NAME, NULL, NULL },
+    { "@snap", 0, "snap", QCOW2_BY_ID_OR_NAME, NULL, NULL },
+    { "@", 0, "", QCOW2_BY_ID_OR_NAME, NULL, NULL },
+    { "@id=7", 0, "7", QCOW2_BY_ID, NULL, NULL },
+    { "@name=id=7", 0, "id=7", QCOW2_BY_NAME, NULL, NULL },
+    { "@a@b=c", 0, "a@b=c", QCOW2_BY_ID_OR_NAME, NULL, NULL },
+    { "@a,,b,,,backing=x,,y", 0, "a,b,", QCOW2_BY_ID_OR_NAME, NULL, NULL },
+    { "@a,,b,backing=x,,y", 0, "a,b", QCOW2_BY_ID_OR_NAME, "x,y", NULL },
+    { ",backing=a=b,data-file=d", 0, NULL, QCOW2_BY_ID_OR_NAME, "a=b", "d" },
+    { ",backing=none", 0, NULL, QCOW2_BY_ID_OR_NAME, "none", NULL },
+    { ",search=a,search=b", 0, NULL, QCOW2_BY_ID_OR_NAME, NULL, NULL },
+    { ",", QCOW2_ERROR_ARGUMENT, NULL, QCOW2_BY_ID_OR_NAME, NULL, NULL },
+    { ",backing=", QCOW2_ERROR_ARGUMENT, NULL, QCOW2_BY_ID_OR_NAME, NULL, NULL },
+    { ",backing", QCOW2_ERROR_ARGUMENT, NULL, QCOW2_BY_ID_OR_NAME, NULL, NULL },
+    { ",backingx=a", QCOW2_ERROR_ARGUMENT, NULL, QCOW2_BY_ID_OR_NAME, NULL, NULL },
+    { ",Backing=a", QCOW2_ERROR_ARGUMENT, NULL, QCOW2_BY_ID_OR_NAME, NULL, NULL },
+    { ",data-file=a,data-file=b", QCOW2_ERROR_ARGUMENT, NULL, QCOW2_BY_ID_OR_NAME, NULL, NULL },
+  };
+
+  for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+    struct tsk_qcow2_name name = { 0 };
+    struct qcow2_error error;
+    int code = tsk_qcow2_name_parse_rest(cases[i].rest, &name, &error);
+
+    check_number((uint64_t) (int64_t) code, (uint64_t) (int64_t) cases[i].code, "status", cases[i].rest);
+    if (code == 0) {
+      check_number(name.has_snapshot, cases[i].snapshot != NULL, "having a snapshot", cases[i].rest);
+      CHECK(cases[i].snapshot == NULL || strcmp(name.snapshot, cases[i].snapshot) == 0);
+      check_number((uint64_t) name.snapshot_key, (uint64_t) cases[i].key, "key", cases[i].rest);
+      if (cases[i].backing != NULL)
+        CHECK(name.backing.count == 1 && strcmp(name.backing.items[0], cases[i].backing) == 0);
+      if (cases[i].data_file != NULL)
+        CHECK(name.data_file != NULL && strcmp(name.data_file, cases[i].data_file) == 0);
+    }
+    tsk_qcow2_name_free(&name);
+  }
+}
+
+/* ---- The cache -------------------------------------------------------------- */
+
+#define BLOCK 1000u
+
+struct loads {
+  unsigned count;
+  int code; /* what to answer */
+};
+
+/* Fill a block with a byte that tells its key. */
+static int count_load(void *context, struct qcow2_cache_key key, struct qcow2_cache_block *block,
+                      struct qcow2_error *error)
+{
+  struct loads *loads = context;
+
+  (void) error;
+  __atomic_add_fetch(&loads->count, 1, __ATOMIC_RELAXED);
+  memset(block->data, (int) ((key.offset + key.space) & 0xff), block->length);
+  block->filled = block->length;
+  return loads->code;
+}
+
+static int use_block(struct qcow2_cache *cache, uint64_t offset, struct loads *loads)
+{
+  struct qcow2_cache_key key = { 1, offset };
+  struct qcow2_cache_block *block;
+  int code = qcow2_cache_pin(cache, key, BLOCK, count_load, loads, &block, NULL);
+
+  if (code != 0)
+    return code;
+  CHECK(block->filled == BLOCK && block->data[BLOCK - 1] == (uint8_t) (offset + 1));
+  qcow2_cache_unpin(cache, block);
+  return 0;
+}
+
+static void test_cache_hits(void)
+{
+  struct qcow2_cache *cache = qcow2_cache_new(100 * BLOCK);
+  struct loads loads = { 0, 0 };
+
+  for (uint64_t round = 0; round < 3; round++)
+    for (uint64_t offset = 0; offset < 20; offset++)
+      use_block(cache, offset, &loads);
+  check_number(loads.count, 20, "loads", "20 blocks used three times");
+  qcow2_cache_free(cache);
+}
+
+static void test_cache_budget_and_scan(void)
+{
+  struct qcow2_cache *cache = qcow2_cache_new(20 * BLOCK);
+  struct loads loads = { 0, 0 };
+
+  for (int round = 0; round < 2; round++) /* five blocks used twice are protected ... */
+    for (uint64_t offset = 0; offset < 5; offset++)
+      use_block(cache, offset, &loads);
+  for (uint64_t offset = 1000; offset < 2000; offset++) /* ... from a long scan */
+    use_block(cache, offset, &loads);
+  check_number(loads.count, 5 + 1000, "loads", "after the scan");
+  for (uint64_t offset = 0; offset < 5; offset++)
+    use_block(cache, offset, &loads);
+  check_number(loads.count, 5 + 1000, "loads", "protected blocks after the scan");
+  use_block(cache, 1000, &loads); /* the scan's own first block is long gone: the budget holds */
+  check_number(loads.count, 5 + 1000 + 1, "loads", "the scan's first block");
+  qcow2_cache_free(cache);
+}
+
+static void test_cache_failed_load(void)
+{
+  struct qcow2_cache *cache = qcow2_cache_new(20 * BLOCK);
+  struct loads loads = { 0, QCOW2_ERROR_IO };
+
+  CHECK(use_block(cache, 7, &loads) == QCOW2_ERROR_IO);
+  CHECK(use_block(cache, 7, &loads) == QCOW2_ERROR_IO);
+  loads.code = 0;
+  CHECK(use_block(cache, 7, &loads) == 0);
+  check_number(loads.count, 3, "loads", "a failed load is tried again");
+  qcow2_cache_free(cache);
+}
+
+struct hammer {
+  struct qcow2_cache *cache;
+  struct loads *loads;
+  unsigned seed;
+};
+
+static void *hammer_cache(void *context)
+{
+  struct hammer *hammer = context;
+
+  for (int i = 0; i < 20000; i++) {
+    hammer->seed = hammer->seed * 1103515245u + 12345u;
+    use_block(hammer->cache, hammer->seed >> 16 & 63, hammer->loads);
+  }
+  return NULL;
+}
+
+static void test_cache_threads(void)
+{
+  struct qcow2_cache *cache = qcow2_cache_new(16 * BLOCK); /* a quarter of what is asked for */
+  struct loads loads = { 0, 0 };
+  struct hammer hammers[4];
+  pthread_t threads[4];
+
+  for (unsigned i = 0; i < 4; i++) {
+    hammers[i] = (struct hammer){ cache, &loads, i + 1 };
+    CHECK(pthread_create(&threads[i], NULL, hammer_cache, &hammers[i]) == 0);
+  }
+  for (unsigned i = 0; i < 4; i++)
+    pthread_join(threads[i], NULL);
+  CHECK(loads.count > 64 && loads.count < 4 * 20000);
+  qcow2_cache_free(cache);
+}
+
+/* ---- The list --------------------------------------------------------------- */
+
+static const struct {
+  const char *name;
+  void (*run)(void);
+} TESTS[] = {
+  { "cache_budget_and_scan", test_cache_budget_and_scan },
+  { "cache_failed_load", test_cache_failed_load },
+  { "cache_hits", test_cache_hits },
+  { "cache_threads", test_cache_threads },
+  { "checked_arithmetic", test_checked_arithmetic },
+  { "geometry", test_geometry },
+  { "header_probe", test_header_probe },
+  { "image_names", test_image_names },
+  { "l1_entries", test_l1_entries },
+  { "l2_entries", test_l2_entries },
+  { "subcluster_runs", test_subcluster_runs },
+  { "text_escape", test_text_escape },
+};
+
+int main(int argc, char *argv[])
+{
+  for (size_t i = 0; i < sizeof(TESTS) / sizeof(TESTS[0]); i++) {
+    if (argc < 2)
+      puts(TESTS[i].name);
+    else if (strcmp(argv[1], TESTS[i].name) == 0) {
+      TESTS[i].run();
+      return failures > 0;
+    }
+  }
+  return argc < 2 ? 0 : 2;
+}
