@@ -30,6 +30,8 @@ int qcow2_layer_get(const struct qcow2_image *image, size_t index, struct qcow2_
                                      .data_path = layer->data_file.path,
                                      .is_raw = layer->is_raw,
                                      .file_size = layer->file.storage.size,
+                                     .allocated_size = layer->file.allocated_size,
+                                     .needed_size = layer->needed_size,
                                      .size = layer->size,
                                      .header = layer->is_raw ? NULL : &layer->metadata.header };
   return 0;

@@ -15,6 +15,7 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "base/text.h"
+#include "survey.h"
 
 #define CACHE_BYTES_DEFAULT ((size_t) 64 << 20)
 /* Below this a cache could not hold a cluster of 2 MiB. */
@@ -38,19 +39,30 @@ static int shared_make(struct qcow2_shared *shared, size_t cache_bytes, struct q
   return 0;
 }
 
-/* Read the snapshot table. A damaged one is a warning: the active disk can still be read. */
-static int read_snapshots(struct qcow2_image *image, struct qcow2_error *error)
+/* Turn damage of something that reading the disk does not need into a warning. */
+static int tolerate(struct qcow2_image *image, int code, struct qcow2_error *damage,
+                    struct qcow2_error *error)
+{
+  if (code == 0)
+    return 0;
+  if (code == QCOW2_ERROR_NOMEM)
+    return qcow2_error_set_nomem(error);
+  qcow2_error_add_file(damage, code, image->chain.layers[0]->file.path);
+  return qcow2_warnings_add(&image->warnings, NULL, damage->message, error);
+}
+
+/* Read the snapshot table and the bitmap directory. */
+static int read_directories(struct qcow2_image *image, struct qcow2_error *error)
 {
   const struct qcow2_layer *top = image->chain.layers[0];
   struct qcow2_error damage;
   int code = qcow2_snapshots_read(top, &image->snapshots, &damage);
 
-  if (code == 0)
-    return 0;
-  if (code == QCOW2_ERROR_NOMEM)
-    return qcow2_error_set_nomem(error);
-  qcow2_error_add_file(&damage, code, top->file.path);
-  return qcow2_warnings_add(&image->warnings, NULL, damage.message, error);
+  code = tolerate(image, code, &damage, error);
+  if (code != 0)
+    return code;
+  code = qcow2_bitmaps_read(top, &image->bitmaps, &damage);
+  return tolerate(image, code, &damage, error);
 }
 
 static int survey_layers(struct qcow2_image *image, struct qcow2_error *error)
@@ -59,7 +71,7 @@ static int survey_layers(struct qcow2_image *image, struct qcow2_error *error)
 
   for (size_t i = 0; code == 0 && i < image->chain.count; i++)
     if (!image->chain.layers[i]->is_raw)
-      code = qcow2_warnings_survey(&image->warnings, image->chain.layers[i], error);
+      code = qcow2_survey(image->chain.layers[i], &image->warnings, error);
   return code;
 }
 
@@ -96,7 +108,7 @@ static int image_open(struct qcow2_opened_file *file, const struct qcow2_open_op
   else
     qcow2_opened_file_close(file);
   if (code == 0)
-    code = read_snapshots(image, error);
+    code = read_directories(image, error);
   if (code == 0)
     code = survey_layers(image, error);
   if (code != 0) {
@@ -138,6 +150,7 @@ void qcow2_image_close(struct qcow2_image *image)
   if (image == NULL)
     return;
   qcow2_warnings_free(&image->warnings);
+  qcow2_bitmaps_free(&image->bitmaps);
   qcow2_snapshots_free(&image->snapshots);
   qcow2_chain_free(&image->chain);
   qcow2_decompressor_pool_free(image->shared.pool);
@@ -160,10 +173,13 @@ int qcow2_image_probe(const char *path)
 
 /* ---- Views --------------------------------------------------------------- */
 
+/* Inside the view functions guest offsets count from the start of the L1 table's reach, as in the format: a VM state lies
+   behind the disk there. The caller's offsets count from `start`. */
 struct qcow2_view {
   const struct qcow2_chain *chain;
+  size_t layer_count;         /* how many layers answer, from the topmost on: a VM state has no backing file */
   struct qcow2_tables tables; /* in place of the topmost layer's own */
-  uint64_t size;              /* bytes */
+  uint64_t start, size;       /* bytes */
 };
 
 /* Check where a snapshot's L1 table is said to be, before anything is read through it. */
@@ -193,14 +209,13 @@ static int check_snapshot_l1(const struct qcow2_layer *layer,
 }
 
 static int view_set_snapshot(struct qcow2_view *view, const struct qcow2_image *image,
-                             size_t snapshot_index, struct qcow2_error *error)
+                             const struct qcow2_snapshot *snapshot, struct qcow2_error *error)
 {
   const struct qcow2_layer *top = image->chain.layers[0];
-  const struct qcow2_snapshot *snapshot = qcow2_snapshot_get(image, snapshot_index);
 
   if (snapshot == NULL)
-    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "snapshot index %zu: the image has %zu",
-                           snapshot_index, qcow2_snapshot_count(image));
+    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "there is no snapshot of that index: the image has %zu",
+                           qcow2_snapshot_count(image));
   if (top->geometry.has_data_file)
     return qcow2_error_set(error, QCOW2_ERROR_CORRUPT,
                            "an image with an external data file cannot have snapshots");
@@ -210,11 +225,34 @@ static int view_set_snapshot(struct qcow2_view *view, const struct qcow2_image *
   return check_snapshot_l1(top, snapshot, error);
 }
 
-int qcow2_view_open(struct qcow2_image *image, size_t snapshot_index, struct qcow2_view **out,
+/* Let the snapshot's view show its VM state, which begins at the first L1 entry that the disk does not need ("Snapshots"). */
+static int view_set_vm_state(struct qcow2_view *view, const struct qcow2_snapshot *snapshot,
+                             struct qcow2_error *error)
+{
+  const struct qcow2_geometry *geometry = view->tables.geometry;
+  uint64_t l1_index = qcow2_geometry_l1_entries(geometry, snapshot->disk_size);
+  uint64_t l1_needed = qcow2_geometry_l1_entries(geometry, snapshot->vm_state_size);
+  char id[TEXT_ESCAPED_BYTES];
+
+  qcow2_text_escape(snapshot->id, snapshot->id_length, id, sizeof(id));
+  if (snapshot->vm_state_size == 0)
+    return qcow2_error_set(error, QCOW2_ERROR_NOT_FOUND,
+                           "snapshot ID %s has no VM state: the machine was not running when it was taken, or its "
+                           "memory was not saved", id);
+  if (!range_fits(l1_index, l1_needed, snapshot->l1_size))
+    return qcow2_error_set_at(error, QCOW2_ERROR_CORRUPT, QCOW2_NO_OFFSET, snapshot->l1_offset,
+                              "the VM state of snapshot ID %s (%" PRIu64 " bytes) is larger than its L1 table of %" PRIu32
+                              " entries can hold", id, snapshot->vm_state_size, snapshot->l1_size);
+  view->start = l1_index << (geometry->cluster_bits + geometry->l2_bits);
+  view->size = snapshot->vm_state_size;
+  view->layer_count = 1;
+  return 0;
+}
+
+static int view_new(const struct qcow2_image *image, struct qcow2_view **out,
                     struct qcow2_error *error)
 {
   struct qcow2_view *view;
-  int code = 0;
 
   if (!image->chain.is_complete)
     return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
@@ -223,16 +261,47 @@ int qcow2_view_open(struct qcow2_image *image, size_t snapshot_index, struct qco
   if (view == NULL)
     return qcow2_error_set_nomem(error);
   *view = (struct qcow2_view){ .chain = &image->chain,
+                               .layer_count = image->chain.count,
                                .tables = image->chain.layers[0]->tables,
                                .size = image->chain.layers[0]->size };
-  if (snapshot_index != QCOW2_ACTIVE)
-    code = view_set_snapshot(view, image, snapshot_index, error);
-  if (code != 0) {
-    free(view);
-    return code;
-  }
   *out = view;
   return 0;
+}
+
+int qcow2_view_open(struct qcow2_image *image, size_t snapshot_index, struct qcow2_view **out,
+                    struct qcow2_error *error)
+{
+  struct qcow2_view *view;
+  int code = view_new(image, &view, error);
+
+  if (code != 0)
+    return code;
+  if (snapshot_index != QCOW2_ACTIVE)
+    code = view_set_snapshot(view, image, qcow2_snapshot_get(image, snapshot_index), error);
+  if (code == 0)
+    *out = view;
+  else
+    qcow2_view_close(view);
+  return code;
+}
+
+int qcow2_view_open_vm_state(struct qcow2_image *image, size_t snapshot_index,
+                             struct qcow2_view **out, struct qcow2_error *error)
+{
+  const struct qcow2_snapshot *snapshot = qcow2_snapshot_get(image, snapshot_index);
+  struct qcow2_view *view;
+  int code = view_new(image, &view, error);
+
+  if (code != 0)
+    return code;
+  code = view_set_snapshot(view, image, snapshot, error);
+  if (code == 0)
+    code = view_set_vm_state(view, snapshot, error);
+  if (code == 0)
+    *out = view;
+  else
+    qcow2_view_close(view);
+  return code;
 }
 
 void qcow2_view_close(struct qcow2_view *view)
@@ -261,14 +330,15 @@ struct holes {
 
 static void holes_clear(struct holes *holes, const struct qcow2_view *view)
 {
-  memset(holes->end, 0, view->chain->count * sizeof(holes->end[0]));
+  memset(holes->end, 0, view->layer_count * sizeof(holes->end[0]));
 }
 
 /* Name the place where a read or a look-up failed. */
 static int place_error(const struct qcow2_view *view, size_t layer, uint64_t guest_offset, int code,
                        struct qcow2_error *error)
 {
-  return qcow2_error_add_guest(error, code, guest_offset, view->chain->layers[layer]->file.path);
+  return qcow2_error_add_guest(error, code, guest_offset - view->start,
+                               view->chain->layers[layer]->file.path);
 }
 
 static int map_layer(const struct qcow2_view *view, size_t layer, uint64_t guest_offset,
@@ -277,7 +347,8 @@ static int map_layer(const struct qcow2_view *view, size_t layer, uint64_t guest
   const struct qcow2_layer *file = view->chain->layers[layer];
 
   if (layer == 0)
-    return qcow2_layer_map(file, &view->tables, view->size, guest_offset, length, mapping, error);
+    return qcow2_layer_map(file, &view->tables, view->start + view->size, guest_offset, length,
+                           mapping, error);
   return qcow2_layer_map(file, &file->tables, file->size, guest_offset, length, mapping, error);
 }
 
@@ -285,7 +356,7 @@ static int map_layer(const struct qcow2_view *view, size_t layer, uint64_t guest
 static int find_piece(const struct qcow2_view *view, struct holes *holes, uint64_t guest_offset,
                       uint64_t length, struct piece *piece, struct qcow2_error *error)
 {
-  size_t lowest = view->chain->count - 1;
+  size_t lowest = view->layer_count - 1;
 
   for (size_t layer = 0;; layer++) {
     int code;
@@ -325,6 +396,7 @@ int qcow2_view_read(struct qcow2_view *view, uint64_t guest_offset, void *buffer
   int code = check_range(view, guest_offset, length, error);
 
   holes_clear(&holes, view);
+  guest_offset += view->start;
   while (code == 0 && length > 0) {
     size_t count;
 
@@ -355,8 +427,8 @@ int qcow2_view_map(struct qcow2_view *view, uint64_t guest_offset, uint64_t leng
                ? QCOW2_ERROR_ARGUMENT
                : qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "a length of 0 cannot be mapped");
   holes_clear(&holes, view);
-  code = find_piece(view, &holes, guest_offset, min_u64(length, view->size - guest_offset), &piece,
-                    error);
+  code = find_piece(view, &holes, view->start + guest_offset,
+                    min_u64(length, view->size - guest_offset), &piece, error);
   if (code != 0)
     return code;
   *extent = (struct qcow2_extent){ .kind = piece.mapping.kind,

@@ -3,6 +3,7 @@
 #ifndef QCOW2_IMAGE_H
 #define QCOW2_IMAGE_H
 
+#include "bitmaps.h"
 #include "chain.h"
 #include "snapshots.h"
 #include "warnings.h"
@@ -10,7 +11,8 @@
 struct qcow2_image {
   struct qcow2_shared shared;
   struct qcow2_chain chain;
-  struct qcow2_snapshots snapshots; /* of the topmost image */
+  struct qcow2_snapshots snapshots; /* of the topmost image, and so are the bitmaps */
+  struct qcow2_bitmaps bitmaps;
   struct qcow2_warnings warnings;
 };
 

@@ -79,9 +79,10 @@ int qcow2_layer_new_qcow2(struct qcow2_opened_file *file, const struct qcow2_sha
   layer->size = layer->metadata.header.size;
   layer->geometry = qcow2_geometry_of(&layer->metadata.header);
   layer->tables = (struct qcow2_tables){ .geometry = &layer->geometry,
-                                         .storage = &layer->file.storage,
-                                         .cache = shared->table_cache,
-                                         .cache_space = space,
+                                         .slices = { .storage = &layer->file.storage,
+                                                     .cache = shared->table_cache,
+                                                     .cache_space = space,
+                                                     .cluster_size = layer->geometry.cluster_size },
                                          .l1_offset = layer->metadata.header.l1_offset,
                                          .l1_size = layer->metadata.header.l1_size };
   layer->source.cluster_size = layer->geometry.cluster_size;

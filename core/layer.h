@@ -16,6 +16,7 @@ struct qcow2_layer {
   bool is_raw;
   bool is_probed; /* no image declared its format: what it refers to needs the user's word */
   uint64_t size;  /* virtual size, bytes */
+  uint64_t needed_size; /* bytes that the file must have, as far as its tables were looked over */
   /* Of a qcow2 file only: */
   struct qcow2_metadata metadata;
   struct qcow2_geometry geometry;

@@ -5,8 +5,9 @@
  * Objects
  *   struct qcow2_image  an opened image file, with its external data file and
  *                       its backing chain. Everything is opened read-only.
- *   struct qcow2_view   what is read: the active disk or the disk of one
- *                       internal snapshot, each with its own L1 table and size.
+ *   struct qcow2_view   what is read: the active disk, the disk of one
+ *                       internal snapshot, or a snapshot's saved memory, each
+ *                       with its own L1 table and size.
  *
  * Errors
  *   Functions that can fail return 0 or a negative enum qcow2_status, and fill
@@ -188,6 +189,11 @@ struct qcow2_view;
 QCOW2_API int qcow2_view_open(struct qcow2_image *image, size_t snapshot_index,
                               struct qcow2_view **view, struct qcow2_error *error);
 
+/* As qcow2_view_open(), for the VM state (saved memory and devices) of a snapshot: a view of exactly vm_state_size bytes.
+   NOT_FOUND if the snapshot has none. */
+QCOW2_API int qcow2_view_open_vm_state(struct qcow2_image *image, size_t snapshot_index,
+                                       struct qcow2_view **view, struct qcow2_error *error);
+
 /* Free the view. NULL is allowed. */
 QCOW2_API void qcow2_view_close(struct qcow2_view *view);
 
@@ -264,6 +270,53 @@ QCOW2_API int qcow2_snapshot_find(const struct qcow2_image *image, const char *k
                                   enum qcow2_snapshot_key by, size_t *index,
                                   struct qcow2_error *error);
 
+/* ---- Bitmaps ------------------------------------------------------------ */
+
+/* Flags of a bitmap ("Bitmap directory entry"). */
+#define QCOW2_BITMAP_IN_USE 1u        /* it was not saved properly */
+#define QCOW2_BITMAP_AUTO 2u          /* it tracks writes whenever the image is used */
+#define QCOW2_BITMAP_EXTRA_COMPATIBLE 4u
+
+/* The only type there is. */
+#define QCOW2_BITMAP_DIRTY_TRACKING 1
+
+/* A persistent dirty bitmap: which parts of the active disk were written since something, usually a backup. The name is as
+   stored (any bytes), with a NUL added. Owned by the image. */
+struct qcow2_bitmap {
+  const char *name;
+  size_t name_length;    /* bytes */
+  uint64_t granularity;  /* bytes that a bit stands for: a power of two, 512 to 2 GiB */
+  uint32_t flags;        /* QCOW2_BITMAP_... */
+  uint8_t type;          /* QCOW2_BITMAP_DIRTY_TRACKING, or unknown */
+  int is_consistent;     /* 0: it may miss writes, and is shown for what it is worth */
+  uint64_t table_offset; /* host offset of its table, bytes */
+  uint32_t table_size;   /* entries */
+  uint32_t extra_length; /* bytes of extra data of an unknown kind */
+};
+
+/* A range of guest bytes. */
+struct qcow2_range {
+  uint64_t guest_offset;
+  uint64_t length; /* bytes */
+};
+
+/* The number of bitmaps that could be read; see qcow2_warning() if the directory is damaged. */
+QCOW2_API size_t qcow2_bitmap_count(const struct qcow2_image *image);
+
+/* A bitmap, or NULL if `index` is not below qcow2_bitmap_count(). Owned by the image. */
+QCOW2_API const struct qcow2_bitmap *qcow2_bitmap_get(const struct qcow2_image *image, size_t index);
+
+/* Find a bitmap by its name (NUL-terminated). NOT_FOUND if there is none; the message lists those there are. */
+QCOW2_API int qcow2_bitmap_find(const struct qcow2_image *image, const char *name, size_t *index,
+                                struct qcow2_error *error);
+
+/* Find the first dirty range that ends after `guest_offset` (bytes); it begins at the granule that holds that offset if this one is
+   dirty. A length of 0 says that there are no more. To list all, go on with range->guest_offset + range->length. Works
+   without the chain. Any thread. Errors: ARGUMENT, UNSUPPORTED (unknown type), CORRUPT, TRUNCATED, IO, NOMEM. */
+QCOW2_API int qcow2_bitmap_next_dirty(const struct qcow2_image *image, size_t index,
+                                      uint64_t guest_offset, struct qcow2_range *range,
+                                      struct qcow2_error *error);
+
 /* ---- What the image says of itself -------------------------------------- */
 
 /* Feature bits ("Header"). */
@@ -318,6 +371,9 @@ struct qcow2_layer_info {
   const char *data_path;  /* the data file as resolved, or NULL */
   int is_raw;             /* 1: a raw file, `header` is NULL */
   uint64_t file_size;     /* bytes */
+  uint64_t allocated_size; /* bytes that the file occupies on its file system; 0: not known */
+  uint64_t needed_size;   /* bytes that the file must have for its tables and the clusters its refcounts call used, as far as is known;
+                             the last cluster may legally be shorter */
   uint64_t size;          /* virtual size, bytes */
   const struct qcow2_header *header;
 };

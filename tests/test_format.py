@@ -918,6 +918,14 @@ def test_data_file_offset_0_is_allocated_if_bit_63_is_set(word, kind, tmp_path, 
     assert_same(qemu_content(path), image.disk.model.read(0, 16384), "the model against QEMU")
 
 
+def test_data_file_offset_0_in_an_extended_entry(tmp_path, rng):
+    """Bit 0 is no zero flag there, so it changes nothing."""
+    image = Image(size=4 * 16384, cluster_bits=14, extended_l2=True, data_file=b"guest.data")
+    image.put_data_file(0, pattern(1, 16384))
+    image.disk.force(0, COPIED | ZERO, 0xFFFFFFFF, kind="normal", data=pattern(1, 16384), host_offset=0)
+    check_image(image, tmp_path, rng, oracle=False)
+
+
 @pytest.mark.parametrize("word", (COPIED | 0x3000, COMPRESSED | 0x1000, COPIED | ZERO | 0x3000, COPIED | 0x1200))
 def test_data_file_entry_that_cannot_be(word, tmp_path, rng):
     """A host offset other than the guest offset, or a compressed cluster."""

@@ -133,7 +133,8 @@ def test_control_characters_of_a_name_are_escaped(tmp_path):
 @pytest.fixture
 def chain(tmp_path):
     """case/top.qcow2 (stores nothing) over lost/middle.qcow2 (nothing) over deep/base.raw, bytes 0x11. The two lower
-    files have moved to other directories. others/ holds other.raw and the lone other.qcow2, bytes 0x22, and another base.raw, bytes 0x33."""
+    files have moved to other directories. others/ holds other.raw and the lone other.qcow2, bytes 0x22, and another
+    base.raw, bytes 0x33."""
     for folder in ("case", "lost", "deep", "others"):
         (tmp_path / folder).mkdir()
     case = tmp_path / "case"
@@ -198,7 +199,7 @@ WRONG_CHAINS = {
     "DIR/case/top.qcow2,backing=": ["backing"],
     "DIR/case/top.qcow2,backing": ["backing"],
     "DIR/case/top.qcow2 DIR/case/none-such": ["none-such"],
-    "DIR/case/top.qcow2,backing=DIR/others/other.raw": ["other.raw", "qcow2"],  # top says that its backing file is qcow2
+    "DIR/case/top.qcow2,backing=DIR/others/other.raw": ["other.raw", "qcow2"],  # top declares a qcow2 backing file
     "DIR/case/top.qcow2,search=DIR/nowhere": ["nowhere"],
 }
 

@@ -132,7 +132,7 @@ def run_command(command, images, image_type, dropin=True):
 
 def normalised(result, images):
     """Hide what may differ between two runs: the clock, the image's name, fiwalk's use of the machine."""
-    stdout = re.sub(rb"(?m)^((?:ils|blkls)\|[^|]*\|[^|]*\|)\d+$", rb"\1NOW", result.stdout)
+    stdout = re.sub(rb"(?m)^((?:ils|blkls)\|[^|]*\|[^|]*\|)\d+", rb"\1NOW", result.stdout)
     if "/usr/bin/ils" in result.command:
         stdout = stdout.replace(b"<%s-" % os.fsencode(os.path.basename(images[0])), b"<IMAGE-")
     if "/usr/bin/fiwalk" in result.command:
@@ -350,18 +350,21 @@ def test_tsk_comparedir(filesystem, variant, shops, evidence, tmp_path):
 # ---- The central tools, on every way of storing a disk --------------------------------
 
 
-def of_every_variant(test):
-    """Parametrize over all variants of the GPT disk, and some of the MBR disk."""
-    cases = [("gpt", name) for name in VARIANTS] + [("mbr", name) for name in ("plain", "deflate", "chain", "changed-snapshot")]
-    return pytest.mark.parametrize("disk, variant", cases, ids=[f"{disk}-{name}" for disk, name in cases])(test)
+CASES = [("gpt", name) for name in VARIANTS]
+CASES += [("mbr", name) for name in ("plain", "deflate", "chain", "changed-snapshot")]
 
 
-@of_every_variant
+def of_variants(cases):
+    return pytest.mark.parametrize("disk, variant", cases, ids=[f"{disk}-{name}" for disk, name in cases])
+
+
+of_every_variant = of_variants(CASES)
+
+
+@of_variants([case for case in CASES if case[1] != "chain-by-names"])  # QEMU takes one image name
 def test_variant_is_what_qemu_says(disk, variant, evidence):
     """The test data itself: QEMU reads from the variant what we expect of it."""
     made = evidence(disk, variant)
-    if len(made.images) > 1:
-        pytest.skip("QEMU takes one image name")
     if made.snapshot:
         found = oracle.snapshot_sha256(made.images[0].removesuffix(f"@{SNAPSHOT}"), SNAPSHOT)
     else:
@@ -396,8 +399,10 @@ def test_listings_of_variant(disk, variant, image_type, shops, evidence, stock, 
 @of_every_variant
 def test_files_of_variant(disk, variant, shops, evidence, stock, check, recover, recovered_raw):
     made = evidence(disk, variant)
+    check("tsk_gettimes -m IMAGE", made.images, "qcow2", made.raw, made.warning)  # the MD5 of every file
     for partition in shops(disk).disk.partitions if made.full_size else ():
-        check_recover(recover, recovered_raw, made.images, made.raw, partition.start, "-a")
+        if partition.filesystem != "ext4":  # it has the most files; see test_tsk_recover_of_everything()
+            check_recover(recover, recovered_raw, made.images, made.raw, partition.start, "-a")
         listing = stock(f"fls -r -p -o {partition.start} IMAGE", made.raw).stdout.decode()
         inodes = re.findall(r"^r/r (\d+)", listing, re.M)
         for inode in inodes[::len(inodes) // 4]:
@@ -445,13 +450,15 @@ def test_other_images_are_read_as_before(image_type, shops, tmp_path):
     """Among them a qcow2 file read with -i raw: its own bytes."""
     images = [tmp_path / "disk.001"]
     if image_type == "split raw":
-        disks.run("split", "-b", "50M", "-d", "-a", "3", "--numeric-suffixes=1", shops("mbr").raw, tmp_path / "disk.")
+        disks.run("split", "-b", "40M", "-d", "-a", "3", "--numeric-suffixes=1", shops("mbr").raw, tmp_path / "disk.")
         images, image_type = sorted(tmp_path.iterdir()), "raw"
         assert len(images) == 3
     else:
         disks.run("qemu-img", "convert", "-f", "raw", "-O", OTHER_FORMATS[image_type], shops("mbr").raw, images[0])
+    start = shops("mbr").disk.partition("ext4").start
     is_qcow2 = images[0].read_bytes()[:4] == b"QFI\xfb"
-    for command in ("img_stat IMAGE", "img_stat -t IMAGE", "mmls IMAGE", "fls -r -o 90112 IMAGE", "img_cat IMAGE"):
+    for command in ("img_stat IMAGE", "img_stat -t IMAGE", "mmls IMAGE", f"fls -r -o {start} IMAGE",
+                    "img_cat -e 50000 IMAGE"):
         expected = run_command(command, images, image_type, dropin=False)
         assert expected.returncode == 0 or is_qcow2
         assert_same(run_command(command, images, image_type), expected)

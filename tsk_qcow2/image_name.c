@@ -108,12 +108,27 @@ static int take_data_file(struct tsk_qcow2_name *name, const char *value,
   return name->data_file == NULL ? tsk_qcow2_complain_nomem(error) : 0;
 }
 
+static int take_vm_state(struct tsk_qcow2_name *name, const char *value, struct qcow2_error *error)
+{
+  (void) value;
+  if (!name->has_snapshot)
+    return tsk_qcow2_complain(error, QCOW2_ERROR_ARGUMENT,
+                              "the option \"vmstate\" needs a snapshot: IMAGE@SNAPSHOT,vmstate");
+  name->vm_state = true;
+  return 0;
+}
+
 static const struct option {
   const char *name;
-  int (*take)(struct tsk_qcow2_name *name, const char *value, struct qcow2_error *error);
+  const char *value; /* what stands after "=" in messages; NULL: the option takes no value */
+  int (*take)(struct tsk_qcow2_name *name, const char *value, struct qcow2_error *error); /* NULL: not yet */
 } OPTIONS[] = {
-  { "backing", take_backing }, { "data-file", take_data_file }, { "search", take_search },
-  { "errors", NULL },          { "key-file", NULL },            { "vmstate", NULL },
+  { "backing", "PATH", take_backing },
+  { "data-file", "PATH", take_data_file },
+  { "search", "DIRECTORY", take_search },
+  { "vmstate", NULL, take_vm_state },
+  { "errors", "zero", NULL },
+  { "key-file", "PATH", NULL },
 };
 
 static const struct option *find_option(const char *text, size_t length)
@@ -124,27 +139,38 @@ static const struct option *find_option(const char *text, size_t length)
   return NULL;
 }
 
-/* Apply "NAME=VALUE". */
+/* Check that a value is there, if one is wanted, and only then. */
+static int check_value(const struct option *option, const char *value, struct qcow2_error *error)
+{
+  if (option->value == NULL && value != NULL)
+    return tsk_qcow2_complain(error, QCOW2_ERROR_ARGUMENT,
+                              "the option \"%s\" of the image name takes no value", option->name);
+  if (option->value != NULL && (value == NULL || value[0] == '\0'))
+    return tsk_qcow2_complain(error, QCOW2_ERROR_ARGUMENT,
+                              "the option \"%s\" of the image name needs a value: %s=%s", option->name,
+                              option->name, option->value);
+  return 0;
+}
+
+/* Apply "NAME" or "NAME=VALUE". */
 static int apply_option(struct tsk_qcow2_name *name, const char *text, struct qcow2_error *error)
 {
   size_t name_length = strcspn(text, "=");
   const struct option *option = find_option(text, name_length);
-  const char *value = text[name_length] == '=' ? text + name_length + 1 : "";
+  const char *value = text[name_length] == '=' ? text + name_length + 1 : NULL;
   char quoted[QUOTED_BYTES];
+  int code;
 
-  qcow2_text_escape(text, name_length, quoted, sizeof(quoted));
   if (option == NULL)
     return tsk_qcow2_complain(error, QCOW2_ERROR_ARGUMENT,
                               "the image name has an unknown option \"%s\"; there are backing=PATH, "
-                              "backing=none, search=DIRECTORY and data-file=PATH (\",,\" stands for a "
-                              "comma)", quoted);
+                              "backing=none, search=DIRECTORY, data-file=PATH and vmstate (\",,\" stands for a "
+                              "comma)", qcow2_text_escape(text, name_length, quoted, sizeof(quoted)));
   if (option->take == NULL)
     return tsk_qcow2_complain(error, QCOW2_ERROR_UNSUPPORTED,
-                              "the option \"%s\" of image names is not supported yet", quoted);
-  if (value[0] == '\0')
-    return tsk_qcow2_complain(error, QCOW2_ERROR_ARGUMENT,
-                              "the option \"%s\" of the image name needs a value: %s=PATH", quoted, quoted);
-  return option->take(name, value, error);
+                              "the option \"%s\" of image names is not supported yet", option->name);
+  code = check_value(option, value, error);
+  return code == 0 ? option->take(name, value, error) : code;
 }
 
 int tsk_qcow2_name_parse_rest(const char *rest, struct tsk_qcow2_name *name,

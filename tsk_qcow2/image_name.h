@@ -26,6 +26,7 @@ struct tsk_qcow2_name {
   struct tsk_qcow2_strings backing; /* backing=, in order */
   struct tsk_qcow2_strings search;  /* search=, in order */
   char *data_file;                  /* data-file=; NULL: not given */
+  bool vm_state;                    /* vmstate: the snapshot's saved memory instead of its disk */
 };
 
 /* Parse. On success the caller frees with tsk_qcow2_name_free(). Errors: IO (no such file), ARGUMENT, UNSUPPORTED, NOMEM. */

@@ -84,9 +84,11 @@ static int open_view(const struct tsk_qcow2_name *name, enum tsk_qcow2_depth dep
   if (name->has_snapshot)
     code = qcow2_snapshot_find(opened->image, name->snapshot, name->snapshot_key,
                                &opened->snapshot_index, error);
-  if (code == 0 && depth == TSK_QCOW2_WHOLE)
-    code = qcow2_view_open(opened->image, opened->snapshot_index, &opened->view, error);
-  return code;
+  if (code != 0 || depth != TSK_QCOW2_WHOLE)
+    return code;
+  return name->vm_state
+             ? qcow2_view_open_vm_state(opened->image, opened->snapshot_index, &opened->view, error)
+             : qcow2_view_open(opened->image, opened->snapshot_index, &opened->view, error);
 }
 
 int tsk_qcow2_open_names(size_t count, const char *const names[], enum tsk_qcow2_depth depth,

@@ -73,7 +73,7 @@ static void print_layer(FILE *out, size_t index, const struct qcow2_layer_info *
 {
   char escaped[TEXT_BYTES];
 
-  fprintf(out, "File %zu: %s, %" PRIu64 " bytes, a disk of %" PRIu64 " bytes: ", index,
+  fprintf(out, "Layer %zu: %s, %" PRIu64 " bytes, a disk of %" PRIu64 " bytes: ", index,
           layer->is_raw ? "raw" : "qcow2", layer->file_size, layer->size);
   fprintf(out, "%s\n",
           qcow2_text_escape(layer->path == NULL ? "" : layer->path,
@@ -116,6 +116,46 @@ static void print_snapshots(FILE *out, const struct tsk_qcow2_opened *opened)
             snapshot->vm_state_size, i == opened->snapshot_index ? " <- this one is open" : "");
 }
 
+bool tsk_qcow2_report_dirty_bytes(const struct qcow2_image *image, size_t index, uint64_t *bytes)
+{
+  struct qcow2_range range = { 0, 0 };
+
+  *bytes = 0;
+  do {
+    if (qcow2_bitmap_next_dirty(image, index, range.guest_offset + range.length, &range, NULL) != 0)
+      return false;
+    *bytes += range.length;
+  } while (range.length > 0);
+  return true;
+}
+
+static void print_bitmaps(FILE *out, const struct qcow2_image *image)
+{
+  const struct qcow2_bitmap *bitmap;
+  char name[TEXT_BYTES];
+  uint64_t bytes;
+
+  for (size_t i = 0; (bitmap = qcow2_bitmap_get(image, i)) != NULL; i++) {
+    fprintf(out, "Bitmap: name \"%s\", granularity %" PRIu64 " bytes, %s%s%s",
+            qcow2_text_escape(bitmap->name, bitmap->name_length, name, sizeof(name)),
+            bitmap->granularity, bitmap->is_consistent ? "consistent" : "inconsistent",
+            (bitmap->flags & QCOW2_BITMAP_IN_USE) != 0 ? ", in use" : "",
+            (bitmap->flags & QCOW2_BITMAP_AUTO) != 0 ? ", auto" : "");
+    if (tsk_qcow2_report_dirty_bytes(image, i, &bytes))
+      fprintf(out, ", %" PRIu64 " bytes dirty\n", bytes);
+    else
+      fprintf(out, ", cannot be read\n");
+  }
+}
+
+static void print_sizes(FILE *out, const struct qcow2_layer_info *top)
+{
+  fprintf(out, "File size in bytes: %" PRIu64 "\n", top->file_size);
+  if (top->allocated_size > 0)
+    fprintf(out, "File size on its file system: %" PRIu64 "\n", top->allocated_size);
+  fprintf(out, "File size that its tables need: %" PRIu64 "\n", top->needed_size);
+}
+
 void tsk_qcow2_report_print(FILE *out, const struct tsk_qcow2_opened *opened)
 {
   struct qcow2_layer_info top;
@@ -124,9 +164,11 @@ void tsk_qcow2_report_print(FILE *out, const struct tsk_qcow2_opened *opened)
   if (qcow2_layer_get(opened->image, 0, &top, NULL) != 0)
     return;
   print_header(out, opened->image, top.header);
+  print_sizes(out, &top);
   print_chain(out, opened->image);
   print_extensions(out, opened->image);
   print_snapshots(out, opened);
+  print_bitmaps(out, opened->image);
   for (size_t i = 0; (warning = qcow2_warning(opened->image, i)) != NULL; i++)
     fprintf(out, "Warning: %s\n", warning);
 }

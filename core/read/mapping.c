@@ -1,57 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "mapping.h"
 
-#include <inttypes.h>
-
 #include "../base/bytes.h"
 #include "../base/checked.h"
-#include "../base/error.h"
-#include "../storage/storage.h"
-
-/* Tables are read and cached in slices of this many bytes, or of a cluster if that is smaller: large enough that few
-   reads are needed, small enough that a single look-up in a table of 2 MiB is cheap. */
-#define SLICE_BYTES_MAX 16384u
-
-static uint32_t slice_bytes(const struct qcow2_geometry *geometry)
-{
-  return (uint32_t) min_u64(geometry->cluster_size, SLICE_BYTES_MAX);
-}
-
-/* Load a slice; where the file ends inside it, as far as it goes. */
-static int load_slice(void *context, struct qcow2_cache_key key, struct qcow2_cache_block *block,
-                      struct qcow2_error *error)
-{
-  const struct qcow2_storage *storage = context;
-  uint64_t left = key.offset < storage->size ? storage->size - key.offset : 0;
-
-  block->filled = (size_t) min_u64(block->length, left);
-  return qcow2_storage_read(storage, key.offset, block->data, block->filled, error);
-}
-
-/* Pin the slice that holds the table entry of `entry_bytes` at `host_offset`, and find the entry in it. `table` names
-   the table for messages. */
-static int pin_entry(const struct qcow2_tables *tables, const char *table, uint64_t host_offset,
-                     unsigned entry_bytes, struct qcow2_cache_block **block,
-                     const uint8_t **entry, struct qcow2_error *error)
-{
-  uint32_t slice = slice_bytes(tables->geometry);
-  uint32_t in_slice = (uint32_t) host_offset & (slice - 1);
-  struct qcow2_cache_key key = { tables->cache_space, host_offset - in_slice };
-  int code = qcow2_cache_pin(tables->cache, key, slice, load_slice,
-                             (void *) (uintptr_t) tables->storage, block, error);
-
-  if (code != 0)
-    return code;
-  if (!range_fits(in_slice, entry_bytes, (*block)->filled)) {
-    qcow2_cache_unpin(tables->cache, *block);
-    return qcow2_error_set_at(error, QCOW2_ERROR_TRUNCATED, QCOW2_NO_OFFSET, host_offset,
-                              "the file is truncated: it ends at byte %" PRIu64
-                              ", and the %s entry at host offset %" PRIu64 " is needed",
-                              tables->storage->size, table, host_offset);
-  }
-  *entry = (*block)->data + in_slice;
-  return 0;
-}
 
 static struct qcow2_mapping mapping_plain(enum qcow2_cluster_kind kind, uint64_t guest_offset,
                                           uint64_t length)
@@ -76,12 +27,12 @@ static int read_l1(const struct qcow2_tables *tables, uint64_t index, uint64_t *
   *l1_entry = 0;
   if (index >= tables->l1_size)
     return 0;
-  code = pin_entry(tables, "L1 table", tables->l1_offset + index * L1_ENTRY_BYTES, L1_ENTRY_BYTES,
-                   &block, &bytes, error);
+  code = qcow2_slice_pin(&tables->slices, "an L1 table", tables->l1_offset + index * L1_ENTRY_BYTES,
+                         L1_ENTRY_BYTES, &block, &bytes, error);
   if (code != 0)
     return code;
   *l1_entry = be64_get(bytes);
-  qcow2_cache_unpin(tables->cache, block);
+  qcow2_cache_unpin(tables->slices.cache, block);
   return 0;
 }
 
@@ -165,14 +116,14 @@ static int map_in_l2(const struct qcow2_tables *tables, uint64_t l2_offset, uint
       l2_offset + (uint64_t) geometry_l2_index(geometry, guest_offset) * geometry->l2_entry_bytes;
   struct qcow2_cache_block *block;
   const uint8_t *bytes;
-  int code = pin_entry(tables, "L2 table", entry_offset, geometry->l2_entry_bytes, &block, &bytes,
-                       error);
+  int code = qcow2_slice_pin(&tables->slices, "an L2 table", entry_offset,
+                             geometry->l2_entry_bytes, &block, &bytes, error);
 
   if (code != 0)
     return code;
   collect_run(geometry, bytes, block->data + block->filled, entry_offset, guest_offset, length,
               mapping);
-  qcow2_cache_unpin(tables->cache, block);
+  qcow2_cache_unpin(tables->slices.cache, block);
   return 0;
 }
 

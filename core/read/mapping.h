@@ -4,16 +4,14 @@
 #define QCOW2_READ_MAPPING_H
 
 #include "../format/cluster.h"
-#include "cache.h"
+#include "slices.h"
 
 /* The tables of one disk: a file's active disk, or one of its snapshots'. Borrowed pointers. */
 struct qcow2_tables {
   const struct qcow2_geometry *geometry;
-  const struct qcow2_storage *storage; /* the image file, which holds the tables */
-  struct qcow2_cache *cache;           /* of table slices */
-  uint64_t cache_space;                /* tells this file's slices from others' */
-  uint64_t l1_offset;                  /* host offset, bytes */
-  uint32_t l1_size;                    /* entries */
+  struct qcow2_slices slices; /* of the image file, which holds the tables */
+  uint64_t l1_offset;         /* host offset, bytes */
+  uint32_t l1_size;           /* entries */
 };
 
 /* Where a run of guest bytes is. A value: it owns nothing. */

@@ -129,6 +129,7 @@ static int opened_file_fill(struct qcow2_opened_file *file, char *path, int dire
 
   *file = (struct qcow2_opened_file){ .path = path,
                                       .directory = directory,
+                                      .allocated_size = (uint64_t) status->st_blocks * 512,
                                       .has_identity = true,
                                       .device = status->st_dev,
                                       .inode = status->st_ino };

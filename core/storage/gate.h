@@ -21,6 +21,7 @@ struct qcow2_opened_file {
   struct qcow2_storage storage;
   char *path;     /* as resolved, for people; NULL for a caller's storage */
   int directory;  /* descriptor of the real directory it lies in, where its own references start; -1: none */
+  uint64_t allocated_size; /* bytes on its file system; 0: not known */
   bool has_identity;
   dev_t device;
   ino_t inode;

@@ -113,8 +113,8 @@ def make_ext4(disk, partition, folder, deleted):
     debugfs(disk, partition, [f'rm "/{path}"' for path in deleted])
     block = folder.parent / "journal-block"
     block.write_bytes(random_bytes(4096, "journal"))
-    debugfs(disk, partition, ["journal_open", f"journal_write -b 2000 {block}", f"journal_write -r 2000 -b 2001 {block}",
-                              "journal_close"])
+    debugfs(disk, partition, ["journal_open", f"journal_write -b 2000 {block}",
+                              f"journal_write -r 2000 -b 2001 {block}", "journal_close"])
 
 
 def debugfs(disk, partition, commands):

@@ -23,7 +23,7 @@ class Result:
 
 
 def run(tool, *arguments, dropin=True, prefix=(), environment=None, stdout=subprocess.PIPE, timeout=120):
-    """Run /usr/bin/TOOL to its end. `prefix` is a command that runs it, such as strace; `environment` adds variables."""
+    """Run /usr/bin/TOOL to its end. `prefix` is a command that runs it, such as strace; `environment` adds to CLEAN."""
     variables = {**CLEAN, **(environment or {})}
     if dropin:
         assert any(DROPIN.glob("libtsk.so.*")), f"no libtsk.so.* in {DROPIN}: build first, or set TSK_QCOW2_BUILD"
@@ -48,7 +48,8 @@ def first_difference(actual, expected):
         return None
     at = next((i for i, (a, b) in enumerate(zip(actual, expected)) if a != b), min(len(actual), len(expected)))
     start = max(0, at - 60)
-    return f"at byte {at} of {len(actual)} and {len(expected)}: {actual[start:at + 60]!r}, not {expected[start:at + 60]!r}"
+    end = at + 60
+    return f"at byte {at} of {len(actual)} and {len(expected)}: {actual[start:end]!r}, not {expected[start:end]!r}"
 
 
 def assert_refused(result, *words):

@@ -15,10 +15,12 @@
 #define EXIT_NOT_ENABLED 3 /* status: the loader does not pick the plugin */
 
 /* Each gets the arguments after its own name, NULL-terminated, and returns an exit status. */
+int command_bitmap(int argc, char *argv[]);
 int command_disable(int argc, char *argv[]);
 int command_enable(int argc, char *argv[]);
 int command_info(int argc, char *argv[]);
 int command_run(int argc, char *argv[]);
+int command_snapshots(int argc, char *argv[]);
 int command_status(int argc, char *argv[]);
 
 /* Print "tsk-qcow2: " and a sentence on stderr; returns EXIT_FAILED. */

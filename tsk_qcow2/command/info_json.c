@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "command.h"
+#include "report.h"
 
 /* ---- Values. NULL stands for no memory, which jansson's functions pass on. ---------- */
 
@@ -83,9 +84,11 @@ static json_t *layers_value(const struct qcow2_image *image)
 
   for (size_t i = 0; qcow2_layer_get(image, i, &layer, NULL) == 0; i++)
     json_array_append_new(
-        list, json_pack("{s:s, s:o, s:o, s:o, s:o}", "format", layer.is_raw ? "raw" : "qcow2", "path",
-                        path_value(layer.path), "data_path", path_value(layer.data_path),
-                        "file_size", number(layer.file_size), "virtual_size", number(layer.size)));
+        list, json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "format", layer.is_raw ? "raw" : "qcow2",
+                        "path", path_value(layer.path), "data_path", path_value(layer.data_path),
+                        "file_size", number(layer.file_size), "allocated_size",
+                        layer.allocated_size == 0 ? json_null() : number(layer.allocated_size),
+                        "needed_size", layer.is_raw ? json_null() : number(layer.needed_size), "virtual_size", number(layer.size)));
   return list;
 }
 
@@ -123,6 +126,30 @@ static json_t *extensions_value(const struct qcow2_image *image)
   return list;
 }
 
+/* Null where a bitmap cannot be read. */
+static json_t *dirty_bytes_value(const struct qcow2_image *image, size_t index)
+{
+  uint64_t bytes;
+
+  return tsk_qcow2_report_dirty_bytes(image, index, &bytes) ? number(bytes) : json_null();
+}
+
+static json_t *bitmaps_value(const struct qcow2_image *image)
+{
+  const struct qcow2_bitmap *bitmap;
+  json_t *list = json_array();
+
+  for (size_t i = 0; (bitmap = qcow2_bitmap_get(image, i)) != NULL; i++)
+    json_array_append_new(
+        list, json_pack("{s:o, s:o, s:b, s:b, s:b, s:o}", "name",
+                        text_value(bitmap->name, bitmap->name_length), "granularity",
+                        number(bitmap->granularity), "consistent", bitmap->is_consistent, "in_use",
+                        (bitmap->flags & QCOW2_BITMAP_IN_USE) != 0, "auto",
+                        (bitmap->flags & QCOW2_BITMAP_AUTO) != 0, "dirty_bytes",
+                        dirty_bytes_value(image, i)));
+  return list;
+}
+
 static json_t *warnings_value(const struct qcow2_image *image)
 {
   json_t *list = json_array();
@@ -142,9 +169,9 @@ int info_print_json(const struct tsk_qcow2_opened *opened)
 
   if (qcow2_layer_get(image, 0, &top, NULL) != 0)
     return complain_failed("the image has no header");
-  root = json_pack("{s:s, s:o, s:o, s:o, s:o, s:o}", "format", "qcow2", "header",
+  root = json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "format", "qcow2", "header",
                    header_value(image, top.header), "layers", layers_value(image), "snapshots",
-                   snapshots_value(image), "header_extensions", extensions_value(image), "warnings",
+                   snapshots_value(image), "bitmaps", bitmaps_value(image), "header_extensions", extensions_value(image), "warnings",
                    warnings_value(image));
   failed = root == NULL || json_dumpf(root, stdout, JSON_INDENT(2)) != 0;
   json_decref(root);

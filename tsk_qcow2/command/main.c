@@ -15,6 +15,9 @@ static const char USAGE[] =
     "  info [--chain] [--json] IMAGE\n"
     "                          header, features, snapshots, extensions, warnings; opens no other file,\n"
     "                          unless --chain asks for the backing files and the data file too\n"
+    "  snapshots IMAGE         the snapshots, a line each\n"
+    "  bitmap [--json] IMAGE NAME\n"
+    "                          the ranges that a dirty bitmap marks: start and length in bytes\n"
     "  --help, --version\n"
     "\n"
     "Image names: IMAGE[@SNAPSHOT][,OPTION[=VALUE]]...\n"
@@ -23,6 +26,7 @@ static const char USAGE[] =
     "  backing=none                        examine the overlay alone: its holes read as zeros\n"
     "  search=DIRECTORY                    look there for files that the image refers to\n"
     "  data-file=PATH                      the external data file\n"
+    "  vmstate                             the snapshot's saved memory instead of its disk\n"
     "  \",,\" stands for a comma.\n"
     "\n"
     "Example: tsk-qcow2 run fls -i qcow2 -o 2048 disk.qcow2@before-update\n";
@@ -31,8 +35,9 @@ static const struct {
   const char *name;
   int (*run)(int argc, char *argv[]);
 } COMMANDS[] = {
-  { "disable", command_disable }, { "enable", command_enable }, { "info", command_info },
-  { "run", command_run },         { "status", command_status },
+  { "bitmap", command_bitmap }, { "disable", command_disable },     { "enable", command_enable },
+  { "info", command_info },     { "run", command_run },             { "snapshots", command_snapshots },
+  { "status", command_status },
 };
 
 static void complain(const char *format, va_list arguments) __attribute__((format(printf, 1, 0)));

@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: MIT */
+#include "bitmaps.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "base/checked.h"
+#include "base/error.h"
+#include "base/text.h"
+#include "format/bitmap.h"
+#include "image.h"
+#include "storage/storage.h"
+
+/* ---- Reading the directory ------------------------------------------------ */
+
+static const struct qcow2_extension *find_extension(const struct qcow2_metadata *metadata)
+{
+  for (size_t i = 0; i < metadata->extension_count; i++)
+    if (metadata->extensions[i].type == EXTENSION_BITMAPS)
+      return &metadata->extensions[i];
+  return NULL;
+}
+
+/* A bitmap tells the truth if whoever wrote the image last knew of bitmaps, and closed this one. */
+static int is_consistent(const struct qcow2_header *header, const struct qcow2_bitmap *bitmap)
+{
+  return (header->autoclear_features & QCOW2_AUTOCLEAR_BITMAPS) != 0 &&
+         (bitmap->flags & QCOW2_BITMAP_IN_USE) == 0;
+}
+
+static int decode_directory(const struct qcow2_layer *layer, const uint8_t *bytes,
+                            const struct qcow2_bitmaps_extension *place,
+                            struct qcow2_bitmaps *bitmaps, struct qcow2_error *error)
+{
+  uint64_t at = 0, used = 0;
+  int code = 0;
+
+  while (code == 0 && bitmaps->count < place->count) {
+    struct qcow2_bitmap *bitmap = &bitmaps->entries[bitmaps->count];
+    uint64_t left = at < place->directory_size ? place->directory_size - at : 0;
+
+    code = qcow2_bitmap_decode(bytes + at, left, place->directory_offset + at,
+                               layer->geometry.cluster_size, bitmap, &used, error);
+    if (code != 0)
+      break;
+    bitmap->is_consistent = is_consistent(&layer->metadata.header, bitmap);
+    bitmaps->count++;
+    at += used;
+  }
+  return code;
+}
+
+int qcow2_bitmaps_read(const struct qcow2_layer *layer, struct qcow2_bitmaps *bitmaps,
+                       struct qcow2_error *error)
+{
+  const struct qcow2_extension *extension = find_extension(&layer->metadata);
+  const struct qcow2_storage *storage = &layer->file.storage;
+  struct qcow2_bitmaps_extension place;
+  uint8_t *bytes;
+  int code;
+
+  memset(bitmaps, 0, sizeof(*bitmaps));
+  if (extension == NULL)
+    return 0;
+  code = qcow2_bitmaps_extension_decode(extension, layer->geometry.cluster_size, &place, error);
+  if (code != 0)
+    return code;
+  if (!range_fits(place.directory_offset, place.directory_size, storage->size))
+    return qcow2_error_set_at(error, QCOW2_ERROR_TRUNCATED, QCOW2_NO_OFFSET, place.directory_offset,
+                              "the file is truncated: it ends before or inside the bitmap directory");
+  bytes = malloc((size_t) place.directory_size + 1);
+  bitmaps->entries = calloc(place.count, sizeof(bitmaps->entries[0]));
+  if (bytes == NULL || bitmaps->entries == NULL)
+    code = qcow2_error_set_nomem(error);
+  if (code == 0)
+    code = qcow2_storage_read(storage, place.directory_offset, bytes, (size_t) place.directory_size, error);
+  if (code == 0)
+    code = decode_directory(layer, bytes, &place, bitmaps, error);
+  free(bytes);
+  return code;
+}
+
+void qcow2_bitmaps_free(struct qcow2_bitmaps *bitmaps)
+{
+  for (size_t i = 0; i < bitmaps->count; i++)
+    qcow2_bitmap_free(&bitmaps->entries[i]);
+  free(bitmaps->entries);
+  memset(bitmaps, 0, sizeof(*bitmaps));
+}
+
+/* ---- Answering ------------------------------------------------------------ */
+
+size_t qcow2_bitmap_count(const struct qcow2_image *image)
+{
+  return image->bitmaps.count;
+}
+
+const struct qcow2_bitmap *qcow2_bitmap_get(const struct qcow2_image *image, size_t index)
+{
+  return index < image->bitmaps.count ? &image->bitmaps.entries[index] : NULL;
+}
+
+int qcow2_bitmap_find(const struct qcow2_image *image, const char *name, size_t *index,
+                      struct qcow2_error *error)
+{
+  char list[512] = "", item[128], quoted[TEXT_ESCAPED_BYTES];
+
+  for (size_t i = 0; i < image->bitmaps.count; i++) {
+    const struct qcow2_bitmap *bitmap = &image->bitmaps.entries[i];
+
+    if (strlen(name) == bitmap->name_length && memcmp(name, bitmap->name, bitmap->name_length) == 0) {
+      *index = i;
+      return 0;
+    }
+    qcow2_text_escape(bitmap->name, bitmap->name_length, item, sizeof(item));
+    if (strlen(list) + strlen(item) + 5 < sizeof(list))
+      snprintf(list + strlen(list), sizeof(list) - strlen(list), "%s\"%s\"", list[0] == '\0' ? "" : ", ", item);
+  }
+  return qcow2_error_set(error, QCOW2_ERROR_NOT_FOUND, "there is no bitmap \"%s\"; the image has %s",
+                         qcow2_text_quote(name, quoted), list[0] == '\0' ? "none" : list);
+}
+
+/* ---- Dirty ranges ---------------------------------------------------------- */
+
+/* One bitmap while it is walked. Bits are counted from the disk's start; each stands for `granularity` bytes. */
+struct bit_walk {
+  const struct qcow2_layer *layer;
+  const struct qcow2_bitmap *bitmap;
+  uint64_t bit_count;
+};
+
+/* A run of equal bits. */
+struct bit_run {
+  bool dirty;
+  uint64_t length; /* bits, > 0 */
+};
+
+/* The run of equal bits that starts at bit `bit` of `bytes`, at most `limit` bits. */
+static struct bit_run run_in_bytes(const uint8_t *bytes, uint64_t bit, uint64_t limit)
+{
+  bool dirty = (bytes[bit / 8] >> bit % 8 & 1) != 0;
+  uint8_t whole = dirty ? 0xff : 0;
+  uint64_t end = bit + 1, stop = bit + limit;
+
+  while (end < stop) {
+    if (end % 8 == 0 && stop - end >= 8 && bytes[end / 8] == whole)
+      end += 8;
+    else if (((bytes[end / 8] >> end % 8 & 1) != 0) == dirty)
+      end++;
+    else
+      break;
+  }
+  return (struct bit_run){ dirty, end - bit };
+}
+
+/* Find the run that starts at `bit`, as far as one table entry or slice goes. */
+static int next_run(const struct bit_walk *walk, uint64_t bit, struct bit_run *run,
+                    struct qcow2_error *error)
+{
+  const struct qcow2_slices *slices = &walk->layer->tables.slices;
+  uint64_t bits_per_cluster = (uint64_t) slices->cluster_size * 8;
+  uint64_t in_cluster = bit % bits_per_cluster, host_offset;
+  uint64_t left = min_u64(bits_per_cluster - in_cluster, walk->bit_count - bit);
+  struct qcow2_cache_block *block;
+  enum qcow2_bitmap_cluster kind;
+  const uint8_t *found;
+  int code = qcow2_slice_pin(slices, "a bitmap table",
+                             walk->bitmap->table_offset + bit / bits_per_cluster * BITMAP_TABLE_ENTRY_BYTES,
+                             BITMAP_TABLE_ENTRY_BYTES, &block, &found, error);
+
+  if (code != 0)
+    return code;
+  kind = qcow2_bitmap_table_entry_decode(be64_get(found), &host_offset);
+  qcow2_cache_unpin(slices->cache, block);
+  *run = (struct bit_run){ kind == BITMAP_ALL_ONES, left };
+  if (kind != BITMAP_STORED)
+    return 0;
+  code = qcow2_slice_pin(slices, "a bitmap", host_offset + in_cluster / 8, 1, &block, &found, error);
+  if (code != 0)
+    return code;
+  left = min_u64(left, (uint64_t) (block->data + block->filled - found) * 8 - in_cluster % 8);
+  *run = run_in_bytes(found, in_cluster % 8, left);
+  qcow2_cache_unpin(slices->cache, block);
+  return 0;
+}
+
+/* Check that the bitmap is of the known type and covers the disk. Errors: UNSUPPORTED, CORRUPT. */
+static int check_walk(const struct bit_walk *walk, struct qcow2_error *error)
+{
+  uint64_t bits_per_cluster = (uint64_t) walk->layer->geometry.cluster_size * 8;
+
+  if (walk->bitmap->type != QCOW2_BITMAP_DIRTY_TRACKING)
+    return qcow2_error_set(error, QCOW2_ERROR_UNSUPPORTED, "the bitmap is of the unknown type %d",
+                           walk->bitmap->type);
+  if (walk->bitmap->table_size < divide_up(walk->bit_count, bits_per_cluster))
+    return qcow2_error_set_at(error, QCOW2_ERROR_CORRUPT, QCOW2_NO_OFFSET, walk->bitmap->table_offset,
+                              "the bitmap's table of %" PRIu32 " entries is too small for the disk",
+                              walk->bitmap->table_size);
+  return 0;
+}
+
+/* Find the first run of dirty bits from `bit` on: [*first, *end). Both are bit_count if there is none. */
+static int find_dirty(const struct bit_walk *walk, uint64_t bit, uint64_t *first, uint64_t *end,
+                      struct qcow2_error *error)
+{
+  struct bit_run run = { false, 0 };
+  bool found = false;
+
+  *first = walk->bit_count;
+  for (; bit < walk->bit_count; bit += run.length) {
+    int code = next_run(walk, bit, &run, error);
+
+    if (code != 0)
+      return code;
+    if (run.dirty && !found)
+      *first = bit;
+    if (!run.dirty && found)
+      break;
+    found = run.dirty;
+  }
+  *end = bit < walk->bit_count ? bit : walk->bit_count;
+  return 0;
+}
+
+int qcow2_bitmap_next_dirty(const struct qcow2_image *image, size_t index, uint64_t guest_offset,
+                            struct qcow2_range *range, struct qcow2_error *error)
+{
+  const struct qcow2_bitmap *bitmap = qcow2_bitmap_get(image, index);
+  struct bit_walk walk = { .layer = image->chain.layers[0], .bitmap = bitmap };
+  uint64_t first, end;
+  int code;
+
+  if (bitmap == NULL)
+    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "bitmap index %zu: the image has %zu", index,
+                           image->bitmaps.count);
+  walk.bit_count = divide_up(walk.layer->size, bitmap->granularity);
+  code = check_walk(&walk, error);
+  if (code == 0)
+    code = find_dirty(&walk, guest_offset / bitmap->granularity, &first, &end, error);
+  if (code != 0)
+    return code;
+  range->guest_offset = min_u64(first * bitmap->granularity, walk.layer->size);
+  range->length = min_u64(end * bitmap->granularity, walk.layer->size) - range->guest_offset;
+  return 0;
+}

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+/* The persistent dirty bitmaps of an image. */
+#ifndef QCOW2_BITMAPS_H
+#define QCOW2_BITMAPS_H
+
+#include "layer.h"
+
+struct qcow2_bitmaps {
+  struct qcow2_bitmap *entries;
+  size_t count;
+};
+
+/* Read the bitmap directory as far as it can be read: after an error, the entries before the damage are there. The caller frees with
+   qcow2_bitmaps_free(). Errors: CORRUPT, TRUNCATED, IO, NOMEM. */
+int qcow2_bitmaps_read(const struct qcow2_layer *layer, struct qcow2_bitmaps *bitmaps,
+                       struct qcow2_error *error);
+
+/* All zero is allowed. */
+void qcow2_bitmaps_free(struct qcow2_bitmaps *bitmaps);
+
+#endif

@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: MIT */
+#include "survey.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/bytes.h"
+#include "base/checked.h"
+#include "base/error.h"
+#include "storage/storage.h"
+
+#define REFCOUNT_TABLE_BYTES_MAX (UINT64_C(8) << 20)
+#define REFCOUNT_TABLE_OFFSET_MASK (~UINT64_C(511))
+#define REFCOUNT_ENTRY_BYTES 8u
+/* Tables are looked through in pieces of this many bytes; entries do not straddle them. */
+#define PIECE_BYTES 65536u
+
+struct survey {
+  struct qcow2_layer *layer;
+  const struct qcow2_storage *storage;
+  uint8_t *piece;        /* PIECE_BYTES */
+  const char *lost;      /* what ends furthest past the end of the file; NULL: nothing does */
+  uint64_t lost_end;
+  bool bad_refcounts;
+};
+
+/* Note that the file must reach to `end` for `what`, of which the last `spare` bytes may be missing. */
+static void need(struct survey *survey, const char *what, uint64_t end, uint64_t spare)
+{
+  if (end > survey->layer->needed_size)
+    survey->layer->needed_size = end;
+  if (end - spare > survey->storage->size && end > survey->lost_end) {
+    survey->lost = what;
+    survey->lost_end = end;
+  }
+}
+
+/* ---- L1 and L2 tables ------------------------------------------------------ */
+
+static void survey_tables(struct survey *survey)
+{
+  const struct qcow2_tables *tables = &survey->layer->tables;
+  uint64_t bytes = (uint64_t) tables->l1_size * L1_ENTRY_BYTES;
+
+  need(survey, "its L1 table", tables->l1_offset + bytes, 0);
+  for (uint64_t done = 0; done < bytes; done += PIECE_BYTES) {
+    size_t length = (size_t) min_u64(bytes - done, PIECE_BYTES);
+
+    if (qcow2_storage_read(survey->storage, tables->l1_offset + done, survey->piece, length, NULL) != 0)
+      return;
+    for (size_t at = 0; at < length; at += L1_ENTRY_BYTES) {
+      uint64_t l2_offset = be64_get(survey->piece + at) & TABLE_OFFSET_MASK;
+
+      if (l2_offset != 0)
+        need(survey, "one of its L2 tables", l2_offset + survey->layer->geometry.cluster_size, 0);
+    }
+  }
+}
+
+/* ---- Refcounts --------------------------------------------------------------- */
+
+/* The index of the last bit that is set in [start, start + bytes) of the file, counted from there in the order of refcounts (within a
+   byte from the lowest bit on). -1: there is none, or it cannot be read. */
+static int64_t last_set_bit(const struct survey *survey, uint64_t start, uint64_t bytes)
+{
+  while (bytes > 0) {
+    size_t length = (size_t) (bytes % PIECE_BYTES != 0 ? bytes % PIECE_BYTES : PIECE_BYTES);
+
+    bytes -= length;
+    if (qcow2_storage_read(survey->storage, start + bytes, survey->piece, length, NULL) != 0)
+      return -1;
+    while (length > 0)
+      if (survey->piece[--length] != 0)
+        return (int64_t) (bytes + length) * 8 + 31 - __builtin_clz(survey->piece[length]);
+  }
+  return -1;
+}
+
+/* The last refcount block that the refcount table names: its index, and its offset. False: there is none to be read. */
+static bool last_refcount_block(struct survey *survey, uint64_t *index, uint64_t *offset)
+{
+  const struct qcow2_header *header = &survey->layer->metadata.header;
+  uint64_t cluster_size = survey->layer->geometry.cluster_size;
+  uint64_t bytes = header->refcount_table_clusters * cluster_size;
+  uint8_t entry[REFCOUNT_ENTRY_BYTES];
+  int64_t bit;
+
+  survey->bad_refcounts = bytes > REFCOUNT_TABLE_BYTES_MAX || header->refcount_table_offset > INT64_MAX ||
+                          !is_aligned(header->refcount_table_offset, cluster_size);
+  if (survey->bad_refcounts)
+    return false;
+  need(survey, "its refcount table", header->refcount_table_offset + bytes, 0);
+  bit = last_set_bit(survey, header->refcount_table_offset, bytes);
+  *index = (uint64_t) bit / 8 / REFCOUNT_ENTRY_BYTES;
+  if (bit < 0 ||
+      qcow2_storage_read(survey->storage, header->refcount_table_offset + *index * REFCOUNT_ENTRY_BYTES,
+                         entry, sizeof(entry), NULL) != 0)
+    return false;
+  *offset = be64_get(entry) & REFCOUNT_TABLE_OFFSET_MASK;
+  survey->bad_refcounts = !is_aligned(*offset, cluster_size) || *offset > INT64_MAX;
+  return !survey->bad_refcounts;
+}
+
+/* The last cluster with a refcount must begin inside the file. It may be cut: the last sector of a compressed stream, and unallocated
+   subclusters, need not be there. */
+static void survey_refcounts(struct survey *survey)
+{
+  const struct qcow2_geometry *geometry = &survey->layer->geometry;
+  unsigned order = survey->layer->metadata.header.refcount_order;
+  uint64_t per_block = (uint64_t) geometry->cluster_size * 8 >> order;
+  uint64_t block, offset, cluster;
+  int64_t bit;
+
+  if (!last_refcount_block(survey, &block, &offset))
+    return;
+  need(survey, "one of its refcount blocks", offset + geometry->cluster_size, 0);
+  bit = last_set_bit(survey, offset, geometry->cluster_size);
+  if (bit < 0)
+    return;
+  cluster = block * per_block + ((uint64_t) bit >> order);
+  if (cluster >= (uint64_t) INT64_MAX >> geometry->cluster_bits)
+    survey->bad_refcounts = true;
+  else
+    need(survey, "the last cluster that its refcounts call used", (cluster + 1) << geometry->cluster_bits,
+         geometry->cluster_size - 1);
+}
+
+/* ---- The whole ---------------------------------------------------------------- */
+
+static int warn(const struct survey *survey, struct qcow2_warnings *warnings, bool when,
+                const char *sentence, struct qcow2_error *error)
+{
+  return when ? qcow2_warnings_add(warnings, survey->layer->file.path, sentence, error) : 0;
+}
+
+static int add_warnings(const struct survey *survey, struct qcow2_warnings *warnings,
+                        struct qcow2_error *error)
+{
+  uint64_t features = survey->layer->metadata.header.incompatible_features;
+  char lost[320];
+  int code = warn(survey, warnings, (features & QCOW2_INCOMPATIBLE_DIRTY) != 0,
+                  "the image is marked dirty: it was not closed properly, and its refcounts may be wrong", error);
+
+  snprintf(lost, sizeof(lost),
+           "the file is truncated: it ends at byte %" PRIu64 ", but %s reaches to byte %" PRIu64
+           "; what is lost reads as an error, not as zeros",
+           survey->storage->size, survey->lost == NULL ? "" : survey->lost, survey->lost_end);
+  if (code == 0)
+    code = warn(survey, warnings, (features & QCOW2_INCOMPATIBLE_CORRUPT) != 0,
+                "the image is marked corrupt by the program that wrote it", error);
+  if (code == 0)
+    code = warn(survey, warnings, survey->bad_refcounts, "the refcount table is not valid", error);
+  if (code == 0)
+    code = warn(survey, warnings, survey->lost != NULL, lost, error);
+  return code;
+}
+
+int qcow2_survey(struct qcow2_layer *layer, struct qcow2_warnings *warnings,
+                 struct qcow2_error *error)
+{
+  struct survey survey = { .layer = layer,
+                           .storage = &layer->file.storage,
+                           .piece = malloc(PIECE_BYTES) };
+  int code;
+
+  if (survey.piece == NULL)
+    return qcow2_error_set_nomem(error);
+  layer->needed_size = layer->metadata.header.header_length;
+  survey_tables(&survey);
+  survey_refcounts(&survey);
+  code = add_warnings(&survey, warnings, error);
+  free(survey.piece);
+  return code;
+}
