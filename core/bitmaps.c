@@ -230,16 +230,18 @@ int qcow2_bitmap_next_dirty(const struct qcow2_image *image, size_t index, uint6
 {
   const struct qcow2_bitmap *bitmap = qcow2_bitmap_get(image, index);
   struct bit_walk walk = { .layer = image->chain.layers[0], .bitmap = bitmap };
-  uint64_t first, end;
+  uint64_t first, end, from;
   int code;
 
   if (bitmap == NULL)
     return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "bitmap index %zu: the image has %zu", index,
                            image->bitmaps.count);
   walk.bit_count = divide_up(walk.layer->size, bitmap->granularity);
+  /* The last bit may stand for less than a granule: at the disk's end it is behind us. */
+  from = guest_offset < walk.layer->size ? guest_offset / bitmap->granularity : walk.bit_count;
   code = check_walk(&walk, error);
   if (code == 0)
-    code = find_dirty(&walk, guest_offset / bitmap->granularity, &first, &end, error);
+    code = find_dirty(&walk, from, &first, &end, error);
   if (code != 0)
     return code;
   range->guest_offset = min_u64(first * bitmap->granularity, walk.layer->size);

@@ -224,14 +224,14 @@ static int new_backing_layer(const struct qcow2_layer *above, struct qcow2_opene
     qcow2_opened_file_close(file);
     return code;
   }
-  if (declared == DECLARED_RAW || !is_qcow2)
-    return qcow2_layer_new_raw(file, shared, space, layer, error);
-  code = qcow2_layer_new_qcow2(file, shared, space, layer, error);
-  if (code == 0) {
-    (*layer)->is_probed = declared == DECLARED_NONE;
-    qcow2_metadata_drop_data(&(*layer)->metadata); /* up to 2 MiB, which nobody asks for */
-  }
-  return code;
+  code = declared == DECLARED_RAW || !is_qcow2
+             ? qcow2_layer_new_raw(file, shared, space, layer, error)
+             : qcow2_layer_new_qcow2(file, shared, space, layer, error);
+  if (code != 0)
+    return code;
+  (*layer)->is_probed = declared == DECLARED_NONE;
+  qcow2_metadata_drop_data(&(*layer)->metadata); /* up to 2 MiB, which nobody asks for */
+  return 0;
 }
 
 /* Add the layer below the lowest one. *more is false when the chain is complete. */

@@ -9,6 +9,7 @@
 #include "image.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -40,15 +41,17 @@ static int shared_make(struct qcow2_shared *shared, size_t cache_bytes, struct q
 }
 
 /* Turn damage of something that reading the disk does not need into a warning. */
-static int tolerate(struct qcow2_image *image, int code, struct qcow2_error *damage,
-                    struct qcow2_error *error)
+static int tolerate(struct qcow2_image *image, const char *what, int code,
+                    const struct qcow2_error *damage, struct qcow2_error *error)
 {
+  char sentence[sizeof(damage->message) + 64];
+
   if (code == 0)
     return 0;
   if (code == QCOW2_ERROR_NOMEM)
     return qcow2_error_set_nomem(error);
-  qcow2_error_add_file(damage, code, image->chain.layers[0]->file.path);
-  return qcow2_warnings_add(&image->warnings, NULL, damage->message, error);
+  snprintf(sentence, sizeof(sentence), "the %s cannot be read as a whole: %s", what, damage->message);
+  return qcow2_warnings_add(&image->warnings, image->chain.layers[0]->file.path, sentence, error);
 }
 
 /* Read the snapshot table and the bitmap directory. */
@@ -58,11 +61,11 @@ static int read_directories(struct qcow2_image *image, struct qcow2_error *error
   struct qcow2_error damage;
   int code = qcow2_snapshots_read(top, &image->snapshots, &damage);
 
-  code = tolerate(image, code, &damage, error);
+  code = tolerate(image, "snapshot table", code, &damage, error);
   if (code != 0)
     return code;
   code = qcow2_bitmaps_read(top, &image->bitmaps, &damage);
-  return tolerate(image, code, &damage, error);
+  return tolerate(image, "bitmap directory", code, &damage, error);
 }
 
 static int survey_layers(struct qcow2_image *image, struct qcow2_error *error)
@@ -70,8 +73,7 @@ static int survey_layers(struct qcow2_image *image, struct qcow2_error *error)
   int code = 0;
 
   for (size_t i = 0; code == 0 && i < image->chain.count; i++)
-    if (!image->chain.layers[i]->is_raw)
-      code = qcow2_survey(image->chain.layers[i], &image->warnings, error);
+    code = qcow2_survey(image->chain.layers[i], &image->warnings, error);
   return code;
 }
 

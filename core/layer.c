@@ -131,17 +131,32 @@ static struct qcow2_mapping mapping_without_table(enum qcow2_cluster_kind kind,
   };
 }
 
+/* Let a run of bytes end where the file does: what is missing is a run of its own, which fails at its first byte. */
+static void cut_at_file_end(const struct qcow2_layer *layer, struct qcow2_mapping *mapping)
+{
+  uint64_t file_size = layer->source.data->size;
+
+  if (mapping->kind == QCOW2_CLUSTER_NORMAL && mapping->host_offset < file_size)
+    mapping->length = min_u64(mapping->length, file_size - mapping->host_offset);
+}
+
 int qcow2_layer_map(const struct qcow2_layer *layer, const struct qcow2_tables *tables,
                     uint64_t size, uint64_t guest_offset, uint64_t length,
                     struct qcow2_mapping *mapping, struct qcow2_error *error)
 {
+  int code;
+
   if (guest_offset >= size) {
     *mapping = mapping_without_table(QCOW2_CLUSTER_ZERO, guest_offset, length);
     return 0;
   }
   length = min_u64(length, size - guest_offset);
-  if (!layer->is_raw)
-    return qcow2_mapping_find(tables, guest_offset, length, mapping, error);
-  *mapping = mapping_without_table(QCOW2_CLUSTER_NORMAL, guest_offset, length);
-  return 0;
+  if (layer->is_raw) {
+    *mapping = mapping_without_table(QCOW2_CLUSTER_NORMAL, guest_offset, length);
+    return 0;
+  }
+  code = qcow2_mapping_find(tables, guest_offset, length, mapping, error);
+  if (code == 0)
+    cut_at_file_end(layer, mapping);
+  return code;
 }

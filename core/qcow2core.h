@@ -141,7 +141,7 @@ struct qcow2_open_options {
   size_t backing_count;
 
   /* Directories in which a referred-to file is looked for by its base name, before
-     the place the image gives. */
+     the place the image gives. It must be a regular file there, no symbolic link. */
   const char *const *search_directories;
   size_t search_count;
 

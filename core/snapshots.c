@@ -159,13 +159,15 @@ int qcow2_snapshot_find(const struct qcow2_image *image, const char *key,
                         enum qcow2_snapshot_key by, size_t *index, struct qcow2_error *error)
 {
   char list[560], quoted[TEXT_ESCAPED_BYTES];
-  size_t matches = 0;
+  size_t matches = 0, match = 0;
 
   for (size_t i = 0; key[0] != '\0' && i < image->snapshots.count; i++)
     if (snapshot_matches(&image->snapshots.entries[i], key, by) && matches++ == 0)
-      *index = i;
-  if (matches == 1)
+      match = i;
+  if (matches == 1) {
+    *index = match;
     return 0;
+  }
   if (matches == 0)
     return not_found(image, key, error);
   list_snapshots(image, key, by, list, sizeof(list));

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/bytes.h"
 #include "base/checked.h"
@@ -16,10 +17,15 @@
 /* Tables are looked through in pieces of this many bytes; entries do not straddle them. */
 #define PIECE_BYTES 65536u
 
+/* So many bytes of L2 tables are looked through for the last cluster: enough for a disk of 128 GiB in clusters of 64 KiB. */
+#define ENTRY_BUDGET_BYTES (UINT64_C(16) << 20)
+
 struct survey {
   struct qcow2_layer *layer;
   const struct qcow2_storage *storage;
-  uint8_t *piece;        /* PIECE_BYTES */
+  uint8_t *piece;        /* PIECE_BYTES, of an L1 or refcount table */
+  uint8_t *table;        /* an L2 table */
+  uint64_t entry_budget; /* bytes of L2 tables that may still be looked through */
   const char *lost;      /* what ends furthest past the end of the file; NULL: nothing does */
   uint64_t lost_end;
   bool bad_refcounts;
@@ -38,12 +44,15 @@ static void need(struct survey *survey, const char *what, uint64_t end, uint64_t
 
 /* ---- L1 and L2 tables ------------------------------------------------------ */
 
-static void survey_tables(struct survey *survey)
+/* Call `visit` for each allocated L2 table of the active disk, with its host offset and the guest offset that it starts at, until it
+   returns false. */
+static void each_l2_table(struct survey *survey,
+                          bool (*visit)(struct survey *survey, uint64_t l2_offset, uint64_t guest_offset))
 {
+  const struct qcow2_geometry *geometry = &survey->layer->geometry;
   const struct qcow2_tables *tables = &survey->layer->tables;
   uint64_t bytes = (uint64_t) tables->l1_size * L1_ENTRY_BYTES;
 
-  need(survey, "its L1 table", tables->l1_offset + bytes, 0);
   for (uint64_t done = 0; done < bytes; done += PIECE_BYTES) {
     size_t length = (size_t) min_u64(bytes - done, PIECE_BYTES);
 
@@ -51,11 +60,84 @@ static void survey_tables(struct survey *survey)
       return;
     for (size_t at = 0; at < length; at += L1_ENTRY_BYTES) {
       uint64_t l2_offset = be64_get(survey->piece + at) & TABLE_OFFSET_MASK;
+      uint64_t l1_index = (done + at) / L1_ENTRY_BYTES;
 
-      if (l2_offset != 0)
-        need(survey, "one of its L2 tables", l2_offset + survey->layer->geometry.cluster_size, 0);
+      if (l2_offset != 0 &&
+          !visit(survey, l2_offset, l1_index << (geometry->cluster_bits + geometry->l2_bits)))
+        return;
     }
   }
+}
+
+static bool visit_table(struct survey *survey, uint64_t l2_offset, uint64_t guest_offset)
+{
+  (void) guest_offset;
+  need(survey, "one of its L2 tables", l2_offset + survey->layer->geometry.cluster_size, 0);
+  return true;
+}
+
+static void survey_tables(struct survey *survey)
+{
+  const struct qcow2_tables *tables = &survey->layer->tables;
+
+  need(survey, "its L1 table", tables->l1_offset + (uint64_t) tables->l1_size * L1_ENTRY_BYTES, 0);
+  each_l2_table(survey, visit_table);
+}
+
+/* ---- The last cluster -------------------------------------------------------- */
+
+/* Note where the bytes of a cluster end that `entry` keeps at or behind the last cluster. */
+static void visit_entry(struct survey *survey, const struct qcow2_l2_entry *entry, uint64_t guest_offset)
+{
+  const struct qcow2_geometry *geometry = &survey->layer->geometry;
+  uint64_t end = min_u64(guest_offset + geometry->cluster_size, survey->layer->size);
+
+  for (uint64_t at = guest_offset; at < end;) {
+    struct qcow2_cluster_part part = qcow2_l2_entry_decode(geometry, entry, at);
+
+    if (part.kind == QCOW2_CLUSTER_NORMAL)
+      need(survey, "one of its clusters", part.host_offset + min_u64(part.length, end - at), 0);
+    at += part.length;
+  }
+}
+
+/* Look for entries that lead to the last cluster, as long as the budget lasts. */
+static bool visit_entries(struct survey *survey, uint64_t l2_offset, uint64_t guest_offset)
+{
+  const struct qcow2_geometry *geometry = &survey->layer->geometry;
+  uint64_t last = survey->storage->size & ~(uint64_t) (geometry->cluster_size - 1);
+
+  if (survey->entry_budget < geometry->cluster_size ||
+      !range_fits(l2_offset, geometry->cluster_size, survey->storage->size) ||
+      qcow2_storage_read(survey->storage, l2_offset, survey->table, geometry->cluster_size, NULL) != 0)
+    return false;
+  survey->entry_budget -= geometry->cluster_size;
+  for (uint32_t at = 0; at < geometry->cluster_size; at += geometry->l2_entry_bytes) {
+    struct qcow2_l2_entry entry = { .descriptor = be64_get(survey->table + at) };
+
+    if ((entry.descriptor & L2_ENTRY_COMPRESSED) == 0 && (entry.descriptor & TABLE_OFFSET_MASK) == last &&
+        last != 0) {
+      entry.subcluster_bitmap = geometry->extended_l2 ? be64_get(survey->table + at + 8) : 0;
+      visit_entry(survey, &entry, guest_offset + ((uint64_t) (at / geometry->l2_entry_bytes) << geometry->cluster_bits));
+    }
+  }
+  return true;
+}
+
+/* Where the file ends inside a cluster, see whether the entries that lead there need what is missing: the last sector of a
+   compressed stream, and unallocated subclusters, they don't. */
+static void survey_last_cluster(struct survey *survey)
+{
+  uint32_t cluster_size = survey->layer->geometry.cluster_size;
+
+  if (is_aligned(survey->storage->size, cluster_size) || survey->layer->geometry.has_data_file)
+    return;
+  survey->table = malloc(cluster_size);
+  if (survey->table == NULL)
+    return;
+  survey->entry_budget = ENTRY_BUDGET_BYTES;
+  each_l2_table(survey, visit_entries);
+  free(survey->table);
 }
 
 /* ---- Refcounts --------------------------------------------------------------- */
@@ -86,7 +168,7 @@ static bool last_refcount_block(struct survey *survey, uint64_t *index, uint64_t
   uint8_t entry[REFCOUNT_ENTRY_BYTES];
   int64_t bit;
 
-  survey->bad_refcounts = bytes > REFCOUNT_TABLE_BYTES_MAX || header->refcount_table_offset > INT64_MAX ||
+  survey->bad_refcounts = bytes == 0 || bytes > REFCOUNT_TABLE_BYTES_MAX || header->refcount_table_offset > INT64_MAX ||
                           !is_aligned(header->refcount_table_offset, cluster_size);
   if (survey->bad_refcounts)
     return false;
@@ -156,8 +238,32 @@ static int add_warnings(const struct survey *survey, struct qcow2_warnings *warn
   return code;
 }
 
-int qcow2_survey(struct qcow2_layer *layer, struct qcow2_warnings *warnings,
-                 struct qcow2_error *error)
+/* A file whose format nobody declares is read as raw unless it is qcow2. Say so if it looks like something else. */
+static int survey_raw(const struct qcow2_layer *layer, struct qcow2_warnings *warnings,
+                      struct qcow2_error *error)
+{
+  static const struct {
+    const char *start, *format;
+  } known[] = { { "KDMV", "VMDK" },        { "COWD", "VMDK" },          { "# Disk DescriptorFile", "VMDK" },
+                { "conectix", "VHD" },     { "vhdxfile", "VHDX" },      { "<<< ", "VDI" },
+                { "EVF\x09\x0d\x0a\xff", "EWF" }, { "QFI\xfb", "qcow" }, { "QED", "QED" } };
+  char start[32] = "", sentence[160];
+
+  if (!layer->is_probed || layer->file.storage.size < sizeof(start) ||
+      qcow2_storage_read(&layer->file.storage, 0, start, sizeof(start), NULL) != 0)
+    return 0;
+  for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+    if (memcmp(start, known[i].start, strlen(known[i].start)) == 0) {
+      snprintf(sentence, sizeof(sentence),
+               "the format of this backing file is not declared, so it is read as raw, but it starts as %s does",
+               known[i].format);
+      return qcow2_warnings_add(warnings, layer->file.path, sentence, error);
+    }
+  return 0;
+}
+
+static int survey_qcow2(struct qcow2_layer *layer, struct qcow2_warnings *warnings,
+                        struct qcow2_error *error)
 {
   struct survey survey = { .layer = layer,
                            .storage = &layer->file.storage,
@@ -169,7 +275,14 @@ int qcow2_survey(struct qcow2_layer *layer, struct qcow2_warnings *warnings,
   layer->needed_size = layer->metadata.header.header_length;
   survey_tables(&survey);
   survey_refcounts(&survey);
+  survey_last_cluster(&survey);
   code = add_warnings(&survey, warnings, error);
   free(survey.piece);
   return code;
+}
+
+int qcow2_survey(struct qcow2_layer *layer, struct qcow2_warnings *warnings,
+                 struct qcow2_error *error)
+{
+  return layer->is_raw ? survey_raw(layer, warnings, error) : survey_qcow2(layer, warnings, error);
 }

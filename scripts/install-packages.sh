@@ -13,7 +13,7 @@ for group in "$@"; do
   tools) packages="$packages sleuthkit" ;;
   demo) packages="$packages e2fsprogs fdisk qemu-utils" ;;
   test) packages="$packages python3 python3-pytest g++ e2fsprogs fdisk qemu-utils sleuthkit ntfs-3g mtools
-    dosfstools strace util-linux" ;;
+    dosfstools strace util-linux qemu-system-x86" ;;
   *) echo "install-packages.sh: there is no group $group" >&2; exit 2 ;;
   esac
 done

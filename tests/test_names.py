@@ -288,7 +288,8 @@ WRONG_OPTIONS = {
     "@first,nonsense=1": ["nonsense"],
     "@first,backing=none,nonsense": ["nonsense"],
     ",key-file=x": ["key-file", "not supported yet"],
-    "@first,vmstate": ["vmstate", "not supported yet"],
+    "@first,vmstate": ["no VM state"],  # reading one: test_vmstate.py
+    ",vmstate": ["vmstate", "snapshot"],
     ",errors=zero": ["errors", "not supported yet"],
 }
 

@@ -11,6 +11,7 @@
 
 #include <dlfcn.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -29,6 +30,7 @@ struct backend {
     char area[TSK_AREA_BYTES];
   } tsk;
   struct tsk_qcow2_opened opened;
+  atomic_ulong failed_reads;
   struct backend *next; /* in the list of open images */
 };
 
@@ -72,6 +74,13 @@ static struct backend *list_find(const TSK_IMG_INFO *img)
 int tsk_qcow2_owns(const TSK_IMG_INFO *img)
 {
   return list_find(img) != NULL;
+}
+
+unsigned long tsk_qcow2_failed_reads(const TSK_IMG_INFO *img)
+{
+  struct backend *backend = list_find(img);
+
+  return backend == NULL ? 0 : atomic_load(&backend->failed_reads);
 }
 
 const char *tsk_qcow2_warning(TSK_IMG_INFO *img, size_t index)
@@ -145,6 +154,7 @@ static ssize_t backend_read(struct backend *backend, TSK_OFF_T off, char *buf, s
   if (check_read(&backend->tsk.info, off, buf, &len) != 0)
     return -1;
   if (qcow2_view_read(backend->opened.view, (uint64_t) off, buf, len, &error) != 0) {
+    atomic_fetch_add(&backend->failed_reads, 1);
     tsk_error_take(&error, TSK_ERR_IMG_READ);
     return -1;
   }

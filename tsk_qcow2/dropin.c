@@ -132,10 +132,20 @@ EXPORT TSK_IMG_INFO *tsk_img_open_utf8_sing_opt(const char *image, TSK_IMG_TYPE_
 
 /* ---- Reading ---------------------------------------------------------------- */
 
+/* Read, and tell on stderr of an image's first failed read: many tools replace the reason by words of their own. */
+static ssize_t read_ours(TSK_IMG_INFO *img, TSK_OFF_T off, char *buf, size_t len)
+{
+  ssize_t count = tsk_qcow2_read(img, off, buf, len);
+
+  if (count < 0 && tsk_error_get_errno() == TSK_ERR_IMG_READ && tsk_qcow2_failed_reads(img) == 1)
+    fprintf(stderr, "tsk-qcow2: error: %s\n", tsk_error_get_errstr());
+  return count;
+}
+
 EXPORT ssize_t tsk_img_read(TSK_IMG_INFO *img, TSK_OFF_T off, char *buf, size_t len)
 {
   if (img != NULL && tsk_qcow2_owns(img))
-    return tsk_qcow2_read(img, off, buf, len);
+    return read_ours(img, off, buf, len);
   return REAL(tsk_img_read)(img, off, buf, len);
 }
 

@@ -55,6 +55,9 @@ TSK_QCOW2_API int tsk_qcow2_owns(const TSK_IMG_INFO *img);
    Returns their number, or -1 with TSK_ERR_IMG_READ, _READ_OFF or _ARG. Any number of threads. */
 TSK_QCOW2_API ssize_t tsk_qcow2_read(TSK_IMG_INFO *img, TSK_OFF_T off, char *buf, size_t len);
 
+/* How many reads of the image have failed since it was opened, the disk's end aside. 0 if the image is not ours. Any thread. */
+TSK_QCOW2_API unsigned long tsk_qcow2_failed_reads(const TSK_IMG_INFO *img);
+
 /* Sentences about what is wrong with the image though it could be opened; NULL past the last one, or if the image is
    not ours. Owned by the image. */
 TSK_QCOW2_API const char *tsk_qcow2_warning(TSK_IMG_INFO *img, size_t index);

@@ -8,6 +8,19 @@
 
 #include "text.h"
 
+/* Where a message was cut to fit, drop the part of a UTF-8 character that may be left at its end. */
+static void trim_character(char *message, size_t size)
+{
+  size_t length = strlen(message), start = length;
+
+  if (length + 1 < size)
+    return;
+  while (start > 0 && ((unsigned char) message[start - 1] & 0xC0) == 0x80)
+    start--;
+  if (start > 0 && (unsigned char) message[start - 1] >= 0xC0)
+    message[start - 1] = '\0';
+}
+
 static void error_fill(struct qcow2_error *error, int code, uint64_t guest_offset,
                        uint64_t host_offset, const char *format, va_list arguments)
     __attribute__((format(printf, 5, 0)));
@@ -20,12 +33,14 @@ static void error_fill(struct qcow2_error *error, int code, uint64_t guest_offse
   error->guest_offset = guest_offset;
   error->host_offset = host_offset;
   vsnprintf(error->message, sizeof(error->message), format, arguments);
+  trim_character(error->message, sizeof(error->message));
 }
 
 static void error_append(struct qcow2_error *error, const char *text)
 {
   size_t used = strlen(error->message);
   snprintf(error->message + used, sizeof(error->message) - used, "%s", text);
+  trim_character(error->message, sizeof(error->message));
 }
 
 int qcow2_error_set(struct qcow2_error *error, int code, const char *format, ...)

@@ -68,9 +68,15 @@ class RawExtension(ctypes.Structure):
     _fields_ = [("type", c_uint32), ("length", c_uint32), ("host_offset", c_uint64), ("data", c_void_p)]
 
 
+class RawBitmap(ctypes.Structure):
+    _fields_ = [("name", c_void_p), ("name_length", c_size_t), ("granularity", c_uint64), ("flags", c_uint32),
+                ("type", ctypes.c_uint8), ("is_consistent", c_int), ("table_offset", c_uint64), ("table_size", c_uint32),
+                ("extra_length", c_uint32)]
+
+
 class RawLayer(ctypes.Structure):
     _fields_ = [("path", c_char_p), ("data_path", c_char_p), ("is_raw", c_int), ("file_size", c_uint64),
-                ("size", c_uint64), ("header", POINTER(RawHeader))]
+                ("allocated_size", c_uint64), ("needed_size", c_uint64), ("size", c_uint64), ("header", POINTER(RawHeader))]
 
 
 HANDLE, HANDLE_OUT, ERROR = c_void_p, POINTER(c_void_p), POINTER(Error)
@@ -82,6 +88,7 @@ PROTOTYPES = {
     "qcow2_image_open_storage": (c_int, POINTER(Storage), POINTER(OpenOptions), HANDLE_OUT, ERROR),
     "qcow2_image_close": (None, HANDLE),
     "qcow2_view_open": (c_int, HANDLE, c_size_t, HANDLE_OUT, ERROR),
+    "qcow2_view_open_vm_state": (c_int, HANDLE, c_size_t, HANDLE_OUT, ERROR),
     "qcow2_view_close": (None, HANDLE),
     "qcow2_view_size": (c_uint64, HANDLE),
     "qcow2_view_read": (c_int, HANDLE, c_uint64, c_void_p, c_size_t, ERROR),
@@ -89,6 +96,8 @@ PROTOTYPES = {
     "qcow2_snapshot_count": (c_size_t, HANDLE),
     "qcow2_snapshot_get": (POINTER(RawSnapshot), HANDLE, c_size_t),
     "qcow2_snapshot_find": (c_int, HANDLE, c_char_p, c_int, POINTER(c_size_t), ERROR),
+    "qcow2_bitmap_count": (c_size_t, HANDLE),
+    "qcow2_bitmap_get": (POINTER(RawBitmap), HANDLE, c_size_t),
     "qcow2_layer_count": (c_size_t, HANDLE),
     "qcow2_layer_get": (c_int, HANDLE, c_size_t, POINTER(RawLayer), ERROR),
     "qcow2_extension_get": (POINTER(RawExtension), HANDLE, c_size_t, c_size_t),
@@ -218,6 +227,9 @@ class Image:
     def view(self, snapshot_index=ACTIVE):
         return View(self, snapshot_index)
 
+    def vm_state(self, snapshot_index):
+        return View(self, snapshot_index, "qcow2_view_open_vm_state")
+
     @property
     def snapshots(self):
         count = library().qcow2_snapshot_count(self.handle)
@@ -227,6 +239,11 @@ class Image:
         index = c_size_t()
         call("qcow2_snapshot_find", self.handle, key, by, byref(index))
         return index.value
+
+    @property
+    def bitmaps(self):
+        count = library().qcow2_bitmap_count(self.handle)
+        return [Bitmap(library().qcow2_bitmap_get(self.handle, index).contents) for index in range(count)]
 
     @property
     def layers(self):
@@ -280,6 +297,12 @@ class Snapshot(Record):
         self.unknown_extra = bytes_at(raw.unknown_extra, raw.unknown_extra_length)
 
 
+class Bitmap(Record):
+    def __init__(self, raw):
+        super().__init__(raw)
+        self.name = text_at(raw.name, raw.name_length)
+
+
 def text_at(address, length):
     """A text with the NUL that must follow it."""
     if not address:
@@ -308,10 +331,10 @@ class Layer(Record):
 
 
 class View:
-    def __init__(self, image, snapshot_index):
+    def __init__(self, image, snapshot_index, function="qcow2_view_open"):
         self.handle = c_void_p()
         self.image = image
-        call("qcow2_view_open", image.handle, snapshot_index, byref(self.handle))
+        call(function, image.handle, snapshot_index, byref(self.handle))
         image.views.append(self)
 
     def close(self):

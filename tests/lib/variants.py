@@ -131,8 +131,9 @@ def chain(*options_of_layers):
             content = shop.raw if number == count else shop.state(4 * number // count)
             overlay(folder, f"layer{number}.qcow2", content, lower, *options, backing_format=lower_format)
             lower, lower_format = f"layer{number}.qcow2", "qcow2"
-        blank = shop.size - 6 * MIB  # zeros on the disk, old bytes in the base
-        qemu_io(folder, lower, f"write -z {blank} 1M", f"discard {blank + MIB} 512k")
+        # A place behind the last partition: zeros on the disk, random bytes in all layers but the topmost.
+        blank = ((shop.size // MIB - 8) // 4 * 4 + 3) * MIB
+        qemu_io(folder, lower, f"write -z {blank} 64k", f"discard {blank + (64 << 10)} 64k")
         return [lower], shop.expect()
 
     return recipe
