@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 #include "chain.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/error.h"
 #include "base/text.h"
+#include "storage/storage.h"
 
 static const char PROBED_DISTRUST[] =
     "no image declares the format of the file that refers to it, and what a qcow2 image found by "
@@ -217,7 +219,7 @@ static int new_backing_layer(const struct qcow2_layer *above, struct qcow2_opene
 
   if (declared == DECLARED_OTHER)
     code = format_error(above, file, QCOW2_ERROR_UNSUPPORTED,
-                        "which is not supported yet (raw and qcow2 are)", error);
+                        "which cannot be read here (raw and qcow2 can)", error);
   else if (declared == DECLARED_QCOW2 && !is_qcow2)
     code = format_error(above, file, QCOW2_ERROR_CORRUPT, "but it is not a qcow2 image", error);
   if (code != 0) {
@@ -232,6 +234,41 @@ static int new_backing_layer(const struct qcow2_layer *above, struct qcow2_opene
   (*layer)->is_probed = declared == DECLARED_NONE;
   qcow2_metadata_drop_data(&(*layer)->metadata); /* up to 2 MiB, which nobody asks for */
   return 0;
+}
+
+/* Offer the backing file to the caller, who may know its format. QCOW2_NOT_FOREIGN: the file is left as it was. Otherwise it
+   belongs to the layer, or is closed. */
+static int offer_foreign(const struct qcow2_layer *above, enum next_layer next,
+                         const struct qcow2_open_options *options,
+                         const struct qcow2_shared *shared, uint64_t space,
+                         struct qcow2_opened_file *file, struct qcow2_layer **layer,
+                         struct qcow2_error *error)
+{
+  char path[64]; /* leads to the very file that passed the gate */
+  struct qcow2_foreign foreign = { .path = next == NEXT_GIVEN ? file->path : path,
+                                   .declared_format = above->metadata.backing_format,
+                                   .is_callers_word = next == NEXT_GIVEN };
+  struct qcow2_storage storage = { 0 };
+  const char *format = NULL;
+  int code;
+
+  if (options->open_foreign == NULL ||
+      (next != NEXT_GIVEN && declared_format(above) != DECLARED_OTHER))
+    return QCOW2_NOT_FOREIGN;
+  snprintf(path, sizeof(path), "/proc/self/fd/%d", file->descriptor);
+  code = options->open_foreign(options->foreign_context, &foreign, &storage, &format, error);
+  if (code == QCOW2_NOT_FOREIGN)
+    return code;
+  if (code != 0) {
+    qcow2_opened_file_close(file);
+    return code;
+  }
+  code = qcow2_layer_new_raw(file, shared, space, layer, error);
+  if (code == 0)
+    qcow2_layer_set_foreign(*layer, &storage, format);
+  else
+    qcow2_storage_close(&storage);
+  return code;
 }
 
 /* Add the layer below the lowest one. *more is false when the chain is complete. */
@@ -254,7 +291,9 @@ static int add_backing(struct qcow2_chain *chain, const struct qcow2_open_option
     qcow2_opened_file_close(&file);
     return code;
   }
-  code = new_backing_layer(above, &file, shared, chain->count, &layer, error);
+  code = offer_foreign(above, next, options, shared, chain->count, &file, &layer, error);
+  if (code == QCOW2_NOT_FOREIGN)
+    code = new_backing_layer(above, &file, shared, chain->count, &layer, error);
   if (code == 0)
     code = chain_add(chain, layer, error);
   if (code == 0 && !layer->is_raw)

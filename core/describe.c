@@ -28,6 +28,7 @@ int qcow2_layer_get(const struct qcow2_image *image, size_t index, struct qcow2_
   layer = image->chain.layers[index];
   *info = (struct qcow2_layer_info){ .path = layer->file.path,
                                      .data_path = layer->data_file.path,
+                                     .format = layer->format,
                                      .is_raw = layer->is_raw,
                                      .file_size = layer->file.storage.size,
                                      .allocated_size = layer->file.allocated_size,

@@ -138,7 +138,7 @@ int qcow2_image_open_storage(const struct qcow2_storage *storage,
                              struct qcow2_error *error)
 {
   struct qcow2_open_options options;
-  struct qcow2_opened_file file = { .storage = *storage, .directory = -1 };
+  struct qcow2_opened_file file = { .storage = *storage, .descriptor = -1, .directory = -1 };
   int code = options_take(given, &options, error);
 
   if (code == 0)

@@ -19,6 +19,7 @@ static struct qcow2_layer *layer_new(struct qcow2_opened_file *file,
     return NULL;
   }
   layer->file = *file;
+  layer->format = "qcow2";
   layer->data_file = (struct qcow2_opened_file) OPENED_FILE_NONE;
   layer->source = (struct qcow2_cluster_source){ .image = &layer->file.storage,
                                                  .data = &layer->file.storage,
@@ -35,8 +36,18 @@ int qcow2_layer_new_raw(struct qcow2_opened_file *file, const struct qcow2_share
   if (*layer == NULL)
     return qcow2_error_set_nomem(error);
   (*layer)->is_raw = true;
+  (*layer)->format = "raw";
   (*layer)->size = (*layer)->file.storage.size;
   return 0;
+}
+
+void qcow2_layer_set_foreign(struct qcow2_layer *layer, const struct qcow2_storage *storage,
+                             const char *format)
+{
+  qcow2_storage_close(&layer->file.storage);
+  layer->file.storage = *storage;
+  layer->format = format;
+  layer->size = storage->size;
 }
 
 /* Read and decode cluster 0. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* One file of the chain: a qcow2 image with its data file, or a raw file. */
+/* One file of the chain: a qcow2 image with its data file, or a file whose bytes are the disk's: a raw one, or one in another
+   format that the caller opened. */
 #ifndef QCOW2_LAYER_H
 #define QCOW2_LAYER_H
 
@@ -13,7 +14,8 @@
 struct qcow2_layer {
   struct qcow2_opened_file file;
   struct qcow2_opened_file data_file; /* none unless the image has an external data file */
-  bool is_raw;
+  bool is_raw;        /* its bytes are the disk's */
+  const char *format; /* static */
   bool is_probed; /* no image declared its format: what it refers to needs the user's word */
   uint64_t size;  /* virtual size, bytes */
   uint64_t needed_size; /* bytes that the file must have, as far as its tables were looked over */
@@ -31,6 +33,11 @@ struct qcow2_shared {
   struct qcow2_cache *cluster_cache;
   struct qcow2_decompressor_pool *pool;
 };
+
+/* Let the layer read from `storage`, which it owns from now on, in place of its file: `format` (static) is how that stores the disk. The
+   layer must be raw. */
+void qcow2_layer_set_foreign(struct qcow2_layer *layer, const struct qcow2_storage *storage,
+                             const char *format);
 
 /* Make a layer of an opened file, which it owns from the call on, also when it fails. `space` tells its blocks in the
    caches from other layers'. The caller frees it with qcow2_layer_free(). Errors: for qcow2 those of reading and

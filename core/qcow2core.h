@@ -117,6 +117,24 @@ struct qcow2_storage {
 
 struct qcow2_image;
 
+/* A backing file that is neither qcow2 nor known to be raw, for the caller to open. */
+struct qcow2_foreign {
+  const char *path;            /* leads to the file that passed the checks, while the call lasts */
+  const char *declared_format; /* what the image above it declares; NULL: nothing */
+  int is_callers_word;         /* 1: the caller's options name it; 0: only the image does, so nothing that *it* refers to
+                                  may be opened */
+};
+
+/* Returned by qcow2_open_foreign: not a format of the caller's, read it as qcow2 or raw. */
+#define QCOW2_NOT_FOREIGN 1
+
+/* Open a backing file in another format. Called for each file that the caller's options name, and for those that an image declares
+   to be of another format. On success (0) fill *storage, which the image owns from then on, and *format, a static string such as
+   "vmdk". Else return QCOW2_NOT_FOREIGN, or a negative status with *error filled. */
+typedef int qcow2_open_foreign(void *context, const struct qcow2_foreign *file,
+                               struct qcow2_storage *storage, const char **format,
+                               struct qcow2_error *error);
+
 /* Flags for struct qcow2_open_options. */
 enum {
   /* Open no file but the one named: no backing file, no data file. The image can be
@@ -151,6 +169,10 @@ struct qcow2_open_options {
   /* Memory for all caches of the image together, in bytes; 0 stands for 64 MiB.
      Values below 4 MiB are raised to it. */
   size_t cache_bytes;
+
+  /* Opens backing files in other formats; NULL: they are refused. */
+  qcow2_open_foreign *open_foreign;
+  void *foreign_context; /* passed to it */
 };
 
 /* Tell whether a file starts with the magic and a version of 2 or more.
@@ -369,7 +391,8 @@ struct qcow2_extension {
 struct qcow2_layer_info {
   const char *path;       /* as resolved, or NULL when opened from storage */
   const char *data_path;  /* the data file as resolved, or NULL */
-  int is_raw;             /* 1: a raw file, `header` is NULL */
+  const char *format;     /* "qcow2", "raw", or what the caller's open_foreign said; never NULL */
+  int is_raw;             /* 1: not a qcow2 file, `header` is NULL */
   uint64_t file_size;     /* bytes */
   uint64_t allocated_size; /* bytes that the file occupies on its file system; 0: not known */
   uint64_t needed_size;   /* bytes that the file must have for its tables and the clusters its refcounts call used, as far as is known;

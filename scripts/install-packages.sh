@@ -13,7 +13,8 @@ for group in "$@"; do
   tools) packages="$packages sleuthkit" ;;
   demo) packages="$packages e2fsprogs fdisk qemu-utils" ;;
   test) packages="$packages python3 python3-pytest g++ e2fsprogs fdisk qemu-utils sleuthkit ntfs-3g mtools
-    dosfstools strace util-linux qemu-system-x86" ;;
+    dosfstools strace util-linux qemu-system-x86
+    ewf-tools afflib-tools" ;;
   *) echo "install-packages.sh: there is no group $group" >&2; exit 2 ;;
   esac
 done

@@ -17,6 +17,7 @@
 #include <sys/mman.h>
 
 #include "complain.h"
+#include "foreign.h"
 #include "image_name.h"
 #include "open_names.h"
 #include "report.h"
@@ -249,7 +250,7 @@ static int backend_fill(struct backend *backend, int num_img, const TSK_TCHAR *c
   TSK_IMG_INFO *info = &backend->tsk.info;
   uint64_t size;
   int code = tsk_qcow2_open_names((size_t) num_img, (const char *const *) images, TSK_QCOW2_WHOLE,
-                                  &backend->opened, error);
+                                  tsk_qcow2_open_foreign, &backend->opened, error);
 
   if (code == 0)
     code = keep_names(info, num_img, images, error);

@@ -57,7 +57,8 @@ static int add_chain(struct tsk_qcow2_name *name, size_t count, const char *cons
 }
 
 static int open_image(const struct tsk_qcow2_name *name, enum tsk_qcow2_depth depth,
-                      struct qcow2_image **image, struct qcow2_error *error)
+                      qcow2_open_foreign *open_foreign, struct qcow2_image **image,
+                      struct qcow2_error *error)
 {
   struct qcow2_open_options options = {
     .struct_size = sizeof(options),
@@ -67,6 +68,7 @@ static int open_image(const struct tsk_qcow2_name *name, enum tsk_qcow2_depth de
     .search_directories = (const char *const *) name->search.items,
     .search_count = name->search.count,
     .data_file = name->data_file,
+    .open_foreign = open_foreign,
   };
 
   if (tsk_qcow2_is_selector(name->path))
@@ -92,7 +94,8 @@ static int open_view(const struct tsk_qcow2_name *name, enum tsk_qcow2_depth dep
 }
 
 int tsk_qcow2_open_names(size_t count, const char *const names[], enum tsk_qcow2_depth depth,
-                         struct tsk_qcow2_opened *opened, struct qcow2_error *error)
+                         qcow2_open_foreign *open_foreign, struct tsk_qcow2_opened *opened,
+                         struct qcow2_error *error)
 {
   struct tsk_qcow2_name name;
   int code = tsk_qcow2_name_parse(names[0], &name, error);
@@ -104,7 +107,7 @@ int tsk_qcow2_open_names(size_t count, const char *const names[], enum tsk_qcow2
   if (code == 0)
     code = add_environment(&name.search, error);
   if (code == 0)
-    code = open_image(&name, depth, &opened->image, error);
+    code = open_image(&name, depth, open_foreign, &opened->image, error);
   if (code == 0)
     code = open_view(&name, depth, opened, error);
   if (code != 0)

@@ -20,10 +20,12 @@ enum tsk_qcow2_depth {
 };
 
 /* Open the image that names[0] says, with the other names as its backing chain, and the environment variable
-   TSK_QCOW2_SEARCH (directories, separated by colons) after the name's own search=. The caller closes with
+   TSK_QCOW2_SEARCH (directories, separated by colons) after the name's own search=. `open_foreign` opens backing files in other
+   formats; NULL: they are refused. The caller closes with
    tsk_qcow2_opened_close(). Errors: those of tsk_qcow2_name_parse(), qcow2_image_open(), qcow2_snapshot_find(). */
 int tsk_qcow2_open_names(size_t count, const char *const names[], enum tsk_qcow2_depth depth,
-                         struct tsk_qcow2_opened *opened, struct qcow2_error *error);
+                         qcow2_open_foreign *open_foreign, struct tsk_qcow2_opened *opened,
+                         struct qcow2_error *error);
 
 /* All NULL is allowed. */
 void tsk_qcow2_opened_close(struct tsk_qcow2_opened *opened);

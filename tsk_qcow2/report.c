@@ -74,7 +74,7 @@ static void print_layer(FILE *out, size_t index, const struct qcow2_layer_info *
   char escaped[TEXT_BYTES];
 
   fprintf(out, "Layer %zu: %s, %" PRIu64 " bytes, a disk of %" PRIu64 " bytes: ", index,
-          layer->is_raw ? "raw" : "qcow2", layer->file_size, layer->size);
+          layer->format, layer->file_size, layer->size);
   fprintf(out, "%s\n",
           qcow2_text_escape(layer->path == NULL ? "" : layer->path,
                             layer->path == NULL ? 0 : strlen(layer->path), escaped, sizeof(escaped)));

@@ -128,6 +128,7 @@ static int opened_file_fill(struct qcow2_opened_file *file, char *path, int dire
   int code = 0;
 
   *file = (struct qcow2_opened_file){ .path = path,
+                                      .descriptor = descriptor,
                                       .directory = directory,
                                       .allocated_size = (uint64_t) status->st_blocks * 512,
                                       .has_identity = true,

@@ -16,10 +16,11 @@
 
 #include "../qcow2core.h"
 
-/* A file that passed the gate. All zero but `directory` = -1: none. */
+/* A file that passed the gate. OPENED_FILE_NONE: none. */
 struct qcow2_opened_file {
   struct qcow2_storage storage;
   char *path;     /* as resolved, for people; NULL for a caller's storage */
+  int descriptor; /* of the file, owned by the storage; -1: not a file of the system */
   int directory;  /* descriptor of the real directory it lies in, where its own references start; -1: none */
   uint64_t allocated_size; /* bytes on its file system; 0: not known */
   bool has_identity;
@@ -27,7 +28,7 @@ struct qcow2_opened_file {
   ino_t inode;
 };
 
-#define OPENED_FILE_NONE { .directory = -1 }
+#define OPENED_FILE_NONE { .descriptor = -1, .directory = -1 }
 
 /* Close everything, and forget it. */
 void qcow2_opened_file_close(struct qcow2_opened_file *file);

@@ -37,7 +37,7 @@ class Storage(ctypes.Structure):
 class OpenOptions(ctypes.Structure):
     _fields_ = [("struct_size", c_size_t), ("flags", c_uint), ("backing_paths", POINTER(c_char_p)),
                 ("backing_count", c_size_t), ("search_directories", POINTER(c_char_p)), ("search_count", c_size_t),
-                ("data_file", c_char_p), ("cache_bytes", c_size_t)]
+                ("data_file", c_char_p), ("cache_bytes", c_size_t), ("open_foreign", c_void_p), ("foreign_context", c_void_p)]
 
 
 class RawExtent(ctypes.Structure):
@@ -75,7 +75,7 @@ class RawBitmap(ctypes.Structure):
 
 
 class RawLayer(ctypes.Structure):
-    _fields_ = [("path", c_char_p), ("data_path", c_char_p), ("is_raw", c_int), ("file_size", c_uint64),
+    _fields_ = [("path", c_char_p), ("data_path", c_char_p), ("format", c_char_p), ("is_raw", c_int), ("file_size", c_uint64),
                 ("allocated_size", c_uint64), ("needed_size", c_uint64), ("size", c_uint64), ("header", POINTER(RawHeader))]
 
 

@@ -54,8 +54,8 @@ static int open_image(const struct arguments *arguments, struct tsk_qcow2_opened
   struct qcow2_error error;
 
   if (tsk_qcow2_open_names(1, arguments->operands,
-                           arguments->chain ? TSK_QCOW2_CHAIN_ONLY : TSK_QCOW2_HEADER_ONLY, opened,
-                           &error) != 0)
+                           arguments->chain ? TSK_QCOW2_CHAIN_ONLY : TSK_QCOW2_HEADER_ONLY, NULL,
+                           opened, &error) != 0)
     return complain_failed("%s", error.message);
   return EXIT_OK;
 }

@@ -84,7 +84,7 @@ static json_t *layers_value(const struct qcow2_image *image)
 
   for (size_t i = 0; qcow2_layer_get(image, i, &layer, NULL) == 0; i++)
     json_array_append_new(
-        list, json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "format", layer.is_raw ? "raw" : "qcow2",
+        list, json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "format", layer.format,
                         "path", path_value(layer.path), "data_path", path_value(layer.data_path),
                         "file_size", number(layer.file_size), "allocated_size",
                         layer.allocated_size == 0 ? json_null() : number(layer.allocated_size),
