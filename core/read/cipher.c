@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: MIT */
-#define _DEFAULT_SOURCE /* explicit_bzero */
 #include "cipher.h"
 
 #include <gcrypt.h>
@@ -11,12 +10,13 @@
 #include "../base/bytes.h"
 #include "../base/error.h"
 #include "libgcrypt.h"
+#include "twofish.h"
 
 #define BLOCK_BYTES_MAX 16u
 
 /* libgcrypt's state with the keys set, for one thread at a time. */
 struct engine {
-  gcry_cipher_hd_t data;
+  gcry_cipher_hd_t data;  /* NULL where libgcrypt does not do it */
   gcry_cipher_hd_t ivgen; /* ESSIV only, else NULL */
   struct engine *next;
 };
@@ -25,13 +25,14 @@ struct qcow2_cipher {
   struct qcow2_cipher_spec spec;
   uint32_t block_bytes;
   uint8_t key[CIPHER_KEY_BYTES_MAX];
+  struct qcow2_twofish *twofish; /* two, for Twofish-192 in XTS mode; else NULL */
   pthread_mutex_t lock; /* of the list */
   struct engine *free;
 };
 
 /* ---- libgcrypt's names ----------------------------------------------------- */
 
-/* The algorithm for keys of that length; 0: there is none. */
+/* The algorithm for keys of that length; 0: there is none. Twofish with 192 bits is refused when the key is set. */
 static int algorithm_number(enum qcow2_cipher_algorithm algorithm, uint32_t key_bytes)
 {
   switch (algorithm) {
@@ -41,7 +42,7 @@ static int algorithm_number(enum qcow2_cipher_algorithm algorithm, uint32_t key_
     return key_bytes == 16   ? GCRY_CIPHER_SERPENT128
            : key_bytes == 24 ? GCRY_CIPHER_SERPENT192
                              : GCRY_CIPHER_SERPENT256;
-  case QCOW2_CIPHER_TWOFISH: /* the second one also takes keys of 192 bits */
+  case QCOW2_CIPHER_TWOFISH:
     return key_bytes == 16 ? GCRY_CIPHER_TWOFISH128 : GCRY_CIPHER_TWOFISH;
   case QCOW2_CIPHER_CAST5:
     return GCRY_CIPHER_CAST5;
@@ -109,18 +110,28 @@ static void engine_free(struct engine *engine)
   free(engine);
 }
 
+static int open_data(const struct qcow2_cipher *cipher, gcry_cipher_hd_t *handle,
+                     struct qcow2_error *error)
+{
+  const struct qcow2_cipher_spec *spec = &cipher->spec;
+  uint32_t one_key = spec->mode == QCOW2_CIPHER_XTS ? spec->key_bytes / 2 : spec->key_bytes;
+
+  if (cipher->twofish != NULL)
+    return 0;
+  return open_handle(algorithm_number(spec->algorithm, one_key), mode_number(spec->mode), cipher->key,
+                     spec->key_bytes, qcow2_cipher_algorithm_name(spec->algorithm), handle, error);
+}
+
 static int engine_new(const struct qcow2_cipher *cipher, struct engine **out,
                       struct qcow2_error *error)
 {
   const struct qcow2_cipher_spec *spec = &cipher->spec;
-  uint32_t one_key = spec->mode == QCOW2_CIPHER_XTS ? spec->key_bytes / 2 : spec->key_bytes;
   struct engine *engine = calloc(1, sizeof(*engine));
   int code;
 
   if (engine == NULL)
     return qcow2_error_set_nomem(error);
-  code = open_handle(algorithm_number(spec->algorithm, one_key), mode_number(spec->mode), cipher->key,
-                     spec->key_bytes, qcow2_cipher_algorithm_name(spec->algorithm), &engine->data, error);
+  code = open_data(cipher, &engine->data, error);
   if (code == 0 && spec->mode != QCOW2_CIPHER_ECB && spec->ivgen == QCOW2_IVGEN_ESSIV)
     code = open_ivgen(cipher, &engine->ivgen, error);
   if (code != 0) {
@@ -152,6 +163,22 @@ static int engine_take(struct qcow2_cipher *cipher, struct engine **engine,
 
 /* ---- Making ---------------------------------------------------------------- */
 
+/* libgcrypt has no Twofish with keys of 192 bits. QEMU writes it in XTS mode only; in others it cannot store the key. */
+static int prepare_twofish(struct qcow2_cipher *cipher, struct qcow2_error *error)
+{
+  const struct qcow2_cipher_spec *spec = &cipher->spec;
+
+  if (spec->algorithm != QCOW2_CIPHER_TWOFISH || spec->mode != QCOW2_CIPHER_XTS ||
+      spec->key_bytes != 2 * TWOFISH_KEY_BYTES)
+    return 0;
+  cipher->twofish = malloc(2 * sizeof(cipher->twofish[0]));
+  if (cipher->twofish == NULL)
+    return qcow2_error_set_nomem(error);
+  qcow2_twofish_set_key(&cipher->twofish[0], cipher->key);
+  qcow2_twofish_set_key(&cipher->twofish[1], cipher->key + TWOFISH_KEY_BYTES);
+  return 0;
+}
+
 int qcow2_cipher_new(const struct qcow2_cipher_spec *spec, const uint8_t *key,
                      struct qcow2_cipher **out, struct qcow2_error *error)
 {
@@ -166,7 +193,9 @@ int qcow2_cipher_new(const struct qcow2_cipher_spec *spec, const uint8_t *key,
   cipher->spec = *spec;
   cipher->block_bytes = spec->algorithm == QCOW2_CIPHER_CAST5 ? 8 : BLOCK_BYTES_MAX;
   memcpy(cipher->key, key, spec->key_bytes);
-  code = engine_new(cipher, &engine, error); /* now, to know that libgcrypt has it */
+  code = prepare_twofish(cipher, error);
+  if (code == 0)
+    code = engine_new(cipher, &engine, error); /* now, to know that libgcrypt has it */
   if (code != 0) {
     qcow2_cipher_free(cipher);
     return code;
@@ -187,27 +216,43 @@ void qcow2_cipher_free(struct qcow2_cipher *cipher)
     engine_free(engine);
   }
   pthread_mutex_destroy(&cipher->lock);
+  if (cipher->twofish != NULL)
+    explicit_bzero(cipher->twofish, 2 * sizeof(cipher->twofish[0]));
+  free(cipher->twofish);
   explicit_bzero(cipher, sizeof(*cipher));
   free(cipher);
 }
 
 /* ---- Decrypting ------------------------------------------------------------ */
 
-static gcry_error_t set_iv(const struct qcow2_cipher *cipher, const struct engine *engine,
-                           uint64_t sector)
+/* Make a sector's initialisation vector. */
+static gcry_error_t make_iv(const struct qcow2_cipher *cipher, const struct engine *engine,
+                            uint64_t sector, uint8_t iv[BLOCK_BYTES_MAX])
 {
-  uint8_t iv[BLOCK_BYTES_MAX] = { 0 };
-
+  memset(iv, 0, BLOCK_BYTES_MAX);
   le64_put(iv, cipher->spec.ivgen == QCOW2_IVGEN_PLAIN ? sector & UINT32_MAX : sector);
-  if (engine->ivgen != NULL) {
-    gcry_error_t status = gcry_cipher_encrypt(engine->ivgen, iv, cipher->block_bytes, NULL, 0);
+  if (engine->ivgen == NULL)
+    return 0;
+  return gcry_cipher_encrypt(engine->ivgen, iv, cipher->block_bytes, NULL, 0);
+}
 
-    if (status != 0)
-      return status;
+static gcry_error_t decrypt_sector(const struct qcow2_cipher *cipher, const struct engine *engine,
+                                   uint64_t sector, uint8_t *buffer)
+{
+  uint8_t iv[BLOCK_BYTES_MAX];
+  gcry_error_t status = make_iv(cipher, engine, sector, iv);
+
+  if (status == 0 && cipher->twofish != NULL) {
+    qcow2_twofish_xts_decrypt(cipher->twofish, iv, buffer, ENCRYPTION_SECTOR_BYTES);
+    return 0;
   }
-  if (cipher->spec.mode == QCOW2_CIPHER_CTR)
-    return gcry_cipher_setctr(engine->data, iv, cipher->block_bytes);
-  return gcry_cipher_setiv(engine->data, iv, cipher->block_bytes);
+  if (status == 0)
+    status = cipher->spec.mode == QCOW2_CIPHER_CTR
+                 ? gcry_cipher_setctr(engine->data, iv, cipher->block_bytes)
+                 : gcry_cipher_setiv(engine->data, iv, cipher->block_bytes);
+  if (status == 0)
+    status = gcry_cipher_decrypt(engine->data, buffer, ENCRYPTION_SECTOR_BYTES, NULL, 0);
+  return status;
 }
 
 static gcry_error_t decrypt(const struct qcow2_cipher *cipher, const struct engine *engine,
@@ -217,11 +262,8 @@ static gcry_error_t decrypt(const struct qcow2_cipher *cipher, const struct engi
 
   if (cipher->spec.mode == QCOW2_CIPHER_ECB)
     return gcry_cipher_decrypt(engine->data, buffer, length, NULL, 0);
-  for (size_t at = 0; status == 0 && at < length; at += ENCRYPTION_SECTOR_BYTES) {
-    status = set_iv(cipher, engine, sector++);
-    if (status == 0)
-      status = gcry_cipher_decrypt(engine->data, buffer + at, ENCRYPTION_SECTOR_BYTES, NULL, 0);
-  }
+  for (size_t at = 0; status == 0 && at < length; at += ENCRYPTION_SECTOR_BYTES)
+    status = decrypt_sector(cipher, engine, sector++, buffer + at);
   return status;
 }
 

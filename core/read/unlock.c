@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: MIT */
-#define _DEFAULT_SOURCE /* explicit_bzero */
 #include "unlock.h"
 
 #include <gcrypt.h>
