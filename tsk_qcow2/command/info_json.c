@@ -102,7 +102,7 @@ static json_t *encryption_value(const struct qcow2_image *image)
   struct qcow2_error error;
 
   if (qcow2_encryption_get(image, 0, &info, &error) != 0)
-    return json_pack("{s:o}", "error", text_value(error.message, strlen(error.message)));
+    return json_pack("{s:s}", "error", error.message);
   if (info.method == 0)
     return json_null();
   return json_pack("{s:o, s:i, s:o, s:o, s:o, s:o}", "cipher", name_value(info.cipher), "key_bits",
