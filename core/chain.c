@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/text.h"
+#include "encryption.h"
 #include "storage/storage.h"
 
 static const char PROBED_DISTRUST[] =
@@ -88,25 +89,59 @@ static int open_data_file(const struct qcow2_chain *chain, struct qcow2_layer *l
   return 0;
 }
 
-/* Open what the layer needs besides its own file. */
-static int complete_layer(const struct qcow2_chain *chain, struct qcow2_layer *layer,
-                          const struct qcow2_open_options *options, struct qcow2_error *error)
+/* ---- Encryption --------------------------------------------------------- */
+
+/* Unlock the layer with the passphrase that is its own, or the last one. */
+static int unlock_layer(struct qcow2_chain *chain, struct qcow2_layer *layer,
+                        const struct qcow2_open_options *options, struct qcow2_error *error)
 {
-  uint32_t crypt_method = layer->metadata.header.crypt_method;
-  bool is_top = layer == chain->layers[0];
+  size_t count = options->passphrase_count, index = chain->encrypted_count;
+  const struct qcow2_passphrase *passphrase =
+      count == 0 ? NULL : &options->passphrases[index < count ? index : count - 1];
+  int code = qcow2_encryption_unlock(layer, passphrase, error);
+
+  if (code == 0)
+    chain->encrypted_count++;
+  return code;
+}
+
+/* A passphrase that nothing needed is a mistake: of the image, or of the passphrases' order. */
+static int check_passphrases(const struct qcow2_chain *chain,
+                             const struct qcow2_open_options *options, struct qcow2_error *error)
+{
   char quoted[TEXT_ESCAPED_BYTES];
 
-  if (crypt_method != 0)
-    return qcow2_error_set(error, QCOW2_ERROR_UNSUPPORTED,
-                           "\"%s\" is encrypted (%s), which is not supported yet",
-                           layer_name(layer, quoted), crypt_method == 1 ? "legacy AES" : "LUKS");
-  if (layer->geometry.has_data_file)
-    return open_data_file(chain, layer, options, error);
-  if (is_top && options->data_file != NULL)
+  if (options->passphrase_count <= chain->encrypted_count)
+    return 0;
+  if (chain->encrypted_count == 0)
     return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
+                           "a passphrase was given, but neither \"%s\" nor a backing file of it is encrypted",
+                           layer_name(chain->layers[0], quoted));
+  return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
+                         "%zu passphrases were given, but the chain of \"%s\" has only %zu encrypted file%s",
+                         options->passphrase_count, layer_name(chain->layers[0], quoted),
+                         chain->encrypted_count, chain->encrypted_count == 1 ? "" : "s");
+}
+
+/* ---- Both --------------------------------------------------------------- */
+
+/* Open what the layer needs besides its own file. */
+static int complete_layer(struct qcow2_chain *chain, struct qcow2_layer *layer,
+                          const struct qcow2_open_options *options, struct qcow2_error *error)
+{
+  bool is_top = layer == chain->layers[0];
+  char quoted[TEXT_ESCAPED_BYTES];
+  int code = 0;
+
+  if (layer->geometry.has_data_file)
+    code = open_data_file(chain, layer, options, error);
+  else if (is_top && options->data_file != NULL)
+    code = qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
                            "a data file was given, but \"%s\" has no external data file",
                            layer_name(layer, quoted));
-  return 0;
+  if (code == 0 && layer->metadata.header.crypt_method != 0)
+    code = unlock_layer(chain, layer, options, error);
+  return code;
 }
 
 /* ---- The backing file --------------------------------------------------- */
@@ -319,6 +354,8 @@ int qcow2_chain_open(struct qcow2_opened_file *file, const struct qcow2_open_opt
   code = complete_layer(chain, top, options, error);
   while (code == 0 && more)
     code = add_backing(chain, options, shared, &more, error);
+  if (code == 0)
+    code = check_passphrases(chain, options, error);
   if (code == 0)
     qcow2_opened_file_close_directory(&chain->layers[chain->count - 1]->file);
   chain->is_complete = code == 0;

@@ -11,6 +11,7 @@
 struct qcow2_chain {
   struct qcow2_layer **layers; /* 0: the topmost */
   size_t count;
+  size_t encrypted_count; /* of those that were unlocked */
   bool is_complete; /* false: opened with QCOW2_OPEN_NO_CHAIN */
 };
 

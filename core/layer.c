@@ -106,6 +106,7 @@ void qcow2_layer_free(struct qcow2_layer *layer)
 {
   if (layer == NULL)
     return;
+  qcow2_cipher_free(layer->cipher);
   qcow2_metadata_free(&layer->metadata);
   qcow2_opened_file_close(&layer->data_file);
   qcow2_opened_file_close(&layer->file);
@@ -116,6 +117,13 @@ void qcow2_layer_set_data_file(struct qcow2_layer *layer, struct qcow2_opened_fi
 {
   layer->data_file = *data_file;
   layer->source.data = &layer->data_file.storage;
+}
+
+void qcow2_layer_set_cipher(struct qcow2_layer *layer, struct qcow2_cipher *cipher)
+{
+  layer->cipher = cipher;
+  layer->source.cipher = cipher;
+  layer->source.cipher_counts_guest = layer->metadata.header.crypt_method == CRYPT_METHOD_AES;
 }
 
 bool qcow2_layer_probe(const struct qcow2_opened_file *file)

@@ -23,6 +23,7 @@ struct qcow2_layer {
   struct qcow2_metadata metadata;
   struct qcow2_geometry geometry;
   struct qcow2_tables tables; /* of the active disk */
+  struct qcow2_cipher *cipher; /* NULL: not encrypted, or not unlocked */
   /* Of both: */
   struct qcow2_cluster_source source;
 };
@@ -52,6 +53,9 @@ void qcow2_layer_free(struct qcow2_layer *layer);
 
 /* Give a qcow2 layer its data file, which it owns from now on. */
 void qcow2_layer_set_data_file(struct qcow2_layer *layer, struct qcow2_opened_file *data_file);
+
+/* Give a qcow2 layer the cipher of its normal clusters, which it owns from now on. */
+void qcow2_layer_set_cipher(struct qcow2_layer *layer, struct qcow2_cipher *cipher);
 
 /* True if the file starts as a qcow2 image does. A file that cannot be read does not. */
 bool qcow2_layer_probe(const struct qcow2_opened_file *file);

@@ -138,13 +138,19 @@ typedef int qcow2_open_foreign(void *context, const struct qcow2_foreign *file,
 /* Flags for struct qcow2_open_options. */
 enum {
   /* Open no file but the one named: no backing file, no data file. The image can be
-     described, but no view of it can be opened. */
+     described, but no view of it can be opened. No passphrase is needed or used. */
   QCOW2_OPEN_NO_CHAIN = 1
 };
 
 /* A path in `backing_paths` that ends the chain: what the layer above it leaves
    unallocated reads as zeros. */
 #define QCOW2_BACKING_NONE "none"
+
+/* A passphrase: any bytes, without a newline at the end unless that is part of it. */
+struct qcow2_passphrase {
+  const void *bytes;
+  size_t length;
+};
 
 /* What the caller adds to an image's own word. Zero it, then set `struct_size`. All
    strings are copied; NULL stands for none. Paths here are the caller's word:
@@ -173,6 +179,12 @@ struct qcow2_open_options {
   /* Opens backing files in other formats; NULL: they are refused. */
   qcow2_open_foreign *open_foreign;
   void *foreign_context; /* passed to it */
+
+  /* The first is for the topmost encrypted file of the chain, the second for the next encrypted one below it, and so on;
+     the last one serves those that are left. More than there are encrypted files are refused. They are used while
+     the image is being opened only, and not copied. */
+  const struct qcow2_passphrase *passphrases;
+  size_t passphrase_count;
 };
 
 /* Tell whether a file starts with the magic and a version of 2 or more.
@@ -182,8 +194,9 @@ QCOW2_API int qcow2_image_probe(const char *path);
 
 /* Open the image at `path` (the caller's word: symbolic links are followed; a regular
    file or a block device), with its data file and backing chain. `options` may be NULL.
-   On success *image is owned by the caller, who frees it with qcow2_image_close().
-   Errors: IO, NOT_QCOW2, CORRUPT, TRUNCATED, UNSUPPORTED, DENIED, NOMEM, ARGUMENT. */
+   On success *image is owned by the caller, who frees it with qcow2_image_close(). Unlocking a LUKS image takes the time
+   that its maker chose, often two seconds for each key slot that is tried.
+   Errors: IO, NOT_QCOW2, CORRUPT, TRUNCATED, UNSUPPORTED, DENIED, KEY, NOMEM, ARGUMENT. */
 QCOW2_API int qcow2_image_open(const char *path, const struct qcow2_open_options *options,
                                struct qcow2_image **image, struct qcow2_error *error);
 
@@ -233,7 +246,8 @@ enum qcow2_cluster_kind {
   QCOW2_CLUSTER_UNALLOCATED,    /* nothing here, nor in the backing chain: zeros */
   QCOW2_CLUSTER_ZERO,           /* reads zeros, hides the backing file */
   QCOW2_CLUSTER_ZERO_ALLOCATED, /* the same; a host cluster is kept, its old bytes are not read */
-  QCOW2_CLUSTER_NORMAL,         /* bytes in the image or data file, or in a raw backing file */
+  QCOW2_CLUSTER_NORMAL,         /* bytes in the image or data file (there encrypted, if the image is), or in a raw
+                                   backing file */
   QCOW2_CLUSTER_COMPRESSED,     /* a deflate or zstd stream in the image */
   QCOW2_CLUSTER_INVALID         /* the entry breaks the format's rules: reads fail */
 };
@@ -413,6 +427,33 @@ QCOW2_API int qcow2_layer_get(const struct qcow2_image *image, size_t layer,
 QCOW2_API const struct qcow2_extension *qcow2_extension_get(const struct qcow2_image *image,
                                                             size_t layer, size_t index);
 
+#define QCOW2_KEY_SLOTS 8u
+
+/* How one file of the chain is encrypted. Strings are names as LUKS writes them, empty if they do not apply. */
+struct qcow2_encryption_info {
+  uint32_t method; /* as the header's crypt_method: 0 none, 1 legacy AES, 2 LUKS. If 0, the rest is zero */
+  char cipher[16]; /* "aes", "serpent", "twofish", "cast5", "sm4" */
+  uint32_t key_bits; /* of the cipher; XTS uses two such keys */
+  char mode[16];     /* "ecb", "cbc", "ctr", "xts" */
+  char ivgen[16];    /* "plain", "plain64", "essiv" */
+  char ivgen_hash[16]; /* "essiv" only */
+  /* LUKS only: */
+  char hash[16]; /* of key derivation: "sha256" */
+  char uuid[40]; /* any bytes but NUL */
+  uint64_t header_offset;  /* host offset of the LUKS header, bytes */
+  uint64_t payload_offset; /* bytes from there, as the LUKS header says; qcow2 has no use for it */
+  struct {
+    int is_active;
+    uint32_t iterations;
+  } slots[QCOW2_KEY_SLOTS];
+};
+
+/* Fill *info for the layer (0 is the image itself), from the file's own word: no passphrase is needed. Reads the LUKS header.
+   Errors: ARGUMENT if `layer` is not below qcow2_layer_count(); those of a LUKS header: CORRUPT, TRUNCATED, UNSUPPORTED,
+   IO. */
+QCOW2_API int qcow2_encryption_get(const struct qcow2_image *image, size_t layer,
+                                   struct qcow2_encryption_info *info, struct qcow2_error *error);
+
 enum qcow2_feature_type { QCOW2_FEATURE_INCOMPATIBLE, QCOW2_FEATURE_COMPATIBLE, QCOW2_FEATURE_AUTOCLEAR };
 
 /* The name of a feature bit (0..63): from the image's feature name table, else the
@@ -421,7 +462,7 @@ QCOW2_API const char *qcow2_feature_name(const struct qcow2_image *image,
                                          enum qcow2_feature_type type, unsigned bit);
 
 /* Sentences about what is wrong with the image though it could be opened: dirty, corrupt,
-   truncated, a damaged snapshot table. NULL past the last one. Owned by the image. */
+   truncated, a damaged snapshot table, a passphrase that cannot be checked. NULL past the last one. Owned by the image. */
 QCOW2_API const char *qcow2_warning(const struct qcow2_image *image, size_t index);
 
 /* Write `length` bytes of any text to `out` (capacity `out_size` > 0) with control

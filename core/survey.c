@@ -232,6 +232,10 @@ static int add_warnings(const struct survey *survey, struct qcow2_warnings *warn
     code = warn(survey, warnings, (features & QCOW2_INCOMPATIBLE_CORRUPT) != 0,
                 "the image is marked corrupt by the program that wrote it", error);
   if (code == 0)
+    code = warn(survey, warnings, survey->layer->metadata.header.crypt_method == CRYPT_METHOD_AES,
+                "the image is encrypted with legacy AES: a wrong passphrase cannot be told from a right one, and "
+                "gives data that make no sense", error);
+  if (code == 0)
     code = warn(survey, warnings, survey->bad_refcounts, "the refcount table is not valid", error);
   if (code == 0)
     code = warn(survey, warnings, survey->lost != NULL, lost, error);

@@ -287,7 +287,7 @@ WRONG_OPTIONS = {
     ",": ["option"],
     "@first,nonsense=1": ["nonsense"],
     "@first,backing=none,nonsense": ["nonsense"],
-    ",key-file=x": ["key-file", "not supported yet"],
+    ",key-file": ["key-file", "key-file=PATH"],
     "@first,vmstate": ["no VM state"],  # reading one: test_vmstate.py
     ",vmstate": ["vmstate", "snapshot"],
     ",errors=zero": ["errors", "not supported yet"],

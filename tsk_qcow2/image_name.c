@@ -44,6 +44,7 @@ void tsk_qcow2_name_free(struct tsk_qcow2_name *name)
   free(name->data_file);
   tsk_qcow2_strings_free(&name->backing);
   tsk_qcow2_strings_free(&name->search);
+  tsk_qcow2_strings_free(&name->key_files);
   memset(name, 0, sizeof(*name));
 }
 
@@ -99,6 +100,11 @@ static int take_search(struct tsk_qcow2_name *name, const char *value, struct qc
   return tsk_qcow2_strings_add(&name->search, value, strlen(value), error);
 }
 
+static int take_key_file(struct tsk_qcow2_name *name, const char *value, struct qcow2_error *error)
+{
+  return tsk_qcow2_strings_add(&name->key_files, value, strlen(value), error);
+}
+
 static int take_data_file(struct tsk_qcow2_name *name, const char *value,
                           struct qcow2_error *error)
 {
@@ -128,7 +134,7 @@ static const struct option {
   { "search", "DIRECTORY", take_search },
   { "vmstate", NULL, take_vm_state },
   { "errors", "zero", NULL },
-  { "key-file", "PATH", NULL },
+  { "key-file", "PATH", take_key_file },
 };
 
 static const struct option *find_option(const char *text, size_t length)
@@ -164,8 +170,8 @@ static int apply_option(struct tsk_qcow2_name *name, const char *text, struct qc
   if (option == NULL)
     return tsk_qcow2_complain(error, QCOW2_ERROR_ARGUMENT,
                               "the image name has an unknown option \"%s\"; there are backing=PATH, "
-                              "backing=none, search=DIRECTORY, data-file=PATH and vmstate (\",,\" stands for a "
-                              "comma)", qcow2_text_escape(text, name_length, quoted, sizeof(quoted)));
+                              "backing=none, search=DIRECTORY, data-file=PATH, key-file=PATH and vmstate (\",,\" "
+                              "stands for a comma)", qcow2_text_escape(text, name_length, quoted, sizeof(quoted)));
   if (option->take == NULL)
     return tsk_qcow2_complain(error, QCOW2_ERROR_UNSUPPORTED,
                               "the option \"%s\" of image names is not supported yet", option->name);

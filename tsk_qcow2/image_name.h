@@ -25,6 +25,7 @@ struct tsk_qcow2_name {
   enum qcow2_snapshot_key snapshot_key;
   struct tsk_qcow2_strings backing; /* backing=, in order */
   struct tsk_qcow2_strings search;  /* search=, in order */
+  struct tsk_qcow2_strings key_files; /* key-file=, in order */
   char *data_file;                  /* data-file=; NULL: not given */
   bool vm_state;                    /* vmstate: the snapshot's saved memory instead of its disk */
 };

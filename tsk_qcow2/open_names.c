@@ -8,8 +8,10 @@
 
 #include "complain.h"
 #include "image_name.h"
+#include "key_file.h"
 
 #define SEARCH_VARIABLE "TSK_QCOW2_SEARCH"
+#define KEY_FILE_VARIABLE "TSK_QCOW2_KEY_FILE"
 #define SELECTOR_START "TSK-QCOW2-SELECTOR "
 
 bool tsk_qcow2_is_selector(const char *path)
@@ -56,9 +58,11 @@ static int add_chain(struct tsk_qcow2_name *name, size_t count, const char *cons
   return code;
 }
 
-static int open_image(const struct tsk_qcow2_name *name, enum tsk_qcow2_depth depth,
-                      qcow2_open_foreign *open_foreign, struct qcow2_image **image,
-                      struct qcow2_error *error)
+/* Open with these key files. */
+static int open_unlocked(const struct tsk_qcow2_name *name, enum tsk_qcow2_depth depth,
+                         qcow2_open_foreign *open_foreign,
+                         const struct tsk_qcow2_strings *key_files, struct qcow2_image **image,
+                         struct qcow2_error *error)
 {
   struct qcow2_open_options options = {
     .struct_size = sizeof(options),
@@ -70,11 +74,35 @@ static int open_image(const struct tsk_qcow2_name *name, enum tsk_qcow2_depth de
     .data_file = name->data_file,
     .open_foreign = open_foreign,
   };
+  struct tsk_qcow2_keys keys = { NULL, 0 };
+  int code = 0;
+
+  if (depth != TSK_QCOW2_HEADER_ONLY)
+    code = tsk_qcow2_keys_read(key_files, &keys, error);
+  options.passphrases = keys.passphrases;
+  options.passphrase_count = keys.count;
+  if (code == 0)
+    code = qcow2_image_open(name->path, &options, image, error);
+  tsk_qcow2_keys_free(&keys);
+  return code;
+}
+
+static int open_image(const struct tsk_qcow2_name *name, enum tsk_qcow2_depth depth,
+                      qcow2_open_foreign *open_foreign, struct qcow2_image **image,
+                      struct qcow2_error *error)
+{
+  char *path = getenv(KEY_FILE_VARIABLE);
+  const struct tsk_qcow2_strings from_environment = { &path, 1 };
+  int code;
 
   if (tsk_qcow2_is_selector(name->path))
     return tsk_qcow2_complain(error, QCOW2_ERROR_UNSUPPORTED,
                               "the file is a tsk-qcow2 selector, which is not supported yet");
-  return qcow2_image_open(name->path, &options, image, error);
+  code = open_unlocked(name, depth, open_foreign, &name->key_files, image, error);
+  /* The variable is for whatever images need a passphrase; others do without, and without the file. */
+  if (code == QCOW2_ERROR_KEY && name->key_files.count == 0 && path != NULL && *path != '\0')
+    code = open_unlocked(name, depth, open_foreign, &from_environment, image, error);
+  return code;
 }
 
 static int open_view(const struct tsk_qcow2_name *name, enum tsk_qcow2_depth depth,

@@ -2,6 +2,7 @@
 #include "report.h"
 
 #include <inttypes.h>
+#include <stdarg.h>
 #include <string.h>
 #include <time.h>
 
@@ -41,11 +42,52 @@ static void print_features(FILE *out, const struct qcow2_image *image, const cha
   }
 }
 
+/* Append to the text in `out`. */
+static void append(char *out, size_t out_size, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+static void append(char *out, size_t out_size, const char *format, ...)
+{
+  size_t used = strlen(out);
+  va_list arguments;
+
+  va_start(arguments, format);
+  vsnprintf(out + used, out_size - used, format, arguments);
+  va_end(arguments);
+}
+
+static void print_luks(FILE *out, const struct qcow2_encryption_info *info)
+{
+  char slots[64] = "", uuid[sizeof(info->uuid) * 4 + 1];
+
+  for (unsigned i = 0; i < QCOW2_KEY_SLOTS; i++)
+    if (info->slots[i].is_active)
+      append(slots, sizeof(slots), "%s%u", slots[0] == '\0' ? "" : ", ", i);
+  fprintf(out, "Encryption: LUKS (%s-%" PRIu32 "-%s-%s%s%s, %s; active key slots %s)\n", info->cipher,
+          info->key_bits, info->mode, info->ivgen, info->ivgen_hash[0] == '\0' ? "" : ":",
+          info->ivgen_hash, info->hash, slots[0] == '\0' ? "none" : slots);
+  fprintf(out, "LUKS UUID: %s\n",
+          qcow2_text_escape(info->uuid, strlen(info->uuid), uuid, sizeof(uuid)));
+}
+
+static void print_encryption(FILE *out, const struct qcow2_image *image, uint32_t method)
+{
+  struct qcow2_encryption_info info;
+  struct qcow2_error error;
+
+  if (method == 0)
+    fprintf(out, "Encryption: none\n");
+  else if (qcow2_encryption_get(image, 0, &info, &error) != 0)
+    fprintf(out, "Encryption: LUKS (its header cannot be used: %s)\n", error.message);
+  else if (method == 1)
+    fprintf(out, "Encryption: legacy AES (%s-%" PRIu32 "-%s-%s)\n", info.cipher, info.key_bits, info.mode, info.ivgen);
+  else
+    print_luks(out, &info);
+}
+
 static void print_header(FILE *out, const struct qcow2_image *image,
                          const struct qcow2_header *header)
 {
-  static const char *const encryption[] = { "none", "legacy AES", "LUKS" };
-
   fprintf(out, "Format: qcow2, version %" PRIu32 "\n", header->version);
   fprintf(out, "Virtual size in bytes: %" PRIu64 "\n", header->size);
   if (header->size % 512 != 0)
@@ -54,7 +96,7 @@ static void print_header(FILE *out, const struct qcow2_image *image,
   fprintf(out, "Cluster size: %" PRIu32 "\n", UINT32_C(1) << header->cluster_bits);
   fprintf(out, "Compression: %s\n",
           header->compression == QCOW2_COMPRESSION_ZSTD ? "zstd" : "deflate");
-  fprintf(out, "Encryption: %s\n", encryption[header->crypt_method]);
+  print_encryption(out, image, header->crypt_method);
   fprintf(out, "Refcount width in bits: %u\n", 1u << header->refcount_order);
   print_features(out, image, "Incompatible", QCOW2_FEATURE_INCOMPATIBLE,
                  header->incompatible_features);

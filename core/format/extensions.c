@@ -12,6 +12,7 @@
 
 #define EXTENSION_HEADER_BYTES 8u
 #define FEATURE_ENTRY_BYTES 48u
+#define ENCRYPTION_EXTENSION_BYTES 16u
 
 /* The host offset after `extension`, whose data are padded to 8 bytes. */
 static uint64_t extension_end(const struct qcow2_extension *extension)
@@ -82,6 +83,25 @@ static int keep_feature_names(const struct qcow2_extension *extension,
   return 0;
 }
 
+/* Keep where the LUKS header is. A place past INT64_MAX is in no file. */
+static int keep_encryption(const struct qcow2_extension *extension, struct qcow2_metadata *metadata,
+                           struct qcow2_error *error)
+{
+  if (extension->length < ENCRYPTION_EXTENSION_BYTES)
+    return qcow2_error_set_at(error, QCOW2_ERROR_CORRUPT, QCOW2_NO_OFFSET, extension->host_offset,
+                              "the encryption header extension is %" PRIu32 " bytes long; it must be 16",
+                              extension->length);
+  metadata->luks_offset = be64_get(extension->data);
+  metadata->luks_length = be64_get(extension->data + 8);
+  if (metadata->luks_offset > INT64_MAX || metadata->luks_length > INT64_MAX)
+    return qcow2_error_set_at(error, QCOW2_ERROR_CORRUPT, QCOW2_NO_OFFSET, extension->host_offset,
+                              "the encryption header extension names host offset %" PRIu64 " and %" PRIu64
+                              " bytes, more than a file can have",
+                              metadata->luks_offset, metadata->luks_length);
+  metadata->has_luks = true;
+  return 0;
+}
+
 static int understand(const struct qcow2_extension *extension, struct qcow2_metadata *metadata,
                       struct qcow2_error *error)
 {
@@ -96,6 +116,8 @@ static int understand(const struct qcow2_extension *extension, struct qcow2_meta
                        &header->data_file_length, error);
   case EXTENSION_FEATURE_NAMES:
     return keep_feature_names(extension, metadata, error);
+  case EXTENSION_ENCRYPTION:
+    return keep_encryption(extension, metadata, error);
   default:
     return 0;
   }

@@ -16,7 +16,6 @@
 #define QCOW2_MAGIC UINT32_C(0x514649fb) /* "QFI\xfb" */
 #define REFCOUNT_ORDER_V2 4
 #define REFCOUNT_ORDER_MAX 6
-#define CRYPT_METHOD_MAX 2
 
 static const uint64_t KNOWN_INCOMPATIBLE =
     QCOW2_INCOMPATIBLE_DIRTY | QCOW2_INCOMPATIBLE_CORRUPT | QCOW2_INCOMPATIBLE_DATA_FILE |
@@ -137,7 +136,7 @@ static int check_fields(const struct qcow2_header *header, struct qcow2_error *e
       (header->header_length < HEADER_BYTES_V3 || header->header_length > cluster_size))
     return field_error(error, 100, "header_length", header->header_length,
                        "104 up to the cluster size");
-  if (header->crypt_method > CRYPT_METHOD_MAX)
+  if (header->crypt_method > CRYPT_METHOD_LUKS)
     return field_error(error, 32, "crypt_method", header->crypt_method, "0, 1 or 2");
   if (header->refcount_order > REFCOUNT_ORDER_MAX)
     return field_error(error, 96, "refcount_order", header->refcount_order, "at most 6");

@@ -14,6 +14,10 @@
 
 #define BACKING_NAME_BYTES_MAX 1023u
 
+/* Values of crypt_method; 0: not encrypted. */
+#define CRYPT_METHOD_AES 1u
+#define CRYPT_METHOD_LUKS 2u
+
 /* Types of header extensions. */
 #define EXTENSION_END UINT32_C(0)
 #define EXTENSION_BACKING_FORMAT UINT32_C(0xE2792ACA)
@@ -39,6 +43,9 @@ struct qcow2_metadata {
   uint8_t *extension_data; /* what the extensions' `data` point into */
   struct qcow2_feature_entry *features;
   size_t feature_count;
+  bool has_luks;         /* there is an encryption header extension, which says where the LUKS header is: */
+  uint64_t luks_offset;  /* host offset, bytes */
+  uint64_t luks_length;  /* bytes, for the header and its key material */
   char *backing_file, *backing_format, *data_file;
 };
 

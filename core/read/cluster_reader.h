@@ -3,6 +3,7 @@
 #ifndef QCOW2_READ_CLUSTER_READER_H
 #define QCOW2_READ_CLUSTER_READER_H
 
+#include "cipher.h"
 #include "mapping.h"
 
 /* Decompressors that are not in use, for all threads of an image. */
@@ -23,10 +24,13 @@ struct qcow2_cluster_source {
   struct qcow2_cache *cache; /* of decoded clusters */
   uint64_t cache_space;
   struct qcow2_decompressor_pool *pool;
+  struct qcow2_cipher *cipher; /* of the normal clusters; NULL: they are not encrypted */
+  bool cipher_counts_guest;    /* it numbers the guest's sectors (legacy AES), not those of `data` (LUKS) */
 };
 
 /* Read `length` bytes (> 0) at `guest_offset`, which the mapping covers, into `buffer`. What is unallocated reads as
-   zeros: the caller asks only where there is no backing file. Errors: IO, TRUNCATED, CORRUPT, NOMEM. */
+   zeros: the caller asks only where there is no backing file. Errors: IO, TRUNCATED, CORRUPT, NOMEM, and UNSUPPORTED
+   if libgcrypt fails. */
 int qcow2_cluster_read(const struct qcow2_cluster_source *source,
                        const struct qcow2_mapping *mapping, uint64_t guest_offset, void *buffer,
                        size_t length, struct qcow2_error *error);

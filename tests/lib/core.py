@@ -34,10 +34,15 @@ class Storage(ctypes.Structure):
     _fields_ = [("context", c_void_p), ("size", c_uint64), ("read", READ_CALLBACK), ("close", CLOSE_CALLBACK)]
 
 
+class Passphrase(ctypes.Structure):
+    _fields_ = [("bytes", c_char_p), ("length", c_size_t)]
+
+
 class OpenOptions(ctypes.Structure):
     _fields_ = [("struct_size", c_size_t), ("flags", c_uint), ("backing_paths", POINTER(c_char_p)),
                 ("backing_count", c_size_t), ("search_directories", POINTER(c_char_p)), ("search_count", c_size_t),
-                ("data_file", c_char_p), ("cache_bytes", c_size_t), ("open_foreign", c_void_p), ("foreign_context", c_void_p)]
+                ("data_file", c_char_p), ("cache_bytes", c_size_t), ("open_foreign", c_void_p),
+                ("foreign_context", c_void_p), ("passphrases", POINTER(Passphrase)), ("passphrase_count", c_size_t)]
 
 
 class RawExtent(ctypes.Structure):
@@ -79,6 +84,17 @@ class RawLayer(ctypes.Structure):
                 ("allocated_size", c_uint64), ("needed_size", c_uint64), ("size", c_uint64), ("header", POINTER(RawHeader))]
 
 
+class KeySlot(ctypes.Structure):
+    _fields_ = [("is_active", c_int), ("iterations", c_uint32)]
+
+
+class EncryptionInfo(ctypes.Structure):
+    _fields_ = [("method", c_uint32), ("cipher", ctypes.c_char * 16), ("key_bits", c_uint32), ("mode", ctypes.c_char * 16),
+                ("ivgen", ctypes.c_char * 16), ("ivgen_hash", ctypes.c_char * 16), ("hash", ctypes.c_char * 16),
+                ("uuid", ctypes.c_char * 40), ("header_offset", c_uint64), ("payload_offset", c_uint64),
+                ("slots", KeySlot * 8)]
+
+
 HANDLE, HANDLE_OUT, ERROR = c_void_p, POINTER(c_void_p), POINTER(Error)
 PROTOTYPES = {
     "qcow2_status_name": (c_char_p, c_int),
@@ -100,6 +116,7 @@ PROTOTYPES = {
     "qcow2_bitmap_get": (POINTER(RawBitmap), HANDLE, c_size_t),
     "qcow2_layer_count": (c_size_t, HANDLE),
     "qcow2_layer_get": (c_int, HANDLE, c_size_t, POINTER(RawLayer), ERROR),
+    "qcow2_encryption_get": (c_int, HANDLE, c_size_t, POINTER(EncryptionInfo), ERROR),
     "qcow2_extension_get": (POINTER(RawExtension), HANDLE, c_size_t, c_size_t),
     "qcow2_feature_name": (c_char_p, HANDLE, c_int, c_uint),
     "qcow2_warning": (c_char_p, HANDLE, c_size_t),
@@ -161,12 +178,13 @@ def string_array(strings):
     return (c_char_p * len(strings))(*map(os.fsencode, strings))
 
 
-def open_options(backing=(), search=(), data_file=None, no_chain=False, cache_bytes=0):
+def open_options(backing=(), search=(), data_file=None, no_chain=False, cache_bytes=0, passphrases=()):
     return OpenOptions(
         struct_size=ctypes.sizeof(OpenOptions), flags=NO_CHAIN if no_chain else 0,
         backing_paths=string_array(backing), backing_count=len(backing), search_directories=string_array(search),
         search_count=len(search), data_file=None if data_file is None else os.fsencode(data_file),
-        cache_bytes=cache_bytes)
+        cache_bytes=cache_bytes, passphrase_count=len(passphrases),
+        passphrases=(Passphrase * len(passphrases))(*((text, len(text)) for text in passphrases)))
 
 
 class PythonStorage:
@@ -194,7 +212,8 @@ class PythonStorage:
 
 
 class Image:
-    """An opened image. Options: backing=[paths], search=[directories], data_file, no_chain, cache_bytes."""
+    """An opened image. Options: backing=[paths], search=[directories], data_file, no_chain, cache_bytes,
+    passphrases=[bytes]."""
 
     def __init__(self, path, **options):
         self.open("qcow2_image_open", os.fsencode(path), options)
@@ -257,6 +276,11 @@ class Image:
     @property
     def header(self):
         return self.layer(0).header
+
+    def encryption(self, layer=0):
+        info = EncryptionInfo()
+        call("qcow2_encryption_get", self.handle, layer, byref(info))
+        return info
 
     def extensions(self, layer=0):
         found = []

@@ -72,6 +72,45 @@ static json_t *header_value(const struct qcow2_image *image, const struct qcow2_
       "data_file", text_value(header->data_file, header->data_file_length));
 }
 
+static json_t *slots_value(const struct qcow2_encryption_info *info)
+{
+  json_t *list = json_array();
+
+  for (unsigned i = 0; i < QCOW2_KEY_SLOTS; i++)
+    json_array_append_new(list, json_pack("{s:b, s:I}", "active", info->slots[i].is_active, "iterations",
+                                          (json_int_t) info->slots[i].iterations));
+  return list;
+}
+
+/* An empty string as null. */
+static json_t *name_value(const char *name)
+{
+  return name[0] == '\0' ? json_null() : text_value(name, strlen(name));
+}
+
+static json_t *luks_value(const struct qcow2_encryption_info *info)
+{
+  return json_pack("{s:o, s:o, s:o, s:o, s:o}", "hash", name_value(info->hash), "uuid",
+                   name_value(info->uuid), "header_offset", number(info->header_offset),
+                   "payload_offset", number(info->payload_offset), "key_slots", slots_value(info));
+}
+
+/* null: not encrypted. A LUKS header that cannot be used gives {"error": ...}. */
+static json_t *encryption_value(const struct qcow2_image *image)
+{
+  struct qcow2_encryption_info info;
+  struct qcow2_error error;
+
+  if (qcow2_encryption_get(image, 0, &info, &error) != 0)
+    return json_pack("{s:s}", "error", error.message);
+  if (info.method == 0)
+    return json_null();
+  return json_pack("{s:o, s:i, s:o, s:o, s:o, s:o}", "cipher", name_value(info.cipher), "key_bits",
+                   (int) info.key_bits, "mode", name_value(info.mode), "ivgen", name_value(info.ivgen),
+                   "ivgen_hash", name_value(info.ivgen_hash), "luks",
+                   info.method == 2 ? luks_value(&info) : json_null());
+}
+
 static json_t *path_value(const char *path)
 {
   return text_value(path, path == NULL ? 0 : strlen(path));
@@ -169,9 +208,10 @@ int info_print_json(const struct tsk_qcow2_opened *opened)
 
   if (qcow2_layer_get(image, 0, &top, NULL) != 0)
     return complain_failed("the image has no header");
-  root = json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "format", "qcow2", "header",
-                   header_value(image, top.header), "layers", layers_value(image), "snapshots",
-                   snapshots_value(image), "bitmaps", bitmaps_value(image), "header_extensions", extensions_value(image), "warnings",
+  root = json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "format", "qcow2", "header",
+                   header_value(image, top.header), "encryption_details", encryption_value(image), "layers",
+                   layers_value(image), "snapshots", snapshots_value(image), "bitmaps", bitmaps_value(image),
+                   "header_extensions", extensions_value(image), "warnings",
                    warnings_value(image));
   failed = root == NULL || json_dumpf(root, stdout, JSON_INDENT(2)) != 0;
   json_decref(root);

@@ -26,6 +26,8 @@ static const char USAGE[] =
     "  backing=none                        examine the overlay alone: its holes read as zeros\n"
     "  search=DIRECTORY                    look there for files that the image refers to\n"
     "  data-file=PATH                      the external data file\n"
+    "  key-file=PATH                       the file that holds the passphrase; repeat it for encrypted\n"
+    "                                      backing files with passphrases of their own\n"
     "  vmstate                             the snapshot's saved memory instead of its disk\n"
     "  \",,\" stands for a comma.\n"
     "\n"

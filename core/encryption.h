@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: MIT */
+/* The encryption of one file of the chain. */
+#ifndef QCOW2_ENCRYPTION_H
+#define QCOW2_ENCRYPTION_H
+
+#include "layer.h"
+
+/* Unlock an encrypted layer (crypt_method 1 or 2) with the passphrase (NULL: none was given). Errors, which name the file: KEY
+   (missing, wrong), UNSUPPORTED, CORRUPT, TRUNCATED, IO, NOMEM. */
+int qcow2_encryption_unlock(struct qcow2_layer *layer, const struct qcow2_passphrase *passphrase,
+                            struct qcow2_error *error);
+
+#endif

@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: MIT */
+#include "unlock.h"
+
+#include <gcrypt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../base/bytes.h"
+#include "../base/error.h"
+#include "../storage/storage.h"
+#include "libgcrypt.h"
+
+#define DIGEST_BYTES_MAX 64u
+#define AES_KEY_BYTES 16u
+
+/* A LUKS header being opened. */
+struct attempt {
+  const struct qcow2_storage *image;
+  uint64_t host_offset;
+  const struct qcow2_luks *luks;
+  const struct qcow2_passphrase *passphrase;
+};
+
+static int check_passphrase(const struct qcow2_passphrase *passphrase, struct qcow2_error *error)
+{
+  if (passphrase != NULL)
+    return 0;
+  return qcow2_error_set(error, QCOW2_ERROR_KEY,
+                         "it needs a passphrase: add \",key-file=PATH\" to the image name, where PATH is a file "
+                         "that holds it");
+}
+
+/* ---- Key derivation ------------------------------------------------------- */
+
+static int derive(const struct qcow2_luks *luks, const void *secret, size_t secret_length,
+                  const uint8_t salt[LUKS_SALT_BYTES], uint32_t iterations, uint8_t *out,
+                  size_t out_length, struct qcow2_error *error)
+{
+  /* libgcrypt wants an address, also for no bytes. */
+  gcry_error_t status = gcry_kdf_derive(secret_length == 0 ? "" : secret, secret_length,
+                                        GCRY_KDF_PBKDF2, qcow2_libgcrypt_hash(luks->hash), salt,
+                                        LUKS_SALT_BYTES, iterations, out_length, out);
+
+  return status == 0 ? 0 : qcow2_libgcrypt_error(error, status, "derive a key from the passphrase");
+}
+
+/* ---- Anti-forensic information splitting ----------------------------------- */
+
+/* Spread every bit over the block, hash by hash; the last one is cut to what is left. */
+static void diffuse(uint8_t *block, uint32_t length, int hash, uint32_t digest_length)
+{
+  uint8_t input[4 + DIGEST_BYTES_MAX], digest[DIGEST_BYTES_MAX];
+  uint32_t index = 0;
+
+  for (uint32_t at = 0; at < length; at += digest_length, index++) {
+    uint32_t count = length - at < digest_length ? length - at : digest_length;
+
+    be32_put(input, index);
+    memcpy(input + 4, block + at, count);
+    gcry_md_hash_buffer(hash, digest, input, 4 + count);
+    memcpy(block + at, digest, count);
+  }
+  explicit_bzero(input, sizeof(input));
+  explicit_bzero(digest, sizeof(digest));
+}
+
+/* Merge the stripes into the key that was split. */
+static void merge_stripes(const struct qcow2_luks *luks, const uint8_t *stripes,
+                          uint8_t key[CIPHER_KEY_BYTES_MAX])
+{
+  uint32_t length = luks->cipher.key_bytes, digest_length = qcow2_hash_digest_bytes(luks->hash);
+  int hash = qcow2_libgcrypt_hash(luks->hash);
+
+  memset(key, 0, CIPHER_KEY_BYTES_MAX);
+  for (uint32_t i = 0; i < LUKS_STRIPES; i++, stripes += length) {
+    if (i > 0)
+      diffuse(key, length, hash, digest_length);
+    for (uint32_t j = 0; j < length; j++)
+      key[j] ^= stripes[j];
+  }
+}
+
+/* ---- Key slots -------------------------------------------------------------- */
+
+/* Read a slot's key material and decrypt it with the key that the passphrase gives. */
+static int decrypt_material(const struct attempt *attempt, const struct qcow2_luks_slot *slot,
+                            uint8_t *material, size_t length, struct qcow2_error *error)
+{
+  const struct qcow2_luks *luks = attempt->luks;
+  uint8_t key[CIPHER_KEY_BYTES_MAX];
+  struct qcow2_cipher *cipher = NULL;
+  int code = qcow2_storage_read(attempt->image, attempt->host_offset + slot->material_offset,
+                                material, length, error);
+
+  if (code == 0)
+    code = derive(luks, attempt->passphrase->bytes, attempt->passphrase->length, slot->salt,
+                  slot->iterations, key, luks->cipher.key_bytes, error);
+  if (code == 0)
+    code = qcow2_cipher_new(&luks->cipher, key, &cipher, error);
+  if (code == 0)
+    code = qcow2_cipher_decrypt(cipher, 0, material, length, error);
+  qcow2_cipher_free(cipher);
+  explicit_bzero(key, sizeof(key));
+  return code;
+}
+
+/* Compare the key with the digest in the header. */
+static int check_key(const struct qcow2_luks *luks, const uint8_t *key, struct qcow2_error *error)
+{
+  uint8_t digest[LUKS_DIGEST_BYTES];
+  int code = derive(luks, key, luks->cipher.key_bytes, luks->digest_salt, luks->digest_iterations,
+                    digest, sizeof(digest), error);
+
+  if (code == 0 && memcmp(digest, luks->digest, sizeof(digest)) != 0)
+    code = qcow2_error_set(error, QCOW2_ERROR_KEY, "the passphrase does not fit");
+  return code;
+}
+
+/* Get the master key out of one slot. */
+static int open_slot(const struct attempt *attempt, const struct qcow2_luks_slot *slot,
+                     uint8_t key[CIPHER_KEY_BYTES_MAX], struct qcow2_error *error)
+{
+  size_t length = (size_t) qcow2_luks_material_bytes(attempt->luks);
+  uint8_t *material = malloc(length);
+  int code;
+
+  if (material == NULL)
+    return qcow2_error_set_nomem(error);
+  code = decrypt_material(attempt, slot, material, length, error);
+  if (code == 0)
+    merge_stripes(attempt->luks, material, key);
+  explicit_bzero(material, length);
+  free(material);
+  return code == 0 ? check_key(attempt->luks, key, error) : code;
+}
+
+static int wrong_passphrase(const struct qcow2_luks *luks, struct qcow2_error *error)
+{
+  char list[QCOW2_KEY_SLOTS * 4] = "";
+  size_t used = 0;
+
+  for (unsigned i = 0; i < QCOW2_KEY_SLOTS; i++)
+    if (luks->slots[i].is_active)
+      used += (size_t) snprintf(list + used, sizeof(list) - used, "%s%u", used > 0 ? ", " : "", i);
+  if (used == 0)
+    return qcow2_error_set(error, QCOW2_ERROR_KEY,
+                           "no passphrase can open it: none of the key slots in its LUKS header is active");
+  return qcow2_error_set(error, QCOW2_ERROR_KEY,
+                         "the passphrase is wrong: it opens none of the active key slots (%s)", list);
+}
+
+/* Try the active slots in turn. One that cannot be tried does not keep the others from being tried. */
+static int open_any_slot(const struct attempt *attempt, uint8_t key[CIPHER_KEY_BYTES_MAX],
+                         struct qcow2_error *error)
+{
+  struct qcow2_error slot_error, first_error;
+  int first_code = 0;
+
+  for (unsigned i = 0; i < QCOW2_KEY_SLOTS; i++) {
+    const struct qcow2_luks_slot *slot = &attempt->luks->slots[i];
+    int code = slot->is_active ? open_slot(attempt, slot, key, &slot_error) : QCOW2_ERROR_KEY;
+
+    if (code == 0)
+      return 0;
+    if (code != QCOW2_ERROR_KEY && first_code == 0) {
+      first_code = code;
+      first_error = slot_error;
+    }
+  }
+  if (first_code == 0)
+    return wrong_passphrase(attempt->luks, error);
+  if (error != NULL)
+    *error = first_error;
+  return first_code;
+}
+
+/* ---- The whole -------------------------------------------------------------- */
+
+static int check_hash(enum qcow2_hash hash, struct qcow2_error *error)
+{
+  qcow2_libgcrypt_start();
+  if (gcry_md_test_algo(qcow2_libgcrypt_hash(hash)) == 0)
+    return 0;
+  return qcow2_error_set(error, QCOW2_ERROR_UNSUPPORTED, "this libgcrypt has no %s",
+                         qcow2_hash_name(hash));
+}
+
+int qcow2_unlock_luks(const struct qcow2_storage *image, uint64_t host_offset,
+                      const struct qcow2_luks *luks, const struct qcow2_passphrase *passphrase,
+                      struct qcow2_cipher **cipher, struct qcow2_error *error)
+{
+  struct attempt attempt = { image, host_offset, luks, passphrase };
+  uint8_t key[CIPHER_KEY_BYTES_MAX];
+  int code = check_passphrase(passphrase, error);
+
+  if (code == 0)
+    code = check_hash(luks->hash, error);
+  if (code == 0)
+    code = open_any_slot(&attempt, key, error);
+  if (code == 0)
+    code = qcow2_cipher_new(&luks->cipher, key, cipher, error);
+  explicit_bzero(key, sizeof(key));
+  return code;
+}
+
+int qcow2_unlock_aes(const struct qcow2_passphrase *passphrase, struct qcow2_cipher **cipher,
+                     struct qcow2_error *error)
+{
+  static const struct qcow2_cipher_spec spec = { .algorithm = QCOW2_CIPHER_AES,
+                                                 .mode = QCOW2_CIPHER_CBC,
+                                                 .ivgen = QCOW2_IVGEN_PLAIN64,
+                                                 .key_bytes = AES_KEY_BYTES };
+  uint8_t key[AES_KEY_BYTES] = { 0 };
+  int code = check_passphrase(passphrase, error);
+
+  if (code != 0)
+    return code;
+  if (passphrase->length > 0)
+    memcpy(key, passphrase->bytes, passphrase->length < sizeof(key) ? passphrase->length : sizeof(key));
+  code = qcow2_cipher_new(&spec, key, cipher, error);
+  explicit_bzero(key, sizeof(key));
+  return code;
+}
