@@ -20,6 +20,7 @@ SECTOR = 512
 DEPTH_MAX = 4
 HUGE = 256 * MIB  # images above are never read or written as a whole
 SECRET = ("--object", "secret,id=key,file=key")
+DIRTY, CORRUPT = 1, 2  # incompatible features
 PASSPHRASE = b"correct horse"
 PATTERNS = {"noise": 3001, "words": 5003, "short": 97}  # odd lengths: a sector in the wrong place is seen
 
@@ -69,6 +70,10 @@ class Qcow2:
     @property
     def version(self):
         return self.header(">I", 4)
+
+    @property
+    def incompatible_features(self):
+        return self.header(">Q", 72) if self.version >= 3 else 0
 
     def header(self, what, offset):
         with open(self.path, "rb") as file:
@@ -141,11 +146,16 @@ def draw_encryption(rng, options):
     options |= {name: value for name, value in zip(names, rng.choice(CIPHERS)) if value}
 
 
+def is_preallocated(options):
+    """A raw data file is, always."""
+    return "preallocation" in options or options.get("data_file_raw") == "on"
+
+
 def draw_size(rng, options):
     """A virtual size: a multiple of 512, since qemu-img rounds others up."""
     cluster = options["cluster_size"]
     kind = weighted(rng, {"tiny": 2, "clusters": 4, "odd": 8, "large": 1, "huge": 2, "empty": 0.5})
-    if kind == "huge" and cluster >= 64 * KIB and "preallocation" not in options:
+    if kind == "huge" and cluster >= 64 * KIB and not is_preallocated(options):
         return rng.randrange(HUGE, 1 << 40, SECTOR)
     if kind == "tiny":
         return rng.randint(1, 40) * SECTOR
@@ -185,8 +195,9 @@ class History:
             step = weighted(self.rng, STEPS)
             step(self)
             self.steps_done += 1
-        if chance(self.rng, 0.15):
-            self.step_odd_size()
+        last = weighted(self.rng, {self.step_odd_size: 2, self.step_crash: 2, None: 8})
+        if last:
+            last()
         self.check(check)
 
     def check(self, check):
@@ -483,6 +494,13 @@ class History:
         granularity = 1 << self.rng.randint(9, 17)
         self.img("bitmap", "bitmap", "--add", "-g", granularity, *self.address(), f"bitmap {self.files}")
         self.write_some(-1)
+
+    def step_crash(self):
+        """Kill QEMU in the middle of its work: with lazy refcounts the dirty bit stays behind. The last step, since QEMU
+        would repair the image."""
+        _, command = self.draw_command(self.top, {"write": 1}) or (None, "flush")
+        self.execute("crash", "qemu-io", "-c", command, "-c", "abort", *self.address())
+        self.counts["dirty"] += self.top.incompatible_features & DIRTY
 
     def step_odd_size(self):
         """A size that is no multiple of 512. QEMU ignores the odd bytes; the file's own size counts. The last step,
