@@ -4,6 +4,7 @@
 The oracle of a snapshot is a copy of the image in which QEMU applied that snapshot, because `qemu-img convert -l` cuts
 or extends a snapshot to the active disk's size.
 """
+import inspect
 import json
 import os
 import subprocess
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lib import core
-from lib.history import CORRUPT, DIRTY, HUGE, MIB, SECTOR, chance, patch
+from lib.history import CORRUPT, DIRTY, HUGE, MIB, PASSPHRASE, SECTOR, chance, patch
 
 AUTOCLEAR = 88  # offset in the header
 READ_MAX = 2 * MIB
@@ -53,24 +54,21 @@ def check_warnings(ours, history):
     for bit, word in ((DIRTY, "dirty"), (CORRUPT, "corrupt")):
         found = sum(f"marked {word}" in warning for warning in ours.warnings)
         expect(found == sum(bits & bit != 0 for bits in features), "warnings:", ours.warnings)
-    expect(all("marked" in warning for warning in ours.warnings), "warnings:", ours.warnings)
+    others = [warning for warning in ours.warnings if "marked" not in warning]
+    aes = any(layer.options.get("encrypt.format") == "aes" for layer in history.layers if layer.format == "qcow2")
+    expect(len(others) <= aes, "warnings:", ours.warnings)  # its passphrase cannot be checked
 
 
 def open_ours(history, rng):
     options = {"cache_bytes": 1} if chance(rng, 0.5) else {}
     if history.encrypted_chain():
-        options |= core_key_options(history.folder / "key")
+        options["passphrases"] = [PASSPHRASE]  # serves all layers
     return core.Image(history.top.path, **options)
 
 
-def core_key_options(key_path):
-    """The binding's option for a passphrase file, once it has one."""
-    return {core_key_option(): key_path}
-
-
-def core_key_option():
-    names = core.open_options.__code__.co_varnames[:core.open_options.__code__.co_argcount]
-    return next((name for name in names if "key" in name), None)
+def can_decrypt():
+    """Whether the library reads encrypted images."""
+    return "passphrases" in inspect.signature(core.open_options).parameters
 
 
 # ---- The oracle ------------------------------------------------------------
@@ -299,7 +297,7 @@ def agrees(extent, entry):
 
 def check_facts(ours, history):
     """What qemu-img info says of the header and the snapshot table."""
-    theirs = json.loads(run(history, "info", "--output=json", *history.address()))
+    theirs = json.loads(run(history, "info", "--output=json", history.top.name))
     header, data = ours.header, theirs["format-specific"]["data"]
     pairs = [(header.size // SECTOR * SECTOR, theirs["virtual-size"]),
              (1 << header.cluster_bits, theirs["cluster-size"]),
