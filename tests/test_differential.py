@@ -13,8 +13,8 @@ import pytest
 from lib.agreement import can_decrypt, check_top
 from lib.history import History, save_log
 
-SEEDS = (6, 8, 12, 17, 19, 32, 37, 38, 39, 40, 42, 43, 45, 48, 73, 74, 76, 78, 79, 81, 85, 86, 93, 95, 99, 103, 109, 110,
-         111, 113, 114, 116, 125, 129, 131, 133, 134, 135, 138, 139)
+SEEDS = (6, 8, 12, 17, 19, 32, 37, 38, 39, 40, 42, 43, 45, 48, 73, 74, 76, 78, 79, 81, 85, 86, 93, 95, 99, 103, 109,
+         110, 111, 113, 114, 116, 125, 129, 131, 133, 134, 135, 138, 139)
 SEEDS_ENCRYPTED = (32, 33)  # each takes seconds: qemu-img chooses key derivations that slow
 SECONDS_MAX = 120  # a history takes one second; ends the whole run, since the library hangs
 

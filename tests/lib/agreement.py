@@ -49,7 +49,8 @@ def check_top(history, rng):
 
 
 def check_warnings(ours, history):
-    """One for each bit that says that something is wrong: QEMU 7.2 sets the corrupt bit after some compressed writes."""
+    """One for each bit that says that something is wrong: QEMU 7.2 sets the corrupt bit after some compressed
+    writes."""
     features = [layer.incompatible_features for layer in history.layers if layer.format == "qcow2"]
     for bit, word in ((DIRTY, "dirty"), (CORRUPT, "corrupt")):
         found = sum(f"marked {word}" in warning for warning in ours.warnings)
@@ -174,7 +175,8 @@ def view_of(ours, image, oracle):
     index = core.ACTIVE
     if oracle.snapshot:
         identifiers = [snapshot.id for snapshot in ours.snapshots]
-        expect(identifiers == [b"%d" % number for number in image.snapshots], "snapshots:", identifiers, image.snapshots)
+        expect(identifiers == [b"%d" % number for number in image.snapshots],
+               "snapshots:", identifiers, image.snapshots)
         index = ours.find(b"%d" % oracle.snapshot, core.BY_ID)
     view = ours.view(index)
     expect(view.size == oracle.size, f"snapshot {oracle.snapshot}: size {view.size}, not {oracle.size}")

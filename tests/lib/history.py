@@ -304,7 +304,8 @@ class History:
         size = self.size_of(backing)
         if size >= HUGE and options["cluster_size"] < 64 * KIB:  # millions of L2 tables
             return draw_size(self.rng, options)
-        return self.rng.choice([size // SECTOR * SECTOR, self.sector(0, size), self.sector(size, size * 2 + 9 * SECTOR)])
+        return self.rng.choice([size // SECTOR * SECTOR, self.sector(0, size),
+                                self.sector(size, size * 2 + 9 * SECTOR)])
 
     def size_of(self, layer):
         return (self.folder / layer.name).stat().st_size if layer.format == "raw" else layer.size
@@ -496,8 +497,8 @@ class History:
         self.write_some(-1)
 
     def step_crash(self):
-        """Kill QEMU in the middle of its work: with lazy refcounts the dirty bit stays behind. The last step, since QEMU
-        would repair the image."""
+        """Kill QEMU in the middle of its work: with lazy refcounts the dirty bit stays behind. The last step, since
+        QEMU would repair the image."""
         _, command = self.draw_command(self.top, {"write": 1}) or (None, "flush")
         self.execute("crash", "qemu-io", "-c", command, "-c", "abort", *self.address())
         self.counts["dirty"] += self.top.incompatible_features & DIRTY
