@@ -35,6 +35,10 @@ def check_top(history, rng):
     with oracles(history) as expected, open_ours(history, rng) as ours:
         check_warnings(ours, history)
         views = [view_of(ours, image, oracle) for oracle in expected]
+        if any(oracle.damage for oracle in expected):
+            check_damage(views, expected)
+            history.counts["damaged by QEMU"] += 1
+            return
         pairs = list(zip(views, expected))
         for _ in range(rng.randint(0, 60)):  # from the cold, from view to view
             check_random_read(*rng.choice(pairs), image.cluster_size, rng)
@@ -46,6 +50,18 @@ def check_top(history, rng):
             history.counts["views: snapshot of another size"] += view.size != views[0].size
         if chance(rng, 0.3):
             check_facts(ours, history)
+
+
+def check_damage(views, expected):
+    """QEMU 7.2 can spoil a compressed cluster when refcounts overflow: where it cannot read a view, nor must we."""
+    for view, oracle in zip(views, expected):
+        try:
+            for at in range(0, view.size, READ_MAX):
+                view.read(at, min(READ_MAX, view.size - at))
+        except core.QcowError as error:
+            expect(oracle.damage, f"snapshot {oracle.snapshot}:", error)
+        else:
+            expect(not oracle.damage, f"snapshot {oracle.snapshot}: read without an error, but:", oracle.damage)
 
 
 def check_warnings(ours, history):
@@ -82,6 +98,7 @@ class Oracle:
     raw: Path  # the view's bytes
     size: int
     address: list
+    damage: str = ""  # what QEMU said if it could not read the view: then `raw` is of no use
 
 
 @contextmanager
@@ -105,8 +122,9 @@ def convert(history, snapshot, name, files):
     raw = history.folder / f"oracle{snapshot}.raw"
     files.append(raw)
     address = history.address(name=name)
-    run(history, "convert", *address, "-O", "raw", raw.name)
-    return Oracle(snapshot, raw, raw.stat().st_size, address)
+    done = qemu_img(history, "convert", *address, "-O", "raw", raw.name)
+    expect(done.returncode == 0 or "error while reading" in done.stderr, "the oracle failed:", name, done.stderr)
+    return Oracle(snapshot, raw, raw.stat().st_size, address, done.stderr if done.returncode else "")
 
 
 @contextmanager
