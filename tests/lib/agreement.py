@@ -1,0 +1,348 @@
+# SPDX-License-Identifier: MIT
+"""Does our reader agree with QEMU on an image: every view's size, bytes and map, and what the header says?
+
+The oracle of a snapshot is a copy of the image in which QEMU applied that snapshot, because `qemu-img convert -l` cuts
+or extends a snapshot to the active disk's size.
+"""
+import inspect
+import json
+import os
+import subprocess
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from lib import core
+from lib.history import CORRUPT, DIRTY, HUGE, MIB, PASSPHRASE, SECTOR, chance, patch
+
+AUTOCLEAR = 88  # offset in the header
+READ_MAX = 2 * MIB
+HOLDS_ZEROS = ("unallocated", "zero", "zero allocated")
+
+
+class Difference(AssertionError):
+    """Our reader and QEMU do not agree."""
+
+
+def expect(condition, *about):
+    if not condition:
+        raise Difference(" ".join(map(str, about)))
+
+
+def check_top(history, rng):
+    """Compare every view of the topmost image of a history's chain."""
+    image = history.top
+    with oracles(history) as expected, open_ours(history, rng) as ours:
+        check_warnings(ours, history)
+        views = [view_of(ours, image, oracle) for oracle in expected]
+        if any(oracle.damage for oracle in expected):
+            check_damage(views, expected)
+            history.counts["damaged by QEMU"] += 1
+            return
+        pairs = list(zip(views, expected))
+        for _ in range(rng.randint(0, 60)):  # from the cold, from view to view
+            check_random_read(*rng.choice(pairs), image.cluster_size, rng)
+        for view, oracle in pairs:
+            extents = check_view(view, oracle, ours, rng)
+            if chance(rng, 0.2):
+                check_qemu_map(history, oracle, extents)
+            history.counts["views: snapshot" if oracle.snapshot else "views: active"] += 1
+            history.counts["views: snapshot of another size"] += view.size != views[0].size
+        if chance(rng, 0.3):
+            check_facts(ours, history)
+
+
+def check_damage(views, expected):
+    """QEMU 7.2 can spoil a compressed cluster when refcounts overflow: where it cannot read a view, nor must we."""
+    for view, oracle in zip(views, expected):
+        try:
+            for at in range(0, view.size, READ_MAX):
+                view.read(at, min(READ_MAX, view.size - at))
+        except core.QcowError as error:
+            expect(oracle.damage, f"snapshot {oracle.snapshot}:", error)
+        else:
+            expect(not oracle.damage, f"snapshot {oracle.snapshot}: read without an error, but:", oracle.damage)
+
+
+def check_warnings(ours, history):
+    """One for each bit that says that something is wrong: QEMU 7.2 sets the corrupt bit after some compressed
+    writes."""
+    features = [layer.incompatible_features for layer in history.layers if layer.format == "qcow2"]
+    for bit, word in ((DIRTY, "dirty"), (CORRUPT, "corrupt")):
+        found = sum(f"marked {word}" in warning for warning in ours.warnings)
+        expect(found == sum(bits & bit != 0 for bits in features), "warnings:", ours.warnings)
+    others = [warning for warning in ours.warnings if "marked" not in warning]
+    aes = any(layer.options.get("encrypt.format") == "aes" for layer in history.layers if layer.format == "qcow2")
+    expect(len(others) <= aes, "warnings:", ours.warnings)  # its passphrase cannot be checked
+
+
+def open_ours(history, rng):
+    options = {"cache_bytes": 1} if chance(rng, 0.5) else {}
+    if history.encrypted_chain():
+        options["passphrases"] = [PASSPHRASE]  # serves all layers
+    return core.Image(history.top.path, **options)
+
+
+def can_decrypt():
+    """Whether the library reads encrypted images."""
+    return "passphrases" in inspect.signature(core.open_options).parameters
+
+
+# ---- The oracle ------------------------------------------------------------
+
+
+@dataclass
+class Oracle:
+    """What QEMU says of one view. `address` names to QEMU the image with this view as its active disk."""
+    snapshot: int  # ID; 0 for the active disk
+    raw: Path  # the view's bytes
+    size: int
+    address: list
+    damage: str = ""  # what QEMU said if it could not read the view: then `raw` is of no use
+
+
+@contextmanager
+def oracles(history):
+    """One Oracle for each view: the active disk first, then the snapshots, as they stand in the table."""
+    made, files = [], []
+    try:
+        with whole_sectors(history.top):
+            made.append(convert(history, 0, history.top.name, files))
+            for snapshot in history.top.snapshots:
+                if (copy := copy_with(history, snapshot, files)) is not None:
+                    made.append(convert(history, snapshot, copy, files))
+        made[0].size = history.top.size
+        yield made
+    finally:
+        for path in files:
+            path.unlink(missing_ok=True)
+
+
+def convert(history, snapshot, name, files):
+    raw = history.folder / f"oracle{snapshot}.raw"
+    files.append(raw)
+    address = history.address(name=name)
+    done = qemu_img(history, "convert", *address, "-O", "raw", raw.name)
+    expect(done.returncode == 0 or "error while reading" in done.stderr, "the oracle failed:", name, done.stderr)
+    return Oracle(snapshot, raw, raw.stat().st_size, address, done.stderr if done.returncode else "")
+
+
+@contextmanager
+def whole_sectors(image):
+    """QEMU ignores the odd bytes of a size; let it see them."""
+    size = image.size
+    image.set_size(-(-size // SECTOR) * SECTOR)
+    try:
+        yield
+    finally:
+        image.set_size(size)
+
+
+def copy_with(history, snapshot, files):
+    """A copy of the topmost image, beside it, with the snapshot applied. Returns its name; None if QEMU cannot apply
+    it: the references to a cluster may not fit in its refcount, and version 2 grows over no longer backing file."""
+    copy = history.folder / f"applied{snapshot}.qcow2"
+    files.append(copy)
+    copy_sparse(history.top.path, copy)
+    if history.top.version >= 3:
+        patch(copy, ">Q", AUTOCLEAR, 0)  # no bitmaps: QEMU applies no snapshot where there are some
+    done = qemu_img(history, "snapshot", "-q", "-a", str(snapshot), *history.address(name=copy.name))
+    if done.returncode != 0:
+        history.refused["views: snapshot"] += 1
+        return None
+    return copy.name
+
+
+def run(history, *words):
+    done = qemu_img(history, *words)
+    expect(done.returncode == 0, "the oracle failed: qemu-img", words, done.stderr)
+    return done.stdout
+
+
+def qemu_img(history, *words):
+    return subprocess.run(["qemu-img", *words], cwd=history.folder, capture_output=True, text=True, timeout=300,
+                          check=False)
+
+
+def copy_sparse(source, target):
+    with open(source, "rb") as file, open(target, "wb") as copy:
+        for start, end in data_ranges(file, 0, os.fstat(file.fileno()).st_size):
+            file.seek(start)
+            copy.seek(start)
+            copy.write(file.read(end - start))
+        copy.truncate(os.fstat(file.fileno()).st_size)
+
+
+def data_ranges(file, start, end):
+    """The parts of [start, end) of an open file that are not holes."""
+    while start < end:
+        try:
+            start = file.seek(start, os.SEEK_DATA)
+        except OSError:  # nothing but a hole follows
+            return
+        stop = file.seek(start, os.SEEK_HOLE)
+        if start < end:
+            yield start, min(stop, end)
+        start = stop
+
+
+# ---- Bytes -----------------------------------------------------------------
+
+
+def view_of(ours, image, oracle):
+    index = core.ACTIVE
+    if oracle.snapshot:
+        identifiers = [snapshot.id for snapshot in ours.snapshots]
+        expect(identifiers == [b"%d" % number for number in image.snapshots],
+               "snapshots:", identifiers, image.snapshots)
+        index = ours.find(b"%d" % oracle.snapshot, core.BY_ID)
+    view = ours.view(index)
+    expect(view.size == oracle.size, f"snapshot {oracle.snapshot}: size {view.size}, not {oracle.size}")
+    return view
+
+
+def check_view(view, oracle, ours, rng):
+    """Compare all bytes of a view, and its extents, which are returned."""
+    extents = view.map_all()
+    with open(oracle.raw, "rb") as raw:
+        ranges = [(0, view.size)] if view.size < HUGE else data_ranges(raw, 0, view.size)
+        for start, end in ranges:
+            check_range(view, oracle, raw, start, end, rng)
+        check_extents(oracle, raw, extents, ours)
+    for _ in range(10 if view.size else 0):
+        check_part_of_map(view, extents, rng)
+    return extents
+
+
+def check_range(view, oracle, raw, start, end, rng):
+    """All bytes from start to end, in reads of one length."""
+    step = rng.choice([65_536, MIB, 777_777, READ_MAX])
+    for at in range(start, end, step):
+        compare(view, oracle, raw, at, min(step, end - at))
+
+
+def check_random_read(view, oracle, cluster_size, rng):
+    at = rng.randrange(view.size + 1)
+    if chance(rng, 0.3):
+        at = at // cluster_size * cluster_size
+    length = min(rng.choice([1, 511, 512, 4096, rng.randint(0, 3 * cluster_size)]), view.size - at, READ_MAX)
+    with open(oracle.raw, "rb") as raw:
+        compare(view, oracle, raw, at, length)
+
+
+def compare(view, oracle, raw, at, length):
+    raw.seek(at)
+    wanted = raw.read(length)
+    try:
+        got = view.read(at, length)
+    except core.QcowError as error:
+        raise Difference(f"snapshot {oracle.snapshot}: read {at} {length}: {error}") from error
+    if got != wanted:
+        first = next(i for i, (a, b) in enumerate(zip(got, wanted)) if a != b)
+        raise Difference(f"snapshot {oracle.snapshot}: read {at} {length}: at {at + first} "
+                         f"{got[first:first + 16].hex()}, not {wanted[first:first + 16].hex()}; "
+                         f"{view.map(at + first, view.size - at - first)}")
+
+
+# ---- The map ---------------------------------------------------------------
+
+
+def check_extents(oracle, raw, extents, ours):
+    """The extents' bytes: zeros where the map says so, those in the layer's file where it is stored plainly."""
+    for extent in extents:
+        about = (f"snapshot {oracle.snapshot}:", extent)
+        expect(extent.kind != "invalid", *about)
+        end = extent.guest_offset + extent.length
+        if extent.kind in HOLDS_ZEROS:
+            expect(is_zero(raw, extent.guest_offset, end), *about, "but QEMU reads data there")
+        if extent.kind == "normal":
+            check_host_bytes(raw, extent, ours, about)
+
+
+def is_zero(raw, start, end):
+    for at, stop in data_ranges(raw, start, end):
+        raw.seek(at)
+        if raw.read(stop - at).count(0) != stop - at:
+            return False
+    return True
+
+
+def check_host_bytes(raw, extent, ours, about):
+    layer = ours.layer(extent.layer)
+    if layer.header and layer.header.crypt_method:
+        return
+    length = min(extent.length, READ_MAX)
+    raw.seek(extent.guest_offset)
+    with open(layer.data_path or layer.path, "rb") as file:
+        file.seek(extent.host_offset)
+        expect(file.read(length) == raw.read(length), *about, "but the layer's file holds other bytes there")
+
+
+def check_part_of_map(view, extents, rng):
+    """A map of any part says the same as the map of the whole."""
+    at = rng.randrange(view.size)
+    whole = next(extent for extent in extents if at < extent.guest_offset + extent.length)
+    part = view.map(at, rng.randint(1, view.size - at))
+    delta = at - whole.guest_offset if whole.kind in ("normal", "zero allocated") else 0
+    host_offset = None if whole.host_offset is None else whole.host_offset + delta
+    expect((part.kind, part.layer, part.host_offset, part.host_bytes) ==
+           (whole.kind, whole.layer, host_offset, whole.host_bytes), part, "is not within", whole)
+    expect(part.guest_offset == at and part.length > 0, part, "does not start at", at)
+
+
+def check_qemu_map(history, oracle, extents):
+    """qemu-img map knows which layer answers, and where it stores plain bytes."""
+    theirs = json.loads(run(history, "map", "--output=json", *oracle.address))
+    mine = iter(extents)
+    extent = next(mine, None)
+    for entry in theirs:
+        while extent and extent.guest_offset < entry["start"] + entry["length"]:
+            expect(agrees(extent, entry), f"snapshot {oracle.snapshot}:", extent, "qemu-img map:", entry)
+            if extent.guest_offset + extent.length > entry["start"] + entry["length"]:
+                break
+            extent = next(mine, None)
+
+
+def agrees(extent, entry):
+    """Two extents that overlap say the same."""
+    if extent.kind in HOLDS_ZEROS:
+        return entry["zero"]
+    same_place = extent.kind == "normal" and "offset" in entry
+    return (entry["depth"] == extent.layer and
+            (not same_place or entry["offset"] - entry["start"] == extent.host_offset - extent.guest_offset))
+
+
+# ---- Facts -----------------------------------------------------------------
+
+
+def check_facts(ours, history):
+    """What qemu-img info says of the header and the snapshot table."""
+    theirs = json.loads(run(history, "info", "--output=json", history.top.name))
+    header, data = ours.header, theirs["format-specific"]["data"]
+    pairs = [(header.size // SECTOR * SECTOR, theirs["virtual-size"]),
+             (1 << header.cluster_bits, theirs["cluster-size"]),
+             ({2: "0.10", 3: "1.1"}[header.version], data["compat"]),
+             (["zlib", "zstd"][header.compression], data["compression-type"]),
+             (1 << header.refcount_order, data["refcount-bits"]),
+             (bool(header.incompatible_features & 1 << 4), data.get("extended-l2", False)),
+             (bool(header.incompatible_features & 1), theirs["dirty-flag"]),
+             (text(header.backing_file), theirs.get("backing-filename")),
+             (text(header.backing_format), theirs.get("backing-filename-format")),
+             (text(header.data_file), data.get("data-file"))]
+    pairs.append(([snapshot_facts(snapshot) for snapshot in ours.snapshots],
+                  [qemu_snapshot_facts(snapshot) for snapshot in theirs.get("snapshots", [])]))
+    for mine, other in pairs:
+        expect(mine == other, "info:", mine, "not", other)
+
+
+def text(name):
+    return None if name is None else name.decode()
+
+
+def snapshot_facts(snapshot):
+    return (snapshot.id.decode(), snapshot.name.decode(), snapshot.date_seconds, snapshot.date_nanoseconds,
+            snapshot.vm_state_size)
+
+
+def qemu_snapshot_facts(snapshot):
+    return (snapshot["id"], snapshot["name"], snapshot["date-sec"], snapshot["date-nsec"], snapshot["vm-state-size"])
