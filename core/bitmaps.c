@@ -129,6 +129,7 @@ int qcow2_bitmap_find(const struct qcow2_image *image, const char *name, size_t 
 struct bit_walk {
   const struct qcow2_layer *layer;
   const struct qcow2_bitmap *bitmap;
+  uint64_t granularity; /* bytes */
   uint64_t bit_count;
 };
 
@@ -225,26 +226,55 @@ static int find_dirty(const struct bit_walk *walk, uint64_t bit, uint64_t *first
   return 0;
 }
 
-int qcow2_bitmap_next_dirty(const struct qcow2_image *image, size_t index, uint64_t guest_offset,
-                            struct qcow2_range *range, struct qcow2_error *error)
+/* Make ready to walk a bitmap. Errors: ARGUMENT, UNSUPPORTED, CORRUPT. */
+static int walk_start(const struct qcow2_image *image, size_t index, struct bit_walk *walk,
+                      struct qcow2_error *error)
 {
   const struct qcow2_bitmap *bitmap = qcow2_bitmap_get(image, index);
-  struct bit_walk walk = { .layer = image->chain.layers[0], .bitmap = bitmap };
-  uint64_t first, end, from;
-  int code;
 
+  *walk = (struct bit_walk){ .layer = image->chain.layers[0], .bitmap = bitmap, .granularity = 1 };
   if (bitmap == NULL)
     return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "bitmap index %zu: the image has %zu", index,
                            image->bitmaps.count);
-  walk.bit_count = divide_up(walk.layer->size, bitmap->granularity);
-  /* The last bit may stand for less than a granule: at the disk's end it is behind us. */
-  from = guest_offset < walk.layer->size ? guest_offset / bitmap->granularity : walk.bit_count;
-  code = check_walk(&walk, error);
-  if (code == 0)
-    code = find_dirty(&walk, from, &first, &end, error);
+  walk->granularity = bitmap->granularity;
+  walk->bit_count = divide_up(walk->layer->size, bitmap->granularity);
+  return check_walk(walk, error);
+}
+
+int qcow2_bitmap_next_dirty(const struct qcow2_image *image, size_t index, uint64_t guest_offset,
+                            struct qcow2_range *range, struct qcow2_error *error)
+{
+  struct bit_walk walk;
+  uint64_t first, end, from;
+  int code = walk_start(image, index, &walk, error);
+
   if (code != 0)
     return code;
-  range->guest_offset = min_u64(first * bitmap->granularity, walk.layer->size);
-  range->length = min_u64(end * bitmap->granularity, walk.layer->size) - range->guest_offset;
+  /* The last bit may stand for less than a granule: at the disk's end it is behind us. */
+  from = guest_offset < walk.layer->size ? guest_offset / walk.granularity : walk.bit_count;
+  code = find_dirty(&walk, from, &first, &end, error);
+  if (code != 0)
+    return code;
+  range->guest_offset = min_u64(first * walk.granularity, walk.layer->size);
+  range->length = min_u64(end * walk.granularity, walk.layer->size) - range->guest_offset;
   return 0;
+}
+
+int qcow2_bitmap_dirty_bytes(const struct qcow2_image *image, size_t index, uint64_t *runs,
+                             uint64_t *bytes, struct qcow2_error *error)
+{
+  struct bit_walk walk;
+  struct bit_run run;
+  int code = walk_start(image, index, &walk, error);
+
+  *bytes = 0;
+  for (uint64_t bit = 0; code == 0 && bit < walk.bit_count && *runs > 0; bit += run.length) {
+    code = next_run(&walk, bit, &run, error);
+    if (code != 0)
+      return code;
+    if (run.dirty)
+      *bytes += min_u64((bit + run.length) * walk.granularity, walk.layer->size) - bit * walk.granularity;
+    --*runs;
+  }
+  return code;
 }

@@ -62,7 +62,7 @@ static int open_data_file(const struct qcow2_chain *chain, struct qcow2_layer *l
   struct qcow2_reference reference = { .from = &layer->file,
                                        .name = layer->metadata.data_file,
                                        .role = "data file",
-                                       .option = "data-file",
+                                       .advice = layer == chain->layers[0] ? "\",data-file=PATH\"" : "",
                                        .distrust = layer->is_probed ? PROBED_DISTRUST : NULL,
                                        .search_directories = options->search_directories,
                                        .search_count = options->search_count };
@@ -189,7 +189,8 @@ static int open_backing(const struct qcow2_chain *chain, const struct qcow2_open
   struct qcow2_reference reference = { .from = &lowest->file,
                                        .name = lowest->metadata.backing_file,
                                        .role = "backing file",
-                                       .option = "backing",
+                                       .advice = "\",backing=PATH\" (once for each layer, the topmost first; "
+                                                 "\",backing=none\" examines the overlay alone)",
                                        .distrust = lowest->is_probed ? PROBED_DISTRUST : NULL,
                                        .search_directories = options->search_directories,
                                        .search_count = options->search_count };
@@ -243,13 +244,27 @@ static int format_error(const struct qcow2_layer *above, const struct qcow2_open
                          qcow2_text_quote(file->path, backing));
 }
 
+/* Nobody declares the format, and the file starts as one does that is not read here. It is not taken for raw unless the user names
+   it. */
+static int undeclared_error(const struct qcow2_opened_file *file, const char *format,
+                            struct qcow2_error *error)
+{
+  char backing[TEXT_ESCAPED_BYTES];
+
+  return qcow2_error_set(error, QCOW2_ERROR_DENIED,
+                         "the format of the backing file \"%s\" is not declared, and it starts as %s does; to have it read, as "
+                         "%s if its name ends so and otherwise as raw, add \",backing=PATH\" to the image name",
+                         qcow2_text_quote(file->path, backing), format, format);
+}
+
 /* Make a layer of the backing file, in the format that the image above it declares. */
-static int new_backing_layer(const struct qcow2_layer *above, struct qcow2_opened_file *file,
-                             const struct qcow2_shared *shared, uint64_t space,
-                             struct qcow2_layer **layer, struct qcow2_error *error)
+static int new_backing_layer(const struct qcow2_layer *above, enum next_layer next,
+                             struct qcow2_opened_file *file, const struct qcow2_shared *shared,
+                             uint64_t space, struct qcow2_layer **layer, struct qcow2_error *error)
 {
   enum declared_format declared = declared_format(above);
-  bool is_qcow2 = qcow2_layer_probe(file);
+  bool is_qcow2 = qcow2_layer_probe(file) != 0; /* one that cannot be read fails as qcow2 does: with the reason */
+  const char *foreign;
   int code = 0;
 
   if (declared == DECLARED_OTHER)
@@ -257,6 +272,9 @@ static int new_backing_layer(const struct qcow2_layer *above, struct qcow2_opene
                         "which cannot be read here (raw and qcow2 can)", error);
   else if (declared == DECLARED_QCOW2 && !is_qcow2)
     code = format_error(above, file, QCOW2_ERROR_CORRUPT, "but it is not a qcow2 image", error);
+  else if (declared == DECLARED_NONE && next == NEXT_REFERENCE && !is_qcow2 &&
+           (foreign = qcow2_layer_foreign_start(file)) != NULL)
+    code = undeclared_error(file, foreign, error);
   if (code != 0) {
     qcow2_opened_file_close(file);
     return code;
@@ -328,7 +346,7 @@ static int add_backing(struct qcow2_chain *chain, const struct qcow2_open_option
   }
   code = offer_foreign(above, next, options, shared, chain->count, &file, &layer, error);
   if (code == QCOW2_NOT_FOREIGN)
-    code = new_backing_layer(above, &file, shared, chain->count, &layer, error);
+    code = new_backing_layer(above, next, &file, shared, chain->count, &layer, error);
   if (code == 0)
     code = chain_add(chain, layer, error);
   if (code == 0 && !layer->is_raw)

@@ -8,6 +8,7 @@
  */
 #include "image.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -70,10 +71,11 @@ static int read_directories(struct qcow2_image *image, struct qcow2_error *error
 
 static int survey_layers(struct qcow2_image *image, struct qcow2_error *error)
 {
+  uint64_t budget = SURVEY_BUDGET_BYTES;
   int code = 0;
 
   for (size_t i = 0; code == 0 && i < image->chain.count; i++)
-    code = qcow2_survey(image->chain.layers[i], &image->warnings, error);
+    code = qcow2_survey(image->chain.layers[i], &budget, &image->warnings, error);
   return code;
 }
 
@@ -129,7 +131,8 @@ int qcow2_image_open(const char *path, const struct qcow2_open_options *given,
   int code = options_take(given, &options, error);
 
   if (code == 0)
-    code = qcow2_gate_open_named(path, &file, error);
+    code = path == NULL ? qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "no path was given")
+                        : qcow2_gate_open_named(path, &file, error);
   return code == 0 ? image_open(&file, &options, image, error) : code;
 }
 
@@ -164,10 +167,13 @@ void qcow2_image_close(struct qcow2_image *image)
 int qcow2_image_probe(const char *path)
 {
   struct qcow2_opened_file file = OPENED_FILE_NONE;
-  bool is_qcow2;
+  struct qcow2_error error;
+  int is_qcow2;
 
-  if (qcow2_gate_open_named(path, &file, NULL) != 0)
+  if (path == NULL)
     return 0;
+  if (qcow2_gate_open_named(path, &file, &error) != 0)
+    return error.code == QCOW2_ERROR_ARGUMENT || error.os_errno == ENOENT || error.os_errno == EACCES ? 0 : -1;
   is_qcow2 = qcow2_layer_probe(&file);
   qcow2_opened_file_close(&file);
   return is_qcow2;

@@ -2,6 +2,7 @@
 #include "layer.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/checked.h"
 #include "base/error.h"
@@ -126,13 +127,32 @@ void qcow2_layer_set_cipher(struct qcow2_layer *layer, struct qcow2_cipher *ciph
   layer->source.cipher_counts_guest = layer->metadata.header.crypt_method == CRYPT_METHOD_AES;
 }
 
-bool qcow2_layer_probe(const struct qcow2_opened_file *file)
+int qcow2_layer_probe(const struct qcow2_opened_file *file)
 {
   uint8_t start[HEADER_BYTES_TO_PROBE];
   size_t length = (size_t) min_u64(file->storage.size, sizeof(start));
 
-  return qcow2_storage_read(&file->storage, 0, start, length, NULL) == 0 &&
-         qcow2_header_probe(start, length);
+  if (qcow2_storage_read(&file->storage, 0, start, length, NULL) != 0)
+    return -1;
+  return qcow2_header_probe(start, length);
+}
+
+const char *qcow2_layer_foreign_start(const struct qcow2_opened_file *file)
+{
+  static const struct {
+    const char *start, *format;
+  } known[] = { { "KDMV", "VMDK" },        { "COWD", "VMDK" },          { "# Disk DescriptorFile", "VMDK" },
+                { "conectix", "VHD" },     { "vhdxfile", "VHDX" },      { "<<< ", "VDI" },
+                { "EVF\x09\x0d\x0a\xff", "EWF" }, { "QFI\xfb", "qcow" }, { "QED", "QED" } };
+  char start[32];
+
+  if (file->storage.size < sizeof(start) ||
+      qcow2_storage_read(&file->storage, 0, start, sizeof(start), NULL) != 0)
+    return NULL;
+  for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+    if (memcmp(start, known[i].start, strlen(known[i].start)) == 0)
+      return known[i].format;
+  return NULL;
 }
 
 /* ---- Mapping ------------------------------------------------------------ */

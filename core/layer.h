@@ -57,8 +57,11 @@ void qcow2_layer_set_data_file(struct qcow2_layer *layer, struct qcow2_opened_fi
 /* Give a qcow2 layer the cipher of its normal clusters, which it owns from now on. */
 void qcow2_layer_set_cipher(struct qcow2_layer *layer, struct qcow2_cipher *cipher);
 
-/* True if the file starts as a qcow2 image does. A file that cannot be read does not. */
-bool qcow2_layer_probe(const struct qcow2_opened_file *file);
+/* 1 if the file starts as a qcow2 image does, 0 if not, -1 if it cannot be read. */
+int qcow2_layer_probe(const struct qcow2_opened_file *file);
+
+/* The name of the format (not qcow2) that the file starts as, in static storage; NULL: none that is known. */
+const char *qcow2_layer_foreign_start(const struct qcow2_opened_file *file);
 
 /* What lies at `guest_offset` in this layer alone, for at most `length` bytes. `tables` and `size` are the layer's own,
    or a snapshot's. What lies past `size` is ZERO: it hides what is below. Errors: those of qcow2_mapping_find(). */

@@ -187,9 +187,10 @@ struct qcow2_open_options {
   size_t passphrase_count;
 };
 
-/* Tell whether a file starts with the magic and a version of 2 or more.
-   Returns 1, 0 (also for a path that cannot be opened or is no regular file or block
-   device), never an error. `path` follows symbolic links. */
+/* Tell whether a file starts with the magic and a version of 2 or more. `path` follows
+   symbolic links. Returns 1; 0 if it does not, also if there is no such file, if it may not
+   be read, or if it is no regular file or block device; -1 if that could not be found
+   out: qcow2_image_open() says why. */
 QCOW2_API int qcow2_image_probe(const char *path);
 
 /* Open the image at `path` (the caller's word: symbolic links are followed; a regular
@@ -352,6 +353,12 @@ QCOW2_API int qcow2_bitmap_find(const struct qcow2_image *image, const char *nam
 QCOW2_API int qcow2_bitmap_next_dirty(const struct qcow2_image *image, size_t index,
                                       uint64_t guest_offset, struct qcow2_range *range,
                                       struct qcow2_error *error);
+
+/* Count the dirty bytes of a bitmap, looking at no more than *runs runs of equal bits, by which *runs is lowered: an image's maker
+   can make that very many. *bytes is the count as far as it went; it is complete if *runs is not 0 then. Errors: as for
+   qcow2_bitmap_next_dirty(). */
+QCOW2_API int qcow2_bitmap_dirty_bytes(const struct qcow2_image *image, size_t index, uint64_t *runs,
+                                       uint64_t *bytes, struct qcow2_error *error);
 
 /* ---- What the image says of itself -------------------------------------- */
 

@@ -172,7 +172,6 @@ int qcow2_snapshot_find(const struct qcow2_image *image, const char *key,
     return not_found(image, key, error);
   list_snapshots(image, key, by, list, sizeof(list));
   return qcow2_error_set(error, QCOW2_ERROR_NOT_FOUND,
-                         "\"%s\" means several snapshots: %s; choose one with @id=ID%s",
-                         qcow2_text_quote(key, quoted), list,
-                         by == QCOW2_BY_ID_OR_NAME ? " or @name=NAME" : "");
+                         "\"%s\" means several snapshots: %s; choose one with @id=ID, @name=NAME or @index=N (see: tsk-qcow2 "
+                         "snapshots)", qcow2_text_quote(key, quoted), list);
 }

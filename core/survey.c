@@ -4,7 +4,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/bytes.h"
 #include "base/checked.h"
@@ -17,7 +16,7 @@
 /* Tables are looked through in pieces of this many bytes; entries do not straddle them. */
 #define PIECE_BYTES 65536u
 
-/* So many bytes of L2 tables are looked through for the last cluster: enough for a disk of 128 GiB in clusters of 64 KiB. */
+/* So many bytes of L2 tables are looked through for lost clusters: enough for a disk of 128 GiB in clusters of 64 KiB. */
 #define ENTRY_BUDGET_BYTES (UINT64_C(16) << 20)
 
 struct survey {
@@ -26,9 +25,11 @@ struct survey {
   uint8_t *piece;        /* PIECE_BYTES, of an L1 or refcount table */
   uint8_t *table;        /* an L2 table */
   uint64_t entry_budget; /* bytes of L2 tables that may still be looked through */
+  uint64_t *budget;      /* bytes of tables that may still be read, for the whole chain */
   const char *lost;      /* what ends furthest past the end of the file; NULL: nothing does */
   uint64_t lost_end;
   bool bad_refcounts;
+  bool data_lost; /* the external data file ends before a cluster that is in it */
 };
 
 /* Note that the file must reach to `end` for `what`, of which the last `spare` bytes may be missing. */
@@ -40,6 +41,15 @@ static void need(struct survey *survey, const char *what, uint64_t end, uint64_t
     survey->lost = what;
     survey->lost_end = end;
   }
+}
+
+/* Read a part of a table, if that can be, and the budget allows it. */
+static bool read_table(struct survey *survey, uint64_t offset, uint8_t *buffer, size_t length)
+{
+  if (*survey->budget < length || qcow2_storage_read(survey->storage, offset, buffer, length, NULL) != 0)
+    return false;
+  *survey->budget -= length;
+  return true;
 }
 
 /* ---- L1 and L2 tables ------------------------------------------------------ */
@@ -56,7 +66,7 @@ static void each_l2_table(struct survey *survey,
   for (uint64_t done = 0; done < bytes; done += PIECE_BYTES) {
     size_t length = (size_t) min_u64(bytes - done, PIECE_BYTES);
 
-    if (qcow2_storage_read(survey->storage, tables->l1_offset + done, survey->piece, length, NULL) != 0)
+    if (!read_table(survey, tables->l1_offset + done, survey->piece, length))
       return;
     for (size_t at = 0; at < length; at += L1_ENTRY_BYTES) {
       uint64_t l2_offset = be64_get(survey->piece + at) & TABLE_OFFSET_MASK;
@@ -84,9 +94,9 @@ static void survey_tables(struct survey *survey)
   each_l2_table(survey, visit_table);
 }
 
-/* ---- The last cluster -------------------------------------------------------- */
+/* ---- Lost clusters ----------------------------------------------------------- */
 
-/* Note where the bytes of a cluster end that `entry` keeps at or behind the last cluster. */
+/* Note where the bytes end that `entry` needs. */
 static void visit_entry(struct survey *survey, const struct qcow2_l2_entry *entry, uint64_t guest_offset)
 {
   const struct qcow2_geometry *geometry = &survey->layer->geometry;
@@ -94,29 +104,33 @@ static void visit_entry(struct survey *survey, const struct qcow2_l2_entry *entr
 
   for (uint64_t at = guest_offset; at < end;) {
     struct qcow2_cluster_part part = qcow2_l2_entry_decode(geometry, entry, at);
+    uint64_t host_end = part.host_offset + min_u64(part.length, end - at);
 
-    if (part.kind == QCOW2_CLUSTER_NORMAL)
-      need(survey, "one of its clusters", part.host_offset + min_u64(part.length, end - at), 0);
+    if (part.kind == QCOW2_CLUSTER_NORMAL && geometry->has_data_file)
+      survey->data_lost = survey->data_lost || host_end > survey->layer->data_file.storage.size;
+    else if (part.kind == QCOW2_CLUSTER_NORMAL)
+      need(survey, "one of its clusters", host_end, 0);
     at += part.length;
   }
 }
 
-/* Look for entries that lead to the last cluster, as long as the budget lasts. */
+/* Look through an L2 table for entries of clusters that the end of their file cuts, as long as the budget lasts. Whole clusters that
+   are lost from the image itself are the refcounts' to tell. */
 static bool visit_entries(struct survey *survey, uint64_t l2_offset, uint64_t guest_offset)
 {
   const struct qcow2_geometry *geometry = &survey->layer->geometry;
-  uint64_t last = survey->storage->size & ~(uint64_t) (geometry->cluster_size - 1);
+  uint64_t end = survey->layer->source.data->size & ~(uint64_t) (geometry->cluster_size - 1);
 
   if (survey->entry_budget < geometry->cluster_size ||
-      !range_fits(l2_offset, geometry->cluster_size, survey->storage->size) ||
-      qcow2_storage_read(survey->storage, l2_offset, survey->table, geometry->cluster_size, NULL) != 0)
+      !read_table(survey, l2_offset, survey->table, geometry->cluster_size))
     return false;
   survey->entry_budget -= geometry->cluster_size;
   for (uint32_t at = 0; at < geometry->cluster_size; at += geometry->l2_entry_bytes) {
     struct qcow2_l2_entry entry = { .descriptor = be64_get(survey->table + at) };
+    uint64_t host_offset = entry.descriptor & TABLE_OFFSET_MASK;
 
-    if ((entry.descriptor & L2_ENTRY_COMPRESSED) == 0 && (entry.descriptor & TABLE_OFFSET_MASK) == last &&
-        last != 0) {
+    if ((entry.descriptor & L2_ENTRY_COMPRESSED) == 0 && host_offset != 0 &&
+        (host_offset == end || (geometry->has_data_file && host_offset > end))) {
       entry.subcluster_bitmap = geometry->extended_l2 ? be64_get(survey->table + at + 8) : 0;
       visit_entry(survey, &entry, guest_offset + ((uint64_t) (at / geometry->l2_entry_bytes) << geometry->cluster_bits));
     }
@@ -125,12 +139,16 @@ static bool visit_entries(struct survey *survey, uint64_t l2_offset, uint64_t gu
 }
 
 /* Where the file ends inside a cluster, see whether the entries that lead there need what is missing: the last sector of a
-   compressed stream, and unallocated subclusters, they don't. */
-static void survey_last_cluster(struct survey *survey)
+   compressed stream, and unallocated subclusters, they don't. A data file may be shorter than the disk if the rest was never
+   written. */
+static void survey_lost_clusters(struct survey *survey)
 {
-  uint32_t cluster_size = survey->layer->geometry.cluster_size;
+  const struct qcow2_layer *layer = survey->layer;
+  uint32_t cluster_size = layer->geometry.cluster_size;
 
-  if (is_aligned(survey->storage->size, cluster_size) || survey->layer->geometry.has_data_file)
+  if (layer->geometry.has_data_file ? layer->source.data == &layer->file.storage ||
+                                          layer->source.data->size >= layer->size
+                                    : is_aligned(survey->storage->size, cluster_size))
     return;
   survey->table = malloc(cluster_size);
   if (survey->table == NULL)
@@ -144,13 +162,13 @@ static void survey_last_cluster(struct survey *survey)
 
 /* The index of the last bit that is set in [start, start + bytes) of the file, counted from there in the order of refcounts (within a
    byte from the lowest bit on). -1: there is none, or it cannot be read. */
-static int64_t last_set_bit(const struct survey *survey, uint64_t start, uint64_t bytes)
+static int64_t last_set_bit(struct survey *survey, uint64_t start, uint64_t bytes)
 {
   while (bytes > 0) {
     size_t length = (size_t) (bytes % PIECE_BYTES != 0 ? bytes % PIECE_BYTES : PIECE_BYTES);
 
     bytes -= length;
-    if (qcow2_storage_read(survey->storage, start + bytes, survey->piece, length, NULL) != 0)
+    if (!read_table(survey, start + bytes, survey->piece, length))
       return -1;
     while (length > 0)
       if (survey->piece[--length] != 0)
@@ -239,6 +257,9 @@ static int add_warnings(const struct survey *survey, struct qcow2_warnings *warn
     code = warn(survey, warnings, survey->bad_refcounts, "the refcount table is not valid", error);
   if (code == 0)
     code = warn(survey, warnings, survey->lost != NULL, lost, error);
+  if (code == 0)
+    code = warn(survey, warnings, survey->data_lost,
+                "the external data file is truncated; what is lost reads as an error, not as zeros", error);
   return code;
 }
 
@@ -246,30 +267,21 @@ static int add_warnings(const struct survey *survey, struct qcow2_warnings *warn
 static int survey_raw(const struct qcow2_layer *layer, struct qcow2_warnings *warnings,
                       struct qcow2_error *error)
 {
-  static const struct {
-    const char *start, *format;
-  } known[] = { { "KDMV", "VMDK" },        { "COWD", "VMDK" },          { "# Disk DescriptorFile", "VMDK" },
-                { "conectix", "VHD" },     { "vhdxfile", "VHDX" },      { "<<< ", "VDI" },
-                { "EVF\x09\x0d\x0a\xff", "EWF" }, { "QFI\xfb", "qcow" }, { "QED", "QED" } };
-  char start[32] = "", sentence[160];
+  const char *format = layer->is_probed ? qcow2_layer_foreign_start(&layer->file) : NULL;
+  char sentence[160];
 
-  if (!layer->is_probed || layer->file.storage.size < sizeof(start) ||
-      qcow2_storage_read(&layer->file.storage, 0, start, sizeof(start), NULL) != 0)
+  if (format == NULL)
     return 0;
-  for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
-    if (memcmp(start, known[i].start, strlen(known[i].start)) == 0) {
-      snprintf(sentence, sizeof(sentence),
-               "the format of this backing file is not declared, so it is read as raw, but it starts as %s does",
-               known[i].format);
-      return qcow2_warnings_add(warnings, layer->file.path, sentence, error);
-    }
-  return 0;
+  snprintf(sentence, sizeof(sentence),
+           "the format of this backing file is not declared, so it is read as raw, but it starts as %s does", format);
+  return qcow2_warnings_add(warnings, layer->file.path, sentence, error);
 }
 
-static int survey_qcow2(struct qcow2_layer *layer, struct qcow2_warnings *warnings,
+static int survey_qcow2(struct qcow2_layer *layer, uint64_t *budget, struct qcow2_warnings *warnings,
                         struct qcow2_error *error)
 {
   struct survey survey = { .layer = layer,
+                           .budget = budget,
                            .storage = &layer->file.storage,
                            .piece = malloc(PIECE_BYTES) };
   int code;
@@ -279,14 +291,15 @@ static int survey_qcow2(struct qcow2_layer *layer, struct qcow2_warnings *warnin
   layer->needed_size = layer->metadata.header.header_length;
   survey_tables(&survey);
   survey_refcounts(&survey);
-  survey_last_cluster(&survey);
+  survey_lost_clusters(&survey);
   code = add_warnings(&survey, warnings, error);
   free(survey.piece);
   return code;
 }
 
-int qcow2_survey(struct qcow2_layer *layer, struct qcow2_warnings *warnings,
+int qcow2_survey(struct qcow2_layer *layer, uint64_t *budget, struct qcow2_warnings *warnings,
                  struct qcow2_error *error)
 {
-  return layer->is_raw ? survey_raw(layer, warnings, error) : survey_qcow2(layer, warnings, error);
+  return layer->is_raw ? survey_raw(layer, warnings, error)
+                       : survey_qcow2(layer, budget, warnings, error);
 }

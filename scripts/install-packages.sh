@@ -26,6 +26,8 @@ for package in $packages; do
 done
 [ -n "$missing" ] || exit 0
 
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
 as_root=
 [ "$(id -u)" = 0 ] || as_root=sudo
 echo "Installing:$missing"
@@ -34,5 +36,4 @@ export DEBIAN_FRONTEND=noninteractive
 {
   $as_root apt-get update -q
   $as_root apt-get install -y -q --no-install-recommends $missing
-} >/tmp/tsk-qcow2-apt.$$ 2>&1 || { cat /tmp/tsk-qcow2-apt.$$ >&2; exit 1; }
-rm -f /tmp/tsk-qcow2-apt.$$
+} >"$log" 2>&1 || { cat "$log" >&2; exit 1; }

@@ -79,6 +79,7 @@ $as_root /usr/local/bin/tsk-qcow2 enable
 if [ -n "$image" ]; then
   step "Examining $image"
   cd "$OLDPWD"
+  img_stat -i qcow2 "$image" >/dev/null # or say why not, and end here
   examine_image "$image"
 else
   step "Making a demonstration disk"

@@ -92,6 +92,24 @@ def test_enable_then_plain_fls_then_disable(command, disk):
     assert "Unsupported image type" in result.stdout
 
 
+def test_enable_is_not_fooled_by_the_library_path(command):
+    """Another file that sorts before ours names libtsk's directory: enable must see that it does not help."""
+    result = in_namespace(f"""
+        dirname $(ldconfig -p | sed -n 's/.*libtsk.so.[0-9]* .*=> //p' | head -n 1) > /etc/ld.so.conf.d/00-aaa.conf
+        ldconfig
+        ! {command} run {command} enable
+        ls /etc/ld.so.conf.d""")
+    assert "does not pick" in result.stderr and "tsk-qcow2" not in result.stdout
+
+
+def test_enable_twice_keeps_it_whatever_the_library_path(command):
+    result = in_namespace(f"""
+        {command} enable
+        LD_LIBRARY_PATH=/usr/lib/x86_64-linux-gnu {command} enable
+        {command} status""")
+    assert "Already enabled" in result.stdout and "Enabled:             yes" in result.stdout
+
+
 def test_disable_when_not_enabled(command):
     in_namespace(f"{command} disable; {command} disable")
 
@@ -164,3 +182,31 @@ def test_help_and_version(command):
     assert run(command, "--version").stdout.startswith("tsk-qcow2 ")
     assert run(command, check=False).returncode == 2
     assert run(command, "nonsense", check=False).returncode == 2
+
+
+# ---- snapshots -----------------------------------------------------------------
+
+def test_snapshots_is_a_short_table(command, disk):
+    lines = run(command, "snapshots", disk).stdout.splitlines()
+    assert lines[0].split() == ["Index", "ID", "Date", "Disk", "size", "VM", "state", "size", "Name"]
+    assert lines[1].split()[:2] == ["0", "1"] and lines[1].endswith("  first") and str(8 << 20) in lines[1]
+
+
+def test_snapshots_that_share_name_and_id_open_by_index(command, tmp_path):
+    """An image's maker can give two snapshots the same ID and name, or none at all."""
+    image = tmp_path / "twins.qcow2"
+    run("qemu-img", "create", "-q", "-f", "qcow2", image, "1M")
+    for name, pattern in (("twin", 0x11), ("tw2n", 0x22)):
+        run("qemu-io", "-c", f"write -q -P {pattern} 0 1M", image)
+        run("qemu-img", "snapshot", "-c", name, image)
+    data = image.read_bytes()
+    at = data.index(b"2tw2n")  # the ID and the name of the second
+    image.write_bytes(data[:at] + b"1twin" + data[at + 5:])
+    failed = run(command, "run", "img_cat", f"{image}@twin", env=CLEAN, check=False)
+    assert failed.returncode != 0 and "@index=N" in failed.stderr
+    for index, byte in enumerate(("11", "22")):
+        script = f"{command} run img_cat {image}@index={index} | head -c 4 | od -An -tx1"
+        assert run("sh", "-c", script, env=CLEAN).stdout.split() == [byte] * 4
+    for wrong in ("2", "-1", "x", ""):
+        failed = run(command, "run", "img_cat", f"{image}@index={wrong}", env=CLEAN, check=False)
+        assert failed.returncode != 0 and "no snapshot of that index" in failed.stderr

@@ -120,11 +120,13 @@ def test_raw_named_like_nothing_stays_raw(base, tmp_path):
 
 
 def test_undeclared_format_is_never_probed_beyond_qcow2(base, tmp_path):
+    """Nor is it read as raw unless the user says which file it is."""
     convert(base, "vmdk", "base.img", tmp_path)
     overlay = tmp_path / "overlay.qcow2"
     run("qemu-img", "create", "-q", "-f", "qcow2", "-b", "base.img", "-F", "raw", overlay)
     drop_backing_format(overlay)
-    result = tools.run("img_cat", "-i", "qcow2", overlay)
+    tools.assert_refused(tools.run("img_cat", "-i", "qcow2", overlay), "starts as VMDK does", "backing=PATH")
+    result = tools.run("img_cat", "-i", "qcow2", f"{overlay},backing={tmp_path}/base.img")
     assert result.stdout[:65536] == (tmp_path / "base.img").read_bytes()[:65536]
     assert "starts as VMDK does" in result.complaint
 

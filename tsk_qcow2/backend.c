@@ -217,7 +217,7 @@ int tsk_qcow2_recognise(const TSK_TCHAR *image)
   size_t length = tsk_qcow2_name_path_length(image);
   char *path = strndup(image, length);
   int is_ours = length > 0 && path != NULL &&
-                (qcow2_image_probe(path) == 1 || tsk_qcow2_is_selector(path));
+                (qcow2_image_probe(path) != 0 || tsk_qcow2_is_selector(path));
 
   free(path);
   return is_ours;
@@ -272,10 +272,11 @@ TSK_IMG_INFO *tsk_qcow2_open(int num_img, const TSK_TCHAR *const images[], unsig
   struct backend *backend;
 
   tsk_error_reset();
-  if (num_img <= 0 || images == NULL || images[0] == NULL) {
-    tsk_error_say(TSK_ERR_IMG_NOFILE, "qcow2");
-    return NULL;
-  }
+  for (int i = 0; i < num_img || i == 0; i++)
+    if (num_img <= 0 || images == NULL || images[i] == NULL) {
+      tsk_error_say(TSK_ERR_IMG_NOFILE, "qcow2");
+      return NULL;
+    }
   if (a_ssize % 512 != 0) {
     tsk_error_say(TSK_ERR_IMG_ARG, "the sector size is not a multiple of 512");
     return NULL;

@@ -81,7 +81,8 @@ static int parse_snapshot(const char **rest, struct tsk_qcow2_name *name,
     name->snapshot_key = QCOW2_BY_ID;
   else if (starts_with(*rest, "name="))
     name->snapshot_key = QCOW2_BY_NAME;
-  if (name->snapshot_key != QCOW2_BY_ID_OR_NAME)
+  name->snapshot_is_index = starts_with(*rest, "index=");
+  if (name->snapshot_key != QCOW2_BY_ID_OR_NAME || name->snapshot_is_index)
     *rest = strchr(*rest, '=') + 1;
   name->has_snapshot = true;
   name->snapshot = take_piece(rest);

@@ -23,6 +23,7 @@ struct tsk_qcow2_name {
   bool has_snapshot;
   char *snapshot; /* if has_snapshot: a snapshot's ID or name, maybe empty */
   enum qcow2_snapshot_key snapshot_key;
+  bool snapshot_is_index; /* `snapshot` is its place in the snapshot table, from 0 on */
   struct tsk_qcow2_strings backing; /* backing=, in order */
   struct tsk_qcow2_strings search;  /* search=, in order */
   struct tsk_qcow2_strings key_files; /* key-file=, in order */

@@ -1,14 +1,23 @@
 /* SPDX-License-Identifier: MIT */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* O_NOATIME */
+#endif
 #include "open_names.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "complain.h"
 #include "image_name.h"
 #include "key_file.h"
+
+#ifndef O_NOATIME
+#define O_NOATIME 0
+#endif
 
 #define SEARCH_VARIABLE "TSK_QCOW2_SEARCH"
 #define KEY_FILE_VARIABLE "TSK_QCOW2_KEY_FILE"
@@ -16,10 +25,17 @@
 
 bool tsk_qcow2_is_selector(const char *path)
 {
+  const int flags = O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
   char start[sizeof(SELECTOR_START) - 1];
-  int descriptor = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+  struct stat status;
   bool is_selector;
+  int descriptor;
 
+  if (stat(path, &status) != 0 || !S_ISREG(status.st_mode))
+    return false;
+  descriptor = open(path, flags | O_NOATIME); /* evidence keeps its access time, where we may ask for that */
+  if (descriptor < 0 && errno == EPERM)
+    descriptor = open(path, flags);
   if (descriptor < 0)
     return false;
   is_selector = read(descriptor, start, sizeof(start)) == (ssize_t) sizeof(start) &&
@@ -95,14 +111,39 @@ static int open_image(const struct tsk_qcow2_name *name, enum tsk_qcow2_depth de
   const struct tsk_qcow2_strings from_environment = { &path, 1 };
   int code;
 
-  if (tsk_qcow2_is_selector(name->path))
-    return tsk_qcow2_complain(error, QCOW2_ERROR_UNSUPPORTED,
-                              "the file is a tsk-qcow2 selector, which is not supported yet");
   code = open_unlocked(name, depth, open_foreign, &name->key_files, image, error);
   /* The variable is for whatever images need a passphrase; others do without, and without the file. */
   if (code == QCOW2_ERROR_KEY && name->key_files.count == 0 && path != NULL && *path != '\0')
     code = open_unlocked(name, depth, open_foreign, &from_environment, image, error);
+  if (code == QCOW2_ERROR_NOT_QCOW2 && tsk_qcow2_is_selector(name->path))
+    return tsk_qcow2_complain(error, QCOW2_ERROR_UNSUPPORTED,
+                              "the file is a tsk-qcow2 selector, which is not supported yet");
   return code;
+}
+
+/* The snapshot at a place in the table: the way to one whose ID and name are empty, or another's too. */
+static int find_by_index(const struct qcow2_image *image, const char *text, size_t *index,
+                         struct qcow2_error *error)
+{
+  char *end;
+  unsigned long value;
+
+  errno = 0;
+  value = strtoul(text, &end, 10);
+  if (text[0] < '0' || text[0] > '9' || *end != '\0' || errno != 0 || value >= qcow2_snapshot_count(image))
+    return tsk_qcow2_complain(error, QCOW2_ERROR_NOT_FOUND,
+                              "there is no snapshot of that index; the image has %zu, counted from 0",
+                              qcow2_snapshot_count(image));
+  *index = value;
+  return 0;
+}
+
+static int find_snapshot(const struct tsk_qcow2_name *name, const struct qcow2_image *image,
+                         size_t *index, struct qcow2_error *error)
+{
+  if (name->snapshot_is_index)
+    return find_by_index(image, name->snapshot, index, error);
+  return qcow2_snapshot_find(image, name->snapshot, name->snapshot_key, index, error);
 }
 
 static int open_view(const struct tsk_qcow2_name *name, enum tsk_qcow2_depth depth,
@@ -112,8 +153,7 @@ static int open_view(const struct tsk_qcow2_name *name, enum tsk_qcow2_depth dep
 
   opened->snapshot_index = QCOW2_ACTIVE;
   if (name->has_snapshot)
-    code = qcow2_snapshot_find(opened->image, name->snapshot, name->snapshot_key,
-                               &opened->snapshot_index, error);
+    code = find_snapshot(name, opened->image, &opened->snapshot_index, error);
   if (code != 0 || depth != TSK_QCOW2_WHOLE)
     return code;
   return name->vm_state

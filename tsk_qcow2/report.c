@@ -158,24 +158,11 @@ static void print_snapshots(FILE *out, const struct tsk_qcow2_opened *opened)
             snapshot->vm_state_size, i == opened->snapshot_index ? " <- this one is open" : "");
 }
 
-bool tsk_qcow2_report_dirty_bytes(const struct qcow2_image *image, size_t index, uint64_t *bytes)
-{
-  struct qcow2_range range = { 0, 0 };
-
-  *bytes = 0;
-  do {
-    if (qcow2_bitmap_next_dirty(image, index, range.guest_offset + range.length, &range, NULL) != 0)
-      return false;
-    *bytes += range.length;
-  } while (range.length > 0);
-  return true;
-}
-
 static void print_bitmaps(FILE *out, const struct qcow2_image *image)
 {
   const struct qcow2_bitmap *bitmap;
+  uint64_t bytes, runs = TSK_QCOW2_REPORT_RUNS;
   char name[TEXT_BYTES];
-  uint64_t bytes;
 
   for (size_t i = 0; (bitmap = qcow2_bitmap_get(image, i)) != NULL; i++) {
     fprintf(out, "Bitmap: name \"%s\", granularity %" PRIu64 " bytes, %s%s%s",
@@ -183,10 +170,10 @@ static void print_bitmaps(FILE *out, const struct qcow2_image *image)
             bitmap->granularity, bitmap->is_consistent ? "consistent" : "inconsistent",
             (bitmap->flags & QCOW2_BITMAP_IN_USE) != 0 ? ", in use" : "",
             (bitmap->flags & QCOW2_BITMAP_AUTO) != 0 ? ", auto" : "");
-    if (tsk_qcow2_report_dirty_bytes(image, i, &bytes))
-      fprintf(out, ", %" PRIu64 " bytes dirty\n", bytes);
-    else
+    if (qcow2_bitmap_dirty_bytes(image, i, &runs, &bytes, NULL) != 0)
       fprintf(out, ", cannot be read\n");
+    else
+      fprintf(out, ", %s%" PRIu64 " bytes dirty\n", runs > 0 ? "" : "too fragmented to count: at least ", bytes);
   }
 }
 

@@ -43,8 +43,8 @@ extern "C" {
 TSK_QCOW2_API TSK_IMG_INFO *tsk_qcow2_open(int num_img, const TSK_TCHAR *const images[],
                                            unsigned int a_ssize);
 
-/* 1 if the image name leads to a file that starts as a qcow2 image (version 2 or later) does; else 0. Then no other reader
-   should be tried: if tsk_qcow2_open() fails, it says why. */
+/* 1 if the image name leads to a file that starts as a qcow2 image (version 2 or later) does, or of which that could not be found
+   out; else 0. After 1 no other reader should be tried: if tsk_qcow2_open() fails, it says why. */
 TSK_QCOW2_API int tsk_qcow2_recognise(const TSK_TCHAR *image);
 
 /* 1 if tsk_qcow2_open() made this image, and it is not closed; else 0. Any thread. */

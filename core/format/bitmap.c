@@ -56,8 +56,10 @@ static const char *entry_problem(const struct qcow2_bitmap *bitmap, unsigned gra
     return "its granularity is not 512 bytes to 2 GiB";
   if (bitmap->name_length == 0 || bitmap->name_length > NAME_BYTES_MAX)
     return "its name is not 1 to 1023 bytes long";
-  if (!is_aligned(bitmap->table_offset, cluster_size))
+  if (!is_aligned(bitmap->table_offset, cluster_size) || bitmap->table_offset > INT64_MAX)
     return "its table's offset is not a multiple of the cluster size";
+  if ((uint64_t) bitmap->table_size * cluster_size > BITMAP_BYTES_MAX)
+    return "it is larger than 512 MiB";
   return NULL;
 }
 

@@ -7,6 +7,8 @@
 
 #define BITMAP_COUNT_MAX UINT32_C(65535)
 #define BITMAP_DIRECTORY_BYTES_MAX (UINT64_C(64) << 20)
+/* QEMU makes and reads no larger ones. */
+#define BITMAP_BYTES_MAX (UINT64_C(512) << 20)
 #define BITMAP_FIXED_BYTES 24u
 #define BITMAP_TABLE_ENTRY_BYTES 8u
 

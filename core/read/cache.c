@@ -84,7 +84,7 @@ static struct segment *segment_of(struct qcow2_cache *cache, const struct entry 
 
 static struct entry **bucket_of(struct qcow2_cache *cache, struct qcow2_cache_key key)
 {
-  uint64_t hash = (key.offset ^ key.space << 48) * UINT64_C(0x9E3779B97F4A7C15);
+  uint64_t hash = (key.offset ^ key.space << 24) * UINT64_C(0x9E3779B97F4A7C15);
 
   return &cache->buckets[(hash >> 32) & cache->bucket_mask];
 }

@@ -136,9 +136,10 @@ static int load_compressed(void *context, struct qcow2_cache_key key,
   block->filled = block->length;
   if (code == QCOW2_ERROR_CORRUPT && length < load->host_bytes)
     return qcow2_error_set_at(error, QCOW2_ERROR_TRUNCATED, QCOW2_NO_OFFSET, load->host_offset,
-                              "the file is truncated: it ends at byte %" PRIu64
-                              ", inside the compressed cluster at host offset %" PRIu64,
-                              source->image->size, load->host_offset);
+                              "the compressed cluster at host offset %" PRIu64
+                              " cannot be decoded, and the file ends inside its last sectors, at byte %" PRIu64
+                              ": it is truncated, or the stream is damaged",
+                              load->host_offset, source->image->size);
   return code;
 }
 
@@ -160,7 +161,8 @@ static int read_compressed(const struct qcow2_cluster_source *source,
                            void *buffer, size_t length, struct qcow2_error *error)
 {
   struct compressed_load load = { source, mapping->host_offset, mapping->host_bytes };
-  struct qcow2_cache_key key = { source->cache_space, mapping->host_offset };
+  /* An entry with other sectors may lead to the same offset; that is another stream, perhaps cut too short. */
+  struct qcow2_cache_key key = { source->cache_space + ((uint64_t) mapping->host_bytes << 32), mapping->host_offset };
   uint32_t in_cluster = (uint32_t) guest_offset & (source->cluster_size - 1);
   struct qcow2_cache_block *block;
   int code = qcow2_cache_pin(source->cache, key, source->cluster_size, load_compressed, &load,

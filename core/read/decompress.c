@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "decompress.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
 #include <zlib.h>
 #include <zstd.h>
@@ -48,6 +49,13 @@ void qcow2_decompressor_free(struct qcow2_decompressor *decompressor)
 
 /* ---- deflate ------------------------------------------------------------ */
 
+/* True if the stream begins with a block of fixed Huffman codes (RFC 1951, 3.2.3). libdeflate lets pass two codes in such a block that
+   are invalid, and zlib does not. */
+static bool begins_with_fixed_codes(const uint8_t *input, size_t input_length)
+{
+  return input_length > 0 && (input[0] >> 1 & 3) == 1;
+}
+
 /* libdeflate is more than twice as fast as zlib, but wants the stream to end where the output does. Returns whether
    it gave the whole output; if not, zlib decides. */
 static int inflate_fast(struct qcow2_decompressor *decompressor, const uint8_t *input,
@@ -94,7 +102,8 @@ static int decompress_deflate(struct qcow2_decompressor *decompressor, const uin
   int status;
 
   /* With LIBDEFLATE_SUCCESS and no place for the actual length, the output is exactly full. */
-  if (inflate_fast(decompressor, input, input_length, output, output_length))
+  if (!begins_with_fixed_codes(input, input_length) &&
+      inflate_fast(decompressor, input, input_length, output, output_length))
     return 0;
   if (!zlib_prepare(decompressor))
     return qcow2_error_set_nomem(error);

@@ -160,6 +160,25 @@ static int refuse_named(const char *path, const char *problem, int os_errno,
   return qcow2_error_set_errno(error, os_errno, QCOW2_NO_OFFSET, "cannot open \"%s\"", quoted);
 }
 
+/* Open a file that has no path, such as /proc/self/fd/5 of a deleted one. It lies in no directory. */
+static int open_pathless(const char *path, struct qcow2_opened_file *file, struct qcow2_error *error)
+{
+  int os_errno = errno;
+  int descriptor = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+  const char *problem;
+  struct stat status;
+
+  if (descriptor < 0)
+    return refuse_named(path, NULL, os_errno, error);
+  problem = fstat(descriptor, &status) != 0 ? "it cannot be examined"
+                                            : admission_problem(&status, ADMIT_REGULAR_OR_BLOCK);
+  if (problem != NULL) {
+    close(descriptor);
+    return refuse_named(path, problem, 0, error);
+  }
+  return opened_file_fill(file, qcow2_text_duplicate(path), -1, descriptor, &status, error);
+}
+
 int qcow2_gate_open_named(const char *path, struct qcow2_opened_file *file,
                           struct qcow2_error *error)
 {
@@ -169,7 +188,7 @@ int qcow2_gate_open_named(const char *path, struct qcow2_opened_file *file,
   int directory, descriptor, os_errno;
 
   if (real == NULL)
-    return refuse_named(path, NULL, errno, error);
+    return open_pathless(path, file, error);
   slash = strrchr(real, '/'); /* realpath() gives an absolute path */
   *slash = '\0';
   directory = open(slash == real ? "/" : real, O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -257,22 +276,52 @@ static void hint_beside(const struct qcow2_reference *reference, char *out, size
            qcow2_text_quote(name, quoted));
 }
 
+/* "D:\vm\base.raw": where a machine on Windows left it. */
+static bool is_windows_path(const char *name)
+{
+  bool letter = (name[0] >= 'A' && name[0] <= 'Z') || (name[0] >= 'a' && name[0] <= 'z');
+
+  return letter && name[1] == ':' && (name[2] == '\\' || name[2] == '/');
+}
+
+/* The reference's base name, to be looked for in the user's directories. NULL: it has none. */
+static const char *searched_name(const struct qcow2_reference *reference)
+{
+  const char *name = base_name(reference->name);
+
+  if (is_windows_path(reference->name)) {
+    const char *backslash = strrchr(name, '\\');
+
+    name = backslash == NULL ? name : backslash + 1;
+  } else if (has_protocol(reference->name))
+    return NULL;
+  return name[0] == '\0' || strcmp(name, ".") == 0 || strcmp(name, "..") == 0 ? NULL : name;
+}
+
+/* What to add to the image name so that the reference leads somewhere. */
+static void advise(const struct qcow2_reference *reference, char *out, size_t out_size)
+{
+  bool searchable = searched_name(reference) != NULL, given = reference->advice[0] != '\0';
+
+  if (!searchable && !given)
+    snprintf(out, out_size, "Which file it is cannot be said for a deeper layer");
+  else
+    snprintf(out, out_size, "To say which file it is, add %s%s%s to the image name", reference->advice,
+             searchable && given ? " or " : "", searchable ? "\",search=DIRECTORY\"" : "");
+}
+
 /* Refuse the reference for the given reason (a clause), and say what to type. Returns DENIED. */
 static int refuse(const struct qcow2_reference *reference, const char *reason,
                   struct qcow2_error *error)
 {
-  char name[TEXT_ESCAPED_BYTES], from[TEXT_ESCAPED_BYTES], hint[TEXT_ESCAPED_BYTES + 64];
+  char name[TEXT_ESCAPED_BYTES], from[TEXT_ESCAPED_BYTES], hint[TEXT_ESCAPED_BYTES + 64], advice[256];
   const char *image = reference->from->path == NULL ? "the image" : base_name(reference->from->path);
-  bool is_backing = strcmp(reference->option, "backing") == 0;
 
   hint_beside(reference, hint, sizeof(hint));
-  return qcow2_error_set(
-      error, QCOW2_ERROR_DENIED,
-      "the %s \"%s\" of \"%s\" was not opened: %s.%s To say which file it is, add "
-      "\",%s=PATH\"%s or \",search=DIRECTORY\" to the image name%s",
-      reference->role, qcow2_text_quote(reference->name, name), qcow2_text_quote(image, from),
-      reason, hint, reference->option, is_backing ? " (once for each layer, the topmost first)" : "",
-      is_backing ? "; \",backing=none\" examines the overlay alone" : "");
+  advise(reference, advice, sizeof(advice));
+  return qcow2_error_set(error, QCOW2_ERROR_DENIED, "the %s \"%s\" of \"%s\" was not opened: %s.%s %s",
+                         reference->role, qcow2_text_quote(reference->name, name),
+                         qcow2_text_quote(image, from), reason, hint, advice);
 }
 
 static int refuse_for_errno(const struct qcow2_reference *reference, int os_errno,
@@ -365,7 +414,7 @@ static int open_beside(const struct qcow2_reference *reference, struct qcow2_ope
 static int open_in_directory(const struct qcow2_reference *reference, const char *search_directory,
                              struct qcow2_opened_file *file, struct qcow2_error *error)
 {
-  const char *name = base_name(reference->name), *problem = NULL;
+  const char *name = searched_name(reference), *problem = NULL;
   char *path, quoted[TEXT_ESCAPED_BYTES];
   struct stat status;
   int directory, descriptor, os_errno;
@@ -392,11 +441,7 @@ static int open_in_directory(const struct qcow2_reference *reference, const char
 int qcow2_gate_open_reference(const struct qcow2_reference *reference,
                               struct qcow2_opened_file *file, struct qcow2_error *error)
 {
-  const char *name = base_name(reference->name);
-  bool searchable = name[0] != '\0' && strcmp(name, ".") != 0 && strcmp(name, "..") != 0 &&
-                    !has_protocol(reference->name);
-
-  for (size_t i = 0; searchable && i < reference->search_count; i++) {
+  for (size_t i = 0; searched_name(reference) != NULL && i < reference->search_count; i++) {
     int code = open_in_directory(reference, reference->search_directories[i], file, error);
 
     if (code <= 0)

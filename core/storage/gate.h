@@ -48,7 +48,7 @@ struct qcow2_reference {
   const struct qcow2_opened_file *from; /* the image that refers to it */
   const char *name;                     /* as written */
   const char *role;                     /* for messages: "backing file" or "data file" */
-  const char *option;                   /* for messages: the option that gives it, "backing" or "data-file" */
+  const char *advice;                   /* for messages: what to add to the image name; "": nothing but search= helps */
   const char *distrust;                 /* why the image's word does not count at all, as a clause; NULL: it does */
   const char *const *search_directories;
   size_t search_count;

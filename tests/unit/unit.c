@@ -287,6 +287,8 @@ static void test_image_names(void)
     { "@", 0, "", QCOW2_BY_ID_OR_NAME, NULL, NULL },
     { "@id=7", 0, "7", QCOW2_BY_ID, NULL, NULL },
     { "@name=id=7", 0, "id=7", QCOW2_BY_NAME, NULL, NULL },
+    { "@index=3", 0, "3", QCOW2_BY_ID_OR_NAME, NULL, NULL },
+    { "@name=index=3", 0, "index=3", QCOW2_BY_NAME, NULL, NULL },
     { "@a@b=c", 0, "a@b=c", QCOW2_BY_ID_OR_NAME, NULL, NULL },
     { "@a,,b,,,backing=x,,y", 0, "a,b,", QCOW2_BY_ID_OR_NAME, NULL, NULL },
     { "@a,,b,backing=x,,y", 0, "a,b", QCOW2_BY_ID_OR_NAME, "x,y", NULL },

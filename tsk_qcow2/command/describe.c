@@ -88,11 +88,11 @@ int command_info(int argc, char *argv[])
   return finish(&opened, status);
 }
 
-static void print_snapshot_row(const struct qcow2_snapshot *snapshot)
+static void print_snapshot_row(size_t index, const struct qcow2_snapshot *snapshot)
 {
   char id[64], name[1024], date[64];
 
-  printf("%-6s %-25s %15" PRIu64 " %15" PRIu64 "  %s\n",
+  printf("%5zu  %-6s %-25s %15" PRIu64 " %15" PRIu64 "  %s\n", index,
          qcow2_text_escape(snapshot->id, snapshot->id_length, id, sizeof(id)),
          tsk_qcow2_report_date(snapshot, date, sizeof(date)), snapshot->disk_size,
          snapshot->vm_state_size,
@@ -111,9 +111,9 @@ int command_snapshots(int argc, char *argv[])
     status = open_image(&arguments, &opened);
   if (status != EXIT_OK)
     return status;
-  printf("%-6s %-25s %15s %15s  %s\n", "ID", "Date", "Disk size", "VM state size", "Name");
+  printf("%5s  %-6s %-25s %15s %15s  %s\n", "Index", "ID", "Date", "Disk size", "VM state size", "Name");
   for (size_t i = 0; (snapshot = qcow2_snapshot_get(opened.image, i)) != NULL; i++)
-    print_snapshot_row(snapshot);
+    print_snapshot_row(i, snapshot);
   for (size_t i = 0; (warning = qcow2_warning(opened.image, i)) != NULL; i++)
     fprintf(stderr, "tsk-qcow2: warning: %s\n", warning);
   return finish(&opened, EXIT_OK);

@@ -2,6 +2,7 @@
 /* Putting the drop-in's directory first in the dynamic loader's order, and taking it out again. */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,29 +16,53 @@
 #define CONFIGURATION "/etc/ld.so.conf.d/00-tsk-qcow2.conf"
 #define LDCONFIG "/sbin/ldconfig"
 
-static bool run_ldconfig(void)
+/* Run a program without output and with an empty environment; returns its exit status, or -1. */
+static int run_quietly(const char *program, const char *argument)
 {
+  char *const arguments[] = { (char *) (uintptr_t) program, (char *) (uintptr_t) argument, NULL };
+  char *const environment[] = { NULL };
   pid_t child = fork();
-  int status;
+  int status, null;
 
   if (child == 0) {
-    execl(LDCONFIG, LDCONFIG, (char *) NULL);
+    null = open("/dev/null", O_WRONLY);
+    if (null >= 0)
+      dup2(null, STDOUT_FILENO);
+    execve(program, arguments, environment);
     _exit(127);
   }
-  return child > 0 && waitpid(child, &status, 0) == child && status == 0;
+  if (child < 0 || waitpid(child, &status, 0) != child || !WIFEXITED(status))
+    return -1;
+  return WEXITSTATUS(status);
 }
 
+static bool run_ldconfig(void)
+{
+  return run_quietly(LDCONFIG, NULL) == 0;
+}
+
+/* True if a program that is started now, with no environment to help it, gets the drop-in: this command, for one. */
+static bool loader_obeys(void)
+{
+  return run_quietly("/proc/self/exe", "status") == EXIT_OK;
+}
+
+/* Write the whole file or none of it. */
 static bool write_configuration(void)
 {
-  int descriptor = open(CONFIGURATION, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0644);
   static const char text[] = "# Made by \"tsk-qcow2 enable\"; \"tsk-qcow2 disable\" removes it.\n" DROPIN_DIRECTORY "\n";
+  char temporary[] = CONFIGURATION ".XXXXXX";
+  int descriptor = mkstemp(temporary);
   bool written;
 
   if (descriptor < 0)
     return false;
   written = write(descriptor, text, sizeof(text) - 1) == (ssize_t) (sizeof(text) - 1) &&
             fchmod(descriptor, 0644) == 0;
-  return close(descriptor) == 0 && written;
+  written = close(descriptor) == 0 && written && rename(temporary, CONFIGURATION) == 0;
+  if (!written)
+    unlink(temporary);
+  return written;
 }
 
 static int remove_configuration(void)
@@ -45,7 +70,7 @@ static int remove_configuration(void)
   if (unlink(CONFIGURATION) != 0 && errno != ENOENT)
     return complain_failed("cannot remove %s: %s", CONFIGURATION, strerror(errno));
   if (!run_ldconfig())
-    return complain_failed(LDCONFIG " failed");
+    return complain_failed("%s was removed, but " LDCONFIG " failed: run it again", CONFIGURATION);
   return EXIT_OK;
 }
 
@@ -60,24 +85,23 @@ static int check_root(int argc, const char *command)
 
 int command_enable(int argc, char *argv[])
 {
-  char path[4096];
   int code = check_root(argc, "enable");
 
   (void) argv;
   if (code != EXIT_OK)
     return code;
-  unsetenv("LD_LIBRARY_PATH"); /* to see below what programs get that have no such help */
   if (access(DROPIN_DIRECTORY "/" TSK_SONAME, R_OK) != 0)
     return complain_failed("the plugin is not installed in %s", DROPIN_DIRECTORY);
+  if (loader_obeys()) {
+    printf("Already enabled.\n");
+    return EXIT_OK;
+  }
   if (!write_configuration())
     return complain_failed("cannot write %s: %s", CONFIGURATION, strerror(errno));
-  if (!run_ldconfig()) {
+  if (!run_ldconfig() || !loader_obeys()) {
     remove_configuration();
-    return complain_failed(LDCONFIG " failed; nothing was changed");
-  }
-  if (!loader_picks(path, sizeof(path)) || !loader_is_dropin(path)) {
-    remove_configuration();
-    return complain_failed("the loader still picks %s; nothing was changed", path);
+    return complain_failed("the loader does not pick the plugin, so nothing was changed; does another file in "
+                           "/etc/ld.so.conf.d name the directory of libtsk?");
   }
   printf("Enabled: Sleuth Kit programs on this machine now understand qcow2.\n"
          "Try: fls -i qcow2 disk.qcow2        Undo: tsk-qcow2 disable\n");

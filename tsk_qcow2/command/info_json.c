@@ -56,14 +56,14 @@ static json_t *header_value(const struct qcow2_image *image, const struct qcow2_
   static const char *const encryption[] = { "none", "aes", "luks" };
 
   return json_pack(
-      "{s:i, s:i, s:I, s:i, s:s, s:s, s:i, s:o, s:i, s:o, s:i, s:o, s:o, s:o, s:o, s:o, s:o}",
+      "{s:i, s:i, s:I, s:i, s:s, s:s, s:i, s:o, s:i, s:o, s:I, s:o, s:o, s:o, s:o, s:o, s:o}",
       "version", (int) header->version, "header_length", (int) header->header_length,
       "virtual_size", (json_int_t) header->size, "cluster_size", 1 << header->cluster_bits,
       "compression", header->compression == QCOW2_COMPRESSION_ZSTD ? "zstd" : "deflate",
       "encryption", encryption[header->crypt_method], "refcount_bits", 1 << header->refcount_order,
       "l1_offset", number(header->l1_offset), "l1_size", (int) header->l1_size,
       "refcount_table_offset", number(header->refcount_table_offset),
-      "snapshot_count", (int) header->snapshot_count,
+      "snapshot_count", (json_int_t) header->snapshot_count,
       "incompatible_features", features(image, QCOW2_FEATURE_INCOMPATIBLE, header->incompatible_features),
       "compatible_features", features(image, QCOW2_FEATURE_COMPATIBLE, header->compatible_features),
       "autoclear_features", features(image, QCOW2_FEATURE_AUTOCLEAR, header->autoclear_features),
@@ -165,17 +165,19 @@ static json_t *extensions_value(const struct qcow2_image *image)
   return list;
 }
 
-/* Null where a bitmap cannot be read. */
-static json_t *dirty_bytes_value(const struct qcow2_image *image, size_t index)
+/* Null where a bitmap cannot be read, or is too fragmented to be counted. */
+static json_t *dirty_bytes_value(const struct qcow2_image *image, size_t index, uint64_t *runs)
 {
   uint64_t bytes;
+  int code = qcow2_bitmap_dirty_bytes(image, index, runs, &bytes, NULL);
 
-  return tsk_qcow2_report_dirty_bytes(image, index, &bytes) ? number(bytes) : json_null();
+  return code == 0 && *runs > 0 ? number(bytes) : json_null();
 }
 
 static json_t *bitmaps_value(const struct qcow2_image *image)
 {
   const struct qcow2_bitmap *bitmap;
+  uint64_t runs = TSK_QCOW2_REPORT_RUNS;
   json_t *list = json_array();
 
   for (size_t i = 0; (bitmap = qcow2_bitmap_get(image, i)) != NULL; i++)
@@ -185,7 +187,7 @@ static json_t *bitmaps_value(const struct qcow2_image *image)
                         number(bitmap->granularity), "consistent", bitmap->is_consistent, "in_use",
                         (bitmap->flags & QCOW2_BITMAP_IN_USE) != 0, "auto",
                         (bitmap->flags & QCOW2_BITMAP_AUTO) != 0, "dirty_bytes",
-                        dirty_bytes_value(image, i)));
+                        dirty_bytes_value(image, i, &runs)));
   return list;
 }
 
@@ -195,7 +197,7 @@ static json_t *warnings_value(const struct qcow2_image *image)
   const char *warning;
 
   for (size_t i = 0; (warning = qcow2_warning(image, i)) != NULL; i++)
-    json_array_append_new(list, path_value(warning));
+    json_array_append_new(list, json_string(warning)); /* escaped already */
   return list;
 }
 

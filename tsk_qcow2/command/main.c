@@ -22,6 +22,7 @@ static const char USAGE[] =
     "\n"
     "Image names: IMAGE[@SNAPSHOT][,OPTION[=VALUE]]...\n"
     "  @ID or @NAME, @id=ID, @name=NAME    a snapshot inside the image\n"
+    "  @index=N                            the same by its place in the table, from 0 on\n"
     "  backing=PATH                        the backing file; repeat it for deeper layers\n"
     "  backing=none                        examine the overlay alone: its holes read as zeros\n"
     "  search=DIRECTORY                    look there for files that the image refers to\n"
