@@ -844,12 +844,12 @@ say("closed")
 
 
 def memory_holds(pid, needle):
-    """True if a process's writable memory holds the bytes."""
+    """True if a process's writable memory holds the bytes. Regions of gigabytes are a sanitizer's."""
     with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
         for line in maps:
             span, mode = line.split()[:2]
             start, end = (int(word, 16) for word in span.split("-"))
-            if mode.startswith("rw"):
+            if mode.startswith("rw") and end - start < 1 << 30:
                 memory.seek(start)
                 if needle in memory.read(end - start):
                     return True
@@ -877,17 +877,50 @@ def watch(path, key_file, needle):
 @needs_libgcrypt
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks at Linux's /proc")
 def test_keys_are_wiped(tmp_path, keys):
-    """The key of legacy AES is its passphrase; the key that opens a LUKS slot is wiped before the image is open."""
+    """The key of legacy AES is its passphrase; what opens a LUKS slot is wiped before the image is open."""
     secret = os.urandom(8).hex().encode()
     path = create(tmp_path / "image.qcow2", SIZE, "aes", secret=secret)
     assert watch(path, keys("key", secret), secret) == [True, False]
     path = create(tmp_path / "image.qcow2", SIZE, secret=secret)
+    slot_key, master_key = luks_keys(path, secret)
+    needles = {"passphrase": (secret, False), "slot key": (slot_key[:32], False), "slot tweak key": (slot_key[32:], False),
+               "master key": (master_key[:32], True), "master tweak key": (master_key[32:], True)}
+    found = {name: watch(path, keys("key", secret), needle) for name, (needle, _) in needles.items()}
+    assert found == {name: [expected, False] for name, (_, expected) in needles.items()}
+
+
+def luks_keys(path, secret):
+    """Slot 0's key and the master key of an AES-256-XTS image, by other means than the reader's."""
     data = path.read_bytes()
-    slot = header_offset(path) + SLOT
+    header, slot = header_offset(path), header_offset(path) + SLOT
     iterations, = struct.unpack_from(">I", data, slot + 4)
     slot_key = hashlib.pbkdf2_hmac("sha256", secret, data[slot + 8:slot + 40], iterations, 64)
-    for needle in (secret, slot_key[:32], slot_key[32:]):
-        assert watch(path, keys("key", secret), needle) == [False, False]
+    material = header + 512 * struct.unpack_from(">I", data, slot + 40)[0]
+    stripes = aes_xts(slot_key, data[material:material + 256000])
+    key = bytes(64)
+    for at in range(0, 256000, 64):
+        if at:
+            key = b"".join(hashlib.sha256(struct.pack(">I", i) + key[32 * i:32 * i + 32]).digest() for i in (0, 1))
+        key = bytes(a ^ b for a, b in zip(key, stripes[at:at + 64]))
+    digest_iterations, = struct.unpack_from(">I", data, header + 164)
+    assert hashlib.pbkdf2_hmac("sha256", key, data[header + 132:header + 164], digest_iterations, 20) == \
+        data[header + 112:header + 132]
+    return slot_key, key
+
+
+def aes_xts(key, data):
+    """AES-256-XTS of sectors from number 0 on."""
+    gcrypt, handle = ctypes.CDLL("libgcrypt.so.20"), ctypes.c_void_p()
+    assert gcrypt.gcry_cipher_open(ctypes.byref(handle), 9, 13, 0) == 0
+    assert gcrypt.gcry_cipher_setkey(handle, key, ctypes.c_size_t(64)) == 0
+    out = b""
+    for number in range(len(data) // 512):
+        sector = ctypes.create_string_buffer(data[512 * number:512 * number + 512], 512)
+        gcrypt.gcry_cipher_setiv(handle, struct.pack("<QQ", number, 0), ctypes.c_size_t(16))
+        gcrypt.gcry_cipher_decrypt(handle, sector, ctypes.c_size_t(512), None, ctypes.c_size_t(0))
+        out += sector.raw
+    gcrypt.gcry_cipher_close(handle)
+    return out
 
 
 # ---- Without libgcrypt ---------------------------------------------------------------

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "../base/bytes.h"
+#include "../base/checked.h"
 #include "../base/error.h"
 #include "../storage/storage.h"
 #include "libgcrypt.h"
@@ -33,15 +34,46 @@ static int check_passphrase(const struct qcow2_passphrase *passphrase, struct qc
 
 /* ---- Key derivation ------------------------------------------------------- */
 
+/* One block of PBKDF2: the exclusive or of a chain of as many hashes as there are iterations. */
+static void derive_block(gcry_md_hd_t hmac, const uint8_t salt[LUKS_SALT_BYTES], uint32_t iterations,
+                         uint32_t index, uint8_t *block, uint32_t digest_length)
+{
+  uint8_t link[DIGEST_BYTES_MAX], number[4];
+
+  be32_put(number, index);
+  gcry_md_reset(hmac);
+  gcry_md_write(hmac, salt, LUKS_SALT_BYTES);
+  gcry_md_write(hmac, number, sizeof(number));
+  memcpy(link, gcry_md_read(hmac, 0), digest_length);
+  memcpy(block, link, digest_length);
+  for (uint32_t i = 1; i < iterations; i++) {
+    gcry_md_reset(hmac);
+    gcry_md_write(hmac, link, digest_length);
+    memcpy(link, gcry_md_read(hmac, 0), digest_length);
+    for (uint32_t j = 0; j < digest_length; j++)
+      block[j] ^= link[j];
+  }
+  explicit_bzero(link, sizeof(link));
+}
+
+/* PBKDF2. libgcrypt's own leaves a part of the key in memory that it frees. */
 static int derive(const struct qcow2_luks *luks, const void *secret, size_t secret_length,
                   const uint8_t salt[LUKS_SALT_BYTES], uint32_t iterations, uint8_t *out,
-                  size_t out_length, struct qcow2_error *error)
+                  uint32_t out_length, struct qcow2_error *error)
 {
-  /* libgcrypt wants an address, also for no bytes. */
-  gcry_error_t status = gcry_kdf_derive(secret_length == 0 ? "" : secret, secret_length,
-                                        GCRY_KDF_PBKDF2, qcow2_libgcrypt_hash(luks->hash), salt,
-                                        LUKS_SALT_BYTES, iterations, out_length, out);
+  uint32_t digest_length = qcow2_hash_digest_bytes(luks->hash), index = 1;
+  uint8_t block[DIGEST_BYTES_MAX];
+  gcry_md_hd_t hmac;
+  gcry_error_t status = gcry_md_open(&hmac, qcow2_libgcrypt_hash(luks->hash), GCRY_MD_FLAG_HMAC);
 
+  if (status == 0) /* libgcrypt wants an address, also for no bytes */
+    status = gcry_md_setkey(hmac, secret_length == 0 ? "" : secret, secret_length);
+  for (uint32_t at = 0; status == 0 && at < out_length; at += digest_length, index++) {
+    derive_block(hmac, salt, iterations, index, block, digest_length);
+    memcpy(out + at, block, min_u64(out_length - at, digest_length));
+  }
+  explicit_bzero(block, sizeof(block));
+  gcry_md_close(hmac);
   return status == 0 ? 0 : qcow2_libgcrypt_error(error, status, "derive a key from the passphrase");
 }
 

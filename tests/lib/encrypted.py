@@ -27,6 +27,11 @@ int getrusage(int who, struct rusage *usage)
 """
 
 
+def environment():
+    """Without a sanitizer that is preloaded for Python."""
+    return {key: value for key, value in os.environ.items() if key != "LD_PRELOAD"}
+
+
 @functools.cache
 def clock():
     """The library to preload, or None without a compiler: then QEMU takes its time."""
@@ -34,7 +39,8 @@ def clock():
     source, library = Path(folder.name, "clock.c"), Path(folder.name, "clock.so")
     source.write_text(CLOCK)
     try:
-        subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True, capture_output=True)
+        subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True, capture_output=True,
+                       env=environment())
     except (OSError, subprocess.CalledProcessError):
         return None
     clock.folder = folder  # removed when Python ends
@@ -43,9 +49,7 @@ def clock():
 
 def qemu(*words, secrets=(), check=True):
     """Run a QEMU tool. secrets[n], a bytes object, is the secret "sN"."""
-    environment = {key: value for key, value in os.environ.items() if key != "LD_PRELOAD"}
-    if clock() is not None:
-        environment["LD_PRELOAD"] = str(clock())
+    preload = {} if clock() is None else {"LD_PRELOAD": str(clock())}
     with tempfile.TemporaryDirectory(prefix="secrets") as folder:
         objects = []
         for number, secret in enumerate(secrets):
@@ -54,7 +58,7 @@ def qemu(*words, secrets=(), check=True):
             objects += ["--object", f"secret,id=s{number},file={path}"]
         tool, *rest = [str(word) for word in words]
         command = [tool, *rest[:1], *objects, *rest[1:]] if tool == "qemu-img" else [tool, *objects, *rest]
-        done = subprocess.run(command, env=environment, capture_output=True, timeout=120)
+        done = subprocess.run(command, env={**environment(), **preload}, capture_output=True, timeout=120)
     if check:
         assert done.returncode == 0, f"{command}: {done.stdout.decode()} {done.stderr.decode()}"
     return done
