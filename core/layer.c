@@ -22,11 +22,11 @@ static struct qcow2_layer *layer_new(struct qcow2_opened_file *file,
   layer->file = *file;
   layer->format = "qcow2";
   layer->data_file = (struct qcow2_opened_file) OPENED_FILE_NONE;
-  layer->source = (struct qcow2_cluster_source){ .image = &layer->file.storage,
-                                                 .data = &layer->file.storage,
-                                                 .cache = shared->cluster_cache,
-                                                 .cache_space = space,
-                                                 .pool = shared->pool };
+  layer->source = (struct qcow2_cluster_source){ .data = &layer->file.storage,
+                                                 .compressed = { .storage = &layer->file.storage,
+                                                                 .cache = shared->cluster_cache,
+                                                                 .cache_space = space,
+                                                                 .pool = shared->pool } };
   return layer;
 }
 
@@ -97,8 +97,8 @@ int qcow2_layer_new_qcow2(struct qcow2_opened_file *file, const struct qcow2_sha
                                                      .cluster_size = layer->geometry.cluster_size },
                                          .l1_offset = layer->metadata.header.l1_offset,
                                          .l1_size = layer->metadata.header.l1_size };
-  layer->source.cluster_size = layer->geometry.cluster_size;
-  layer->source.compression = layer->metadata.header.compression;
+  layer->source.compressed.cluster_size = layer->geometry.cluster_size;
+  layer->source.compressed.compression = layer->metadata.header.compression;
   *out = layer;
   return 0;
 }

@@ -4,28 +4,15 @@
 #define QCOW2_READ_CLUSTER_READER_H
 
 #include "cipher.h"
+#include "compressed.h"
 #include "mapping.h"
-
-/* Decompressors that are not in use, for all threads of an image. */
-struct qcow2_decompressor_pool;
-
-/* NULL: no memory. The caller frees it with qcow2_decompressor_pool_free(). */
-struct qcow2_decompressor_pool *qcow2_decompressor_pool_new(void);
-
-/* NULL is allowed. */
-void qcow2_decompressor_pool_free(struct qcow2_decompressor_pool *pool);
 
 /* Where a file's clusters are read from. Borrowed pointers. */
 struct qcow2_cluster_source {
-  const struct qcow2_storage *image; /* holds the compressed streams */
-  const struct qcow2_storage *data;  /* holds the normal clusters: the image or the external data file */
-  uint32_t cluster_size;             /* bytes */
-  enum qcow2_compression compression;
-  struct qcow2_cache *cache; /* of decoded clusters */
-  uint64_t cache_space;
-  struct qcow2_decompressor_pool *pool;
-  struct qcow2_cipher *cipher; /* of the normal clusters; NULL: they are not encrypted */
-  bool cipher_counts_guest;    /* it numbers the guest's sectors (legacy AES), not those of `data` (LUKS) */
+  const struct qcow2_storage *data; /* holds the normal clusters: the image or the external data file */
+  struct qcow2_cipher *cipher;      /* of the normal clusters; NULL: they are not encrypted */
+  bool cipher_counts_guest;         /* it numbers the guest's sectors (legacy AES), not those of `data` (LUKS) */
+  struct qcow2_compressed_source compressed; /* never encrypted */
 };
 
 /* Read `length` bytes (> 0) at `guest_offset`, which the mapping covers, into `buffer`. What is unallocated reads as

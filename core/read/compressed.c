@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: MIT */
+#include "compressed.h"
+
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../base/checked.h"
+#include "../base/error.h"
+#include "../storage/storage.h"
+#include "decompress.h"
+
+/* ---- Decompressors ------------------------------------------------------ */
+
+/* A decompressor with a buffer for its input. */
+struct unpacker {
+  struct qcow2_decompressor *decompressor;
+  uint8_t *input;
+  size_t input_size; /* bytes allocated; at most two clusters, the most a descriptor can say */
+  struct unpacker *next;
+};
+
+struct qcow2_decompressor_pool {
+  pthread_mutex_t lock;
+  struct unpacker *free;
+};
+
+static void unpacker_free(struct unpacker *unpacker)
+{
+  qcow2_decompressor_free(unpacker->decompressor);
+  free(unpacker->input);
+  free(unpacker);
+}
+
+struct qcow2_decompressor_pool *qcow2_decompressor_pool_new(void)
+{
+  struct qcow2_decompressor_pool *pool = calloc(1, sizeof(*pool));
+
+  if (pool != NULL)
+    pthread_mutex_init(&pool->lock, NULL);
+  return pool;
+}
+
+void qcow2_decompressor_pool_free(struct qcow2_decompressor_pool *pool)
+{
+  if (pool == NULL)
+    return;
+  while (pool->free != NULL) {
+    struct unpacker *unpacker = pool->free;
+
+    pool->free = unpacker->next;
+    unpacker_free(unpacker);
+  }
+  pthread_mutex_destroy(&pool->lock);
+  free(pool);
+}
+
+static struct unpacker *unpacker_new(void)
+{
+  struct unpacker *unpacker = calloc(1, sizeof(*unpacker));
+
+  if (unpacker == NULL)
+    return NULL;
+  unpacker->decompressor = qcow2_decompressor_new();
+  if (unpacker->decompressor == NULL) {
+    free(unpacker);
+    return NULL;
+  }
+  return unpacker;
+}
+
+static void pool_give(struct qcow2_decompressor_pool *pool, struct unpacker *unpacker)
+{
+  pthread_mutex_lock(&pool->lock);
+  unpacker->next = pool->free;
+  pool->free = unpacker;
+  pthread_mutex_unlock(&pool->lock);
+}
+
+/* Take an unpacker with room for `input_length` bytes. NULL: no memory. */
+static struct unpacker *pool_take(struct qcow2_decompressor_pool *pool, size_t input_length)
+{
+  struct unpacker *unpacker;
+  uint8_t *input;
+
+  pthread_mutex_lock(&pool->lock);
+  unpacker = pool->free;
+  if (unpacker != NULL)
+    pool->free = unpacker->next;
+  pthread_mutex_unlock(&pool->lock);
+  if (unpacker == NULL)
+    unpacker = unpacker_new();
+  if (unpacker == NULL || unpacker->input_size >= input_length)
+    return unpacker;
+  input = realloc(unpacker->input, input_length);
+  if (input == NULL) {
+    unpacker_free(unpacker);
+    return NULL;
+  }
+  unpacker->input = input;
+  unpacker->input_size = input_length;
+  return unpacker;
+}
+
+/* ---- Compressed clusters ------------------------------------------------ */
+
+struct compressed_load {
+  const struct qcow2_compressed_source *source;
+  uint64_t host_offset;
+  uint32_t host_bytes;
+};
+
+/* Decode the whole cluster into a cache block. The last sector of a stream may end past the end of the file. */
+static int load_compressed(void *context, struct qcow2_cache_key key,
+                           struct qcow2_cache_block *block, struct qcow2_error *error)
+{
+  const struct compressed_load *load = context;
+  const struct qcow2_compressed_source *source = load->source;
+  uint64_t left = load->host_offset < source->storage->size ? source->storage->size - load->host_offset : 0;
+  size_t length = (size_t) min_u64(load->host_bytes, left);
+  struct unpacker *unpacker;
+  int code;
+
+  (void) key;
+  if (length == 0) /* let the storage say that the file is truncated */
+    return qcow2_storage_read(source->storage, load->host_offset, block->data, 1, error);
+  unpacker = pool_take(source->pool, length);
+  if (unpacker == NULL)
+    return qcow2_error_set_nomem(error);
+  code = qcow2_storage_read(source->storage, load->host_offset, unpacker->input, length, error);
+  if (code == 0)
+    code = qcow2_decompress(unpacker->decompressor, source->compression, unpacker->input, length,
+                            block->data, block->length, error);
+  pool_give(source->pool, unpacker);
+  block->filled = block->length;
+  if (code == QCOW2_ERROR_CORRUPT && length < load->host_bytes)
+    return qcow2_error_set_at(error, QCOW2_ERROR_TRUNCATED, QCOW2_NO_OFFSET, load->host_offset,
+                              "the compressed cluster at host offset %" PRIu64
+                              " cannot be decoded, and the file ends inside its last sectors, at byte %" PRIu64
+                              ": it is truncated, or the stream is damaged",
+                              load->host_offset, source->storage->size);
+  return code;
+}
+
+/* Say where a cluster that could not be decoded is. */
+static int place_error(const struct qcow2_mapping *mapping, int code, struct qcow2_error *error)
+{
+  char clause[sizeof(error->message)];
+
+  if (error == NULL || code != QCOW2_ERROR_CORRUPT)
+    return code;
+  memcpy(clause, error->message, sizeof(clause));
+  return qcow2_error_set_at(error, code, QCOW2_NO_OFFSET, mapping->host_offset,
+                            "the compressed cluster at host offset %" PRIu64 " cannot be read: %.700s",
+                            mapping->host_offset, clause);
+}
+
+int qcow2_compressed_read(const struct qcow2_compressed_source *source,
+                          const struct qcow2_mapping *mapping, uint64_t guest_offset, void *buffer,
+                          size_t length, struct qcow2_error *error)
+{
+  struct compressed_load load = { source, mapping->host_offset, mapping->host_bytes };
+  /* An entry with other sectors may lead to the same offset; that is another stream, perhaps cut too short. */
+  struct qcow2_cache_key key = { source->cache_space + ((uint64_t) mapping->host_bytes << 32), mapping->host_offset };
+  uint32_t in_cluster = (uint32_t) guest_offset & (source->cluster_size - 1);
+  struct qcow2_cache_block *block;
+  int code = qcow2_cache_pin(source->cache, key, source->cluster_size, load_compressed, &load,
+                             &block, error);
+
+  if (code != 0)
+    return place_error(mapping, code, error);
+  memcpy(buffer, block->data + in_cluster, length);
+  qcow2_cache_unpin(source->cache, block);
+  return 0;
+}

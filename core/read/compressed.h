@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+/* Compressed clusters, decoded once and kept in the cache of decoded clusters. */
+#ifndef QCOW2_READ_COMPRESSED_H
+#define QCOW2_READ_COMPRESSED_H
+
+#include "mapping.h"
+
+/* Decompressors that are not in use, for all threads of an image. */
+struct qcow2_decompressor_pool;
+
+/* NULL: no memory. The caller frees it with qcow2_decompressor_pool_free(). */
+struct qcow2_decompressor_pool *qcow2_decompressor_pool_new(void);
+
+/* NULL is allowed. */
+void qcow2_decompressor_pool_free(struct qcow2_decompressor_pool *pool);
+
+/* Where an image's compressed clusters are read from. Borrowed pointers. */
+struct qcow2_compressed_source {
+  const struct qcow2_storage *storage; /* the image file, which holds the streams */
+  enum qcow2_compression compression;
+  uint32_t cluster_size; /* bytes */
+  struct qcow2_cache *cache; /* of decoded clusters */
+  uint64_t cache_space;
+  struct qcow2_decompressor_pool *pool;
+};
+
+/* Read `length` bytes (> 0) at `guest_offset`, which the mapping (of kind COMPRESSED) covers, into `buffer`. Errors: IO, TRUNCATED,
+   CORRUPT, NOMEM, with the host offset. */
+int qcow2_compressed_read(const struct qcow2_compressed_source *source,
+                          const struct qcow2_mapping *mapping, uint64_t guest_offset, void *buffer,
+                          size_t length, struct qcow2_error *error);
+
+#endif
