@@ -3,6 +3,7 @@
 import glob
 import json
 import os
+import re
 
 import pytest
 from lib.project import SOURCE, run
@@ -144,6 +145,51 @@ def test_info_agrees_with_qemu_img(command, disk):
     assert [(s["id"], s["name"], s["date_seconds"]) for s in ours["snapshots"]] == \
         [(s["id"], s["name"], s["date-sec"]) for s in theirs["snapshots"]]
     assert ours["warnings"] == []
+
+
+def keys(value):
+    """Every key in a JSON value, at any depth."""
+    if isinstance(value, dict):
+        return set(value).union(*map(keys, value.values()))
+    return set().union(*map(keys, value)) if isinstance(value, list) else set()
+
+
+def test_info_json_is_as_documented(command, disk, tmp_path):
+    """Each key that is printed is documented, and each that is documented is printed."""
+    locked = tmp_path / "locked.qcow2"
+    run("qemu-img", "create", "-q", "-f", "qcow2", "--object", "secret,id=s,data=x", "-o",
+        "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=100", locked, "1M")
+    marked = tmp_path / "marked.qcow2"
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-o", "lazy_refcounts=on", marked, "1M")
+    run("qemu-img", "bitmap", "--add", marked, "bits")
+    printed = set().union(*(keys(json.loads(run(command, "info", "--json", path).stdout)) for path in (disk, locked, marked)))
+    with open(os.path.join(SOURCE, "tsk_qcow2", "info-json.md")) as file:
+        text = file.read()
+    values = {"qcow2", "raw", "incompatible", "compatible", "autoclear", "deflate", "zstd", "none", "aes", "luks", "null"}
+    documented = set(re.findall(r"`([a-z0-9_]+)`", text))
+    assert documented - values | {"luks"} == printed
+
+
+def test_info_says_what_qemu_img_info_says(command, tmp_path):
+    image = tmp_path / "disk.qcow2"
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-o",
+        "compat=1.1,lazy_refcounts=on,refcount_bits=8,compression_type=zstd,extended_l2=on,data_file=disk.data,"
+        "data_file_raw=on", image, "3M", cwd=tmp_path)
+    theirs = json.loads(run("qemu-img", "info", "--output=json", image.name, cwd=tmp_path).stdout)
+    ours = json.loads(run(command, "info", "--json", image).stdout)
+    header, layer, data = ours["header"], ours["layers"][0], theirs["format-specific"]["data"]
+    bits = {kind: {f["bit"] for f in header[f"{kind}_features"]} for kind in ("incompatible", "compatible", "autoclear")}
+    assert header["virtual_size"] == theirs["virtual-size"]
+    assert layer["allocated_size"] == theirs["actual-size"]
+    assert (0 in bits["incompatible"]) == theirs["dirty-flag"]
+    assert (1 in bits["incompatible"]) == data["corrupt"]
+    assert (4 in bits["incompatible"]) == data["extended-l2"]
+    assert (0 in bits["compatible"]) == data["lazy-refcounts"]
+    assert (1 in bits["autoclear"]) == data["data-file-raw"]
+    assert header["compression"] == data["compression-type"] == "zstd"
+    assert header["refcount_bits"] == data["refcount-bits"] == 8
+    assert header["data_file"] == data["data-file"]
+    assert {"1.1": 3, "0.10": 2}[data["compat"]] == header["version"]
 
 
 def test_info_opens_no_other_file(command, disk, tmp_path):

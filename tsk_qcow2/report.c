@@ -142,20 +142,29 @@ static void print_extensions(FILE *out, const struct qcow2_image *image)
             extension->type, extension->length, extension->host_offset);
 }
 
+/* The parts of a snapshot that only a machine which ran has. */
+static void print_machine(FILE *out, const struct qcow2_snapshot *snapshot)
+{
+  fprintf(out, ", VM state of %" PRIu64 " bytes, VM clock %" PRIu64 ".%09" PRIu64 " s", snapshot->vm_state_size,
+          snapshot->vm_clock_nanoseconds / 1000000000, snapshot->vm_clock_nanoseconds % 1000000000);
+  if (snapshot->icount != -1)
+    fprintf(out, ", icount %" PRId64, snapshot->icount);
+}
+
 static void print_snapshots(FILE *out, const struct tsk_qcow2_opened *opened)
 {
   const struct qcow2_snapshot *snapshot;
   char id[256], name[TEXT_BYTES], date[64];
 
-  for (size_t i = 0; (snapshot = qcow2_snapshot_get(opened->image, i)) != NULL; i++)
-    fprintf(out,
-            "Snapshot: ID %s, name \"%s\", %s, disk of %" PRIu64 " bytes%s, VM state of %" PRIu64
-            " bytes%s\n",
+  for (size_t i = 0; (snapshot = qcow2_snapshot_get(opened->image, i)) != NULL; i++) {
+    fprintf(out, "Snapshot: ID %s, name \"%s\", %s, disk of %" PRIu64 " bytes%s",
             qcow2_text_escape(snapshot->id, snapshot->id_length, id, sizeof(id)),
             qcow2_text_escape(snapshot->name, snapshot->name_length, name, sizeof(name)),
             tsk_qcow2_report_date(snapshot, date, sizeof(date)), snapshot->disk_size,
-            snapshot->has_disk_size ? "" : " (not recorded: the active disk's)",
-            snapshot->vm_state_size, i == opened->snapshot_index ? " <- this one is open" : "");
+            snapshot->has_disk_size ? "" : " (not recorded: the active disk's)");
+    print_machine(out, snapshot);
+    fprintf(out, "%s\n", i == opened->snapshot_index ? " <- this one is open" : "");
+  }
 }
 
 static void print_bitmaps(FILE *out, const struct qcow2_image *image)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * `tsk-qcow2 info --json`. Keys are the format's own terms, sizes and offsets are bytes, absent things are null or empty lists.
+ * `tsk-qcow2 info --json`, as info-json.md describes it. Keys are the format's own terms, sizes and offsets are bytes, absent things are null or empty lists.
  * Names are escaped as in messages, since JSON has no place for bytes that are not UTF-8.
  */
 #include <inttypes.h>
@@ -11,6 +11,9 @@
 
 #include "command.h"
 #include "report.h"
+
+/* Of a header extension's data, so many bytes are shown. */
+#define HEX_BYTES_MAX 1024u
 
 /* ---- Values. NULL stands for no memory, which jansson's functions pass on. ---------- */
 
@@ -47,6 +50,22 @@ static json_t *features(const struct qcow2_image *image, enum qcow2_feature_type
     if ((bits >> bit & 1) != 0)
       json_array_append_new(list, json_pack("{s:i, s:o}", "bit", (int) bit, "name",
                                             text_value(name, name == NULL ? 0 : strlen(name))));
+  }
+  return list;
+}
+
+/* Every feature bit that has a name: the image's, else the format's own. */
+static json_t *feature_names_value(const struct qcow2_image *image)
+{
+  static const char *const types[] = { "incompatible", "compatible", "autoclear" };
+  json_t *list = json_array();
+
+  for (unsigned i = 0; i < 3 * 64; i++) {
+    const char *name = qcow2_feature_name(image, (enum qcow2_feature_type) (i / 64), i % 64);
+
+    if (name != NULL)
+      json_array_append_new(list, json_pack("{s:s, s:i, s:o}", "type", types[i / 64], "bit", (int) (i % 64),
+                                            "name", text_value(name, strlen(name))));
   }
   return list;
 }
@@ -150,6 +169,16 @@ static json_t *snapshots_value(const struct qcow2_image *image)
   return list;
 }
 
+/* Up to HEX_BYTES_MAX bytes as hexadecimal digits. */
+static json_t *hex_value(const uint8_t *bytes, size_t length)
+{
+  char digits[2 * HEX_BYTES_MAX + 1] = "";
+
+  for (size_t i = 0; bytes != NULL && i < length && i < HEX_BYTES_MAX; i++)
+    snprintf(digits + 2 * i, 3, "%02x", bytes[i]);
+  return json_string(digits);
+}
+
 static json_t *extensions_value(const struct qcow2_image *image)
 {
   const struct qcow2_extension *extension;
@@ -158,9 +187,10 @@ static json_t *extensions_value(const struct qcow2_image *image)
 
   for (size_t i = 0; (extension = qcow2_extension_get(image, 0, i)) != NULL; i++) {
     snprintf(type, sizeof(type), "0x%08" PRIx32, extension->type);
-    json_array_append_new(list, json_pack("{s:s, s:I, s:I}", "type", type, "length",
+    json_array_append_new(list, json_pack("{s:s, s:I, s:I, s:o}", "type", type, "length",
                                           (json_int_t) extension->length, "host_offset",
-                                          (json_int_t) extension->host_offset));
+                                          (json_int_t) extension->host_offset, "data_hex",
+                                          hex_value(extension->data, extension->length)));
   }
   return list;
 }
@@ -210,11 +240,11 @@ int info_print_json(const struct tsk_qcow2_opened *opened)
 
   if (qcow2_layer_get(image, 0, &top, NULL) != 0)
     return complain_failed("the image has no header");
-  root = json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "format", "qcow2", "header",
+  root = json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "format", "qcow2", "header",
                    header_value(image, top.header), "encryption_details", encryption_value(image), "layers",
                    layers_value(image), "snapshots", snapshots_value(image), "bitmaps", bitmaps_value(image),
-                   "header_extensions", extensions_value(image), "warnings",
-                   warnings_value(image));
+                   "header_extensions", extensions_value(image), "feature_names", feature_names_value(image),
+                   "warnings", warnings_value(image));
   failed = root == NULL || json_dumpf(root, stdout, JSON_INDENT(2)) != 0;
   json_decref(root);
   if (failed)
