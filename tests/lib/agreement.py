@@ -72,8 +72,8 @@ def check_warnings(ours, history):
         found = sum(f"marked {word}" in warning for warning in ours.warnings)
         expect(found == sum(bits & bit != 0 for bits in features), "warnings:", ours.warnings)
     others = [warning for warning in ours.warnings if "marked" not in warning]
-    aes = any(layer.options.get("encrypt.format") == "aes" for layer in history.layers if layer.format == "qcow2")
-    expect(len(others) <= aes, "warnings:", ours.warnings)  # its passphrase cannot be checked
+    aes = sum(layer.options.get("encrypt.format") == "aes" for layer in history.layers if layer.format == "qcow2")
+    expect(len(others) == aes, "warnings:", ours.warnings)  # one each: the passphrase cannot be checked
 
 
 def open_ours(history, rng):
@@ -291,8 +291,13 @@ def check_part_of_map(view, extents, rng):
 
 
 def check_qemu_map(history, oracle, extents):
-    """qemu-img map knows which layer answers, and where it stores plain bytes."""
-    theirs = json.loads(run(history, "map", "--output=json", *oracle.address))
+    """qemu-img map knows which layer answers, and where it stores plain bytes. QEMU 7.2's crashes on some sizes."""
+    done = qemu_img(history, "map", "--output=json", *oracle.address)
+    if "Assertion" in done.stderr:
+        history.refused["views: map"] += 1
+        return
+    expect(done.returncode == 0, "the oracle failed: qemu-img map", done.stderr)
+    theirs = json.loads(done.stdout)
     mine = iter(extents)
     extent = next(mine, None)
     for entry in theirs:
