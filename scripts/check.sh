@@ -11,4 +11,11 @@ mkdir -p "$build_dir"
 cd "$build_dir"
 "$source_dir/configure" --enable-developer --prefix="$build_dir/prefix"
 make -j"$(nproc)"
+TSK_QCOW2_ENCRYPTION_TABLE=$build_dir/encryption.txt
+export TSK_QCOW2_ENCRYPTION_TABLE
+rm -f "$TSK_QCOW2_ENCRYPTION_TABLE"
 make check TESTS_ARGS="$*"
+if [ -f "$TSK_QCOW2_ENCRYPTION_TABLE" ]; then
+  printf '\nEncryption, each cipher that qemu-img can create here:\n'
+  cat "$TSK_QCOW2_ENCRYPTION_TABLE"
+fi

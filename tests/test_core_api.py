@@ -451,3 +451,21 @@ def test_many_threads_read_two_views(rng):
         for thread in threads:
             thread.join()
     assert problems == []
+
+
+def test_peer_all_but_us_inflate_a_cluster_for_each_small_read():
+    """TSK reads small blocks: a decoded cluster is kept, and so are table slices."""
+    image = Image(size=4 << 20, cluster_bits=16)
+    for cluster in range(64):
+        image.disk.compressed(cluster, bytes([cluster]) * 65536)
+    data, reads = bytes(image.build()), []
+
+    def read(offset, length):
+        reads.append(offset)
+        return data[offset:offset + length]
+
+    with Opened.from_storage(read, len(data)) as opened, opened.view() as view:
+        del reads[:]
+        for at in range(0, 4 << 20, 512):
+            assert view.read(at, 512) == bytes([at >> 16]) * 512
+        assert len(reads) <= 64 + 4  # one for each stream, and the tables
