@@ -176,8 +176,10 @@ void qcow2_twofish_encrypt(const struct qcow2_twofish *twofish, uint8_t block[TW
     f(twofish, round, r[0], r[1], mixed);
     mixed[0] = rotate_right(r[2] ^ mixed[0], 1);
     mixed[1] ^= rotate_left(r[3], 1);
-    memcpy(r + 2, r, 8);
-    memcpy(r, mixed, 8);
+    r[2] = r[0];
+    r[3] = r[1];
+    r[0] = mixed[0];
+    r[1] = mixed[1];
   }
   store(block, twofish->subkeys + 4, (uint32_t[]){ r[2], r[3], r[0], r[1] });
 }
@@ -191,8 +193,10 @@ void qcow2_twofish_decrypt(const struct qcow2_twofish *twofish, uint8_t block[TW
     f(twofish, round, r[0], r[1], mixed);
     mixed[0] ^= rotate_left(r[2], 1);
     mixed[1] = rotate_right(r[3] ^ mixed[1], 1);
-    memcpy(r + 2, r, 8);
-    memcpy(r, mixed, 8);
+    r[2] = r[0];
+    r[3] = r[1];
+    r[0] = mixed[0];
+    r[1] = mixed[1];
   }
   store(block, twofish->subkeys, (uint32_t[]){ r[2], r[3], r[0], r[1] });
 }
