@@ -14,7 +14,12 @@ make -j"$(nproc)"
 TSK_QCOW2_ENCRYPTION_TABLE=$build_dir/encryption.txt
 export TSK_QCOW2_ENCRYPTION_TABLE
 rm -f "$TSK_QCOW2_ENCRYPTION_TABLE"
-make check TESTS_ARGS="$*"
+# The arguments go through make and a shell; quote each.
+quoted=
+for argument in "$@"; do
+  quoted="$quoted '$(printf %s "$argument" | sed "s/'/'\\\\''/g")'"
+done
+make check TESTS_ARGS="$quoted"
 if [ -f "$TSK_QCOW2_ENCRYPTION_TABLE" ]; then
   printf '\nEncryption, each cipher that qemu-img can create here:\n'
   cat "$TSK_QCOW2_ENCRYPTION_TABLE"
