@@ -1,0 +1,286 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What is read of an image: a view, and the read loop. Start reading here.
+ *
+ * A read goes: qcow2_view_read() clamps and loops; find_piece() asks the layers from the top down which of them
+ * answers for the next guest bytes (qcow2_layer_map(), qcow2_mapping_find()); qcow2_cluster_read() turns that answer into
+ * bytes; qcow2_storage_read() fetches them.
+ */
+#include "image.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/checked.h"
+#include "base/error.h"
+#include "base/text.h"
+
+/* ---- Views --------------------------------------------------------------- */
+
+/* Inside the view functions guest offsets count from the start of the L1 table's reach, as in the format: a VM state lies
+   behind the disk there. The caller's offsets count from `start`. */
+struct qcow2_view {
+  const struct qcow2_chain *chain;
+  size_t layer_count;         /* how many layers answer, from the topmost on: a VM state has no backing file */
+  struct qcow2_tables tables; /* in place of the topmost layer's own */
+  uint64_t start, size;       /* bytes */
+};
+
+/* Check where a snapshot's L1 table is said to be, before anything is read through it. */
+static int check_snapshot_l1(const struct qcow2_layer *layer,
+                             const struct qcow2_snapshot *snapshot, struct qcow2_error *error)
+{
+  const struct qcow2_geometry *geometry = &layer->geometry;
+  uint64_t bytes = (uint64_t) snapshot->l1_size * L1_ENTRY_BYTES;
+  const char *problem = NULL;
+  char id[TEXT_ESCAPED_BYTES];
+
+  if (bytes > L1_TABLE_BYTES_MAX)
+    problem = "is larger than 32 MiB";
+  else if (!is_aligned(snapshot->l1_offset, geometry->cluster_size) ||
+           snapshot->l1_offset > INT64_MAX)
+    problem = "does not start at a multiple of the cluster size";
+  else if (snapshot->has_disk_size &&
+           qcow2_geometry_l1_entries(geometry, snapshot->disk_size) > snapshot->l1_size)
+    problem = "is too small for the snapshot's disk size";
+  if (problem == NULL)
+    return 0;
+  return qcow2_error_set_at(error, QCOW2_ERROR_CORRUPT, QCOW2_NO_OFFSET, snapshot->l1_offset,
+                            "the L1 table of snapshot ID %s (%" PRIu32 " entries at host offset %" PRIu64
+                            ", for a disk of %" PRIu64 " bytes) %s",
+                            qcow2_text_escape(snapshot->id, snapshot->id_length, id, sizeof(id)),
+                            snapshot->l1_size, snapshot->l1_offset, snapshot->disk_size, problem);
+}
+
+static int view_set_snapshot(struct qcow2_view *view, const struct qcow2_image *image,
+                             const struct qcow2_snapshot *snapshot, struct qcow2_error *error)
+{
+  const struct qcow2_layer *top = image->chain.layers[0];
+
+  if (snapshot == NULL)
+    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "there is no snapshot of that index: the image has %zu",
+                           qcow2_snapshot_count(image));
+  if (top->geometry.has_data_file)
+    return qcow2_error_set(error, QCOW2_ERROR_CORRUPT,
+                           "an image with an external data file cannot have snapshots");
+  view->tables.l1_offset = snapshot->l1_offset;
+  view->tables.l1_size = snapshot->l1_size;
+  view->size = snapshot->disk_size;
+  return check_snapshot_l1(top, snapshot, error);
+}
+
+/* Let the snapshot's view show its VM state, which begins at the first L1 entry that the disk does not need ("Snapshots"). */
+static int view_set_vm_state(struct qcow2_view *view, const struct qcow2_snapshot *snapshot,
+                             struct qcow2_error *error)
+{
+  const struct qcow2_geometry *geometry = view->tables.geometry;
+  uint64_t l1_index = qcow2_geometry_l1_entries(geometry, snapshot->disk_size);
+  uint64_t l1_needed = qcow2_geometry_l1_entries(geometry, snapshot->vm_state_size);
+  char id[TEXT_ESCAPED_BYTES];
+
+  qcow2_text_escape(snapshot->id, snapshot->id_length, id, sizeof(id));
+  if (snapshot->vm_state_size == 0)
+    return qcow2_error_set(error, QCOW2_ERROR_NOT_FOUND,
+                           "snapshot ID %s has no VM state: the machine was not running when it was taken, or its "
+                           "memory was not saved", id);
+  if (!range_fits(l1_index, l1_needed, snapshot->l1_size))
+    return qcow2_error_set_at(error, QCOW2_ERROR_CORRUPT, QCOW2_NO_OFFSET, snapshot->l1_offset,
+                              "the VM state of snapshot ID %s (%" PRIu64 " bytes) is larger than its L1 table of %" PRIu32
+                              " entries can hold", id, snapshot->vm_state_size, snapshot->l1_size);
+  view->start = l1_index << (geometry->cluster_bits + geometry->l2_bits);
+  view->size = snapshot->vm_state_size;
+  view->layer_count = 1;
+  return 0;
+}
+
+static int view_new(const struct qcow2_image *image, struct qcow2_view **out,
+                    struct qcow2_error *error)
+{
+  struct qcow2_view *view;
+
+  if (!image->chain.is_complete)
+    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
+                           "the image was opened without its chain, so it cannot be read");
+  view = malloc(sizeof(*view));
+  if (view == NULL)
+    return qcow2_error_set_nomem(error);
+  *view = (struct qcow2_view){ .chain = &image->chain,
+                               .layer_count = image->chain.count,
+                               .tables = image->chain.layers[0]->tables,
+                               .size = image->chain.layers[0]->size };
+  *out = view;
+  return 0;
+}
+
+int qcow2_view_open(struct qcow2_image *image, size_t snapshot_index, struct qcow2_view **out,
+                    struct qcow2_error *error)
+{
+  struct qcow2_view *view;
+  int code = view_new(image, &view, error);
+
+  if (code != 0)
+    return code;
+  if (snapshot_index != QCOW2_ACTIVE)
+    code = view_set_snapshot(view, image, qcow2_snapshot_get(image, snapshot_index), error);
+  if (code == 0)
+    *out = view;
+  else
+    qcow2_view_close(view);
+  return code;
+}
+
+int qcow2_view_open_vm_state(struct qcow2_image *image, size_t snapshot_index,
+                             struct qcow2_view **out, struct qcow2_error *error)
+{
+  const struct qcow2_snapshot *snapshot = qcow2_snapshot_get(image, snapshot_index);
+  struct qcow2_view *view;
+  int code = view_new(image, &view, error);
+
+  if (code != 0)
+    return code;
+  code = view_set_snapshot(view, image, snapshot, error);
+  if (code == 0)
+    code = view_set_vm_state(view, snapshot, error);
+  if (code == 0)
+    *out = view;
+  else
+    qcow2_view_close(view);
+  return code;
+}
+
+void qcow2_view_close(struct qcow2_view *view)
+{
+  free(view);
+}
+
+uint64_t qcow2_view_size(const struct qcow2_view *view)
+{
+  return view->size;
+}
+
+/* ---- Reading ------------------------------------------------------------- */
+
+/* A run of guest bytes, and the layer that answers for them. */
+struct piece {
+  size_t layer;
+  struct qcow2_mapping mapping;
+};
+
+/* What one read has learnt: up to which guest offset each layer leaves everything to the layer below. So a long hole
+   over a fragmented backing file is looked up once, not once for each fragment. */
+struct holes {
+  uint64_t end[CHAIN_DEPTH_MAX];
+};
+
+static void holes_clear(struct holes *holes, const struct qcow2_view *view)
+{
+  memset(holes->end, 0, view->layer_count * sizeof(holes->end[0]));
+}
+
+/* Name the place where a read or a look-up failed. */
+static int place_error(const struct qcow2_view *view, size_t layer, uint64_t guest_offset, int code,
+                       struct qcow2_error *error)
+{
+  return qcow2_error_add_guest(error, code, guest_offset - view->start,
+                               view->chain->layers[layer]->file.path);
+}
+
+static int map_layer(const struct qcow2_view *view, size_t layer, uint64_t guest_offset,
+                     uint64_t length, struct qcow2_mapping *mapping, struct qcow2_error *error)
+{
+  const struct qcow2_layer *file = view->chain->layers[layer];
+
+  if (layer == 0)
+    return qcow2_layer_map(file, &view->tables, view->start + view->size, guest_offset, length,
+                           mapping, error);
+  return qcow2_layer_map(file, &file->tables, file->size, guest_offset, length, mapping, error);
+}
+
+/* Find which layer answers for the bytes from `guest_offset` on, and for how many of at most `length`. */
+static int find_piece(const struct qcow2_view *view, struct holes *holes, uint64_t guest_offset,
+                      uint64_t length, struct piece *piece, struct qcow2_error *error)
+{
+  size_t lowest = view->layer_count - 1;
+
+  for (size_t layer = 0;; layer++) {
+    int code;
+
+    if (holes->end[layer] > guest_offset) {
+      length = min_u64(length, holes->end[layer] - guest_offset);
+      continue;
+    }
+    code = map_layer(view, layer, guest_offset, length, &piece->mapping, error);
+    if (code != 0)
+      return place_error(view, layer, guest_offset, code, error);
+    piece->layer = layer;
+    if (piece->mapping.kind != QCOW2_CLUSTER_UNALLOCATED || layer == lowest)
+      return 0;
+    length = piece->mapping.length;
+    holes->end[layer] = guest_offset + length;
+  }
+}
+
+static int check_range(const struct qcow2_view *view, uint64_t guest_offset, uint64_t length,
+                       struct qcow2_error *error)
+{
+  if (range_fits(guest_offset, length, view->size))
+    return 0;
+  return qcow2_error_set_at(error, QCOW2_ERROR_ARGUMENT, guest_offset, QCOW2_NO_OFFSET,
+                            "%" PRIu64 " bytes at guest offset %" PRIu64
+                            " are not inside the disk of %" PRIu64 " bytes",
+                            length, guest_offset, view->size);
+}
+
+int qcow2_view_read(struct qcow2_view *view, uint64_t guest_offset, void *buffer, size_t length,
+                    struct qcow2_error *error)
+{
+  uint8_t *out = buffer;
+  struct holes holes;
+  struct piece piece;
+  int code = check_range(view, guest_offset, length, error);
+
+  holes_clear(&holes, view);
+  guest_offset += view->start;
+  while (code == 0 && length > 0) {
+    size_t count;
+
+    code = find_piece(view, &holes, guest_offset, length, &piece, error);
+    if (code != 0)
+      return code;
+    count = (size_t) piece.mapping.length;
+    code = qcow2_cluster_read(&view->chain->layers[piece.layer]->source, &piece.mapping,
+                              guest_offset, out, count, error);
+    if (code != 0)
+      return place_error(view, piece.layer, guest_offset, code, error);
+    out += count;
+    guest_offset += count;
+    length -= count;
+  }
+  return code;
+}
+
+int qcow2_view_map(struct qcow2_view *view, uint64_t guest_offset, uint64_t length,
+                   struct qcow2_extent *extent, struct qcow2_error *error)
+{
+  struct holes holes;
+  struct piece piece;
+  int code;
+
+  if (length == 0 || guest_offset >= view->size)
+    return check_range(view, guest_offset, 1, error) != 0
+               ? QCOW2_ERROR_ARGUMENT
+               : qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "a length of 0 cannot be mapped");
+  holes_clear(&holes, view);
+  code = find_piece(view, &holes, view->start + guest_offset,
+                    min_u64(length, view->size - guest_offset), &piece, error);
+  if (code != 0)
+    return code;
+  *extent = (struct qcow2_extent){ .kind = piece.mapping.kind,
+                                   .layer = piece.layer,
+                                   .guest_offset = guest_offset,
+                                   .length = piece.mapping.length,
+                                   .host_offset = piece.mapping.host_offset,
+                                   .host_bytes = piece.mapping.host_bytes };
+  return 0;
+}
