@@ -26,8 +26,8 @@ Extension = namedtuple("Extension", "type length host_offset data")
 
 
 class Error(ctypes.Structure):
-    _fields_ = [("code", c_int), ("os_errno", c_int), ("guest_offset", c_uint64), ("host_offset", c_uint64),
-                ("message", ctypes.c_char * 960)]
+    _fields_ = [("code", c_int), ("os_errno", c_int), ("guest_offset", c_uint64), ("guest_length", c_uint64),
+                ("host_offset", c_uint64), ("table_offset", c_uint64), ("message", ctypes.c_char * 960)]
 
 
 class Storage(ctypes.Structure):
@@ -141,7 +141,9 @@ class QcowError(Exception):
         self.code = library().qcow2_status_name(error.code).decode()
         self.os_errno = error.os_errno
         self.guest_offset = offset_or_none(error.guest_offset)
+        self.guest_length = error.guest_length
         self.host_offset = offset_or_none(error.host_offset)
+        self.table_offset = offset_or_none(error.table_offset)
         self.message = error.message.decode()  # always UTF-8
         super().__init__(f"{self.code}: {self.message} (guest {self.guest_offset}, host {self.host_offset})")
 

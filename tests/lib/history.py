@@ -15,6 +15,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lib.encrypted import clock_environment
+
 KIB, MIB = 1 << 10, 1 << 20
 SECTOR = 512
 DEPTH_MAX = 4
@@ -223,7 +225,7 @@ class History:
         """Run a command. Returns True if it did what it was told; counts it under `kind`. QEMU 7.2 aborts at times."""
         words = [str(word) for word in words]
         done = subprocess.run(words, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, timeout=120, check=False)
+                              stderr=subprocess.STDOUT, timeout=120, check=False, env=clock_environment())
         succeeded = done.returncode == 0
         reason = "; ".join(done.stdout.decode(errors="replace").splitlines())
         self.log.append(shlex.join(words) + ("" if succeeded else f"  # {reason[:300]}"))
