@@ -165,26 +165,25 @@ static int next_run(const struct bit_walk *walk, uint64_t bit, struct bit_run *r
   uint64_t bits_per_cluster = (uint64_t) slices->cluster_size * 8;
   uint64_t in_cluster = bit % bits_per_cluster, host_offset;
   uint64_t left = min_u64(bits_per_cluster - in_cluster, walk->bit_count - bit);
-  struct qcow2_cache_block *block;
   enum qcow2_bitmap_cluster kind;
-  const uint8_t *found;
+  struct qcow2_slice slice;
   int code = qcow2_slice_pin(slices, "a bitmap table",
                              walk->bitmap->table_offset + bit / bits_per_cluster * BITMAP_TABLE_ENTRY_BYTES,
-                             BITMAP_TABLE_ENTRY_BYTES, &block, &found, error);
+                             BITMAP_TABLE_ENTRY_BYTES, &slice, error);
 
   if (code != 0)
     return code;
-  kind = qcow2_bitmap_table_entry_decode(be64_get(found), &host_offset);
-  qcow2_cache_unpin(slices->cache, block);
+  kind = qcow2_bitmap_table_entry_decode(be64_get(slice.bytes), &host_offset);
+  qcow2_slice_unpin(slices, &slice);
   *run = (struct bit_run){ kind == BITMAP_ALL_ONES, left };
   if (kind != BITMAP_STORED)
     return 0;
-  code = qcow2_slice_pin(slices, "a bitmap", host_offset + in_cluster / 8, 1, &block, &found, error);
+  code = qcow2_slice_pin(slices, "a bitmap", host_offset + in_cluster / 8, 1, &slice, error);
   if (code != 0)
     return code;
-  left = min_u64(left, (uint64_t) (block->data + block->filled - found) * 8 - in_cluster % 8);
-  *run = run_in_bytes(found, in_cluster % 8, left);
-  qcow2_cache_unpin(slices->cache, block);
+  left = min_u64(left, (uint64_t) slice.length * 8 - in_cluster % 8);
+  *run = run_in_bytes(slice.bytes, in_cluster % 8, left);
+  qcow2_slice_unpin(slices, &slice);
   return 0;
 }
 

@@ -90,7 +90,9 @@ struct qcow2_error {
   int code;              /* enum qcow2_status */
   int os_errno;          /* errno for QCOW2_ERROR_IO, else 0 */
   uint64_t guest_offset; /* bytes, or QCOW2_NO_OFFSET */
+  uint64_t guest_length; /* of a read or look-up: bytes from guest_offset on that this error concerns, as far as is known. Else 0 */
   uint64_t host_offset;  /* bytes, or QCOW2_NO_OFFSET */
+  uint64_t table_offset; /* host offset of the L1 or L2 entry that was followed, or QCOW2_NO_OFFSET */
   char message[960];
 };
 
@@ -241,6 +243,18 @@ QCOW2_API uint64_t qcow2_view_size(const struct qcow2_view *view);
    Errors: IO, CORRUPT, TRUNCATED, NOMEM, ARGUMENT (past the end). */
 QCOW2_API int qcow2_view_read(struct qcow2_view *view, uint64_t guest_offset, void *buffer,
                               size_t length, struct qcow2_error *error);
+
+/* Told of a range of guest bytes that cannot be read: damage->guest_offset, damage->guest_length, and why. The range holds some of the
+   bytes that were asked for, and may go on past them. `damage` lasts as long as the call. */
+typedef void qcow2_damage_report(void *context, const struct qcow2_error *damage);
+
+/* As qcow2_view_read(), but what cannot be read because the image is damaged or a file of it fails (CORRUPT, TRUNCATED, IO) becomes zeros,
+   and is reported, in ascending order of guest offsets. `report` may be NULL. A damaged range is reported by each read that touches it. Read
+   a whole view with this to learn all its bad ranges. Where the operating system fails, what is lost is told in units of 4 KiB.
+   Errors: NOMEM, ARGUMENT, and UNSUPPORTED if libgcrypt fails. */
+QCOW2_API int qcow2_view_salvage(struct qcow2_view *view, uint64_t guest_offset, void *buffer,
+                                 size_t length, qcow2_damage_report *report, void *context,
+                                 struct qcow2_error *error);
 
 /* What a cluster or subcluster is ("Standard Cluster Descriptor", "Extended L2 Entries"). */
 enum qcow2_cluster_kind {

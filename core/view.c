@@ -161,6 +161,9 @@ uint64_t qcow2_view_size(const struct qcow2_view *view)
 
 /* ---- Reading ------------------------------------------------------------- */
 
+/* Where the system fails to read a run, the blocks of this size that are bad are found out: file systems and the page cache read no less. */
+#define BAD_BLOCK_BYTES 4096u
+
 /* A run of guest bytes, and the layer that answers for them. */
 struct piece {
   size_t layer;
@@ -178,14 +181,6 @@ static void holes_clear(struct holes *holes, const struct qcow2_view *view)
   memset(holes->end, 0, view->layer_count * sizeof(holes->end[0]));
 }
 
-/* Name the place where a read or a look-up failed. */
-static int place_error(const struct qcow2_view *view, size_t layer, uint64_t guest_offset, int code,
-                       struct qcow2_error *error)
-{
-  return qcow2_error_add_guest(error, code, guest_offset - view->start,
-                               view->chain->layers[layer]->file.path);
-}
-
 static int map_layer(const struct qcow2_view *view, size_t layer, uint64_t guest_offset,
                      uint64_t length, struct qcow2_mapping *mapping, struct qcow2_error *error)
 {
@@ -197,7 +192,8 @@ static int map_layer(const struct qcow2_view *view, size_t layer, uint64_t guest
   return qcow2_layer_map(file, &file->tables, file->size, guest_offset, length, mapping, error);
 }
 
-/* Find which layer answers for the bytes from `guest_offset` on, and for how many of at most `length`. */
+/* Find which layer answers for the bytes from `guest_offset` on, and for how many of at most `length`. On an error the piece tells which
+   layer failed, and how far that reaches. */
 static int find_piece(const struct qcow2_view *view, struct holes *holes, uint64_t guest_offset,
                       uint64_t length, struct piece *piece, struct qcow2_error *error)
 {
@@ -211,9 +207,12 @@ static int find_piece(const struct qcow2_view *view, struct holes *holes, uint64
       continue;
     }
     code = map_layer(view, layer, guest_offset, length, &piece->mapping, error);
-    if (code != 0)
-      return place_error(view, layer, guest_offset, code, error);
     piece->layer = layer;
+    if (code != 0) {
+      if (layer > 0) /* a layer above may have more to say further on */
+        piece->mapping.length = min_u64(piece->mapping.length, length);
+      return code;
+    }
     if (piece->mapping.kind != QCOW2_CLUSTER_UNALLOCATED || layer == lowest)
       return 0;
     length = piece->mapping.length;
@@ -232,30 +231,117 @@ static int check_range(const struct qcow2_view *view, uint64_t guest_offset, uin
                             length, guest_offset, view->size);
 }
 
+/* Read the piece's first *count bytes, or fewer: where the system fails to read a run, find out which part of it is bad. On an
+   error *count is the length of that part. */
+static int read_piece(const struct qcow2_view *view, const struct piece *piece, uint64_t guest_offset,
+                      uint8_t *out, size_t *count, struct qcow2_error *error)
+{
+  const struct qcow2_cluster_source *source = &view->chain->layers[piece->layer]->source;
+  uint64_t host_offset = piece->mapping.host_offset;
+
+  for (;;) {
+    int code = qcow2_cluster_read(source, &piece->mapping, guest_offset, out, *count, error);
+    size_t step = BAD_BLOCK_BYTES - (size_t) (host_offset % BAD_BLOCK_BYTES);
+
+    if (code != QCOW2_ERROR_IO || piece->mapping.kind != QCOW2_CLUSTER_NORMAL || *count <= step)
+      return code;
+    *count = *count / 2 <= step ? step : step + (*count / 2 - step) / BAD_BLOCK_BYTES * BAD_BLOCK_BYTES;
+  }
+}
+
+/* How far the damage goes on of which a read met the first `count` bytes. Where the system failed, that is all that is known. */
+static uint64_t damage_length(const struct qcow2_view *view, const struct piece *piece,
+                              uint64_t guest_offset, uint64_t count, int code)
+{
+  struct holes holes;
+  struct piece whole;
+
+  holes_clear(&holes, view);
+  if (code == QCOW2_ERROR_IO ||
+      find_piece(view, &holes, guest_offset, view->start + view->size - guest_offset, &whole, NULL) != 0 ||
+      whole.layer != piece->layer || whole.mapping.kind != piece->mapping.kind)
+    return count;
+  return whole.mapping.length;
+}
+
+/* Name the place where a read or a look-up failed, which concerns `length` bytes. */
+static int place_error(const struct qcow2_view *view, const struct piece *piece, uint64_t guest_offset,
+                       uint64_t length, int code, struct qcow2_error *error)
+{
+  struct qcow2_error_place place = {
+    .guest_offset = guest_offset - view->start,
+    .guest_length = min_u64(length, view->start + view->size - guest_offset),
+    .table_offset = piece->mapping.table_offset,
+    .path = view->chain->layers[piece->layer]->file.path,
+  };
+
+  return qcow2_error_add_place(error, code, &place);
+}
+
+/* Read the first bytes of at most `length`. *count is how many were read or, on an error, how many of them it concerns. */
+static int read_next(const struct qcow2_view *view, struct holes *holes, uint64_t guest_offset,
+                     uint8_t *out, size_t length, size_t *count, struct qcow2_error *error)
+{
+  struct piece piece;
+  int code = find_piece(view, holes, guest_offset, length, &piece, error);
+  uint64_t reach = piece.mapping.length;
+
+  *count = (size_t) min_u64(length, reach);
+  if (code == 0) {
+    code = read_piece(view, &piece, guest_offset, out, count, error);
+    if (code == 0)
+      return 0;
+    reach = damage_length(view, &piece, guest_offset, *count, code);
+  }
+  return place_error(view, &piece, guest_offset, reach, code, error);
+}
+
 int qcow2_view_read(struct qcow2_view *view, uint64_t guest_offset, void *buffer, size_t length,
                     struct qcow2_error *error)
 {
   uint8_t *out = buffer;
   struct holes holes;
-  struct piece piece;
+  size_t count;
   int code = check_range(view, guest_offset, length, error);
 
   holes_clear(&holes, view);
   guest_offset += view->start;
-  while (code == 0 && length > 0) {
-    size_t count;
-
-    code = find_piece(view, &holes, guest_offset, length, &piece, error);
-    if (code != 0)
-      return code;
-    count = (size_t) piece.mapping.length;
-    code = qcow2_cluster_read(&view->chain->layers[piece.layer]->source, &piece.mapping,
-                              guest_offset, out, count, error);
-    if (code != 0)
-      return place_error(view, piece.layer, guest_offset, code, error);
+  for (; code == 0 && length > 0; length -= count) {
+    code = read_next(view, &holes, guest_offset, out, length, &count, error);
     out += count;
     guest_offset += count;
-    length -= count;
+  }
+  return code;
+}
+
+/* True if the error says that the evidence is damaged, and not that the reader is short of something. */
+static bool is_damage(int code)
+{
+  return code == QCOW2_ERROR_CORRUPT || code == QCOW2_ERROR_TRUNCATED || code == QCOW2_ERROR_IO;
+}
+
+int qcow2_view_salvage(struct qcow2_view *view, uint64_t guest_offset, void *buffer, size_t length,
+                       qcow2_damage_report *report, void *context, struct qcow2_error *error)
+{
+  struct qcow2_error damage;
+  uint8_t *out = buffer;
+  struct holes holes;
+  size_t count;
+  int code = check_range(view, guest_offset, length, error);
+
+  holes_clear(&holes, view);
+  guest_offset += view->start;
+  for (; code == 0 && length > 0; length -= count) {
+    code = read_next(view, &holes, guest_offset, out, length, &count, &damage);
+    if (is_damage(code)) {
+      memset(out, 0, count);
+      if (report != NULL)
+        report(context, &damage);
+      code = 0;
+    } else if (code != 0 && error != NULL)
+      *error = damage;
+    out += count;
+    guest_offset += count;
   }
   return code;
 }
@@ -275,7 +361,7 @@ int qcow2_view_map(struct qcow2_view *view, uint64_t guest_offset, uint64_t leng
   code = find_piece(view, &holes, view->start + guest_offset,
                     min_u64(length, view->size - guest_offset), &piece, error);
   if (code != 0)
-    return code;
+    return place_error(view, &piece, view->start + guest_offset, piece.mapping.length, code, error);
   *extent = (struct qcow2_extent){ .kind = piece.mapping.kind,
                                    .layer = piece.layer,
                                    .guest_offset = guest_offset,

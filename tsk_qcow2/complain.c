@@ -11,7 +11,9 @@ int tsk_qcow2_complain(struct qcow2_error *error, int code, const char *format, 
   error->code = code;
   error->os_errno = 0;
   error->guest_offset = QCOW2_NO_OFFSET;
+  error->guest_length = 0;
   error->host_offset = QCOW2_NO_OFFSET;
+  error->table_offset = QCOW2_NO_OFFSET;
   va_start(arguments, format);
   vsnprintf(error->message, sizeof(error->message), format, arguments);
   va_end(arguments);

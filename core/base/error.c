@@ -31,7 +31,9 @@ static void error_fill(struct qcow2_error *error, int code, uint64_t guest_offse
   error->code = code;
   error->os_errno = 0;
   error->guest_offset = guest_offset;
+  error->guest_length = 0;
   error->host_offset = host_offset;
+  error->table_offset = QCOW2_NO_OFFSET;
   vsnprintf(error->message, sizeof(error->message), format, arguments);
   trim_character(error->message, sizeof(error->message));
 }
@@ -108,17 +110,22 @@ int qcow2_error_add_file(struct qcow2_error *error, int code, const char *path)
   return code;
 }
 
-int qcow2_error_add_guest(struct qcow2_error *error, int code, uint64_t guest_offset,
-                          const char *path)
+int qcow2_error_add_place(struct qcow2_error *error, int code,
+                          const struct qcow2_error_place *place)
 {
-  char place[64];
+  char text[160], entry[64] = "";
 
   if (error != NULL) {
-    error->guest_offset = guest_offset;
-    snprintf(place, sizeof(place), " (guest offset %" PRIu64 ")", guest_offset);
-    error_append(error, place);
+    error->guest_offset = place->guest_offset;
+    error->guest_length = place->guest_length;
+    error->table_offset = place->table_offset;
+    if (place->table_offset != QCOW2_NO_OFFSET)
+      snprintf(entry, sizeof(entry), ", table entry at host offset %" PRIu64, place->table_offset);
+    snprintf(text, sizeof(text), " (guest bytes %" PRIu64 " to %" PRIu64 "%s)", place->guest_offset,
+             place->guest_offset + place->guest_length - 1, entry);
+    error_append(error, text);
   }
-  return qcow2_error_add_file(error, code, path);
+  return qcow2_error_add_file(error, code, place->path);
 }
 
 const char *qcow2_status_name(int code)

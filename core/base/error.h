@@ -30,8 +30,15 @@ int qcow2_error_set_nomem(struct qcow2_error *error);
 /* Name the file in an error that was detected without knowing it. NULL adds nothing. `code` is passed on. */
 int qcow2_error_add_file(struct qcow2_error *error, int code, const char *path);
 
-/* Name the guest offset and the file (NULL: none) in an error that was detected below the mapping. */
-int qcow2_error_add_guest(struct qcow2_error *error, int code, uint64_t guest_offset,
-                          const char *path);
+/* What an error concerns. */
+struct qcow2_error_place {
+  uint64_t guest_offset, guest_length; /* bytes, length > 0 */
+  uint64_t table_offset;               /* host offset of the L1 or L2 entry that led there, or QCOW2_NO_OFFSET */
+  const char *path;                    /* of the file; NULL: it has no name */
+};
+
+/* Name the place in an error that was detected without knowing all of it. `code` is passed on. */
+int qcow2_error_add_place(struct qcow2_error *error, int code,
+                          const struct qcow2_error_place *place);
 
 #endif

@@ -48,6 +48,14 @@ static inline uint32_t geometry_l2_index(const struct qcow2_geometry *g, uint64_
   return (uint32_t) (guest_offset >> g->cluster_bits) & ((UINT32_C(1) << g->l2_bits) - 1);
 }
 
+/* Guest bytes from `guest_offset` to the end of what its L2 table maps. */
+static inline uint64_t geometry_l2_left(const struct qcow2_geometry *g, uint64_t guest_offset)
+{
+  uint64_t reach = UINT64_C(1) << (g->cluster_bits + g->l2_bits);
+
+  return reach - (guest_offset & (reach - 1));
+}
+
 static inline uint32_t geometry_in_cluster(const struct qcow2_geometry *g, uint64_t guest_offset)
 {
   return (uint32_t) guest_offset & (g->cluster_size - 1);

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "cluster_reader.h"
 
-#include <inttypes.h>
 #include <string.h>
 
 #include "../base/checked.h"
@@ -81,10 +80,7 @@ static int read_normal(const struct qcow2_cluster_source *source, uint64_t host_
 static int invalid_error(const struct qcow2_mapping *mapping, struct qcow2_error *error)
 {
   return qcow2_error_set_at(error, QCOW2_ERROR_CORRUPT, QCOW2_NO_OFFSET, mapping->table_offset,
-                            "the table entry at host offset %" PRIu64 ", for %" PRIu64
-                            " bytes at guest offset %" PRIu64 ", is invalid: %s",
-                            mapping->table_offset, mapping->length, mapping->guest_offset,
-                            mapping->problem);
+                            "the table entry is invalid: %s", mapping->problem);
 }
 
 int qcow2_cluster_read(const struct qcow2_cluster_source *source,

@@ -16,23 +16,27 @@ static struct qcow2_mapping mapping_plain(enum qcow2_cluster_kind kind, uint64_t
 
 /* ---- L1 ----------------------------------------------------------------- */
 
+static uint64_t l1_entry_offset(const struct qcow2_tables *tables, uint64_t index)
+{
+  return tables->l1_offset + index * L1_ENTRY_BYTES;
+}
+
 /* Read the L1 entry at `index`. A cleared offset, or an index past the table, is an unallocated L2 table. */
 static int read_l1(const struct qcow2_tables *tables, uint64_t index, uint64_t *l1_entry,
                    struct qcow2_error *error)
 {
-  struct qcow2_cache_block *block;
-  const uint8_t *bytes;
+  struct qcow2_slice slice;
   int code;
 
   *l1_entry = 0;
   if (index >= tables->l1_size)
     return 0;
-  code = qcow2_slice_pin(&tables->slices, "an L1 table", tables->l1_offset + index * L1_ENTRY_BYTES,
-                         L1_ENTRY_BYTES, &block, &bytes, error);
+  code = qcow2_slice_pin(&tables->slices, "an L1 table", l1_entry_offset(tables, index), L1_ENTRY_BYTES,
+                         &slice, error);
   if (code != 0)
     return code;
-  *l1_entry = be64_get(bytes);
-  qcow2_cache_unpin(tables->slices.cache, block);
+  *l1_entry = be64_get(slice.bytes);
+  qcow2_slice_unpin(&tables->slices, &slice);
   return 0;
 }
 
@@ -71,14 +75,12 @@ static struct qcow2_mapping mapping_of_part(uint64_t guest_offset,
                                             const struct qcow2_cluster_part *part,
                                             uint64_t entry_offset)
 {
-  bool invalid = part->kind == QCOW2_CLUSTER_INVALID;
-
   return (struct qcow2_mapping){ .kind = part->kind,
                                  .guest_offset = guest_offset,
                                  .length = part->length,
                                  .host_offset = part->host_offset,
                                  .host_bytes = part->host_bytes,
-                                 .table_offset = invalid ? entry_offset : QCOW2_NO_OFFSET,
+                                 .table_offset = entry_offset,
                                  .problem = part->problem };
 }
 
@@ -107,24 +109,43 @@ static void collect_run(const struct qcow2_geometry *geometry, const uint8_t *by
   mapping->length = min_u64(mapping->length, length);
 }
 
-/* Map through the L2 table at `l2_offset`. */
+/* Map through the L2 table at `l2_offset`. If it cannot be read, the mapping says how far that reaches: a file that ends before an
+   entry ends before those behind it. */
 static int map_in_l2(const struct qcow2_tables *tables, uint64_t l2_offset, uint64_t guest_offset,
                      uint64_t length, struct qcow2_mapping *mapping, struct qcow2_error *error)
 {
   const struct qcow2_geometry *geometry = tables->geometry;
   uint64_t entry_offset =
       l2_offset + (uint64_t) geometry_l2_index(geometry, guest_offset) * geometry->l2_entry_bytes;
-  struct qcow2_cache_block *block;
-  const uint8_t *bytes;
+  struct qcow2_slice slice;
   int code = qcow2_slice_pin(&tables->slices, "an L2 table", entry_offset,
-                             geometry->l2_entry_bytes, &block, &bytes, error);
+                             geometry->l2_entry_bytes, &slice, error);
 
-  if (code != 0)
+  if (code != 0) {
+    *mapping = mapping_plain(QCOW2_CLUSTER_INVALID, guest_offset,
+                             code == QCOW2_ERROR_TRUNCATED
+                                 ? geometry_l2_left(geometry, guest_offset)
+                                 : geometry->cluster_size - geometry_in_cluster(geometry, guest_offset));
+    mapping->table_offset = entry_offset;
     return code;
-  collect_run(geometry, bytes, block->data + block->filled, entry_offset, guest_offset, length,
+  }
+  collect_run(geometry, slice.bytes, slice.bytes + slice.length, entry_offset, guest_offset, length,
               mapping);
-  qcow2_cache_unpin(tables->slices.cache, block);
+  qcow2_slice_unpin(&tables->slices, &slice);
   return 0;
+}
+
+/* How far it reaches that the L1 entry at `index`, for `guest_offset`, cannot be read: see map_in_l2(). */
+static uint64_t l1_failure_length(const struct qcow2_tables *tables, uint64_t index,
+                                  uint64_t guest_offset, int code)
+{
+  const struct qcow2_geometry *geometry = tables->geometry;
+  uint64_t further = code == QCOW2_ERROR_TRUNCATED ? tables->l1_size - index - 1 : 0;
+  uint64_t left = geometry_l2_left(geometry, guest_offset);
+
+  if (further > (UINT64_MAX - left) >> (geometry->cluster_bits + geometry->l2_bits))
+    return UINT64_MAX - guest_offset;
+  return left + (further << (geometry->cluster_bits + geometry->l2_bits));
 }
 
 int qcow2_mapping_find(const struct qcow2_tables *tables, uint64_t guest_offset, uint64_t length,
@@ -132,20 +153,23 @@ int qcow2_mapping_find(const struct qcow2_tables *tables, uint64_t guest_offset,
 {
   const struct qcow2_geometry *geometry = tables->geometry;
   uint64_t l1_index = geometry_l1_index(geometry, guest_offset);
-  uint64_t l2_reach = UINT64_C(1) << (geometry->cluster_bits + geometry->l2_bits);
-  uint64_t left = min_u64(length, l2_reach - (guest_offset & (l2_reach - 1)));
+  uint64_t left = min_u64(length, geometry_l2_left(geometry, guest_offset));
   uint64_t l1_entry;
   int code = read_l1(tables, l1_index, &l1_entry, error);
 
-  if (code != 0)
-    return code;
   *mapping = mapping_plain(QCOW2_CLUSTER_UNALLOCATED, guest_offset, left);
+  if (l1_index < tables->l1_size)
+    mapping->table_offset = l1_entry_offset(tables, l1_index);
+  if (code != 0) {
+    mapping->kind = QCOW2_CLUSTER_INVALID;
+    mapping->length = l1_failure_length(tables, l1_index, guest_offset, code);
+    return code;
+  }
   if ((l1_entry & TABLE_OFFSET_MASK) == 0)
     return 0;
   mapping->problem = qcow2_l1_entry_problem(geometry, l1_entry);
   if (mapping->problem != NULL) {
     mapping->kind = QCOW2_CLUSTER_INVALID;
-    mapping->table_offset = tables->l1_offset + l1_index * L1_ENTRY_BYTES;
     return 0;
   }
   return map_in_l2(tables, l1_entry & TABLE_OFFSET_MASK, guest_offset, left, mapping, error);

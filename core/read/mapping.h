@@ -21,12 +21,13 @@ struct qcow2_mapping {
   uint64_t length;      /* bytes of this kind from guest_offset on, > 0. COMPRESSED, INVALID: within one cluster */
   uint64_t host_offset; /* NORMAL, ZERO_ALLOCATED: of the first byte. COMPRESSED: of the stream. Else QCOW2_NO_OFFSET */
   uint32_t host_bytes;  /* COMPRESSED: the stream's upper bound, bytes. Else 0 */
-  uint64_t table_offset; /* INVALID: host offset of the bad entry. Else QCOW2_NO_OFFSET */
+  uint64_t table_offset; /* host offset of the L1 or L2 entry that says so (of a run: its first), or QCOW2_NO_OFFSET */
   const char *problem;   /* INVALID: why, as a clause in static storage. Else NULL */
 };
 
 /* Map `guest_offset`, for at most `length` bytes (> 0). An invalid entry is a mapping of kind INVALID; a table that
-   cannot be read is an error. Errors: IO, TRUNCATED, NOMEM, with the entry's host offset. */
+   cannot be read is an error, after which the mapping says which entry that is and how far the error reaches, perhaps further than
+   `length`. Errors: IO, TRUNCATED, NOMEM, with the entry's host offset. */
 int qcow2_mapping_find(const struct qcow2_tables *tables, uint64_t guest_offset, uint64_t length,
                        struct qcow2_mapping *mapping, struct qcow2_error *error);
 

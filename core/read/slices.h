@@ -3,6 +3,8 @@
 #ifndef QCOW2_READ_SLICES_H
 #define QCOW2_READ_SLICES_H
 
+#include <stdbool.h>
+
 #include "cache.h"
 
 /* Where an image file's table slices come from. Borrowed pointers. */
@@ -13,11 +15,19 @@ struct qcow2_slices {
   uint32_t cluster_size; /* bytes */
 };
 
-/* Pin the slice that holds the `bytes` (a power of two, at most 512) at `host_offset`, a multiple of it, and find them in it. What
-   follows them up to block->data + block->filled may be used too. `table` names the table for messages ("an L2 table"). On success the
-   caller unpins the block. Errors: TRUNCATED, IO, NOMEM, with the host offset. */
+/* A pinned part of a table, from the entry that was asked for on. */
+struct qcow2_slice {
+  struct qcow2_cache_block *block;
+  const uint8_t *bytes;
+  size_t length; /* bytes that can be used: at least those asked for */
+};
+
+/* Pin the slice that holds the `bytes` (a power of two, at most 512) at `host_offset`, a multiple of it. `table` names the table for
+   messages ("an L2 table"). On success the caller unpins it. Where the operating system cannot read a slice as a whole, only those of
+   its entries fail that lie in bad sectors. Errors: TRUNCATED, IO, NOMEM, with the host offset. */
 int qcow2_slice_pin(const struct qcow2_slices *slices, const char *table, uint64_t host_offset,
-                    unsigned bytes, struct qcow2_cache_block **block, const uint8_t **found,
-                    struct qcow2_error *error);
+                    unsigned bytes, struct qcow2_slice *slice, struct qcow2_error *error);
+
+void qcow2_slice_unpin(const struct qcow2_slices *slices, const struct qcow2_slice *slice);
 
 #endif

@@ -95,6 +95,7 @@ class EncryptionInfo(ctypes.Structure):
                 ("slots", KeySlot * 8)]
 
 
+DAMAGE_REPORT = ctypes.CFUNCTYPE(None, c_void_p, POINTER(Error))
 HANDLE, HANDLE_OUT, ERROR = c_void_p, POINTER(c_void_p), POINTER(Error)
 PROTOTYPES = {
     "qcow2_status_name": (c_char_p, c_int),
@@ -108,6 +109,7 @@ PROTOTYPES = {
     "qcow2_view_close": (None, HANDLE),
     "qcow2_view_size": (c_uint64, HANDLE),
     "qcow2_view_read": (c_int, HANDLE, c_uint64, c_void_p, c_size_t, ERROR),
+    "qcow2_view_salvage": (c_int, HANDLE, c_uint64, c_void_p, c_size_t, DAMAGE_REPORT, c_void_p, ERROR),
     "qcow2_view_map": (c_int, HANDLE, c_uint64, c_uint64, POINTER(RawExtent), ERROR),
     "qcow2_snapshot_count": (c_size_t, HANDLE),
     "qcow2_snapshot_get": (POINTER(RawSnapshot), HANDLE, c_size_t),
@@ -384,6 +386,15 @@ class View:
         call("qcow2_view_read", self.handle, offset, buffer, length)
         assert buffer.raw[length] == 0xAA, "wrote past the end of its buffer"
         return buffer.raw[:length]
+
+    def salvage(self, offset, length):
+        """The bytes, zeros in place of what cannot be read, and a QcowError for each damaged range."""
+        buffer = ctypes.create_string_buffer(b"\xaa" * (length + 1), length + 1)
+        found = []
+        report = DAMAGE_REPORT(lambda _context, damage: found.append(QcowError(damage.contents)))
+        call("qcow2_view_salvage", self.handle, offset, buffer, length, report, None)
+        assert buffer.raw[length] == 0xAA, "wrote past the end of its buffer"
+        return buffer.raw[:length], found
 
     def map(self, offset, length):
         raw = RawExtent()
