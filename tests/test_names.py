@@ -290,7 +290,8 @@ WRONG_OPTIONS = {
     ",key-file": ["key-file", "key-file=PATH"],
     "@first,vmstate": ["no VM state"],  # reading one: test_vmstate.py
     ",vmstate": ["vmstate", "snapshot"],
-    ",errors=zero": ["errors", "not supported yet"],
+    ",errors=zeros": ["errors", "zero"],  # what errors=zero does: test_verify.py
+    ",errors": ["errors=zero"],
 }
 
 

@@ -11,12 +11,13 @@
 
 #include <dlfcn.h>
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
+#include "backend.h"
 #include "complain.h"
+#include "damage.h"
 #include "foreign.h"
 #include "image_name.h"
 #include "open_names.h"
@@ -31,7 +32,9 @@ struct backend {
     char area[TSK_AREA_BYTES];
   } tsk;
   struct tsk_qcow2_opened opened;
-  atomic_ulong failed_reads;
+  struct tsk_qcow2_damage damage;
+  tsk_qcow2_tell *tell; /* NULL: nobody wants to know */
+  void *tell_context;
   struct backend *next; /* in the list of open images */
 };
 
@@ -75,13 +78,6 @@ static struct backend *list_find(const TSK_IMG_INFO *img)
 int tsk_qcow2_owns(const TSK_IMG_INFO *img)
 {
   return list_find(img) != NULL;
-}
-
-unsigned long tsk_qcow2_failed_reads(const TSK_IMG_INFO *img)
-{
-  struct backend *backend = list_find(img);
-
-  return backend == NULL ? 0 : atomic_load(&backend->failed_reads);
 }
 
 const char *tsk_qcow2_warning(TSK_IMG_INFO *img, size_t index)
@@ -148,18 +144,32 @@ static int check_read(const TSK_IMG_INFO *img, TSK_OFF_T off, const char *buf, s
   return 0;
 }
 
+/* Note a damaged range, and tell it if it is new. */
+static void meet_damage(void *context, const struct qcow2_error *damage)
+{
+  struct backend *backend = context;
+
+  if (tsk_qcow2_damage_add(&backend->damage, damage) && backend->tell != NULL)
+    backend->tell(backend->tell_context, damage->message);
+}
+
 static ssize_t backend_read(struct backend *backend, TSK_OFF_T off, char *buf, size_t len)
 {
+  struct qcow2_view *view = backend->opened.view;
   struct qcow2_error error;
+  int code;
 
   if (check_read(&backend->tsk.info, off, buf, &len) != 0)
     return -1;
-  if (qcow2_view_read(backend->opened.view, (uint64_t) off, buf, len, &error) != 0) {
-    atomic_fetch_add(&backend->failed_reads, 1);
-    tsk_error_take(&error, TSK_ERR_IMG_READ);
-    return -1;
-  }
-  return (ssize_t) len;
+  code = backend->opened.errors_zero
+             ? qcow2_view_salvage(view, (uint64_t) off, buf, len, meet_damage, backend, &error)
+             : qcow2_view_read(view, (uint64_t) off, buf, len, &error);
+  if (code == 0)
+    return (ssize_t) len;
+  if (error.guest_length > 0)
+    meet_damage(backend, &error);
+  tsk_error_take(&error, TSK_ERR_IMG_READ);
+  return -1;
 }
 
 ssize_t tsk_qcow2_read(TSK_IMG_INFO *img, TSK_OFF_T off, char *buf, size_t len)
@@ -171,6 +181,45 @@ ssize_t tsk_qcow2_read(TSK_IMG_INFO *img, TSK_OFF_T off, char *buf, size_t len)
     return -1;
   }
   return backend_read(backend, off, buf, len);
+}
+
+/* ---- Telling of damage ----------------------------------------------------- */
+
+void tsk_qcow2_report_damage(TSK_IMG_INFO *img, tsk_qcow2_tell *tell, void *context)
+{
+  struct backend *backend = list_find(img);
+
+  if (backend != NULL) {
+    backend->tell = tell;
+    backend->tell_context = context;
+  }
+}
+
+/* Say how much damage was met, once. */
+static void tell_count(struct backend *backend)
+{
+  bool is_complete;
+  uint64_t bytes;
+  size_t count = tsk_qcow2_damage_count(&backend->damage, &bytes, &is_complete);
+  char sentence[320];
+
+  if (count == 0 || backend->tell == NULL)
+    return;
+  snprintf(sentence, sizeof(sentence), "%s%zu damaged range%s (%" PRIu64 " bytes) of the image %s met; what is there %s",
+           is_complete ? "" : "more than ", count, count == 1 ? "" : "s", bytes, count == 1 ? "was" : "were",
+           backend->opened.errors_zero ? "was given as zeros"
+                                       : "could not be read (\",errors=zero\" after the image name gives zeros instead; "
+                                         "\"tsk-qcow2 verify\" lists all damage)");
+  backend->tell(backend->tell_context, sentence);
+  backend->tell = NULL;
+}
+
+void tsk_qcow2_tell_counts(void)
+{
+  pthread_rwlock_rdlock(&open_lock);
+  for (struct backend *backend = open_images; backend != NULL; backend = backend->next)
+    tell_count(backend);
+  pthread_rwlock_unlock(&open_lock);
 }
 
 /* ---- libtsk's callbacks ---------------------------------------------------- */
@@ -196,6 +245,7 @@ static void backend_free(struct backend *backend)
   TSK_IMG_INFO *info = &backend->tsk.info;
 
   tsk_qcow2_opened_close(&backend->opened);
+  tsk_qcow2_damage_free(&backend->damage);
   for (int i = 0; info->images != NULL && i < info->num_img; i++)
     free(info->images[i]);
   free(info->images);
@@ -207,6 +257,7 @@ static void callback_close(TSK_IMG_INFO *img)
   struct backend *backend = (struct backend *) img;
 
   list_remove(backend);
+  tell_count(backend);
   backend_free(backend);
 }
 
@@ -286,6 +337,7 @@ TSK_IMG_INFO *tsk_qcow2_open(int num_img, const TSK_TCHAR *const images[], unsig
     tsk_error_say(TSK_ERR_IMG_OPEN, "out of memory");
     return NULL;
   }
+  tsk_qcow2_damage_init(&backend->damage);
   if (backend_fill(backend, num_img, images, a_ssize, &error) != 0) {
     backend_free(backend);
     tsk_error_take(&error, TSK_ERR_IMG_OPEN);

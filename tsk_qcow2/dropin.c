@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backend.h"
 #include "tsk_qcow2.h"
 
 #define EXPORT __attribute__((visibility("default")))
@@ -62,6 +63,18 @@ static bool is_ours(int num_img, const TSK_TCHAR *const images[], TSK_IMG_TYPE_E
          tsk_qcow2_recognise(images[0]);
 }
 
+static void tell_on_stderr(void *context, const char *sentence)
+{
+  (void) context;
+  fprintf(stderr, "tsk-qcow2: error: %s\n", sentence);
+}
+
+/* Not every tool closes its image. */
+static void __attribute__((destructor)) at_exit(void)
+{
+  tsk_qcow2_tell_counts();
+}
+
 /* Open, and tell on stderr what is wrong with the image: whoever runs a TSK tool has no other way to learn it. */
 static TSK_IMG_INFO *open_ours(int num_img, const TSK_TCHAR *const images[], unsigned int a_ssize)
 {
@@ -70,6 +83,7 @@ static TSK_IMG_INFO *open_ours(int num_img, const TSK_TCHAR *const images[], uns
 
   for (size_t i = 0; img != NULL && (warning = tsk_qcow2_warning(img, i)) != NULL; i++)
     fprintf(stderr, "tsk-qcow2: warning: %s\n", warning);
+  tsk_qcow2_report_damage(img, tell_on_stderr, NULL);
   return img;
 }
 
@@ -132,20 +146,10 @@ EXPORT TSK_IMG_INFO *tsk_img_open_utf8_sing_opt(const char *image, TSK_IMG_TYPE_
 
 /* ---- Reading ---------------------------------------------------------------- */
 
-/* Read, and tell on stderr of an image's first failed read: many tools replace the reason by words of their own. */
-static ssize_t read_ours(TSK_IMG_INFO *img, TSK_OFF_T off, char *buf, size_t len)
-{
-  ssize_t count = tsk_qcow2_read(img, off, buf, len);
-
-  if (count < 0 && tsk_error_get_errno() == TSK_ERR_IMG_READ && tsk_qcow2_failed_reads(img) == 1)
-    fprintf(stderr, "tsk-qcow2: error: %s\n", tsk_error_get_errstr());
-  return count;
-}
-
 EXPORT ssize_t tsk_img_read(TSK_IMG_INFO *img, TSK_OFF_T off, char *buf, size_t len)
 {
   if (img != NULL && tsk_qcow2_owns(img))
-    return read_ours(img, off, buf, len);
+    return tsk_qcow2_read(img, off, buf, len);
   return REAL(tsk_img_read)(img, off, buf, len);
 }
 

@@ -125,16 +125,28 @@ static int take_vm_state(struct tsk_qcow2_name *name, const char *value, struct 
   return 0;
 }
 
+static int take_errors(struct tsk_qcow2_name *name, const char *value, struct qcow2_error *error)
+{
+  char quoted[QUOTED_BYTES];
+
+  if (strcmp(value, "zero") != 0)
+    return tsk_qcow2_complain(error, QCOW2_ERROR_ARGUMENT,
+                              "the option \"errors\" of the image name takes the value \"zero\" only, not \"%s\"",
+                              qcow2_text_escape(value, strlen(value), quoted, sizeof(quoted)));
+  name->errors_zero = true;
+  return 0;
+}
+
 static const struct option {
   const char *name;
   const char *value; /* what stands after "=" in messages; NULL: the option takes no value */
-  int (*take)(struct tsk_qcow2_name *name, const char *value, struct qcow2_error *error); /* NULL: not yet */
+  int (*take)(struct tsk_qcow2_name *name, const char *value, struct qcow2_error *error);
 } OPTIONS[] = {
   { "backing", "PATH", take_backing },
   { "data-file", "PATH", take_data_file },
   { "search", "DIRECTORY", take_search },
   { "vmstate", NULL, take_vm_state },
-  { "errors", "zero", NULL },
+  { "errors", "zero", take_errors },
   { "key-file", "PATH", take_key_file },
 };
 
@@ -171,11 +183,8 @@ static int apply_option(struct tsk_qcow2_name *name, const char *text, struct qc
   if (option == NULL)
     return tsk_qcow2_complain(error, QCOW2_ERROR_ARGUMENT,
                               "the image name has an unknown option \"%s\"; there are backing=PATH, "
-                              "backing=none, search=DIRECTORY, data-file=PATH, key-file=PATH and vmstate (\",,\" "
-                              "stands for a comma)", qcow2_text_escape(text, name_length, quoted, sizeof(quoted)));
-  if (option->take == NULL)
-    return tsk_qcow2_complain(error, QCOW2_ERROR_UNSUPPORTED,
-                              "the option \"%s\" of image names is not supported yet", option->name);
+                              "backing=none, search=DIRECTORY, data-file=PATH, key-file=PATH, vmstate and errors=zero "
+                              "(\",,\" stands for a comma)", qcow2_text_escape(text, name_length, quoted, sizeof(quoted)));
   code = check_value(option, value, error);
   return code == 0 ? option->take(name, value, error) : code;
 }

@@ -28,6 +28,7 @@ struct tsk_qcow2_name {
   struct tsk_qcow2_strings search;  /* search=, in order */
   struct tsk_qcow2_strings key_files; /* key-file=, in order */
   char *data_file;                  /* data-file=; NULL: not given */
+  bool errors_zero;                 /* errors=zero: what cannot be read reads as zeros, and is told */
   bool vm_state;                    /* vmstate: the snapshot's saved memory instead of its disk */
 };
 

@@ -152,6 +152,8 @@ static int open_view(const struct tsk_qcow2_name *name, enum tsk_qcow2_depth dep
   int code = 0;
 
   opened->snapshot_index = QCOW2_ACTIVE;
+  opened->is_vm_state = name->vm_state;
+  opened->errors_zero = name->errors_zero;
   if (name->has_snapshot)
     code = find_snapshot(name, opened->image, &opened->snapshot_index, error);
   if (code != 0 || depth != TSK_QCOW2_WHOLE)

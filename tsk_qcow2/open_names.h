@@ -11,6 +11,8 @@ struct tsk_qcow2_opened {
   struct qcow2_image *image;
   struct qcow2_view *view;        /* NULL if only the image was asked for */
   size_t snapshot_index;          /* of the view; QCOW2_ACTIVE: the active disk */
+  bool is_vm_state;               /* the view is the snapshot's VM state */
+  bool errors_zero;               /* the user wants zeros for what cannot be read */
 };
 
 enum tsk_qcow2_depth {

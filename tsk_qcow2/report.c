@@ -206,6 +206,8 @@ void tsk_qcow2_report_print(FILE *out, const struct tsk_qcow2_opened *opened)
   print_chain(out, opened->image);
   print_extensions(out, opened->image);
   print_snapshots(out, opened);
+  if (opened->errors_zero)
+    fprintf(out, "Errors: what cannot be read is given as zeros (errors=zero)\n");
   print_bitmaps(out, opened->image);
   for (size_t i = 0; (warning = qcow2_warning(opened->image, i)) != NULL; i++)
     fprintf(out, "Warning: %s\n", warning);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Table-driven tests of the core's pure functions and of its cache. tests/test_unit.py runs each by name:
+ * Table-driven tests of pure functions and of the cache. tests/test_unit.py runs each by name:
  *   unit            lists the tests
  *   unit NAME       runs one; says what differs, and exits with 1
  */
@@ -14,6 +14,7 @@
 #include "../../core/format/cluster.h"
 #include "../../core/format/header.h"
 #include "../../core/read/cache.h"
+#include "../../tsk_qcow2/damage.h"
 #include "../../tsk_qcow2/image_name.h"
 
 static int failures;
@@ -438,6 +439,67 @@ static void test_cache_threads(void)
   qcow2_cache_free(cache);
 }
 
+/* ---- Damaged ranges ---------------------------------------------------------- */
+
+static void test_damaged_ranges(void)
+{
+  static const struct {
+    uint64_t start, end;
+    int code;
+    bool told;
+    size_t count;
+    uint64_t bytes;
+  } steps[] = {
+    { 1000, 2000, QCOW2_ERROR_CORRUPT, true, 1, 1000 },
+    { 1000, 2000, QCOW2_ERROR_CORRUPT, false, 1, 1000 },   /* the same again */
+    { 1500, 1501, QCOW2_ERROR_CORRUPT, false, 1, 1000 },   /* inside */
+    { 5000, 6000, QCOW2_ERROR_TRUNCATED, true, 2, 2000 },
+    { 6000, 7000, QCOW2_ERROR_TRUNCATED, false, 2, 3000 }, /* going on */
+    { 4000, 5000, QCOW2_ERROR_TRUNCATED, false, 2, 4000 },
+    { 2000, 3000, QCOW2_ERROR_CORRUPT, true, 2, 5000 },    /* another entry's, side by side */
+    { 0, 10, QCOW2_ERROR_IO, true, 3, 5010 },
+    { 9000, 9001, QCOW2_ERROR_IO, true, 4, 5011 },
+    { 500, 8000, QCOW2_ERROR_IO, false, 3, 7511 },         /* over two of them */
+    { 20, 30, QCOW2_ERROR_IO, true, 4, 7521 },
+    { 0, 10000, QCOW2_ERROR_CORRUPT, false, 1, 10000 },
+  };
+  struct tsk_qcow2_damage damage;
+  struct qcow2_error error = { .code = 0 };
+  bool is_complete;
+  uint64_t bytes;
+
+  tsk_qcow2_damage_init(&damage);
+  for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+    error.code = steps[i].code;
+    error.guest_offset = steps[i].start;
+    error.guest_length = steps[i].end - steps[i].start;
+    check_number(tsk_qcow2_damage_add(&damage, &error), steps[i].told, "told", "damaged ranges");
+    check_number(tsk_qcow2_damage_count(&damage, &bytes, &is_complete), steps[i].count, "count", "damaged ranges");
+    check_number(bytes, steps[i].bytes, "bytes", "damaged ranges");
+    CHECK(is_complete);
+  }
+  tsk_qcow2_damage_free(&damage);
+}
+
+/* Far more ranges than are kept: memory stays bounded, few are told, and the count says that it is not all. */
+static void test_damaged_ranges_without_end(void)
+{
+  struct tsk_qcow2_damage damage;
+  struct qcow2_error error = { .code = QCOW2_ERROR_CORRUPT, .guest_length = 1 };
+  bool is_complete;
+  uint64_t bytes;
+  size_t told = 0;
+
+  tsk_qcow2_damage_init(&damage);
+  for (uint64_t i = 0; i < 200000; i++) {
+    error.guest_offset = i * 2;
+    told += tsk_qcow2_damage_add(&damage, &error);
+  }
+  CHECK(told == 100 && damage.room <= 65536);
+  CHECK(tsk_qcow2_damage_count(&damage, &bytes, &is_complete) == bytes && !is_complete);
+  tsk_qcow2_damage_free(&damage);
+}
+
 /* ---- The list --------------------------------------------------------------- */
 
 static const struct {
@@ -449,6 +511,8 @@ static const struct {
   { "cache_hits", test_cache_hits },
   { "cache_threads", test_cache_threads },
   { "checked_arithmetic", test_checked_arithmetic },
+  { "damaged_ranges", test_damaged_ranges },
+  { "damaged_ranges_without_end", test_damaged_ranges_without_end },
   { "geometry", test_geometry },
   { "header_probe", test_header_probe },
   { "image_names", test_image_names },

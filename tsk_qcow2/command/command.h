@@ -13,6 +13,7 @@
 #define EXIT_FAILED 1
 #define EXIT_USAGE 2
 #define EXIT_NOT_ENABLED 3 /* status: the loader does not pick the plugin */
+#define EXIT_DAMAGED 4 /* verify: some of the image cannot be read */
 
 /* Each gets the arguments after its own name, NULL-terminated, and returns an exit status. */
 int command_bitmap(int argc, char *argv[]);
@@ -22,6 +23,7 @@ int command_info(int argc, char *argv[]);
 int command_run(int argc, char *argv[]);
 int command_snapshots(int argc, char *argv[]);
 int command_status(int argc, char *argv[]);
+int command_verify(int argc, char *argv[]);
 
 /* Print "tsk-qcow2: " and a sentence on stderr; returns EXIT_FAILED. */
 int complain_failed(const char *format, ...) __attribute__((format(printf, 1, 2)));

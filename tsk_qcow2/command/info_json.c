@@ -6,39 +6,14 @@
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "command.h"
+#include "json_value.h"
 #include "report.h"
 
 /* Of a header extension's data, so many bytes are shown. */
 #define HEX_BYTES_MAX 1024u
-
-/* ---- Values. NULL stands for no memory, which jansson's functions pass on. ---------- */
-
-/* Any bytes as an escaped string; NULL text gives null. */
-static json_t *text_value(const char *text, size_t length)
-{
-  size_t size = length * 4 + 1;
-  json_t *value;
-  char *escaped;
-
-  if (text == NULL)
-    return json_null();
-  escaped = malloc(size);
-  if (escaped == NULL)
-    return NULL;
-  value = json_string(qcow2_text_escape(text, length, escaped, size));
-  free(escaped);
-  return value;
-}
-
-/* An integer. JSON's integers end at 2^63 - 1 here; feature words are given as lists of bits instead. */
-static json_t *number(uint64_t value)
-{
-  return json_integer(value > INT64_MAX ? INT64_MAX : (json_int_t) value);
-}
 
 static json_t *features(const struct qcow2_image *image, enum qcow2_feature_type type, uint64_t bits)
 {
@@ -49,7 +24,7 @@ static json_t *features(const struct qcow2_image *image, enum qcow2_feature_type
 
     if ((bits >> bit & 1) != 0)
       json_array_append_new(list, json_pack("{s:i, s:o}", "bit", (int) bit, "name",
-                                            text_value(name, name == NULL ? 0 : strlen(name))));
+                                            json_text(name, name == NULL ? 0 : strlen(name))));
   }
   return list;
 }
@@ -65,7 +40,7 @@ static json_t *feature_names_value(const struct qcow2_image *image)
 
     if (name != NULL)
       json_array_append_new(list, json_pack("{s:s, s:i, s:o}", "type", types[i / 64], "bit", (int) (i % 64),
-                                            "name", text_value(name, strlen(name))));
+                                            "name", json_text(name, strlen(name))));
   }
   return list;
 }
@@ -80,15 +55,15 @@ static json_t *header_value(const struct qcow2_image *image, const struct qcow2_
       "virtual_size", (json_int_t) header->size, "cluster_size", 1 << header->cluster_bits,
       "compression", header->compression == QCOW2_COMPRESSION_ZSTD ? "zstd" : "deflate",
       "encryption", encryption[header->crypt_method], "refcount_bits", 1 << header->refcount_order,
-      "l1_offset", number(header->l1_offset), "l1_size", (int) header->l1_size,
-      "refcount_table_offset", number(header->refcount_table_offset),
+      "l1_offset", json_number(header->l1_offset), "l1_size", (int) header->l1_size,
+      "refcount_table_offset", json_number(header->refcount_table_offset),
       "snapshot_count", (json_int_t) header->snapshot_count,
       "incompatible_features", features(image, QCOW2_FEATURE_INCOMPATIBLE, header->incompatible_features),
       "compatible_features", features(image, QCOW2_FEATURE_COMPATIBLE, header->compatible_features),
       "autoclear_features", features(image, QCOW2_FEATURE_AUTOCLEAR, header->autoclear_features),
-      "backing_file", text_value(header->backing_file, header->backing_file_length),
-      "backing_format", text_value(header->backing_format, header->backing_format_length),
-      "data_file", text_value(header->data_file, header->data_file_length));
+      "backing_file", json_text(header->backing_file, header->backing_file_length),
+      "backing_format", json_text(header->backing_format, header->backing_format_length),
+      "data_file", json_text(header->data_file, header->data_file_length));
 }
 
 static json_t *slots_value(const struct qcow2_encryption_info *info)
@@ -104,14 +79,14 @@ static json_t *slots_value(const struct qcow2_encryption_info *info)
 /* An empty string as null. */
 static json_t *name_value(const char *name)
 {
-  return name[0] == '\0' ? json_null() : text_value(name, strlen(name));
+  return name[0] == '\0' ? json_null() : json_text(name, strlen(name));
 }
 
 static json_t *luks_value(const struct qcow2_encryption_info *info)
 {
   return json_pack("{s:o, s:o, s:o, s:o, s:o}", "hash", name_value(info->hash), "uuid",
-                   name_value(info->uuid), "header_offset", number(info->header_offset),
-                   "payload_offset", number(info->payload_offset), "key_slots", slots_value(info));
+                   name_value(info->uuid), "header_offset", json_number(info->header_offset),
+                   "payload_offset", json_number(info->payload_offset), "key_slots", slots_value(info));
 }
 
 /* null: not encrypted. A LUKS header that cannot be used gives {"error": ...}. */
@@ -132,7 +107,7 @@ static json_t *encryption_value(const struct qcow2_image *image)
 
 static json_t *path_value(const char *path)
 {
-  return text_value(path, path == NULL ? 0 : strlen(path));
+  return json_text(path, path == NULL ? 0 : strlen(path));
 }
 
 static json_t *layers_value(const struct qcow2_image *image)
@@ -144,9 +119,9 @@ static json_t *layers_value(const struct qcow2_image *image)
     json_array_append_new(
         list, json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "format", layer.format,
                         "path", path_value(layer.path), "data_path", path_value(layer.data_path),
-                        "file_size", number(layer.file_size), "allocated_size",
-                        layer.allocated_size == 0 ? json_null() : number(layer.allocated_size),
-                        "needed_size", layer.is_raw ? json_null() : number(layer.needed_size), "virtual_size", number(layer.size)));
+                        "file_size", json_number(layer.file_size), "allocated_size",
+                        layer.allocated_size == 0 ? json_null() : json_number(layer.allocated_size),
+                        "needed_size", layer.is_raw ? json_null() : json_number(layer.needed_size), "virtual_size", json_number(layer.size)));
   return list;
 }
 
@@ -158,13 +133,13 @@ static json_t *snapshots_value(const struct qcow2_image *image)
   for (size_t i = 0; (snapshot = qcow2_snapshot_get(image, i)) != NULL; i++)
     json_array_append_new(
         list, json_pack("{s:o, s:o, s:I, s:I, s:o, s:o, s:b, s:o, s:I}", "id",
-                        text_value(snapshot->id, snapshot->id_length), "name",
-                        text_value(snapshot->name, snapshot->name_length), "date_seconds",
+                        json_text(snapshot->id, snapshot->id_length), "name",
+                        json_text(snapshot->name, snapshot->name_length), "date_seconds",
                         (json_int_t) snapshot->date_seconds, "date_nanoseconds",
                         (json_int_t) snapshot->date_nanoseconds, "vm_clock_nanoseconds",
-                        number(snapshot->vm_clock_nanoseconds), "disk_size",
-                        number(snapshot->disk_size), "disk_size_recorded", snapshot->has_disk_size,
-                        "vm_state_size", number(snapshot->vm_state_size), "icount",
+                        json_number(snapshot->vm_clock_nanoseconds), "disk_size",
+                        json_number(snapshot->disk_size), "disk_size_recorded", snapshot->has_disk_size,
+                        "vm_state_size", json_number(snapshot->vm_state_size), "icount",
                         (json_int_t) snapshot->icount));
   return list;
 }
@@ -201,7 +176,7 @@ static json_t *dirty_bytes_value(const struct qcow2_image *image, size_t index, 
   uint64_t bytes;
   int code = qcow2_bitmap_dirty_bytes(image, index, runs, &bytes, NULL);
 
-  return code == 0 && *runs > 0 ? number(bytes) : json_null();
+  return code == 0 && *runs > 0 ? json_number(bytes) : json_null();
 }
 
 static json_t *bitmaps_value(const struct qcow2_image *image)
@@ -213,21 +188,11 @@ static json_t *bitmaps_value(const struct qcow2_image *image)
   for (size_t i = 0; (bitmap = qcow2_bitmap_get(image, i)) != NULL; i++)
     json_array_append_new(
         list, json_pack("{s:o, s:o, s:b, s:b, s:b, s:o}", "name",
-                        text_value(bitmap->name, bitmap->name_length), "granularity",
-                        number(bitmap->granularity), "consistent", bitmap->is_consistent, "in_use",
+                        json_text(bitmap->name, bitmap->name_length), "granularity",
+                        json_number(bitmap->granularity), "consistent", bitmap->is_consistent, "in_use",
                         (bitmap->flags & QCOW2_BITMAP_IN_USE) != 0, "auto",
                         (bitmap->flags & QCOW2_BITMAP_AUTO) != 0, "dirty_bytes",
                         dirty_bytes_value(image, i, &runs)));
-  return list;
-}
-
-static json_t *warnings_value(const struct qcow2_image *image)
-{
-  json_t *list = json_array();
-  const char *warning;
-
-  for (size_t i = 0; (warning = qcow2_warning(image, i)) != NULL; i++)
-    json_array_append_new(list, json_string(warning)); /* escaped already */
   return list;
 }
 
@@ -236,7 +201,6 @@ int info_print_json(const struct tsk_qcow2_opened *opened)
   const struct qcow2_image *image = opened->image;
   struct qcow2_layer_info top;
   json_t *root;
-  int failed;
 
   if (qcow2_layer_get(image, 0, &top, NULL) != 0)
     return complain_failed("the image has no header");
@@ -244,11 +208,6 @@ int info_print_json(const struct tsk_qcow2_opened *opened)
                    header_value(image, top.header), "encryption_details", encryption_value(image), "layers",
                    layers_value(image), "snapshots", snapshots_value(image), "bitmaps", bitmaps_value(image),
                    "header_extensions", extensions_value(image), "feature_names", feature_names_value(image),
-                   "warnings", warnings_value(image));
-  failed = root == NULL || json_dumpf(root, stdout, JSON_INDENT(2)) != 0;
-  json_decref(root);
-  if (failed)
-    return complain_failed("cannot write the JSON");
-  putchar('\n');
-  return EXIT_OK;
+                   "warnings", json_warnings(image));
+  return json_print(root);
 }

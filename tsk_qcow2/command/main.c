@@ -18,6 +18,10 @@ static const char USAGE[] =
     "  snapshots IMAGE         the snapshots, a line each\n"
     "  bitmap [--json] IMAGE NAME\n"
     "                          the ranges that a dirty bitmap marks: start and length in bytes\n"
+    "  verify [--json] [--vmstate] [--no-hash] IMAGE\n"
+    "                          read the disk and every snapshot (with --vmstate, saved memory too), say what\n"
+    "                          cannot be read and why, and print sizes and SHA-256; --no-hash skips holes.\n"
+    "                          Exit status: 0 good, 4 damaged, 1 unusable\n"
     "  --help, --version\n"
     "\n"
     "Image names: IMAGE[@SNAPSHOT][,OPTION[=VALUE]]...\n"
@@ -30,6 +34,7 @@ static const char USAGE[] =
     "  key-file=PATH                       the file that holds the passphrase; repeat it for encrypted\n"
     "                                      backing files with passphrases of their own\n"
     "  vmstate                             the snapshot's saved memory instead of its disk\n"
+    "  errors=zero                         what cannot be read is given as zeros, and told on stderr\n"
     "  \",,\" stands for a comma.\n"
     "\n"
     "Example: tsk-qcow2 run fls -i qcow2 -o 2048 disk.qcow2@before-update\n";
@@ -40,7 +45,7 @@ static const struct {
 } COMMANDS[] = {
   { "bitmap", command_bitmap }, { "disable", command_disable },     { "enable", command_enable },
   { "info", command_info },     { "run", command_run },             { "snapshots", command_snapshots },
-  { "status", command_status },
+  { "status", command_status }, { "verify", command_verify },
 };
 
 static void complain(const char *format, va_list arguments) __attribute__((format(printf, 1, 0)));

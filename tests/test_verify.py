@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: MIT
+"""Damage as users meet it: `tsk-qcow2 verify`, and errors=zero with the tools of The Sleuth Kit."""
+import hashlib
+import json
+import os
+import pty
+import re
+import select
+import subprocess
+
+import pytest
+from lib import tools
+from lib.builder import OFFSET_MASK, Image, pattern, poke, squeezable
+from lib.project import BUILD, run
+
+COMMAND = os.path.join(BUILD, "tsk_qcow2", "tsk-qcow2")
+C = 65536
+
+
+def verify(*arguments):
+    result = run(COMMAND, "verify", *arguments, check=False, env=tools.CLEAN)
+    return result.returncode, result.stdout, result.stderr
+
+
+def verify_json(*arguments):
+    status, out, _ = verify("--json", *arguments)
+    return status, json.loads(out)
+
+
+def sha256(data):
+    return hashlib.sha256(data).hexdigest()
+
+
+def filled(**options):
+    """A disk with normal and compressed clusters, a snapshot of another size with VM state, and a second snapshot."""
+    image = Image(40 * C + 1000, **options)
+    for i in range(0, 30, 2):
+        image.disk.normal(i, pattern(i, C))
+        image.disk.compressed(i + 1, squeezable(i + 1, C))
+    running = image.disk.copy()
+    running.l1_entries = 2
+    running.normal(8192, pattern("memory", C))
+    image.snapshot(b"1", b"running", disk=running, vm_state_size=5000)
+    image.snapshot(b"2", "größer, \n\x1b[31m".encode(), seconds=1)
+    image.disk.normal(3, pattern("later", C))
+    return image
+
+
+def test_good_image(tmp_path):
+    image = filled()
+    path = image.write(tmp_path / "disk.qcow2")
+    active = sha256(image.disk.model.read(0, image.disk.size))
+    before = sha256(image.snapshots[1][0].model.read(0, image.disk.size))
+    assert active != before
+    status, out, err = verify(path)
+    assert (status, err) == (0, "")
+    assert out.splitlines() == [
+        f"Active disk: {40 * C + 1000} bytes, SHA-256 {active}",
+        f'Snapshot ID 1 "running": {40 * C + 1000} bytes, SHA-256 {before}',
+        f'Snapshot ID 2 "größer, \\x0a\\x1b[31m": {40 * C + 1000} bytes, SHA-256 {before}',
+        "Good: all of it can be read."]
+
+
+def test_vm_states_on_request(tmp_path):
+    path = filled().write(tmp_path / "disk.qcow2")
+    status, report = verify_json("--vmstate", path)
+    assert status == 0 and report["result"] == "good"
+    assert [(s["state"], s["index"]) for s in report["states"]] == [
+        ("active", None), ("snapshot", 0), ("vm_state", 0), ("snapshot", 1)]
+    state = report["states"][2]
+    assert (state["size"], state["sha256"]) == (5000, sha256(pattern("memory", C)[:5000]))
+
+
+def test_one_state_alone(tmp_path):
+    path = filled().write(tmp_path / "disk.qcow2")
+    status, out, _ = verify(f"{path}@running,vmstate")
+    assert status == 0 and out.startswith('VM state of snapshot ID 1 "running": 5000 bytes, SHA-256 ')
+    assert len(out.splitlines()) == 2
+    status, report = verify_json(f"{path}@2")
+    assert [s["id"] for s in report["states"]] == ["2"]
+
+
+@pytest.fixture
+def damaged(tmp_path):
+    """An image with three damaged ranges in the active disk; two of them are in the snapshots too."""
+    image = filled()
+    data = image.build()
+    entry = image.disk.entry_offset
+    poke(data, entry(4), "Q", (image.disk.entries[4][0] & OFFSET_MASK) + 512)
+    at = image.disk.entries[7][0] & (1 << image.compressed_shift) - 1
+    data[at:at + 64] = b"\xff" * 64
+    for i in (20, 21):
+        poke(data, entry(i), "Q", len(data) + i * C)
+    poke(data, image.snapshots[0][0].entry_offset(10), "Q", len(data) + 100 * C)
+    path = image.write(tmp_path / "disk.qcow2", data)
+    expected = bytearray(image.disk.model.read(0, image.disk.size))
+    for i in (4, 7, 20, 21):
+        expected[i * C:(i + 1) * C] = bytes(C)
+    return path, image, bytes(expected), at
+
+
+def test_damaged_image(damaged):
+    path, image, expected, stream = damaged
+    status, report = verify_json(path)
+    assert (status, report["result"]) == (4, "damaged")
+    active, first, second = report["states"]
+    assert (active["sha256"], active["sha256_with_zeros"]) == (None, sha256(expected))
+    assert (active["bad_range_count"], active["bad_bytes"]) == (3, 4 * C)
+    assert [(r["start"], r["length"], r["code"]) for r in active["bad_ranges"]] == [
+        (4 * C, C, "CORRUPT"), (7 * C, C, "CORRUPT"), (20 * C, 2 * C, "TRUNCATED")]
+    assert active["bad_ranges"][1]["host_offset"] == stream
+    assert active["bad_ranges"][1]["table_offset"] == image.disk.entry_offset(7)
+    assert [r["start"] for r in first["bad_ranges"]] == [7 * C, 10 * C]
+    assert [r["start"] for r in second["bad_ranges"]] == [7 * C]
+
+
+def test_damaged_image_in_words(damaged):
+    path, image, expected, stream = damaged
+    status, out, err = verify(path)
+    assert status == 4 and err == ""
+    assert f"Active disk: cannot read {C} bytes at guest offset {4 * C}: " in out and f"host offset {stream}" in out
+    assert f"of which {4 * C} cannot be read, SHA-256 with zeros there {sha256(expected)}" in out
+    assert out.splitlines()[-1].startswith("Damaged: 3 of 3 states cannot be read as a whole (6 ranges, ")
+
+
+def test_without_hash(damaged):
+    path, *_ = damaged
+    status, report = verify_json("--no-hash", path)
+    assert status == 4 and [s["bad_range_count"] for s in report["states"]] == [3, 2, 1]
+    assert all(s["sha256"] is None and s["sha256_with_zeros"] is None for s in report["states"])
+
+
+def test_holes_cost_nothing_without_hash(tmp_path):
+    image = Image(1 << 45, cluster_bits=16)
+    image.disk.normal(5, pattern(1, C))
+    image.disk.normal((1 << 44) // C, b"x")
+    path = image.write(tmp_path / "huge.qcow2")
+    status, report = verify_json("--no-hash", path)
+    assert status == 0 and report["states"][0]["size"] == 1 << 45
+
+
+def test_a_range_over_many_chunks_is_one(tmp_path):
+    """A lost L2 table; and so is a compressed cluster of 2 MiB, which is met by two pieces of the pass."""
+    image = Image(1 << 31, cluster_bits=16)
+    image.disk.normal(1, pattern(1, C))
+    image.disk.normal(8192, pattern(2, C))
+    data = image.build()
+    poke(data, image.disk.l1_offset + 8, "Q", len(data) + C)
+    status, report = verify_json("--no-hash", image.write(tmp_path / "lost.qcow2", data))
+    assert [(r["start"], r["length"]) for r in report["states"][0]["bad_ranges"]] == [(1 << 29, 1 << 29)]
+    image = Image(8 << 20, cluster_bits=21)
+    image.disk.compressed(1, squeezable(1, 2 << 20), stream=b"\xff" * 1000)
+    image.disk.compressed(2, squeezable(2, 2 << 20), stream=b"\xff" * 1000)
+    status, report = verify_json(image.write(tmp_path / "stream.qcow2"))
+    assert [(r["start"], r["length"]) for r in report["states"][0]["bad_ranges"]] == [(2 << 20, 2 << 20), (4 << 20, 2 << 20)]
+
+
+def test_unusable_image(tmp_path):
+    path = tmp_path / "disk.qcow2"
+    path.write_bytes(b"QFI\xfb" + bytes(1000))
+    status, out, err = verify(path)
+    assert (status, out) == (1, "") and err.startswith("tsk-qcow2: ")
+    assert verify("--vmstates", path)[0] == 2
+
+
+def test_a_snapshot_that_cannot_be_opened(tmp_path):
+    image = filled()
+    data = image.build()
+    poke(data, image.snapshots_offset, "Q", 1234)  # the first one's L1 table
+    status, report = verify_json(image.write(tmp_path / "disk.qcow2", data))
+    assert status == 4 and "cluster size" in report["states"][1]["error"]
+    assert report["states"][0]["error"] is None and report["states"][2]["sha256"]
+
+
+def test_a_damaged_snapshot_table(tmp_path):
+    image = filled()
+    data = image.build()
+    poke(data, image.snapshots_offset + image.snapshot_offsets[1] + 36, "I", 5000)  # the second one's extra data
+    status, report = verify_json(image.write(tmp_path / "disk.qcow2", data))
+    assert (status, report["result"], report["lost_snapshot_count"]) == (4, "damaged", 1)
+    assert len(report["states"]) == 2 and report["warnings"]
+
+
+def test_progress_is_shown_on_a_terminal_only(tmp_path):
+    image = Image(2 << 30, cluster_bits=16)
+    path = image.write(tmp_path / "disk.qcow2")
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen([COMMAND, "verify", path], stdout=subprocess.PIPE, stderr=theirs, env=tools.CLEAN)
+    os.close(theirs)
+    shown = b""
+    while select.select([ours], [], [], 60)[0]:
+        try:
+            shown += os.read(ours, 4096)
+        except OSError:  # the other side is closed
+            break
+    out, _ = process.communicate(timeout=60)
+    os.close(ours)
+    assert re.search(rb"Active disk \[#*\.*\] +\d+%, \d+ MB/s, \d+ s left", shown)
+    assert shown.endswith(b"\r\x1b[K") and out.endswith(b"Good: all of it can be read.\n")
+    assert verify(path)[2] == ""
+
+
+# ---- errors=zero, and what TSK's tools say of damage ----------------------------------------------
+
+
+def test_errors_zero_reads_zeros_and_says_so(damaged):
+    path, image, expected, _ = damaged
+    result = tools.run("img_cat", "-i", "qcow2", f"{path},errors=zero")
+    assert result.returncode == 0 and result.stdout == expected
+    *told, count = [line for line in result.complaint.splitlines() if line.startswith("tsk-qcow2: error:")]
+    assert len(told) == 3, result.complaint
+    for line, start in zip(told, (4 * C, 7 * C, 20 * C)):
+        assert f"guest bytes {start} to " in line
+    assert count == f"tsk-qcow2: error: 3 damaged ranges ({4 * C} bytes) of the image were met; what is there was given as zeros"
+
+
+def test_without_errors_zero_a_read_fails(damaged):
+    path, image, _, _ = damaged
+    result = tools.run("img_cat", "-i", "qcow2", path)
+    assert result.returncode != 0 and f"guest bytes {4 * C} to {5 * C - 1}" in result.complaint
+    assert result.stdout == image.disk.model.read(0, len(result.stdout))
+    assert "errors=zero" in result.complaint and "tsk-qcow2 verify" in result.complaint
+
+
+def test_errors_zero_on_a_snapshot(damaged):
+    path, image, _, _ = damaged
+    disk = image.snapshots[1][0]
+    expected = bytearray(disk.model.read(0, disk.size))
+    expected[7 * C:8 * C] = bytes(C)
+    assert tools.run("img_cat", f"{path}@2,errors=zero").stdout == expected
+    assert "Errors: what cannot be read is given as zeros" in tools.run("img_stat", f"{path}@2,errors=zero").stdout.decode()
+
+
+def test_every_tool_tells_of_damage(tmp_path):
+    """A file's block and a directory are lost: fls and icat replace the reason by words of their own, so we tell it."""
+    files = tmp_path / "files"
+    (files / "sub").mkdir(parents=True)
+    (files / "one.bin").write_bytes(pattern("one", 300000))
+    (files / "sub" / "two.txt").write_text("two\n")
+    raw, path = tmp_path / "disk.raw", tmp_path / "disk.qcow2"
+    run("mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-d", files, raw, "16M",
+        env=dict(tools.CLEAN, PATH="/usr/sbin:/usr/bin:/sbin:/bin"))
+    run("qemu-img", "convert", "-f", "raw", "-O", "qcow2", "-o", "cluster_size=4k", raw, path)
+    start = raw.read_bytes().index(pattern("one", 300000)[100000 // 4096 * 4096:][:4096])
+    extent = next(e for e in json.loads(run("qemu-img", "map", "--output=json", path).stdout)
+                  if e["start"] <= start < e["start"] + e["length"])
+    data = bytearray(path.read_bytes())
+    host = extent["offset"] + start - extent["start"]
+    entry = next(at for at in range(0, len(data), 8) if data[at:at + 8] == (host | 1 << 63).to_bytes(8, "big"))
+    poke(data, entry, "Q", host + 512 | 1 << 63)
+    path.write_bytes(data)
+    listing = tools.run("fls", "-r", path)
+    inode = re.search(r"r/r (\d+):\s+one.bin", listing.stdout.decode())[1]
+    result = tools.run("icat", path, inode)
+    assert result.returncode != 0 and f"guest bytes {start} to {start + 4095}, table entry at host offset {entry}" in result.complaint
+    result = tools.run("icat", f"{path},errors=zero", inode)
+    expected = bytearray(pattern("one", 300000))
+    at = 100000 // 4096 * 4096
+    expected[at:at + 4096] = bytes(4096)
+    assert result.returncode == 0 and result.stdout == expected
+    assert result.complaint.count("guest bytes") == 1 and "1 damaged range (4096 bytes)" in result.complaint
+
+
+def test_ranges_are_told_once(damaged):
+    """Also by a tool that reads sector by sector."""
+    path, *_ = damaged
+    result = tools.run("blkls", "-f", "raw", "-e", f"{path},errors=zero", f"0-{30 * C // 512}")
+    told = [line for line in result.complaint.splitlines() if "guest bytes" in line]
+    assert len(told) == 3, result.complaint

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT */
+#include "arguments.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "command.h"
+
+static const struct {
+  const char *text;
+  unsigned flag;
+} OPTIONS[] = {
+  { "--chain", ARGUMENT_CHAIN },
+  { "--json", ARGUMENT_JSON },
+  { "--vmstate", ARGUMENT_VM_STATE },
+  { "--no-hash", ARGUMENT_NO_HASH },
+};
+
+static int take_option(struct arguments *arguments, const char *option)
+{
+  for (size_t i = 0; i < sizeof(OPTIONS) / sizeof(OPTIONS[0]); i++)
+    if (strcmp(option, OPTIONS[i].text) == 0 && (arguments->known & OPTIONS[i].flag) != 0) {
+      arguments->given |= OPTIONS[i].flag;
+      return EXIT_OK;
+    }
+  return complain_usage("%s has no option %s", arguments->command, option);
+}
+
+int arguments_parse(int argc, char *argv[], struct arguments *arguments)
+{
+  bool no_more_options = false;
+
+  for (int i = 0; i < argc; i++) {
+    bool option = argv[i][0] == '-' && argv[i][1] != '\0' && !no_more_options;
+
+    if (option && strcmp(argv[i], "--") == 0)
+      no_more_options = true;
+    else if (option && take_option(arguments, argv[i]) != EXIT_OK)
+      return EXIT_USAGE;
+    else if (!option && arguments->operand_count == arguments->operands_wanted)
+      return complain_usage("%s: too many arguments", arguments->command);
+    else if (!option)
+      arguments->operands[arguments->operand_count++] = argv[i];
+  }
+  if (arguments->operand_count < arguments->operands_wanted)
+    return complain_usage("%s needs %s", arguments->command,
+                          arguments->operands_wanted == 1 ? "an image" : "an image and a name");
+  return EXIT_OK;
+}
+
+int arguments_open(const struct arguments *arguments, enum tsk_qcow2_depth depth,
+                   struct tsk_qcow2_opened *opened)
+{
+  struct qcow2_error error;
+
+  if (tsk_qcow2_open_names(1, arguments->operands, depth, NULL, opened, &error) != 0)
+    return complain_failed("%s", error.message);
+  return EXIT_OK;
+}
+
+int arguments_finish(struct tsk_qcow2_opened *opened, int status)
+{
+  tsk_qcow2_opened_close(opened);
+  if (fflush(stdout) != 0 || ferror(stdout))
+    return complain_failed("cannot write the output");
+  return status;
+}

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: MIT */
+#include "damage.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* As many ranges are kept: 1.5 MiB. */
+#define RANGES_MAX 65536u
+/* As many are told one by one. */
+#define TOLD_MAX 100u
+
+void tsk_qcow2_damage_init(struct tsk_qcow2_damage *damage)
+{
+  memset(damage, 0, sizeof(*damage));
+  pthread_mutex_init(&damage->lock, NULL);
+}
+
+void tsk_qcow2_damage_free(struct tsk_qcow2_damage *damage)
+{
+  free(damage->ranges);
+  pthread_mutex_destroy(&damage->lock);
+  memset(damage, 0, sizeof(*damage));
+}
+
+/* The index of the first range that ends at `offset` or behind it. */
+static size_t find(const struct tsk_qcow2_damage *damage, uint64_t offset)
+{
+  size_t low = 0, high = damage->count;
+
+  while (low < high) {
+    size_t middle = low + (high - low) / 2;
+
+    if (damage->ranges[middle].end < offset)
+      low = middle + 1;
+    else
+      high = middle;
+  }
+  return low;
+}
+
+/* True if `new`, which touches or overlaps `known`, says nothing new: what is lost goes on there, or was met before. Of two damaged entries
+   side by side each has a reason of its own. */
+static bool goes_on(const struct tsk_qcow2_damaged_range *known,
+                    const struct tsk_qcow2_damaged_range *new)
+{
+  bool overlap = known->start < new->end && new->start < known->end;
+
+  return overlap || (known->code == new->code && new->code != QCOW2_ERROR_CORRUPT);
+}
+
+static bool make_room(struct tsk_qcow2_damage *damage)
+{
+  size_t room = damage->room == 0 ? 16 : damage->room * 2;
+  struct tsk_qcow2_damaged_range *ranges;
+
+  if (damage->count < damage->room)
+    return true;
+  if (damage->count >= RANGES_MAX)
+    return false;
+  ranges = realloc(damage->ranges, room * sizeof(ranges[0]));
+  if (ranges == NULL)
+    return false;
+  damage->ranges = ranges;
+  damage->room = room;
+  return true;
+}
+
+/* Put the range at `index` in place of the `replaced` ranges there, which it covers. */
+static void put(struct tsk_qcow2_damage *damage, size_t index, size_t replaced,
+                const struct tsk_qcow2_damaged_range *range)
+{
+  struct tsk_qcow2_damaged_range *place = damage->ranges + index;
+
+  memmove(place + 1, place + replaced, (damage->count - index - replaced) * sizeof(place[0]));
+  *place = *range;
+  damage->count = damage->count - replaced + 1;
+}
+
+static bool add(struct tsk_qcow2_damage *damage, struct tsk_qcow2_damaged_range range)
+{
+  size_t index = find(damage, range.start), replaced = 0;
+  bool is_new = true;
+
+  for (; index + replaced < damage->count; replaced++) {
+    const struct tsk_qcow2_damaged_range *known = &damage->ranges[index + replaced];
+
+    if (known->start > range.end)
+      break;
+    if (goes_on(known, &range))
+      is_new = false;
+    range.start = known->start < range.start ? known->start : range.start;
+    range.end = known->end > range.end ? known->end : range.end;
+  }
+  if (replaced > 0 || make_room(damage))
+    put(damage, index, replaced, &range);
+  return is_new;
+}
+
+bool tsk_qcow2_damage_add(struct tsk_qcow2_damage *damage, const struct qcow2_error *error)
+{
+  struct tsk_qcow2_damaged_range range = { .start = error->guest_offset,
+                                           .end = error->guest_offset + error->guest_length,
+                                           .code = error->code };
+  bool tell;
+
+  pthread_mutex_lock(&damage->lock);
+  tell = add(damage, range) && damage->told < TOLD_MAX;
+  damage->told += tell;
+  pthread_mutex_unlock(&damage->lock);
+  return tell;
+}
+
+size_t tsk_qcow2_damage_count(struct tsk_qcow2_damage *damage, uint64_t *bytes, bool *is_complete)
+{
+  size_t count;
+
+  *bytes = 0;
+  pthread_mutex_lock(&damage->lock);
+  count = damage->count;
+  for (size_t i = 0; i < count; i++)
+    *bytes += damage->ranges[i].end - damage->ranges[i].start;
+  *is_complete = count < RANGES_MAX;
+  pthread_mutex_unlock(&damage->lock);
+  return count;
+}
