@@ -154,6 +154,7 @@ def test_lost_l1_table(core, rng):
     poke(data, 40, "Q", place)
     with core.Image.from_storage(data) as opened, opened.view() as view:
         check_view(core, view, image.disk.model, [Bad(REACH, view.size, "TRUNCATED", place + 8, "L1 table")], rng)
+        assert len(view.salvage(0, view.size)[1]) == 1
 
 
 def test_subclusters_fail_by_themselves(core, rng):
