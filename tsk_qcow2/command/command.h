@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
 
 #include "open_names.h"
 
@@ -19,6 +20,7 @@
 int command_bitmap(int argc, char *argv[]);
 int command_disable(int argc, char *argv[]);
 int command_enable(int argc, char *argv[]);
+int command_help(int argc, char *argv[]);
 int command_info(int argc, char *argv[]);
 int command_run(int argc, char *argv[]);
 int command_snapshots(int argc, char *argv[]);
@@ -30,6 +32,9 @@ int complain_failed(const char *format, ...) __attribute__((format(printf, 1, 2)
 
 /* The same, with a hint at --help; returns EXIT_USAGE. */
 int complain_usage(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* Print an overview of all commands and of image names. */
+void help_print_all(FILE *out);
 
 /* Print what info prints, as JSON, on stdout. Returns an exit status. */
 int info_print_json(const struct tsk_qcow2_opened *opened);

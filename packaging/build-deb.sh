@@ -1,0 +1,37 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+#
+# Build the Debian packages, in build/deb, from a release tarball of this tree: packaging/build-deb.sh
+# Installs what that needs through apt.
+set -eu
+source_dir=$(cd "$(dirname "$0")/.." && pwd)
+out_dir=$source_dir/build/deb
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+trap 'exit 1' INT TERM
+
+sh "$source_dir/scripts/install-packages.sh" build package
+[ -x "$source_dir/configure" ] || sh "$source_dir/scripts/autogen.sh"
+mkdir "$work/build"
+cd "$work/build"
+"$source_dir/configure" >/dev/null
+make -s dist
+version=$(sed -n "s/^PACKAGE_VERSION='\(.*\)'$/\1/p" "$source_dir/configure")
+tar xf "tsk-qcow2-$version.tar.gz" -C "$work"
+
+cd "$work/tsk-qcow2-$version"
+cp -R packaging/debian debian
+# The version stands in configure.ac alone.
+cat >debian/changelog <<CHANGELOG
+tsk-qcow2 ($version) unstable; urgency=medium
+
+  * See NEWS.md.
+
+ -- tsk-qcow2 maintainers <maintainers@tsk-qcow2.invalid>  $(date -R -u ${SOURCE_DATE_EPOCH:+-d "@$SOURCE_DATE_EPOCH"})
+CHANGELOG
+dpkg-buildpackage -b -us -uc
+mkdir -p "$out_dir"
+cp ../*.deb ../*.changes "$out_dir"
+lintian --fail-on error,warning "$out_dir"/*.changes
+echo "Made, in $out_dir:"
+ls "$out_dir"/*.deb

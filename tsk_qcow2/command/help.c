@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: MIT */
+/* tsk-qcow2 help: what each command and image names mean. The manual pages say the same at greater length. */
+#include <stdio.h>
+#include <string.h>
+
+#include "command.h"
+
+/* One topic. Its summary's lines after the first are indented by the overview. */
+struct topic {
+  const char *name;
+  const char *synopsis; /* after "tsk-qcow2 "; NULL: no command */
+  const char *summary;
+  const char *details;
+};
+
+static const struct topic TOPICS[] = {
+  { "run", "run TOOL [ARG...]", "run a Sleuth Kit tool with qcow2 support, changing nothing on the system\n",
+    "Example: tsk-qcow2 run fls -i qcow2 -o 2048 disk.qcow2@before-update\n"
+    "The exit status is the tool's.\n" },
+  { "enable", "enable", "make every Sleuth Kit program on this machine understand qcow2 (root)\n",
+    "Puts a file into /etc/ld.so.conf.d and runs ldconfig, so that programs load tsk-qcow2's library, which loads\n"
+    "the real libtsk behind it. Nothing is changed if that does not work here.\n" },
+  { "disable", "disable", "undo enable (root)\n", "" },
+  { "status", "status", "say whether it is enabled, and what the loader picks\n",
+    "Exit status: 0 enabled, 3 not enabled.\n" },
+  { "info", "info [--chain] [--json] IMAGE",
+    "header, features, snapshots, extensions, warnings; opens no other file,\n"
+    "unless --chain asks for the backing files and the data file too\n",
+    "--chain   open the backing files and the data file too, and describe them\n"
+    "--json    print JSON\n" },
+  { "snapshots", "snapshots IMAGE", "the snapshots, a line each\n", "" },
+  { "bitmap", "bitmap [--json] IMAGE NAME",
+    "the ranges that a dirty bitmap marks: start and length in bytes\n", "--json    print JSON\n" },
+  { "verify", "verify [--json] [--vmstate] [--no-hash] IMAGE",
+    "read the disk and every snapshot, say what cannot be read and why, and\n"
+    "print sizes and SHA-256\n",
+    "--vmstate   read saved memory too\n"
+    "--no-hash   no SHA-256, and so pass over holes\n"
+    "--json      print JSON\n"
+    "A snapshot in the image's name is read alone.\n"
+    "Exit status: 0 all of it can be read, 4 some of it cannot, 1 the image is unusable.\n" },
+  { "help", "help [TOPIC]", "this overview, or more about a command or image names\n", "" },
+  { "image-names", NULL, NULL,
+    "IMAGE[@SNAPSHOT][,OPTION[=VALUE]]...\n"
+    "  @ID or @NAME, @id=ID, @name=NAME    a snapshot inside the image\n"
+    "  @index=N                            the same by its place in the table, from 0 on\n"
+    "  backing=PATH                        the backing file; repeat it for deeper layers\n"
+    "  backing=none                        examine the overlay alone: its holes read as zeros\n"
+    "  search=DIRECTORY                    look there for files that the image refers to\n"
+    "  data-file=PATH                      the external data file\n"
+    "  key-file=PATH                       the file that holds the passphrase; repeat it for encrypted\n"
+    "                                      backing files with passphrases of their own\n"
+    "  vmstate                             the snapshot's saved memory instead of its disk\n"
+    "  errors=zero                         what cannot be read is given as zeros, and told on stderr\n"
+    "\",,\" stands for a comma.\n" },
+};
+
+#define TOPIC_COUNT (sizeof(TOPICS) / sizeof(TOPICS[0]))
+#define SUMMARY_COLUMN 26
+
+/* Print the lines of `text`, each after the first indented to the column of summaries. */
+static void print_summary(FILE *out, const char *text)
+{
+  for (const char *end; (end = strchr(text, '\n')) != NULL; text = end + 1)
+    fprintf(out, "%.*s\n%*s", (int) (end - text), text, end[1] == '\0' ? 0 : SUMMARY_COLUMN, "");
+}
+
+static void print_row(FILE *out, const struct topic *topic)
+{
+  int width = SUMMARY_COLUMN - 2;
+
+  if ((int) strlen(topic->synopsis) < width)
+    fprintf(out, "  %-*s", width, topic->synopsis);
+  else
+    fprintf(out, "  %s\n%*s", topic->synopsis, SUMMARY_COLUMN, "");
+  print_summary(out, topic->summary);
+}
+
+void help_print_all(FILE *out)
+{
+  fputs("usage: tsk-qcow2 COMMAND ...\n\n", out);
+  for (size_t i = 0; i < TOPIC_COUNT; i++)
+    if (TOPICS[i].synopsis != NULL)
+      print_row(out, &TOPICS[i]);
+  fputs("  --help, --version\n", out);
+  for (size_t i = 0; i < TOPIC_COUNT; i++)
+    if (TOPICS[i].synopsis == NULL)
+      fprintf(out, "\nImage names: %s", TOPICS[i].details);
+  fputs("\nExample: tsk-qcow2 run fls -i qcow2 -o 2048 disk.qcow2@before-update\n", out);
+}
+
+static void print_topic(const struct topic *topic)
+{
+  if (topic->synopsis != NULL)
+    printf("usage: tsk-qcow2 %s\n\n%s", topic->synopsis, topic->summary);
+  if (topic->synopsis != NULL && topic->details[0] != '\0')
+    putchar('\n');
+  fputs(topic->details, stdout);
+}
+
+int command_help(int argc, char *argv[])
+{
+  if (argc == 0) {
+    help_print_all(stdout);
+    return EXIT_OK;
+  }
+  for (size_t i = 0; argc == 1 && i < TOPIC_COUNT; i++)
+    if (strcmp(argv[0], TOPICS[i].name) == 0) {
+      print_topic(&TOPICS[i]);
+      return EXIT_OK;
+    }
+  return argc > 1 ? complain_usage("help takes one topic") : complain_usage("there is no help on \"%s\"", argv[0]);
+}
