@@ -31,7 +31,7 @@ tsk-qcow2 ($version) unstable; urgency=medium
 CHANGELOG
 dpkg-buildpackage -b -us -uc
 mkdir -p "$out_dir"
-cp ../*.deb ../*.changes "$out_dir"
+cp ../*.deb ../*.buildinfo ../*.changes "$out_dir"
 lintian --fail-on error,warning "$out_dir"/*.changes
 echo "Made, in $out_dir:"
 ls "$out_dir"/*.deb

@@ -3,7 +3,7 @@
 # Install what is missing through apt: install-packages.sh GROUP...
 #   build  to build tsk-qcow2          demo  to make and examine the demonstration disk
 #   tools  The Sleuth Kit's programs   test  to run the tests
-#   package  to build the Debian packages
+#   package  to build the Debian packages          clean-root  to try them in a new root
 set -eu
 
 packages=
@@ -13,6 +13,7 @@ for group in "$@"; do
     zlib1g-dev libzstd-dev libdeflate-dev libgcrypt20-dev libjansson-dev" ;;
   tools) packages="$packages sleuthkit" ;;
   package) packages="$packages build-essential debhelper dpkg-dev lintian fakeroot" ;;
+  clean-root) packages="$packages debootstrap" ;;
   demo) packages="$packages e2fsprogs fdisk qemu-utils" ;;
   test) packages="$packages python3 python3-pytest g++ e2fsprogs fdisk qemu-utils sleuthkit ntfs-3g mtools
     dosfstools strace util-linux qemu-system-x86
