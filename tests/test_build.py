@@ -21,22 +21,26 @@ def listed(script):
         return set(re.findall(r"^  (\w+);$", file.read(), re.M))
 
 
-def declared(header, mark):
-    with open(os.path.join(SOURCE, header)) as file:
-        return set(re.findall("^" + mark + r" [^;{(]*?\b(\w+)\(", file.read(), re.M))
+def declared(headers, mark):
+    names = set()
+    for header in headers:
+        with open(os.path.join(SOURCE, header)) as file:
+            names |= set(re.findall("^" + mark + r" [^;{(]*?\b(\w+)\(", file.read(), re.M))
+    return names
 
 
 LIBRARIES = [
-    ("core/.libs/libqcow2core.so", "core/qcow2core.map", "core/qcow2core.h", "QCOW2_API", "qcow2_"),
-    ("tsk_qcow2/.libs/libtsk_qcow2.so", "tsk_qcow2/tsk_qcow2.map", "tsk_qcow2/tsk_qcow2.h", "TSK_QCOW2_API",
+    ("core/.libs/libqcow2core.so", "core/qcow2core.map", ["core/qcow2core.h", "tsk_qcow2/qcow2names.h"], "QCOW2_API",
+     "qcow2_"),
+    ("tsk_qcow2/.libs/libtsk_qcow2.so", "tsk_qcow2/tsk_qcow2.map", ["tsk_qcow2/tsk_qcow2.h"], "TSK_QCOW2_API",
      "tsk_qcow2_"),
 ]
 
 
-@pytest.mark.parametrize("library, script, header, mark, prefix", LIBRARIES)
-def test_exported_names_are_those_of_the_header(library, script, header, mark, prefix):
+@pytest.mark.parametrize("library, script, headers, mark, prefix", LIBRARIES)
+def test_exported_names_are_those_of_the_headers(library, script, headers, mark, prefix):
     names = exported(os.path.join(BUILD, library))
-    assert names == listed(script) == declared(header, mark)
+    assert names == listed(script) == declared(headers, mark)
     assert all(name.startswith(prefix) for name in names)
 
 
@@ -57,9 +61,10 @@ def test_dropin_needs_the_real_library_by_absolute_path():
 
 @pytest.mark.parametrize("compiler", [["gcc", "-std=c99", "-pedantic", "-xc"], ["g++", "-std=c++11", "-pedantic", "-xc++"]],
                          ids=["c99", "c++11"])
-@pytest.mark.parametrize("header", ["core/qcow2core.h", "tsk_qcow2/tsk_qcow2.h"])
+@pytest.mark.parametrize("header", ["core/qcow2core.h", "tsk_qcow2/qcow2names.h", "tsk_qcow2/tsk_qcow2.h"])
 def test_header_compiles_alone(compiler, header):
-    run(*compiler, "-Wall", "-Wextra", "-Werror", "-fsyntax-only", os.path.join(SOURCE, header))
+    run(*compiler, "-Wall", "-Wextra", "-Werror", "-fsyntax-only", "-I", os.path.join(SOURCE, "core"),
+        os.path.join(SOURCE, header))
 
 
 # Who may include whom, inside core/. The files beside the folders are the top.
@@ -90,6 +95,17 @@ def test_core_knows_nothing_of_tsk():
     for path in glob.glob(SOURCE + "/core/**/*.[ch]", recursive=True):
         with open(path) as file:
             assert not re.search(r"#include.*tsk", file.read()), path
+
+
+def test_image_names_know_nothing_of_tsk():
+    """They are a part of libqcow2core."""
+    with open(os.path.join(SOURCE, "Makefile.am")) as file:
+        rule = re.search(r"^tsk_qcow2_libnames_la_SOURCES = ((?:.*\\\n)*.*)", file.read(), re.M)[1]
+    names = re.findall(r"\S+\.[ch]\b", rule)
+    assert len(names) > 8
+    for name in names:
+        with open(os.path.join(SOURCE, name)) as file:
+            assert not re.search(r'#include.*[<"](tsk/|tsk_qcow2\.h)', file.read()), name
 
 
 def test_backend_uses_the_core_by_its_public_header():
@@ -197,7 +213,7 @@ def test_destdir_install_and_uninstall(tmp_path):
     before = run("make", "install", f"DESTDIR={tmp_path}", cwd=BUILD)
     assert before.returncode == 0
     files = {os.path.basename(path) for path in glob.glob(str(tmp_path) + "/**", recursive=True) if os.path.isfile(path)}
-    assert {"qcow2core.h", "tsk_qcow2.h", "tsk-qcow2", "qcow2core.pc", "tsk_qcow2.pc"} <= files
+    assert {"qcow2core.h", "qcow2names.h", "tsk_qcow2.h", "tsk-qcow2", "qcow2core.pc", "tsk_qcow2.pc"} <= files
     run("make", "uninstall", f"DESTDIR={tmp_path}", cwd=BUILD)
     left = [path for path in glob.glob(str(tmp_path) + "/**", recursive=True) if os.path.isfile(path)]
     assert left == []

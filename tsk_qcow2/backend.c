@@ -17,11 +17,8 @@
 
 #include "backend.h"
 #include "complain.h"
-#include "damage.h"
 #include "foreign.h"
-#include "image_name.h"
-#include "open_names.h"
-#include "report.h"
+#include "named.h"
 
 /* The largest structure so far, with libtsk's 2 MiB cache inside, fits twice. */
 #define TSK_AREA_BYTES ((size_t) 4 << 20)
@@ -31,10 +28,7 @@ struct backend {
     TSK_IMG_INFO info;
     char area[TSK_AREA_BYTES];
   } tsk;
-  struct tsk_qcow2_opened opened;
-  struct tsk_qcow2_damage damage;
-  tsk_qcow2_tell *tell; /* NULL: nobody wants to know */
-  void *tell_context;
+  struct qcow2_named *named;
   struct backend *next; /* in the list of open images */
 };
 
@@ -84,7 +78,7 @@ const char *tsk_qcow2_warning(TSK_IMG_INFO *img, size_t index)
 {
   const struct backend *backend = list_find(img);
 
-  return backend == NULL ? NULL : qcow2_warning(backend->opened.image, index);
+  return backend == NULL ? NULL : qcow2_warning(qcow2_named_image(backend->named), index);
 }
 
 /* ---- Errors --------------------------------------------------------------- */
@@ -144,30 +138,14 @@ static int check_read(const TSK_IMG_INFO *img, TSK_OFF_T off, const char *buf, s
   return 0;
 }
 
-/* Note a damaged range, and tell it if it is new. */
-static void meet_damage(void *context, const struct qcow2_error *damage)
-{
-  struct backend *backend = context;
-
-  if (tsk_qcow2_damage_add(&backend->damage, damage) && backend->tell != NULL)
-    backend->tell(backend->tell_context, damage->message);
-}
-
 static ssize_t backend_read(struct backend *backend, TSK_OFF_T off, char *buf, size_t len)
 {
-  struct qcow2_view *view = backend->opened.view;
   struct qcow2_error error;
-  int code;
 
   if (check_read(&backend->tsk.info, off, buf, &len) != 0)
     return -1;
-  code = backend->opened.errors_zero
-             ? qcow2_view_salvage(view, (uint64_t) off, buf, len, meet_damage, backend, &error)
-             : qcow2_view_read(view, (uint64_t) off, buf, len, &error);
-  if (code == 0)
+  if (qcow2_named_read(backend->named, (uint64_t) off, buf, len, &error) == 0)
     return (ssize_t) len;
-  if (error.guest_length > 0)
-    meet_damage(backend, &error);
   tsk_error_take(&error, TSK_ERR_IMG_READ);
   return -1;
 }
@@ -189,36 +167,15 @@ void tsk_qcow2_report_damage(TSK_IMG_INFO *img, tsk_qcow2_tell *tell, void *cont
 {
   struct backend *backend = list_find(img);
 
-  if (backend != NULL) {
-    backend->tell = tell;
-    backend->tell_context = context;
-  }
-}
-
-/* Say how much damage was met, once. */
-static void tell_count(struct backend *backend)
-{
-  bool is_complete;
-  uint64_t bytes;
-  size_t count = tsk_qcow2_damage_count(&backend->damage, &bytes, &is_complete);
-  char sentence[320];
-
-  if (count == 0 || backend->tell == NULL)
-    return;
-  snprintf(sentence, sizeof(sentence), "%s%zu damaged range%s (%" PRIu64 " bytes) of the image %s met; what is there %s",
-           is_complete ? "" : "more than ", count, count == 1 ? "" : "s", bytes, count == 1 ? "was" : "were",
-           backend->opened.errors_zero ? "was given as zeros"
-                                       : "could not be read (\",errors=zero\" after the image name gives zeros instead; "
-                                         "\"tsk-qcow2 verify\" lists all damage)");
-  backend->tell(backend->tell_context, sentence);
-  backend->tell = NULL;
+  if (backend != NULL)
+    qcow2_named_tell(backend->named, tell, context);
 }
 
 void tsk_qcow2_tell_counts(void)
 {
   pthread_rwlock_rdlock(&open_lock);
   for (struct backend *backend = open_images; backend != NULL; backend = backend->next)
-    tell_count(backend);
+    tsk_qcow2_named_tell_count(backend->named);
   pthread_rwlock_unlock(&open_lock);
 }
 
@@ -237,15 +194,14 @@ static void callback_imgstat(TSK_IMG_INFO *img, FILE *out)
   fprintf(out, "Image Type: qcow2\n\nSize in bytes: %" PRIdOFF "\nSector size:\t%u\n\n", img->size,
           img->sector_size);
   fprintf(out, "QCOW2 INFORMATION\n--------------------------------------------\n");
-  tsk_qcow2_report_print(out, &backend->opened);
+  qcow2_named_print(backend->named, out);
 }
 
 static void backend_free(struct backend *backend)
 {
   TSK_IMG_INFO *info = &backend->tsk.info;
 
-  tsk_qcow2_opened_close(&backend->opened);
-  tsk_qcow2_damage_free(&backend->damage);
+  qcow2_named_close(backend->named);
   for (int i = 0; info->images != NULL && i < info->num_img; i++)
     free(info->images[i]);
   free(info->images);
@@ -257,7 +213,6 @@ static void callback_close(TSK_IMG_INFO *img)
   struct backend *backend = (struct backend *) img;
 
   list_remove(backend);
-  tell_count(backend);
   backend_free(backend);
 }
 
@@ -265,13 +220,7 @@ static void callback_close(TSK_IMG_INFO *img)
 
 int tsk_qcow2_recognise(const TSK_TCHAR *image)
 {
-  size_t length = tsk_qcow2_name_path_length(image);
-  char *path = strndup(image, length);
-  int is_ours = length > 0 && path != NULL &&
-                (qcow2_image_probe(path) != 0 || tsk_qcow2_is_selector(path));
-
-  free(path);
-  return is_ours;
+  return qcow2_name_recognise(image);
 }
 
 /* The Java classes of TSK throw on a type that they don't know. */
@@ -300,14 +249,14 @@ static int backend_fill(struct backend *backend, int num_img, const TSK_TCHAR *c
 {
   TSK_IMG_INFO *info = &backend->tsk.info;
   uint64_t size;
-  int code = tsk_qcow2_open_names((size_t) num_img, (const char *const *) images, TSK_QCOW2_WHOLE,
-                                  tsk_qcow2_open_foreign, &backend->opened, error);
+  int code = qcow2_named_open((size_t) num_img, (const char *const *) images, tsk_qcow2_open_foreign,
+                              &backend->named, error);
 
   if (code == 0)
     code = keep_names(info, num_img, images, error);
   if (code != 0)
     return code;
-  size = qcow2_view_size(backend->opened.view);
+  size = qcow2_view_size(qcow2_named_view(backend->named));
   if (size > INT64_MAX)
     return tsk_qcow2_complain(error, QCOW2_ERROR_UNSUPPORTED, "the disk is larger than libtsk can address");
   if (tsk_img_open_external(info, (TSK_OFF_T) size, a_ssize == 0 ? 512 : a_ssize, callback_read,
@@ -337,7 +286,6 @@ TSK_IMG_INFO *tsk_qcow2_open(int num_img, const TSK_TCHAR *const images[], unsig
     tsk_error_say(TSK_ERR_IMG_OPEN, "out of memory");
     return NULL;
   }
-  tsk_qcow2_damage_init(&backend->damage);
   if (backend_fill(backend, num_img, images, a_ssize, &error) != 0) {
     backend_free(backend);
     tsk_error_take(&error, TSK_ERR_IMG_OPEN);

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: MIT */
+/* The public face of image names: an image opened by them, what of it is read, and what of it is damaged. */
+#include "named.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "complain.h"
+#include "damage.h"
+#include "image_name.h"
+#include "open_names.h"
+#include "report.h"
+
+struct qcow2_named {
+  struct tsk_qcow2_opened opened;
+  struct tsk_qcow2_damage damage;
+  qcow2_tell *tell; /* NULL: nobody wants to know */
+  void *tell_context;
+};
+
+/* ---- Opening ---------------------------------------------------------------- */
+
+int qcow2_name_recognise(const char *name)
+{
+  size_t length = tsk_qcow2_name_path_length(name);
+  char *path = strndup(name, length);
+  int is_ours = length > 0 && path != NULL &&
+                (qcow2_image_probe(path) != 0 || tsk_qcow2_is_selector(path));
+
+  free(path);
+  return is_ours;
+}
+
+int qcow2_named_open(size_t count, const char *const names[], qcow2_open_foreign *open_foreign,
+                     struct qcow2_named **named, struct qcow2_error *error)
+{
+  struct qcow2_named *made = calloc(1, sizeof(*made));
+  struct qcow2_error unwanted;
+  int code;
+
+  if (error == NULL)
+    error = &unwanted;
+  if (made == NULL)
+    return tsk_qcow2_complain_nomem(error);
+  code = count == 0 || names[0] == NULL
+             ? tsk_qcow2_complain(error, QCOW2_ERROR_ARGUMENT, "there is no image name")
+             : tsk_qcow2_open_names(count, names, TSK_QCOW2_WHOLE, open_foreign, &made->opened, error);
+  if (code != 0) {
+    free(made);
+    return code;
+  }
+  tsk_qcow2_damage_init(&made->damage);
+  *named = made;
+  return 0;
+}
+
+void qcow2_named_close(struct qcow2_named *named)
+{
+  if (named == NULL)
+    return;
+  tsk_qcow2_named_tell_count(named);
+  tsk_qcow2_opened_close(&named->opened);
+  tsk_qcow2_damage_free(&named->damage);
+  free(named);
+}
+
+struct qcow2_image *qcow2_named_image(const struct qcow2_named *named)
+{
+  return named->opened.image;
+}
+
+struct qcow2_view *qcow2_named_view(const struct qcow2_named *named)
+{
+  return named->opened.view;
+}
+
+void qcow2_named_print(const struct qcow2_named *named, FILE *out)
+{
+  tsk_qcow2_report_print(out, &named->opened);
+}
+
+/* ---- Reading, and telling of damage ------------------------------------------- */
+
+void qcow2_named_tell(struct qcow2_named *named, qcow2_tell *tell, void *context)
+{
+  named->tell = tell;
+  named->tell_context = context;
+}
+
+/* Note a damaged range, and tell it if it is new. */
+static void meet_damage(void *context, const struct qcow2_error *damage)
+{
+  struct qcow2_named *named = context;
+
+  if (tsk_qcow2_damage_add(&named->damage, damage) && named->tell != NULL)
+    named->tell(named->tell_context, damage->message);
+}
+
+int qcow2_named_read(struct qcow2_named *named, uint64_t guest_offset, void *buffer, size_t length,
+                     struct qcow2_error *error)
+{
+  struct qcow2_view *view = named->opened.view;
+  struct qcow2_error unwanted;
+  int code;
+
+  if (error == NULL)
+    error = &unwanted;
+  code = named->opened.errors_zero
+             ? qcow2_view_salvage(view, guest_offset, buffer, length, meet_damage, named, error)
+             : qcow2_view_read(view, guest_offset, buffer, length, error);
+  if (code != 0 && error->guest_length > 0)
+    meet_damage(named, error);
+  return code;
+}
+
+void tsk_qcow2_named_tell_count(struct qcow2_named *named)
+{
+  bool is_complete;
+  uint64_t bytes;
+  size_t count = tsk_qcow2_damage_count(&named->damage, &bytes, &is_complete);
+  char sentence[320];
+
+  if (count == 0 || named->tell == NULL)
+    return;
+  snprintf(sentence, sizeof(sentence), "%s%zu damaged range%s (%" PRIu64 " bytes) of the image %s met; what is there %s",
+           is_complete ? "" : "more than ", count, count == 1 ? "" : "s", bytes, count == 1 ? "was" : "were",
+           named->opened.errors_zero ? "was given as zeros"
+                                     : "could not be read (\",errors=zero\" after the image name gives zeros instead; "
+                                       "\"tsk-qcow2 verify\" lists all damage)");
+  named->tell(named->tell_context, sentence);
+  named->tell = NULL;
+}

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * qcow2names.h - qcow2 images by the names that users type: IMAGE[@SNAPSHOT][,OPTION[=VALUE]]...
+ *
+ * Part of libqcow2core, for programs that open what a user names, as the Sleuth Kit tools do. README.md describes image
+ * names, and the environment variables that add to them. Errors, threads and trust are as in qcow2core.h; a name is the
+ * user's word, so what it says is followed, and what the image says is not.
+ *
+ *   const char *name = "disk.qcow2@before-update";
+ *   struct qcow2_named *named;
+ *   struct qcow2_error error;
+ *
+ *   if (qcow2_named_open(1, &name, NULL, &named, &error) != 0)
+ *     errx(1, "%s", error.message);
+ *   qcow2_named_read(named, 0, block, sizeof(block), &error);
+ *   qcow2_named_close(named);
+ */
+#ifndef QCOW2NAMES_H
+#define QCOW2NAMES_H
+
+#include <qcow2core.h>
+#include <stdio.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* An image opened by its names, and the view of it that they choose. */
+struct qcow2_named;
+
+/* Open the image that names[0] says; further names are its backing chain, the topmost first. `count` is at least 1.
+   `open_foreign` (called with a NULL context) opens backing files in other formats; NULL: they are refused. On success the caller
+   frees *named with qcow2_named_close().
+   Errors: those of qcow2_image_open(), qcow2_snapshot_find() and qcow2_view_open(). */
+QCOW2_API int qcow2_named_open(size_t count, const char *const names[], qcow2_open_foreign *open_foreign,
+                               struct qcow2_named **named, struct qcow2_error *error);
+
+/* Close the view and the image, and free. NULL is allowed. */
+QCOW2_API void qcow2_named_close(struct qcow2_named *named);
+
+/* What was opened. Owned by `named`: to be closed with it only. */
+QCOW2_API struct qcow2_image *qcow2_named_image(const struct qcow2_named *named);
+QCOW2_API struct qcow2_view *qcow2_named_view(const struct qcow2_named *named);
+
+/* As qcow2_view_read(); but if the name says "errors=zero", what is damaged reads as zeros, as with qcow2_view_salvage(). Any thread. */
+QCOW2_API int qcow2_named_read(struct qcow2_named *named, uint64_t guest_offset, void *buffer,
+                               size_t length, struct qcow2_error *error);
+
+/* Gets a sentence in UTF-8, which lasts as long as the call. */
+typedef void qcow2_tell(void *context, const char *sentence);
+
+/* From now on have each damaged range that qcow2_named_read() meets told once, with the reason, and how many there were when `named`
+   is closed. `tell` may be called by any thread that reads. Call this before the first read. */
+QCOW2_API void qcow2_named_tell(struct qcow2_named *named, qcow2_tell *tell, void *context);
+
+/* Print what is known of the image, a line each, as "Name: value", with its snapshots and warnings. Names that the image's maker
+   chose are escaped. */
+QCOW2_API void qcow2_named_print(const struct qcow2_named *named, FILE *out);
+
+/* 1 if the image name leads to a file that starts as a qcow2 image (version 2 or later) does, to a selector file, or to one of
+   which that could not be found out; else 0. After 1 no other reader should be tried: qcow2_named_open() says what is wrong. */
+QCOW2_API int qcow2_name_recognise(const char *name);
+
+/* For a qcow2_open_foreign: choose the format of the file by what the user's name for it or the image's declaration says, never by
+   its content. On success (0) *format is "vmdk", "vhd", "ewf", "aff", "afd" or "afm", static strings which are also the
+   Sleuth Kit's names. Else QCOW2_NOT_FOREIGN; or DENIED for a format that can lead to further files, if only the
+   image's declaration asks for it. */
+QCOW2_API int qcow2_foreign_choose(const struct qcow2_foreign *file, const char **format,
+                                   struct qcow2_error *error);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
