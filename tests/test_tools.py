@@ -122,7 +122,7 @@ def first_blocks(istat):
     return [int(word) for word in line.split()]
 
 
-def run_command(command, images, image_type, dropin=True):
+def run_command(command, images, image_type, dropin=not tools.NATIVE):
     """Run a command line in which IMAGE stands for the image names, telling the tool the image type."""
     tool, *words = command.split()
     chosen = ["-i", image_type] if image_type and tool not in WITHOUT_TYPE_OPTION else []
@@ -133,9 +133,9 @@ def run_command(command, images, image_type, dropin=True):
 def normalised(result, images):
     """Hide what may differ between two runs: the clock, the image's name, fiwalk's use of the machine."""
     stdout = re.sub(rb"(?m)^((?:ils|blkls)\|[^|]*\|[^|]*\|)\d+", rb"\1NOW", result.stdout)
-    if "/usr/bin/ils" in result.command:
+    if tools.path("ils") in result.command:
         stdout = stdout.replace(b"<%s-" % os.fsencode(os.path.basename(images[0])), b"<IMAGE-")
-    if "/usr/bin/fiwalk" in result.command:
+    if tools.path("fiwalk") in result.command:
         for image in images:
             stdout = stdout.replace(f"<image_filename>{image}<".encode(), b"<image_filename>IMAGE<")
         stdout = re.sub(rb"<(command_line|start_time)>.*</\1>", rb"<\1/>", stdout)

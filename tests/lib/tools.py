@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Runs the distribution's own TSK tools, with the drop-in library or without it."""
+"""Runs the distribution's own TSK tools, with the drop-in library or without it.
+
+TSK_QCOW2_TOOLS names a directory with the programs of a TSK that has qcow2 inside (see patches/): these are tested instead, without the
+drop-in.
+"""
 import os
 import subprocess
 from dataclasses import dataclass
@@ -7,6 +11,7 @@ from pathlib import Path
 
 BUILD = Path(os.environ.get("TSK_QCOW2_BUILD", Path(__file__).resolve().parents[2]))
 DROPIN = BUILD / "tsk_qcow2" / "dropin"  # holds libtsk.so.19
+NATIVE = os.environ.get("TSK_QCOW2_TOOLS")
 CLEAN = {"LC_ALL": "C.UTF-8", "TZ": "UTC", "PATH": "/usr/local/bin:/usr/bin:/bin"}
 
 
@@ -22,13 +27,17 @@ class Result:
         return self.stderr.decode(errors="replace")
 
 
-def run(tool, *arguments, dropin=True, prefix=(), environment=None, stdout=subprocess.PIPE, timeout=120):
-    """Run /usr/bin/TOOL to its end. `prefix` is a command that runs it, such as strace; `environment` adds to CLEAN."""
+def path(tool):
+    return NATIVE + "/" + tool if NATIVE and os.path.exists(f"{NATIVE}/{tool}") else "/usr/bin/" + tool
+
+
+def run(tool, *arguments, dropin=not NATIVE, prefix=(), environment=None, stdout=subprocess.PIPE, timeout=120):
+    """Run a tool to its end. `prefix` is a command that runs it, such as strace; `environment` adds to CLEAN."""
     variables = {**CLEAN, **(environment or {})}
     if dropin:
         assert any(DROPIN.glob("libtsk.so.*")), f"no libtsk.so.* in {DROPIN}: build first, or set TSK_QCOW2_BUILD"
         variables["LD_LIBRARY_PATH"] = str(DROPIN)
-    command = [str(word) for word in (*prefix, f"/usr/bin/{tool}", *arguments)]
+    command = [str(word) for word in (*prefix, path(tool), *arguments)]
     done = subprocess.run(command, env=variables, stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.PIPE,
                           timeout=timeout)
     return Result(tuple(command), done.returncode, done.stdout or b"", done.stderr)
