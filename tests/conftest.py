@@ -42,3 +42,16 @@ def rng(request):
     seed = f"{os.environ['TSK_QCOW2_SEED']} {request.node.name}"
     print(f"seed: {seed!r} (TSK_QCOW2_SEED={os.environ['TSK_QCOW2_SEED']})")
     return random.Random(seed)
+
+
+@pytest.fixture(scope="session")
+def command(tmp_path_factory):
+    """The tsk-qcow2 command, installed with all the rest into a prefix."""
+    from lib.project import SOURCE, run
+
+    directory = tmp_path_factory.mktemp("command")
+    build, prefix = directory / "build", directory / "prefix"
+    build.mkdir()
+    run(os.path.join(SOURCE, "configure"), f"--prefix={prefix}", "CFLAGS=-O1", cwd=build)
+    run("make", "-j2", "install", cwd=build)
+    return prefix / "bin" / "tsk-qcow2"

@@ -6,19 +6,8 @@ import os
 import re
 
 import pytest
+from lib.namespace import CLEAN, in_namespace
 from lib.project import SOURCE, run
-
-CLEAN = {"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "LC_ALL": "C.UTF-8"}
-
-
-@pytest.fixture(scope="module")
-def command(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("command")
-    build, prefix = directory / "build", directory / "prefix"
-    build.mkdir()
-    run(os.path.join(SOURCE, "configure"), f"--prefix={prefix}", "CFLAGS=-O1", cwd=build)
-    run("make", "-j2", "install", cwd=build)
-    return prefix / "bin" / "tsk-qcow2"
 
 
 @pytest.fixture(scope="module")
@@ -56,16 +45,6 @@ def test_run_keeps_the_library_path(command):
 
 
 # ---- enable, disable, status: in a mount namespace with an /etc of its own ------
-
-def in_namespace(script, check=True):
-    """Run a shell script as root of a user namespace whose /etc is a copy that it may change."""
-    setup = ("set -eu; etc=$(mktemp -d); cp -a /etc/. $etc 2>/dev/null || true; mount --bind $etc /etc; "
-             "rm -f /etc/ld.so.conf.d/*tsk-qcow2*; ldconfig; ")
-    probe = run("unshare", "-rm", "true", env=CLEAN, check=False)
-    if probe.returncode != 0:
-        pytest.skip("user namespaces are not allowed here: " + probe.stderr)
-    return run("unshare", "-rm", "sh", "-c", setup + script, env=CLEAN, check=check)
-
 
 STATE = "{ ls -l /etc/ld.so.conf.d | cut -d' ' -f1,5-; cat /etc/ld.so.conf.d/*; ldconfig -p; md5sum </etc/ld.so.cache; }"
 

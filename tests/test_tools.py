@@ -122,7 +122,7 @@ def first_blocks(istat):
     return [int(word) for word in line.split()]
 
 
-def run_command(command, images, image_type, dropin=not tools.NATIVE):
+def run_command(command, images, image_type, dropin=True):
     """Run a command line in which IMAGE stands for the image names, telling the tool the image type."""
     tool, *words = command.split()
     chosen = ["-i", image_type] if image_type and tool not in WITHOUT_TYPE_OPTION else []
@@ -423,6 +423,7 @@ def test_img_stat_of_variant(disk, variant, evidence):
 # ---- Types, names, and what must stay as it was -----------------------------------------
 
 
+@pytest.mark.skipif(bool(tools.NATIVE), reason="these tools have no list without qcow2")
 def test_type_list_has_qcow2_and_all_others():
     stock_list = tools.run("img_stat", "-i", "list", dropin=False).stderr.decode().splitlines()
     ours = tools.run("img_stat", "-i", "list").stderr.decode().splitlines()

@@ -31,10 +31,10 @@ def path(tool):
     return NATIVE + "/" + tool if NATIVE and os.path.exists(f"{NATIVE}/{tool}") else "/usr/bin/" + tool
 
 
-def run(tool, *arguments, dropin=not NATIVE, prefix=(), environment=None, stdout=subprocess.PIPE, timeout=120):
+def run(tool, *arguments, dropin=True, prefix=(), environment=None, stdout=subprocess.PIPE, timeout=120):
     """Run a tool to its end. `prefix` is a command that runs it, such as strace; `environment` adds to CLEAN."""
     variables = {**CLEAN, **(environment or {})}
-    if dropin:
+    if dropin and not NATIVE:
         assert any(DROPIN.glob("libtsk.so.*")), f"no libtsk.so.* in {DROPIN}: build first, or set TSK_QCOW2_BUILD"
         variables["LD_LIBRARY_PATH"] = str(DROPIN)
     command = [str(word) for word in (*prefix, path(tool), *arguments)]
