@@ -7,7 +7,7 @@ set -eu
 source_dir=$(cd "$(dirname "$0")/.." && pwd)
 debs=$source_dir/build/deb
 [ -n "$(ls "$debs"/tsk-qcow2_*.deb 2>/dev/null)" ] || sh "$source_dir/packaging/build-deb.sh"
-sh "$source_dir/scripts/install-packages.sh" demo clean-root
+sh "$source_dir/scripts/install-packages.sh" demo build clean-root
 
 root=$(mktemp -d)
 finish() {
@@ -67,8 +67,10 @@ inside sh -c 'apt-get install -y -q --reinstall /tmp/tsk-qcow2_*.deb' >/dev/null
 inside tsk-qcow2 enable >/dev/null
 
 step "Another libtsk, with another soname: the programs that load it are left alone"
-inside sh -c 'cp /lib/*/libtsk.so.19 /usr/lib/libtsk.so.22 2>/dev/null || cp /usr/lib/*/libtsk.so.19 /usr/lib/libtsk.so.22; ldconfig'
-inside ldconfig -p | grep 'libtsk.so.22 '
+cc -shared -nostdlib -x c /dev/null -Wl,-soname,libtsk.so.22 -o "$root/usr/lib/libtsk.so.22"
+inside ldconfig
+inside ldconfig -p | grep 'libtsk.so.22 .*=> /usr/lib/libtsk.so.22$'
+listing | grep -q secret-plan.txt || fail "broken by another libtsk"
 inside rm -f /usr/lib/libtsk.so.22
 inside ldconfig
 
