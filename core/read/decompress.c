@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "decompress.h"
 
-#include <stdbool.h>
 #include <stdlib.h>
 #include <zlib.h>
 #include <zstd.h>
@@ -14,6 +13,7 @@
 #endif
 
 #include "../base/error.h"
+#include "../format/deflate.h"
 
 /* Raw deflate. QEMU writes with a window of 12 bits; other writers may use the whole 15. */
 #define RAW_DEFLATE_WINDOW_BITS (-15)
@@ -49,21 +49,17 @@ void qcow2_decompressor_free(struct qcow2_decompressor *decompressor)
 
 /* ---- deflate ------------------------------------------------------------ */
 
-/* True if the stream begins with a block of fixed Huffman codes (RFC 1951, 3.2.3). libdeflate lets pass two codes in such a block that
-   are invalid, and zlib does not. */
-static bool begins_with_fixed_codes(const uint8_t *input, size_t input_length)
-{
-  return input_length > 0 && (input[0] >> 1 & 3) == 1;
-}
-
-/* libdeflate is more than twice as fast as zlib, but wants the stream to end where the output does. Returns whether
-   it gave the whole output; if not, zlib decides. */
+/* libdeflate is more than twice as fast as zlib, but lets pass some streams that are damaged (a code that means nothing, a run of code
+   lengths that is too long), so it gets only those that cannot be of that kind; and it wants the stream to end where the output
+   does. Returns whether it gave the whole output; if not, zlib decides. */
 static int inflate_fast(struct qcow2_decompressor *decompressor, const uint8_t *input,
                         size_t input_length, uint8_t *output, size_t output_length)
 {
 #ifdef HAVE_LIBDEFLATE
   size_t consumed;
 
+  if (!qcow2_deflate_is_plain(input, input_length))
+    return 0;
   if (decompressor->libdeflate == NULL)
     decompressor->libdeflate = libdeflate_alloc_decompressor();
   return decompressor->libdeflate != NULL &&
@@ -102,8 +98,7 @@ static int decompress_deflate(struct qcow2_decompressor *decompressor, const uin
   int status;
 
   /* With LIBDEFLATE_SUCCESS and no place for the actual length, the output is exactly full. */
-  if (!begins_with_fixed_codes(input, input_length) &&
-      inflate_fast(decompressor, input, input_length, output, output_length))
+  if (inflate_fast(decompressor, input, input_length, output, output_length))
     return 0;
   if (!zlib_prepare(decompressor))
     return qcow2_error_set_nomem(error);

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: MIT */
+#include "deflate.h"
+
+#include <string.h>
+
+/* RFC 1951, 3.2.5 to 3.2.7. */
+#define BLOCK_DYNAMIC 2u
+#define LITERAL_CODES_MAX 286u
+#define DISTANCE_CODES_MAX 30u
+#define END_OF_BLOCK 256u
+#define LENGTH_CODES 19u
+#define LENGTH_CODE_BITS_MAX 7u
+#define CODE_BITS_MAX 15u
+
+/* Bits, the lowest of each byte first. Past the end there are zeros. */
+struct bits {
+  const uint8_t *bytes;
+  size_t length;
+  size_t at; /* in bits */
+};
+
+static unsigned bits_take(struct bits *bits, unsigned count)
+{
+  unsigned value = 0;
+
+  for (unsigned i = 0; i < count; i++, bits->at++)
+    if (bits->at / 8 < bits->length)
+      value |= (unsigned) (bits->bytes[bits->at / 8] >> bits->at % 8 & 1) << i;
+  return value;
+}
+
+/* How many codes there are of each length, 1 to CODE_BITS_MAX. */
+struct code_counts {
+  unsigned of[CODE_BITS_MAX + 1];
+};
+
+static struct code_counts count_codes(const uint8_t *lengths, unsigned count)
+{
+  struct code_counts counts = { { 0 } };
+
+  for (unsigned i = 0; i < count; i++)
+    counts.of[lengths[i]]++;
+  counts.of[0] = 0;
+  return counts;
+}
+
+/* True if every bit pattern means a symbol, and only one. */
+static bool is_complete(const uint8_t *lengths, unsigned count)
+{
+  struct code_counts counts = count_codes(lengths, count);
+  uint32_t used = 0;
+
+  for (unsigned bits = 1; bits <= CODE_BITS_MAX; bits++)
+    used += (uint32_t) counts.of[bits] << (CODE_BITS_MAX - bits);
+  return used == UINT32_C(1) << CODE_BITS_MAX;
+}
+
+/* The complete code in which the lengths of the other codes are written. */
+struct length_code {
+  struct code_counts counts;
+  uint8_t symbols[LENGTH_CODES]; /* by length, then by value: the order of the codes */
+};
+
+static bool length_code_read(struct bits *bits, unsigned count, struct length_code *code)
+{
+  static const uint8_t order[LENGTH_CODES] = { 16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15 };
+  uint8_t lengths[LENGTH_CODES] = { 0 };
+  unsigned used = 0;
+
+  for (unsigned i = 0; i < count; i++)
+    lengths[order[i]] = (uint8_t) bits_take(bits, 3);
+  code->counts = count_codes(lengths, LENGTH_CODES);
+  for (unsigned length = 1; length <= LENGTH_CODE_BITS_MAX; length++)
+    for (unsigned symbol = 0; symbol < LENGTH_CODES; symbol++)
+      if (lengths[symbol] == length)
+        code->symbols[used++] = (uint8_t) symbol;
+  return is_complete(lengths, LENGTH_CODES);
+}
+
+static unsigned length_code_take(struct bits *bits, const struct length_code *code)
+{
+  unsigned pattern = 0, first = 0, index = 0;
+
+  for (unsigned length = 1; length <= LENGTH_CODE_BITS_MAX; length++) {
+    pattern |= bits_take(bits, 1);
+    if (pattern - first < code->counts.of[length])
+      return code->symbols[index + pattern - first];
+    index += code->counts.of[length];
+    first = (first + code->counts.of[length]) << 1;
+    pattern <<= 1;
+  }
+  return 0; /* not reached: the code is complete */
+}
+
+/* Read `count` code lengths, runs of which are written short. */
+static bool lengths_read(struct bits *bits, const struct length_code *code, uint8_t *lengths, unsigned count)
+{
+  for (unsigned at = 0; at < count;) {
+    unsigned symbol = length_code_take(bits, code), repeat = 1;
+    uint8_t length = symbol < 16 ? (uint8_t) symbol : 0;
+
+    if (symbol == 16) {
+      if (at == 0)
+        return false;
+      length = lengths[at - 1];
+    }
+    if (symbol >= 16)
+      repeat = symbol == 16 ? 3 + bits_take(bits, 2) : symbol == 17 ? 3 + bits_take(bits, 3) : 11 + bits_take(bits, 7);
+    if (repeat > count - at)
+      return false;
+    memset(lengths + at, length, repeat);
+    at += repeat;
+  }
+  return true;
+}
+
+bool qcow2_deflate_is_plain(const uint8_t *stream, size_t length)
+{
+  struct bits bits = { stream, length, 0 };
+  unsigned is_last = bits_take(&bits, 1), type = bits_take(&bits, 2);
+  unsigned literals = 257 + bits_take(&bits, 5), distances = 1 + bits_take(&bits, 5);
+  unsigned length_codes = 4 + bits_take(&bits, 4);
+  uint8_t lengths[LITERAL_CODES_MAX + DISTANCE_CODES_MAX];
+  struct length_code code;
+
+  return is_last && type == BLOCK_DYNAMIC && literals <= LITERAL_CODES_MAX && distances <= DISTANCE_CODES_MAX &&
+         length_code_read(&bits, length_codes, &code) &&
+         lengths_read(&bits, &code, lengths, literals + distances) && lengths[END_OF_BLOCK] != 0 &&
+         is_complete(lengths, literals) && is_complete(lengths + literals, distances);
+}

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: MIT */
+/* The start of a raw deflate stream (RFC 1951). Pure: no I/O. */
+#ifndef QCOW2_FORMAT_DEFLATE_H
+#define QCOW2_FORMAT_DEFLATE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* True if the stream is a single block of dynamic Huffman codes whose description is valid and leaves no bit pattern without a meaning:
+   all decoders give the same bytes for it, or fail. Most streams of clusters are such. */
+bool qcow2_deflate_is_plain(const uint8_t *stream, size_t length);
+
+#endif

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One compressed cluster. The first byte chooses the compression and the cluster size, the rest is the stream. What comes out must be
+ * what zlib, or zstd's streaming interface, make of the same stream.
+ */
+#include "../../core/read/decompress.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <zlib.h>
+#include <zstd.h>
+
+#include "fuzz.h"
+
+#define CLUSTER_BITS_MIN 9
+/* Larger windows would only cost the oracle's memory. */
+#define WINDOW_LOG_MAX 23
+
+struct outcome {
+  bool is_known; /* the oracle can tell */
+  bool is_ok;
+  uint8_t *bytes; /* a cluster */
+};
+
+/* Fill the whole output from a raw deflate stream, by zlib alone. */
+static struct outcome inflate_oracle(struct fuzz_input input, size_t length)
+{
+  struct outcome outcome = { .is_known = true, .bytes = calloc(1, length) };
+  z_stream stream = { .next_in = (Bytef *) (uintptr_t) input.bytes, .avail_in = (uInt) input.length };
+  int status;
+
+  FUZZ_CHECK(outcome.bytes != NULL && inflateInit2(&stream, -15) == Z_OK);
+  stream.next_out = outcome.bytes;
+  stream.avail_out = (uInt) length;
+  status = inflate(&stream, Z_FINISH);
+  outcome.is_ok = (status == Z_STREAM_END || status == Z_BUF_ERROR) && stream.avail_out == 0;
+  inflateEnd(&stream);
+  return outcome;
+}
+
+/* Fill the whole output from zstd frames, which must end where it does. */
+static struct outcome zstd_oracle(struct fuzz_input input, size_t length)
+{
+  struct outcome outcome = { .is_known = true, .bytes = calloc(1, length) };
+  ZSTD_DCtx *context = ZSTD_createDCtx();
+  ZSTD_inBuffer in = { input.bytes, input.length, 0 };
+  ZSTD_outBuffer out = { outcome.bytes, length, 0 };
+  size_t status = 1, in_before = 1, out_before = 1;
+
+  FUZZ_CHECK(outcome.bytes != NULL && context != NULL);
+  ZSTD_DCtx_setParameter(context, ZSTD_d_windowLogMax, WINDOW_LOG_MAX);
+  while (!ZSTD_isError(status) && out.pos < length && (in.pos != in_before || out.pos != out_before)) {
+    in_before = in.pos;
+    out_before = out.pos;
+    status = ZSTD_decompressStream(context, &out, &in);
+  }
+  outcome.is_known = !ZSTD_isError(status) && (status == 0 || out.pos < length);
+  outcome.is_ok = outcome.is_known && out.pos == length;
+  ZSTD_freeDCtx(context);
+  return outcome;
+}
+
+void fuzz_decompress(const uint8_t *data, size_t size)
+{
+  struct fuzz_input input = { data, size };
+  unsigned choice = (unsigned) fuzz_take(&input, 1);
+  enum qcow2_compression compression = (choice & 1) != 0 ? QCOW2_COMPRESSION_ZSTD : QCOW2_COMPRESSION_DEFLATE;
+  size_t length = (size_t) 1 << (CLUSTER_BITS_MIN + (choice >> 1) % 8);
+  struct outcome oracle = compression == QCOW2_COMPRESSION_ZSTD ? zstd_oracle(input, length) : inflate_oracle(input, length);
+  struct qcow2_decompressor *decompressor = qcow2_decompressor_new();
+  uint8_t *output = malloc(length);
+
+  FUZZ_CHECK(decompressor != NULL && output != NULL);
+  for (int round = 0; round < 2; round++) { /* the second time with the state of the first */
+    struct qcow2_error error = fuzz_error_fresh();
+    int code = qcow2_decompress(decompressor, compression, input.bytes, input.length, output, length, &error);
+
+    fuzz_check_result(code, &error);
+    FUZZ_CHECK(code == 0 || code == QCOW2_ERROR_CORRUPT);
+    if (oracle.is_known)
+      FUZZ_CHECK((code == 0) == oracle.is_ok);
+    if (oracle.is_ok)
+      FUZZ_CHECK(memcmp(output, oracle.bytes, length) == 0);
+  }
+  qcow2_decompressor_free(decompressor);
+  free(oracle.bytes);
+  free(output);
+}

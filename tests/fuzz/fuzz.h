@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the fuzz targets share. A target is a function that takes any bytes. Whatever must not happen ends in an abort, which libFuzzer
+ * (fuzzer.c) and the replay of the corpora (replay.c) report.
+ */
+#ifndef TESTS_FUZZ_H
+#define TESTS_FUZZ_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "../../core/qcow2core.h"
+
+/* ---- The targets ---- */
+
+void fuzz_image(const uint8_t *data, size_t size);      /* a whole image: open, describe, map and read everything */
+void fuzz_mapping(const uint8_t *data, size_t size);    /* L1 and L2 tables, against a model of their meaning */
+void fuzz_decompress(const uint8_t *data, size_t size); /* one compressed cluster, against zlib and zstd */
+void fuzz_luks(const uint8_t *data, size_t size);       /* a LUKS header: decode, unlock, decrypt */
+void fuzz_tables(const uint8_t *data, size_t size);     /* a snapshot table and a bitmap directory, against a model */
+void fuzz_name(const uint8_t *data, size_t size);       /* what follows the path in an image name */
+
+/* ---- Checks ---- */
+
+/* Not assert(): these always count. */
+#define FUZZ_CHECK(condition) ((condition) ? (void) 0 : fuzz_fail(#condition, __FILE__, __LINE__))
+
+_Noreturn void fuzz_fail(const char *condition, const char *file, int line);
+
+/* Make an error in which fuzz_check_result() sees whether it was touched. */
+struct qcow2_error fuzz_error_fresh(void);
+
+/* Check that `code` is a status, and that the error was filled as qcow2core.h promises: on failure, and only then. */
+void fuzz_check_result(int code, const struct qcow2_error *error);
+
+/* Check that text is printable UTF-8, without control characters. */
+void fuzz_check_printable(const char *text);
+
+/* Check how qcow2_text_escape() renders a text, also where it has no room. */
+void fuzz_check_escape(const char *text, size_t length);
+
+/* ---- Input ---- */
+
+/* Bytes that a target takes from the front of its input. */
+struct fuzz_input {
+  const uint8_t *bytes;
+  size_t length;
+};
+
+/* The next `width` (at most 8) bytes as a little-endian number; what is missing is 0. */
+uint64_t fuzz_take(struct fuzz_input *input, unsigned width);
+
+/* A storage over the input's bytes, which must outlive it. It checks that nobody reads past its end. */
+struct qcow2_storage fuzz_storage(struct fuzz_input *input);
+
+#endif

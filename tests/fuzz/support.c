@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: MIT */
+#include "fuzz.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../../core/base/checked.h"
+
+void fuzz_fail(const char *condition, const char *file, int line)
+{
+  fprintf(stderr, "%s:%d: not true: %s\n", file, line, condition);
+  abort();
+}
+
+/* ---- Text --------------------------------------------------------------- */
+
+/* The length of the UTF-8 character at `text`, 0 if there is none. Looser than the reader's own: an independent look. */
+static size_t character_length(const unsigned char *text)
+{
+  size_t length = text[0] < 0x80 ? 1 : text[0] < 0xc2 ? 0 : text[0] < 0xe0 ? 2 : text[0] < 0xf0 ? 3 : text[0] < 0xf5 ? 4 : 0;
+
+  for (size_t i = 1; i < length; i++)
+    if ((text[i] & 0xc0) != 0x80)
+      return 0;
+  return length;
+}
+
+void fuzz_check_printable(const char *text)
+{
+  const unsigned char *at = (const unsigned char *) text;
+
+  while (*at != '\0') {
+    FUZZ_CHECK(*at >= 0x20 && *at != 0x7f);
+    FUZZ_CHECK(character_length(at) > 0);
+    at += character_length(at);
+  }
+}
+
+void fuzz_check_escape(const char *text, size_t length)
+{
+  static const size_t sizes[] = { 1, 2, 4, 5, 33, 256 };
+
+  for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+    char *out = malloc(sizes[i]);
+
+    FUZZ_CHECK(out != NULL);
+    FUZZ_CHECK(qcow2_text_escape(text, length, out, sizes[i]) == out);
+    FUZZ_CHECK(memchr(out, '\0', sizes[i]) != NULL);
+    fuzz_check_printable(out);
+    free(out);
+  }
+}
+
+/* ---- Errors ------------------------------------------------------------- */
+
+#define UNTOUCHED 0x5a
+
+struct qcow2_error fuzz_error_fresh(void)
+{
+  struct qcow2_error error;
+
+  memset(&error, UNTOUCHED, sizeof(error));
+  return error;
+}
+
+void fuzz_check_result(int code, const struct qcow2_error *error)
+{
+  const struct qcow2_error fresh = fuzz_error_fresh();
+
+  if (code == 0) {
+    FUZZ_CHECK(memcmp(error, &fresh, sizeof(fresh)) == 0);
+    return;
+  }
+  FUZZ_CHECK(strcmp(qcow2_status_name(code), "UNKNOWN") != 0);
+  FUZZ_CHECK(error->code == code);
+  FUZZ_CHECK(memchr(error->message, '\0', sizeof(error->message)) != NULL);
+  FUZZ_CHECK(error->message[0] != '\0');
+  fuzz_check_printable(error->message);
+}
+
+/* ---- Input -------------------------------------------------------------- */
+
+uint64_t fuzz_take(struct fuzz_input *input, unsigned width)
+{
+  uint64_t value = 0;
+
+  for (unsigned i = 0; i < width && input->length > 0; i++) {
+    value |= (uint64_t) *input->bytes++ << 8 * i;
+    input->length--;
+  }
+  return value;
+}
+
+static int read_bytes(void *context, uint64_t offset, void *buffer, size_t length)
+{
+  const struct fuzz_input *input = context;
+
+  FUZZ_CHECK(length > 0 && range_fits(offset, length, input->length));
+  memcpy(buffer, input->bytes + offset, length);
+  return 0;
+}
+
+struct qcow2_storage fuzz_storage(struct fuzz_input *input)
+{
+  return (struct qcow2_storage){ .context = input, .size = input->length, .read = read_bytes };
+}

@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A snapshot table and a bitmap directory, with a sound image made around them. The input:
+ *   1 byte    number of snapshots in the header
+ *   1 byte    number of bitmaps in the header extension
+ *   2 bytes   length of the snapshot table; the rest is the bitmap directory
+ *   1 byte    flags: autoclear features
+ * What the reader finds must be what a second, simpler parser finds.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "../../core/base/bytes.h"
+#include "../../core/base/checked.h"
+#include "fuzz.h"
+
+#define CLUSTER 512u
+#define TABLES_AT (2 * CLUSTER) /* behind the header and the L1 table */
+#define DISK_BYTES (UINT64_C(1) << 20)
+#define L1_ENTRIES (DISK_BYTES / CLUSTER / (CLUSTER / 8))
+#define RANGES_MAX 64
+
+struct tables {
+  uint8_t *image;
+  size_t length;
+  uint32_t snapshot_count, bitmap_count;
+  size_t snapshots_length, directory_at, directory_length;
+};
+
+/* ---- Making the image ----------------------------------------------------- */
+
+static void be64_put(uint8_t *bytes, uint64_t value)
+{
+  be32_put(bytes, (uint32_t) (value >> 32));
+  be32_put(bytes + 4, (uint32_t) value);
+}
+
+static void put_header(const struct tables *tables, unsigned autoclear)
+{
+  uint8_t *header = tables->image, *extension = header + 104;
+
+  be32_put(header, UINT32_C(0x514649fb));
+  be32_put(header + 4, 3);
+  be32_put(header + 20, 9);
+  be64_put(header + 24, DISK_BYTES);
+  be32_put(header + 36, L1_ENTRIES);
+  be64_put(header + 40, CLUSTER);
+  be32_put(header + 60, tables->snapshot_count);
+  be64_put(header + 64, TABLES_AT);
+  header[95] = (uint8_t) autoclear;
+  be32_put(header + 96, 4);
+  be32_put(header + 100, 104);
+  be32_put(extension, UINT32_C(0x23852875));
+  be32_put(extension + 4, 24);
+  be32_put(extension + 8, tables->bitmap_count);
+  be64_put(extension + 16, tables->directory_length);
+  be64_put(extension + 24, tables->directory_at);
+}
+
+static struct tables tables_make(struct fuzz_input input)
+{
+  struct tables tables = { .snapshot_count = (uint32_t) fuzz_take(&input, 1),
+                           .bitmap_count = (uint32_t) fuzz_take(&input, 1) };
+  size_t wanted = (size_t) fuzz_take(&input, 2);
+  unsigned autoclear = (unsigned) fuzz_take(&input, 1);
+
+  tables.snapshots_length = wanted < input.length ? wanted : input.length;
+  tables.directory_length = input.length - tables.snapshots_length;
+  tables.directory_at = (TABLES_AT + tables.snapshots_length + CLUSTER - 1) / CLUSTER * CLUSTER;
+  tables.length = tables.directory_at + tables.directory_length;
+  tables.image = calloc(1, tables.length);
+  FUZZ_CHECK(tables.image != NULL);
+  put_header(&tables, autoclear);
+  if (input.length > 0) {
+    memcpy(tables.image + TABLES_AT, input.bytes, tables.snapshots_length);
+    memcpy(tables.image + tables.directory_at, input.bytes + tables.snapshots_length, tables.directory_length);
+  }
+  return tables;
+}
+
+/* ---- Snapshots -------------------------------------------------------------- */
+
+/* Compare a snapshot with the `entry` it was read from. */
+static void check_snapshot(const struct qcow2_snapshot *snapshot, const uint8_t *entry, uint32_t extra)
+{
+  const uint8_t *id = entry + 40 + extra, *name = id + be16_get(entry + 12);
+
+  FUZZ_CHECK(snapshot->l1_offset == be64_get(entry) && snapshot->l1_size == be32_get(entry + 8));
+  FUZZ_CHECK(snapshot->id_length == be16_get(entry + 12) && snapshot->name_length == be16_get(entry + 14));
+  FUZZ_CHECK(memcmp(snapshot->id, id, snapshot->id_length) == 0 && snapshot->id[snapshot->id_length] == '\0');
+  FUZZ_CHECK(memcmp(snapshot->name, name, snapshot->name_length) == 0);
+  FUZZ_CHECK(snapshot->name[snapshot->name_length] == '\0');
+  FUZZ_CHECK(snapshot->vm_state_size == (extra >= 8 ? be64_get(entry + 40) : be32_get(entry + 32)));
+  FUZZ_CHECK(snapshot->has_disk_size == (extra >= 16));
+  FUZZ_CHECK(snapshot->disk_size == (extra >= 16 ? be64_get(entry + 48) : DISK_BYTES));
+  FUZZ_CHECK(snapshot->unknown_extra_length == (extra > 24 ? extra - 24 : 0));
+  FUZZ_CHECK(extra <= 24 || memcmp(snapshot->unknown_extra, entry + 64, extra - 24) == 0);
+  fuzz_check_escape(snapshot->id, snapshot->id_length);
+  fuzz_check_escape(snapshot->name, snapshot->name_length);
+}
+
+/* Find what can be found by its own name. */
+static void check_find_snapshot(const struct qcow2_image *image, size_t index)
+{
+  const struct qcow2_snapshot *snapshot = qcow2_snapshot_get(image, index);
+  const char *keys[] = { snapshot->id, snapshot->id, snapshot->name };
+  size_t lengths[] = { snapshot->id_length, snapshot->id_length, snapshot->name_length };
+
+  for (int by = QCOW2_BY_ID_OR_NAME; by <= QCOW2_BY_NAME; by++) {
+    struct qcow2_error error = fuzz_error_fresh();
+    size_t found = SIZE_MAX;
+    int code = qcow2_snapshot_find(image, keys[by], (enum qcow2_snapshot_key) by, &found, &error);
+
+    fuzz_check_result(code, &error);
+    FUZZ_CHECK(code == 0 || code == QCOW2_ERROR_NOT_FOUND);
+    if (code == 0 && strlen(keys[by]) == lengths[by])
+      FUZZ_CHECK(found == index);
+  }
+}
+
+static void open_views(struct qcow2_image *image, size_t index)
+{
+  struct qcow2_error error = fuzz_error_fresh();
+  struct qcow2_view *view = NULL;
+  uint8_t bytes[16];
+  int code = qcow2_view_open(image, index, &view, &error);
+
+  fuzz_check_result(code, &error);
+  if (code == 0 && qcow2_view_size(view) >= sizeof(bytes))
+    qcow2_view_read(view, qcow2_view_size(view) - sizeof(bytes), bytes, sizeof(bytes), NULL);
+  qcow2_view_close(view);
+  view = NULL;
+  error = fuzz_error_fresh();
+  code = qcow2_view_open_vm_state(image, index, &view, &error);
+  fuzz_check_result(code, &error);
+  if (code == 0)
+    qcow2_view_read(view, qcow2_view_size(view) - 1, bytes, 1, NULL);
+  qcow2_view_close(view);
+}
+
+static void check_snapshots(struct qcow2_image *image, const struct tables *tables)
+{
+  size_t at = TABLES_AT, index = 0;
+
+  for (; index < tables->snapshot_count && range_fits(at, 40, tables->length); index++) {
+    const uint8_t *entry = tables->image + at;
+    uint32_t extra = be32_get(entry + 36);
+    size_t length = 40 + (size_t) extra + be16_get(entry + 12) + be16_get(entry + 14);
+
+    if (extra > 1024 || !range_fits(at, length, tables->length))
+      break;
+    FUZZ_CHECK(index < qcow2_snapshot_count(image));
+    check_snapshot(qcow2_snapshot_get(image, index), entry, extra);
+    at += (length + 7) / 8 * 8;
+  }
+  FUZZ_CHECK(qcow2_snapshot_count(image) == index && qcow2_snapshot_get(image, index) == NULL);
+  FUZZ_CHECK(index == tables->snapshot_count || qcow2_warning(image, 0) != NULL);
+  for (size_t i = 0; i < index && i < 8; i++) {
+    check_find_snapshot(image, i);
+    open_views(image, i);
+  }
+}
+
+/* ---- Bitmaps ---------------------------------------------------------------- */
+
+/* The dirty ranges must ascend, lie on the disk, and add up to what is counted. */
+static void check_dirty(const struct qcow2_image *image, size_t index)
+{
+  struct qcow2_error error = fuzz_error_fresh();
+  struct qcow2_range range = { 0, 0 };
+  uint64_t runs = UINT64_MAX, counted, sum = 0, at = 0;
+  int ranges = 0, code = qcow2_bitmap_dirty_bytes(image, index, &runs, &counted, &error);
+
+  fuzz_check_result(code, &error);
+  for (; code == 0 && ranges < RANGES_MAX; ranges++) {
+    FUZZ_CHECK(qcow2_bitmap_next_dirty(image, index, at, &range, &error) == 0);
+    if (range.length == 0)
+      break;
+    FUZZ_CHECK((ranges == 0 ? range.guest_offset >= at : range.guest_offset > at));
+    FUZZ_CHECK(range_fits(range.guest_offset, range.length, DISK_BYTES));
+    at = range.guest_offset + range.length;
+    sum += range.length;
+  }
+  FUZZ_CHECK(code != 0 || (ranges < RANGES_MAX ? sum == counted : sum <= counted));
+}
+
+static void check_bitmap(const struct qcow2_bitmap *bitmap, const uint8_t *entry, uint32_t extra)
+{
+  FUZZ_CHECK(bitmap->table_offset == be64_get(entry) && bitmap->table_size == be32_get(entry + 8));
+  FUZZ_CHECK(bitmap->flags == be32_get(entry + 12) && bitmap->type == entry[16]);
+  FUZZ_CHECK(bitmap->granularity == UINT64_C(1) << entry[17]);
+  FUZZ_CHECK(bitmap->name_length == be16_get(entry + 18) && bitmap->extra_length == extra);
+  FUZZ_CHECK(memcmp(bitmap->name, entry + 24 + extra, bitmap->name_length) == 0);
+  FUZZ_CHECK(bitmap->name[bitmap->name_length] == '\0');
+}
+
+static void check_find_bitmap(const struct qcow2_image *image, size_t index)
+{
+  const struct qcow2_bitmap *bitmap = qcow2_bitmap_get(image, index);
+  struct qcow2_error error = fuzz_error_fresh();
+  size_t found = SIZE_MAX;
+  int code = qcow2_bitmap_find(image, bitmap->name, &found, &error);
+
+  fuzz_check_result(code, &error);
+  if (strlen(bitmap->name) == bitmap->name_length)
+    FUZZ_CHECK(code == 0 && found <= index);
+}
+
+static void check_bitmaps(const struct qcow2_image *image, const struct tables *tables)
+{
+  size_t at = 0, index = 0;
+
+  for (; index < tables->bitmap_count && range_fits(at, 24, tables->directory_length); index++) {
+    const uint8_t *entry = tables->image + tables->directory_at + at;
+    uint32_t extra = be32_get(entry + 20), name = be16_get(entry + 18);
+
+    if (entry[17] < 9 || entry[17] > 31 || name == 0 || name > 1023 || be64_get(entry) % CLUSTER != 0 ||
+        be64_get(entry) > INT64_MAX || be32_get(entry + 8) > (1 << 20) ||
+        !range_fits(at + 24, (uint64_t) extra + name, tables->directory_length))
+      break;
+    FUZZ_CHECK(index < qcow2_bitmap_count(image));
+    check_bitmap(qcow2_bitmap_get(image, index), entry, extra);
+    at += (24 + (size_t) extra + name + 7) / 8 * 8;
+  }
+  FUZZ_CHECK(qcow2_bitmap_count(image) == index && qcow2_bitmap_get(image, index) == NULL);
+  FUZZ_CHECK(index == tables->bitmap_count || qcow2_warning(image, 0) != NULL);
+  for (size_t i = 0; i < index && i < 8; i++) {
+    check_find_bitmap(image, i);
+    check_dirty(image, i);
+  }
+}
+
+/* ---- The target --------------------------------------------------------------- */
+
+void fuzz_tables(const uint8_t *data, size_t size)
+{
+  struct tables tables = tables_make((struct fuzz_input){ data, size });
+  struct fuzz_input file = { tables.image, tables.length };
+  struct qcow2_storage storage = fuzz_storage(&file);
+  struct qcow2_error error = fuzz_error_fresh();
+  struct qcow2_image *image;
+  int code = qcow2_image_open_storage(&storage, NULL, &image, &error);
+
+  fuzz_check_result(code, &error);
+  FUZZ_CHECK(code == 0); /* damage of these tables is a warning */
+  check_snapshots(image, &tables);
+  check_bitmaps(image, &tables);
+  for (size_t i = 0; qcow2_warning(image, i) != NULL; i++)
+    fuzz_check_printable(qcow2_warning(image, i));
+  qcow2_image_close(image);
+  free(tables.image);
+}

@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: MIT
+"""The fuzzers' corpora and findings, replayed (tests/fuzz/). What a target finds wrong aborts it; the last file it named is the input."""
+import os
+
+import pytest
+from fuzz.corpus import unpack
+from fuzz.seeds import SEEDS
+from lib.project import BUILD, run
+
+REPLAY = os.path.join(BUILD, "tests", "fuzz", "replay")
+
+
+def test_every_target_has_a_corpus():
+    assert sorted(run(REPLAY).stdout.split()) == sorted(SEEDS)
+
+
+@pytest.mark.parametrize("target", SEEDS)
+def test_replay(target, tmp_path):
+    unpack(tmp_path, [target])
+    files = sorted((tmp_path / target).iterdir())
+    assert len(files) >= 10
+    assert run(REPLAY, target, *files, timeout=120).stdout == f"{len(files)} inputs\n"
