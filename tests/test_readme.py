@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: MIT
+"""README's commands, run as they stand on images like those it speaks of."""
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from lib import encrypted, tools
+from lib.builder import Image, pattern
+from lib.project import BUILD, SOURCE, run
+
+README = Path(SOURCE, "README.md").read_text()
+BASES = "/mnt/bases"  # where README's base.qcow2 lies; here a folder beside the others
+PLAN = "Meet at the old mill at midnight. Bring the second ledger.\n"
+
+
+def commands():
+    """The lines after "$ ", in order."""
+    blocks = re.findall(r"^```\n(.*?)^```", README, re.M | re.S)
+    return [line[2:] for block in blocks for line in block.splitlines() if line.startswith("$ ")]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("readme")
+    run("sh", Path(SOURCE, "scripts", "demo-disk.sh"), folder / "demo")
+    (folder / "demo" / "demo.qcow2").rename(folder / "disk.qcow2")
+    run("qemu-img", "snapshot", "-c", "before-update", folder / "disk.qcow2")
+    (folder / "bases").mkdir()
+    run("qemu-img", "convert", "-O", "qcow2", folder / "disk.qcow2", folder / "bases" / "base.qcow2")
+    run("qemu-img", "create", "-q", "-u", "-f", "qcow2", "-b", "/var/lib/machines/base.qcow2", "-F", "qcow2",
+        folder / "overlay.qcow2", "64M")
+    (folder / "passphrase.txt").write_bytes(b"correct horse\n")
+    encrypted.create(folder / "locked.qcow2", "64M", secret=b"correct horse")
+    encrypted.qemu("qemu-img", "convert", "-n", "-f", "qcow2", "--target-image-opts", folder / "disk.qcow2",
+                   f"driver=qcow2,file.filename={folder}/locked.qcow2,encrypt.format=luks,encrypt.key-secret=s0",
+                   secrets=[b"correct horse"])
+    machine = Image(1 << 20)
+    disk = machine.disk.copy()
+    disk.l1_entries = 2
+    disk.normal(8192, pattern("memory", 65536))
+    machine.snapshot(b"1", b"suspended", disk=disk, vm_state_size=50000)
+    machine.write(folder / "running.qcow2")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def results(folder):
+    """What each command printed."""
+    environment = {**tools.CLEAN, "LD_LIBRARY_PATH": str(tools.DROPIN),
+                   "PATH": f"{BUILD}/tsk_qcow2:/usr/bin:/bin", "HOME": str(folder)}
+    out = {}
+    for command in commands():
+        words = command.replace(BASES, str(folder / "bases")).replace("/mnt/evidence", str(folder))
+        done = subprocess.run(["bash", "-c", words], cwd=folder, env=environment, capture_output=True, text=True, timeout=120,
+                              errors="replace")
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+        out[command] = done.stdout
+    return out
+
+
+def test_every_command_runs(results):
+    assert len(results) > 12
+
+
+def test_the_main_job(results):
+    listing = next(out for command, out in results.items() if command.startswith("fls -i qcow2 -o 2048 -r -p disk.qcow2@"))
+    assert "r/r 15:\tDocuments/secret-plan.txt" in listing
+    assert PLAN in results.values()
+
+
+def test_recovered_file(results, folder):
+    assert results["ifind -o 2048 -n Documents/secret-plan.txt disk.qcow2@before-deletion"] == "15\n"
+    assert (folder / "secret-plan.txt").read_text() == PLAN
+
+
+def test_timeline(results, folder):
+    timeline = (folder / "timeline.csv").read_text()
+    assert "disk.qcow2@before-deletion:/Documents/secret-plan.txt" in timeline
+    assert "disk.qcow2:/Documents/holiday-plan.txt" in timeline
+
+
+def test_overlay_and_encrypted_image(results):
+    for name in ("overlay.qcow2,backing", "overlay.qcow2,search", "locked.qcow2,key-file"):
+        assert any(name in command and "Documents" in out for command, out in results.items()), name
+
+
+def test_saved_memory(results, folder):
+    assert (folder / "memory.qevm").read_bytes() == pattern("memory", 65536)[:50000]
+
+
+def test_verified(results):
+    assert results["tsk-qcow2 verify disk.qcow2"].splitlines()[-1] == "Good: all of it can be read."
+
+
+def test_links_lead_somewhere():
+    for path in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
+        assert Path(SOURCE, path).exists(), path
