@@ -16,14 +16,6 @@
 
 /* ---- Reading the directory ------------------------------------------------ */
 
-static const struct qcow2_extension *find_extension(const struct qcow2_metadata *metadata)
-{
-  for (size_t i = 0; i < metadata->extension_count; i++)
-    if (metadata->extensions[i].type == EXTENSION_BITMAPS)
-      return &metadata->extensions[i];
-  return NULL;
-}
-
 /* A bitmap tells the truth if whoever wrote the image last knew of bitmaps, and closed this one. */
 static int is_consistent(const struct qcow2_header *header, const struct qcow2_bitmap *bitmap)
 {
@@ -56,16 +48,16 @@ static int decode_directory(const struct qcow2_layer *layer, const uint8_t *byte
 int qcow2_bitmaps_read(const struct qcow2_layer *layer, struct qcow2_bitmaps *bitmaps,
                        struct qcow2_error *error)
 {
-  const struct qcow2_extension *extension = find_extension(&layer->metadata);
+  const struct qcow2_metadata *metadata = &layer->metadata;
   const struct qcow2_storage *storage = &layer->file.storage;
   struct qcow2_bitmaps_extension place;
   uint8_t *bytes;
   int code;
 
   memset(bitmaps, 0, sizeof(*bitmaps));
-  if (extension == NULL)
+  if (!metadata->has_bitmaps)
     return 0;
-  code = qcow2_bitmaps_extension_decode(extension, layer->geometry.cluster_size, &place, error);
+  code = qcow2_bitmaps_extension_decode(&metadata->bitmaps, layer->geometry.cluster_size, &place, error);
   if (code != 0)
     return code;
   if (!range_fits(place.directory_offset, place.directory_size, storage->size))

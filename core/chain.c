@@ -72,8 +72,9 @@ static int open_data_file(const struct qcow2_chain *chain, struct qcow2_layer *l
 
   if (given == NULL && reference.name == NULL)
     return qcow2_error_set(error, QCOW2_ERROR_DENIED,
-                           "\"%s\" keeps its data in an external data file, but does not name it; add "
-                           "\",data-file=PATH\" to the image name", layer_name(layer, quoted));
+                           "\"%s\" keeps its data in an external data file, but does not name it (or by more than %u bytes); "
+                           "add \",data-file=PATH\" to the image name", layer_name(layer, quoted),
+                           EXTENSION_NAME_BYTES_MAX);
   code = given != NULL ? qcow2_gate_open_named(given, &file, error)
                        : qcow2_gate_open_reference(&reference, &file, error);
   if (code != 0)
@@ -98,7 +99,7 @@ static int unlock_layer(struct qcow2_chain *chain, struct qcow2_layer *layer,
   size_t count = options->passphrase_count, index = chain->encrypted_count;
   const struct qcow2_passphrase *passphrase =
       count == 0 ? NULL : &options->passphrases[index < count ? index : count - 1];
-  int code = qcow2_encryption_unlock(layer, passphrase, error);
+  int code = qcow2_encryption_unlock(layer, passphrase, &chain->luks_work, error);
 
   if (code == 0)
     chain->encrypted_count++;
@@ -285,7 +286,7 @@ static int new_backing_layer(const struct qcow2_layer *above, enum next_layer ne
   if (code != 0)
     return code;
   (*layer)->is_probed = declared == DECLARED_NONE;
-  qcow2_metadata_drop_data(&(*layer)->metadata); /* up to 2 MiB, which nobody asks for */
+  qcow2_metadata_drop_data(&(*layer)->metadata); /* megabytes, which nobody asks for */
   return 0;
 }
 
@@ -364,6 +365,7 @@ int qcow2_chain_open(struct qcow2_opened_file *file, const struct qcow2_open_opt
   int code;
 
   memset(chain, 0, sizeof(*chain));
+  chain->luks_work = CHAIN_LUKS_WORK_MAX;
   code = qcow2_layer_new_qcow2(file, shared, 0, &top, error);
   if (code == 0)
     code = chain_add(chain, top, error);

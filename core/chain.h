@@ -3,15 +3,19 @@
 #ifndef QCOW2_CHAIN_H
 #define QCOW2_CHAIN_H
 
+#include "format/luks.h"
 #include "layer.h"
 
 /* A chain of more files than this is refused. libvirt's limit is 200. */
 #define CHAIN_DEPTH_MAX 256u
+/* So many hashes may it take to unlock all LUKS files of a chain (LUKS_WORK_MAX for one of them). */
+#define CHAIN_LUKS_WORK_MAX (2 * LUKS_WORK_MAX)
 
 struct qcow2_chain {
   struct qcow2_layer **layers; /* 0: the topmost */
   size_t count;
   size_t encrypted_count; /* of those that were unlocked */
+  uint64_t luks_work;     /* hashes that unlocking more of them may take */
   bool is_complete; /* false: opened with QCOW2_OPEN_NO_CHAIN */
 };
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "encryption.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -28,8 +29,21 @@ static int read_luks(const struct qcow2_layer *layer, struct qcow2_luks *luks,
 
 /* ---- Unlocking ---------------------------------------------------------- */
 
+/* Take the work of trying all key slots from what may still be done for the chain. */
+static int take_work(const struct qcow2_luks *luks, uint64_t *work, struct qcow2_error *error)
+{
+  uint64_t needed = qcow2_luks_work(luks);
+
+  if (needed > *work)
+    return qcow2_error_set(error, QCOW2_ERROR_UNSUPPORTED,
+                           "trying its key slots takes %" PRIu64 " hashes, and only %" PRIu64
+                           " more are done for the files of one chain", needed, *work);
+  *work -= needed;
+  return 0;
+}
+
 static int unlock(const struct qcow2_layer *layer, const struct qcow2_passphrase *passphrase,
-                  struct qcow2_cipher **cipher, struct qcow2_error *error)
+                  uint64_t *work, struct qcow2_cipher **cipher, struct qcow2_error *error)
 {
   struct qcow2_luks luks;
   int code;
@@ -37,6 +51,8 @@ static int unlock(const struct qcow2_layer *layer, const struct qcow2_passphrase
   if (layer->metadata.header.crypt_method == CRYPT_METHOD_AES)
     return qcow2_unlock_aes(passphrase, cipher, error);
   code = read_luks(layer, &luks, error);
+  if (code == 0)
+    code = take_work(&luks, work, error);
   if (code != 0)
     return code;
   return qcow2_unlock_luks(&layer->file.storage, layer->metadata.luks_offset, &luks, passphrase,
@@ -59,10 +75,10 @@ static int place_error(const struct qcow2_layer *layer, int code, struct qcow2_e
 }
 
 int qcow2_encryption_unlock(struct qcow2_layer *layer, const struct qcow2_passphrase *passphrase,
-                            struct qcow2_error *error)
+                            uint64_t *work, struct qcow2_error *error)
 {
   struct qcow2_cipher *cipher;
-  int code = unlock(layer, passphrase, &cipher, error);
+  int code = unlock(layer, passphrase, work, &cipher, error);
 
   if (code != 0)
     return place_error(layer, code, error);

@@ -5,9 +5,10 @@
 
 #include "layer.h"
 
-/* Unlock an encrypted layer (crypt_method 1 or 2) with the passphrase (NULL: none was given). Errors, which name the file: KEY
-   (missing, wrong), UNSUPPORTED, CORRUPT, TRUNCATED, IO, NOMEM. */
+/* Unlock an encrypted layer (crypt_method 1 or 2) with the passphrase (NULL: none was given). *work is how many hashes that may take,
+   and is lowered by as many as trying all key slots takes. Errors, which name the file: KEY (missing, wrong), UNSUPPORTED, CORRUPT,
+   TRUNCATED, IO, NOMEM. */
 int qcow2_encryption_unlock(struct qcow2_layer *layer, const struct qcow2_passphrase *passphrase,
-                            struct qcow2_error *error);
+                            uint64_t *work, struct qcow2_error *error);
 
 #endif

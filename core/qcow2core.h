@@ -444,7 +444,7 @@ QCOW2_API size_t qcow2_layer_count(const struct qcow2_image *image);
 QCOW2_API int qcow2_layer_get(const struct qcow2_image *image, size_t layer,
                               struct qcow2_layer_info *info, struct qcow2_error *error);
 
-/* Header extensions of a layer, in order; NULL past the last one. */
+/* Header extensions of a layer, in order, the first 1024 of them; NULL past the last one. */
 QCOW2_API const struct qcow2_extension *qcow2_extension_get(const struct qcow2_image *image,
                                                             size_t layer, size_t index);
 
@@ -486,9 +486,9 @@ QCOW2_API const char *qcow2_feature_name(const struct qcow2_image *image,
    truncated, a damaged snapshot table, a passphrase that cannot be checked. NULL past the last one. Owned by the image. */
 QCOW2_API const char *qcow2_warning(const struct qcow2_image *image, size_t index);
 
-/* Write `length` bytes of any text to `out` (capacity `out_size` > 0) with control
-   characters, backslashes and bytes that are not UTF-8 as \xNN, NUL-terminated, cut with "..."
-   where it does not fit. Returns `out`. For printing names that an image's maker chose. */
+/* Write `length` bytes of any text to `out` (capacity `out_size` > 0) with control and invisible
+   characters, spaces at either end, backslashes and bytes that are not UTF-8 as \xNN, NUL-terminated,
+   cut with "..." where it does not fit. Returns `out`. For printing names that an image's maker chose. */
 QCOW2_API char *qcow2_text_escape(const char *text, size_t length, char *out, size_t out_size);
 
 #ifdef __cplusplus

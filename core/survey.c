@@ -254,6 +254,9 @@ static int add_warnings(const struct survey *survey, struct qcow2_warnings *warn
                 "the image is encrypted with legacy AES: a wrong passphrase cannot be told from a right one, and "
                 "gives data that make no sense", error);
   if (code == 0)
+    code = warn(survey, warnings, survey->layer->metadata.has_more_extensions,
+                "the image has so many header extensions that only the first 1024 are shown", error);
+  if (code == 0)
     code = warn(survey, warnings, survey->bad_refcounts, "the refcount table is not valid", error);
   if (code == 0)
     code = warn(survey, warnings, survey->lost != NULL, lost, error);

@@ -161,7 +161,7 @@ def test_bad_extension_is_a_warning_and_the_disk_reads(core, marked, offset, dat
 
 @pytest.mark.parametrize("offset, data, words", [
     (17, b"\x08", "granularity"), (17, b"\x20", "granularity"), (18, b"\0\0", "name"), (18, b"\x04\0", "name"),
-    (0, (512).to_bytes(8, "big"), "multiple of the cluster size"), (20, b"\xff\xff\xff\xff", "ends inside"),
+    (0, (512).to_bytes(8, "big"), "multiple of the cluster size"), (8, (8193).to_bytes(4, "big"), "larger than 512 MiB"), (20, b"\xff\xff\xff\xff", "ends inside"),
 ])
 def test_bad_directory_entry_is_a_warning(core, marked, offset, data, words):
     patch(marked, directory_offset(marked) + offset, data)

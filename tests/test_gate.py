@@ -197,7 +197,7 @@ def test_refused_references(role, backing_format, tmp_path):
     answers = attempt(*paths)
     assert len(answers) == len(names)
     for name, (code, message) in zip(names, answers):
-        shown = name.replace("\x1b", "\\x1b")
+        shown = name.replace("\x1b", "\\x1b").replace('"', "\\x22")
         assert code == "DENIED", (name, code, message)
         assert shown in message and f"{role}=" in message, message
         searchable = ":" not in name.split("/")[0] and name.split("/")[-1] not in ("", ".", "..")

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "text.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,11 +21,6 @@ char *qcow2_text_copy(const void *text, size_t length)
 char *qcow2_text_duplicate(const char *text)
 {
   return text == NULL ? NULL : qcow2_text_copy(text, strlen(text));
-}
-
-char *qcow2_text_quote(const char *text, char out[TEXT_ESCAPED_BYTES])
-{
-  return qcow2_text_escape(text, strlen(text), out, TEXT_ESCAPED_BYTES);
 }
 
 /* The length of the well-formed UTF-8 character at `bytes`, 0 if there is none (RFC 3629: no
@@ -52,51 +48,85 @@ static size_t utf8_character(const uint8_t *bytes, size_t left, uint32_t *code_p
   return length;
 }
 
-/* Characters that would change how the text around them is shown: the C0 and C1 controls, and
-   Unicode's line separators and marks that turn the writing direction. */
-static int is_harmful(uint32_t code_point)
+/* Characters that change how the text around them is shown, or cannot be seen, or not be told from a space: the C0 and C1 controls,
+   the backslash that escapes begin with, and what Unicode has of fillers, odd spaces, joiners, separators, and marks that turn the
+   writing direction, select glyphs or tag text. In order. */
+static const struct {
+  uint32_t first, last;
+} HARMFUL[] = {
+  { 0x00, 0x1F },       { '\\', '\\' },       { 0x7F, 0xA0 },         { 0xAD, 0xAD },       { 0x034F, 0x034F },
+  { 0x061C, 0x061C },   { 0x115F, 0x1160 },   { 0x1680, 0x1680 },     { 0x17B4, 0x17B5 },   { 0x180B, 0x180F },
+  { 0x2000, 0x200F },   { 0x2028, 0x202F },   { 0x205F, 0x206F },     { 0x2800, 0x2800 },   { 0x3000, 0x3000 },
+  { 0x3164, 0x3164 },   { 0xFE00, 0xFE0F },   { 0xFEFF, 0xFEFF },     { 0xFFA0, 0xFFA0 },   { 0xFFF0, 0xFFFB },
+  { 0x1D173, 0x1D17A }, { 0xE0000, 0xE0FFF },
+};
+
+static bool is_harmful(uint32_t code_point)
 {
-  return code_point < 0x20 || (code_point >= 0x7F && code_point < 0xA0) || code_point == '\\' ||
-         code_point == 0x061C || (code_point >= 0x200B && code_point <= 0x200F) ||
-         (code_point >= 0x2028 && code_point <= 0x202E) ||
-         (code_point >= 0x2060 && code_point <= 0x206F) || code_point == 0xFEFF;
+  for (size_t i = 0; i < sizeof(HARMFUL) / sizeof(HARMFUL[0]); i++)
+    if (code_point >= HARMFUL[i].first && code_point <= HARMFUL[i].last)
+      return true;
+  return false;
 }
 
-/* Write the next character of the text, escaped, to `piece`; returns how many bytes of the text it is. */
-static size_t escape_one(const uint8_t *bytes, size_t left, char piece[20])
+/* Write the next character of the text, escaped, to `piece`; returns how many bytes of the text it is. `also` is a character that is
+   escaped too. */
+static size_t escape_one(const uint8_t *bytes, size_t left, uint32_t also, char piece[20])
 {
+  static const char digits[] = "0123456789abcdef";
   uint32_t code_point = 0;
   size_t length = utf8_character(bytes, left, &code_point);
 
-  if (length > 0 && !is_harmful(code_point)) {
+  if (length > 0 && !is_harmful(code_point) && code_point != also) {
     memcpy(piece, bytes, length);
     piece[length] = '\0';
     return length;
   }
   if (length == 0)
     length = 1;
-  for (size_t i = 0; i < length; i++)
-    snprintf(piece + 4 * i, 5, "\\x%02x", bytes[i]);
+  for (size_t i = 0; i < length; i++) {
+    *piece++ = '\\';
+    *piece++ = 'x';
+    *piece++ = digits[bytes[i] >> 4];
+    *piece++ = digits[bytes[i] & 15];
+  }
+  *piece = '\0';
   return length;
 }
 
-char *qcow2_text_escape(const char *text, size_t length, char *out, size_t out_size)
+static char *escape(const char *text, size_t length, uint32_t also, char *out, size_t out_size)
 {
   const uint8_t *bytes = (const uint8_t *) text;
   size_t used = 0, keep = 0; /* keep: the longest prefix that leaves room for "..." */
   char piece[20];
 
   for (size_t at = 0; at < length;) {
-    at += escape_one(bytes + at, length - at, piece);
-    if (used + strlen(piece) >= out_size) {
+    /* A space at either end could not be seen. */
+    bool at_end = bytes[at] == ' ' && (at == 0 || at + 1 == length);
+    size_t piece_length;
+
+    at += escape_one(bytes + at, length - at, at_end ? ' ' : also, piece);
+    piece_length = strlen(piece);
+    if (used + piece_length >= out_size) {
       snprintf(out + keep, out_size - keep, "...");
       return out;
     }
-    memcpy(out + used, piece, strlen(piece));
-    used += strlen(piece);
+    memcpy(out + used, piece, piece_length);
+    used += piece_length;
     if (used + 3 < out_size)
       keep = used;
   }
   out[used] = '\0';
   return out;
+}
+
+char *qcow2_text_escape(const char *text, size_t length, char *out, size_t out_size)
+{
+  return escape(text, length, '\\', out, out_size);
+}
+
+/* A quote inside the quotes would let a name end them, and go on as a message of its own. */
+char *qcow2_text_quote(const char *text, char out[TEXT_ESCAPED_BYTES])
+{
+  return escape(text, strlen(text), '"', out, TEXT_ESCAPED_BYTES);
 }

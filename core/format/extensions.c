@@ -47,18 +47,44 @@ static int extension_next(const uint8_t *bytes, size_t length, uint64_t offset, 
   return 0;
 }
 
-/* Keep a string extension; the last of several counts, as in QEMU. */
-static int keep_string(const struct qcow2_extension *extension, char **owned, const char **text,
-                       size_t *text_length, struct qcow2_error *error)
+/* Keep a string extension, or the first `length` bytes of it; the last of several counts, as in QEMU. */
+static int keep_string(const struct qcow2_extension *extension, size_t length, char **owned,
+                       const char **text, size_t *text_length, struct qcow2_error *error)
 {
-  char *copy = qcow2_text_copy(extension->data, extension->length);
+  char *copy = qcow2_text_copy(extension->data, length);
 
   if (copy == NULL)
     return qcow2_error_set_nomem(error);
   free(*owned);
   *owned = copy;
   *text = copy;
-  *text_length = extension->length;
+  *text_length = length;
+  return 0;
+}
+
+/* A format's name that is too long is kept in part: it is as unknown as the whole. */
+static int keep_backing_format(const struct qcow2_extension *extension,
+                               struct qcow2_metadata *metadata, struct qcow2_error *error)
+{
+  struct qcow2_header *header = &metadata->header;
+
+  return keep_string(extension, (size_t) min_u64(extension->length, EXTENSION_NAME_BYTES_MAX),
+                     &metadata->backing_format, &header->backing_format, &header->backing_format_length, error);
+}
+
+/* A part of a file's name would be another file's, and no file has a name that is too long: it counts as none. */
+static int keep_data_file(const struct qcow2_extension *extension, struct qcow2_metadata *metadata,
+                          struct qcow2_error *error)
+{
+  struct qcow2_header *header = &metadata->header;
+
+  if (extension->length <= EXTENSION_NAME_BYTES_MAX)
+    return keep_string(extension, extension->length, &metadata->data_file, &header->data_file,
+                       &header->data_file_length, error);
+  free(metadata->data_file);
+  metadata->data_file = NULL;
+  header->data_file = NULL;
+  header->data_file_length = 0;
   return 0;
 }
 
@@ -105,21 +131,42 @@ static int keep_encryption(const struct qcow2_extension *extension, struct qcow2
 static int understand(const struct qcow2_extension *extension, struct qcow2_metadata *metadata,
                       struct qcow2_error *error)
 {
-  struct qcow2_header *header = &metadata->header;
-
   switch (extension->type) {
   case EXTENSION_BACKING_FORMAT:
-    return keep_string(extension, &metadata->backing_format, &header->backing_format,
-                       &header->backing_format_length, error);
+    return keep_backing_format(extension, metadata, error);
   case EXTENSION_DATA_FILE:
-    return keep_string(extension, &metadata->data_file, &header->data_file,
-                       &header->data_file_length, error);
+    return keep_data_file(extension, metadata, error);
   case EXTENSION_FEATURE_NAMES:
     return keep_feature_names(extension, metadata, error);
+  case EXTENSION_BITMAPS:
+    if (!metadata->has_bitmaps)
+      metadata->bitmaps = *extension;
+    metadata->has_bitmaps = true;
+    return 0;
   case EXTENSION_ENCRYPTION:
     return keep_encryption(extension, metadata, error);
   default:
     return 0;
+  }
+}
+
+/* Count the extensions that are to be kept, and find where the last of all ends. */
+static int measure(const uint8_t *bytes, size_t length, uint64_t area_start, uint64_t area_end,
+                   struct qcow2_metadata *metadata, size_t *count, uint64_t *end, struct qcow2_error *error)
+{
+  struct qcow2_extension extension;
+  bool more;
+
+  *end = area_start;
+  *count = 0;
+  for (uint64_t offset = area_start;; offset = extension_end(&extension)) {
+    int code = extension_next(bytes, length, offset, area_end, &extension, &more, error);
+
+    if (code != 0 || !more)
+      return code;
+    *end = extension.host_offset + extension.length;
+    metadata->has_more_extensions = *count == EXTENSIONS_KEPT_MAX;
+    *count += !metadata->has_more_extensions;
   }
 }
 
@@ -128,32 +175,27 @@ int qcow2_extensions_decode(const uint8_t *bytes, size_t length, uint64_t area_s
                             struct qcow2_error *error)
 {
   struct qcow2_extension extension;
-  uint64_t offset, end = area_start;
-  size_t count = 0;
-  bool more;
-  int code;
+  uint64_t end;
+  size_t count;
+  bool more = true;
+  int code = measure(bytes, length, area_start, area_end, metadata, &count, &end, error);
 
-  for (offset = area_start;; offset = extension_end(&extension), count++) {
-    code = extension_next(bytes, length, offset, area_end, &extension, &more, error);
-    if (code != 0)
-      return code;
-    if (!more)
-      break;
-    end = extension.host_offset + extension.length;
-  }
+  if (code != 0)
+    return code;
   metadata->extensions = calloc(count + 1, sizeof(extension));
   metadata->extension_data = malloc((size_t) (end - area_start) + 1);
   if (metadata->extensions == NULL || metadata->extension_data == NULL)
     return qcow2_error_set_nomem(error);
   if (end > area_start)
     memcpy(metadata->extension_data, bytes + area_start, (size_t) (end - area_start));
-  for (offset = area_start; code == 0 && metadata->extension_count < count;
-       offset = extension_end(&extension)) {
+  for (uint64_t offset = area_start; code == 0; offset = extension_end(&extension)) {
     code = extension_next(bytes, length, offset, area_end, &extension, &more, error);
+    if (code != 0 || !more)
+      break;
     extension.data = metadata->extension_data + (extension.host_offset - area_start);
-    metadata->extensions[metadata->extension_count++] = extension;
-    if (code == 0)
-      code = understand(&extension, metadata, error);
+    if (metadata->extension_count < count)
+      metadata->extensions[metadata->extension_count++] = extension;
+    code = understand(&extension, metadata, error);
   }
   return code;
 }
@@ -164,4 +206,8 @@ void qcow2_metadata_drop_data(struct qcow2_metadata *metadata)
     metadata->extensions[i].data = NULL;
   free(metadata->extension_data);
   metadata->extension_data = NULL;
+  metadata->has_bitmaps = false;
+  free(metadata->features);
+  metadata->features = NULL;
+  metadata->feature_count = 0;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Header extensions: every one is kept, the known ones are understood. Pure: no I/O. */
+/* Header extensions: the first ones are kept, and all that are known are understood. Pure: no I/O. */
 #ifndef QCOW2_FORMAT_EXTENSIONS_H
 #define QCOW2_FORMAT_EXTENSIONS_H
 

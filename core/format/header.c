@@ -280,7 +280,6 @@ void qcow2_metadata_free(struct qcow2_metadata *metadata)
 {
   qcow2_metadata_drop_data(metadata);
   free(metadata->extensions);
-  free(metadata->features);
   free(metadata->backing_file);
   free(metadata->backing_format);
   free(metadata->data_file);

@@ -28,6 +28,11 @@
 
 #define FEATURE_NAME_BYTES 46u
 
+/* So many header extensions are kept to be shown; programs write a handful, and cluster 0 has room for 260,000 empty ones. */
+#define EXTENSIONS_KEPT_MAX 1024u
+/* Longer names of formats and files are of none that there is: no path of the system's is longer. */
+#define EXTENSION_NAME_BYTES_MAX 4095u
+
 /* One entry of the feature name table. */
 struct qcow2_feature_entry {
   uint8_t type; /* enum qcow2_feature_type */
@@ -38,11 +43,14 @@ struct qcow2_feature_entry {
 /* All that cluster 0 says. Owns its memory. */
 struct qcow2_metadata {
   struct qcow2_header header;
-  struct qcow2_extension *extensions;
+  struct qcow2_extension *extensions; /* the first EXTENSIONS_KEPT_MAX */
   size_t extension_count;
+  bool has_more_extensions;
   uint8_t *extension_data; /* what the extensions' `data` point into */
   struct qcow2_feature_entry *features;
   size_t feature_count;
+  bool has_bitmaps;      /* there is a bitmaps extension: */
+  struct qcow2_extension bitmaps;
   bool has_luks;         /* there is an encryption header extension, which says where the LUKS header is: */
   uint64_t luks_offset;  /* host offset, bytes */
   uint64_t luks_length;  /* bytes, for the header and its key material */
@@ -66,7 +74,7 @@ int qcow2_header_decode(const uint8_t *bytes, size_t length, struct qcow2_metada
 /* Free what the metadata owns; all-zero metadata is allowed. */
 void qcow2_metadata_free(struct qcow2_metadata *metadata);
 
-/* Forget the extensions' data, but not the extensions. */
+/* Forget what is asked of the topmost image only: the extensions' data, though not the extensions, and the feature names. */
 void qcow2_metadata_drop_data(struct qcow2_metadata *metadata);
 
 /* The name of a feature bit: the table's, else the format's own, else NULL. */

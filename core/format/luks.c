@@ -34,10 +34,6 @@
 
 static const uint8_t MAGIC[6] = { 'L', 'U', 'K', 'S', 0xBA, 0xBE };
 
-/* All iterations of the active slots and their digests together. QEMU measures how many take two seconds, some ten
-   millions; this many keep a CPU busy for minutes at most, whereas a header could ask for hours. */
-#define ITERATIONS_MAX UINT64_C(200000000)
-
 /* ---- Names -------------------------------------------------------------- */
 
 #define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
@@ -265,24 +261,38 @@ static int check_material(const struct qcow2_luks *luks, unsigned index, uint64_
   return 0;
 }
 
+/* The hashes that it takes to derive `bytes` of key: one chain of iterations for each digest's length. */
+static uint64_t derivation_work(const struct qcow2_luks *luks, uint32_t bytes, uint32_t iterations)
+{
+  return divide_up(bytes, qcow2_hash_digest_bytes(luks->hash)) * iterations;
+}
+
 /* Unlocking may try every active slot, and checks the digest for each. */
+uint64_t qcow2_luks_work(const struct qcow2_luks *luks)
+{
+  uint64_t work = 0;
+
+  for (unsigned i = 0; i < QCOW2_KEY_SLOTS; i++)
+    if (luks->slots[i].is_active)
+      work += derivation_work(luks, luks->cipher.key_bytes, luks->slots[i].iterations) +
+              derivation_work(luks, LUKS_DIGEST_BYTES, luks->digest_iterations);
+  return work;
+}
+
 static int check_iterations(const struct qcow2_luks *luks, uint64_t host_offset,
                             struct qcow2_error *error)
 {
-  uint64_t total = 0;
+  uint64_t work = qcow2_luks_work(luks);
 
   if (luks->digest_iterations == 0)
     return qcow2_error_set_at(error, QCOW2_ERROR_CORRUPT, QCOW2_NO_OFFSET,
                               host_offset + AT_DIGEST_ITERATIONS,
                               "the LUKS header has zero iterations for its master key");
-  for (unsigned i = 0; i < QCOW2_KEY_SLOTS; i++)
-    if (luks->slots[i].is_active)
-      total += (uint64_t) luks->slots[i].iterations + luks->digest_iterations;
-  if (total <= ITERATIONS_MAX)
+  if (work <= LUKS_WORK_MAX)
     return 0;
   return qcow2_error_set_at(error, QCOW2_ERROR_UNSUPPORTED, QCOW2_NO_OFFSET, host_offset,
-                            "the LUKS header asks for %" PRIu64 " iterations to try its key slots; at most %" PRIu64
-                            " are done", total, ITERATIONS_MAX);
+                            "the LUKS header asks for so many iterations that trying its key slots takes %" PRIu64
+                            " hashes; at most %" PRIu64 " are done", work, LUKS_WORK_MAX);
 }
 
 static int decode_slots(const uint8_t *bytes, uint64_t host_offset, uint64_t area_length,

@@ -16,6 +16,9 @@
 #define LUKS_SALT_BYTES 32u
 /* A key is stored as this many stripes of its own length. */
 #define LUKS_STRIPES 4000u
+/* So many hashes may it take to try all of a header's key slots. QEMU and cryptsetup measure how many take two seconds, on the fastest
+   machines some 20 million for each slot. These keep a CPU busy for a minute or a few, whereas a header could ask for hours. */
+#define LUKS_WORK_MAX UINT64_C(400000000)
 /* The longest key: two of 256 bits, for XTS. */
 #define CIPHER_KEY_BYTES_MAX 64u
 
@@ -83,6 +86,9 @@ struct qcow2_luks {
    Errors: CORRUPT, UNSUPPORTED, with the field's host offset. */
 int qcow2_luks_decode(const uint8_t bytes[LUKS_HEADER_BYTES], uint64_t host_offset,
                       uint64_t area_length, struct qcow2_luks *luks, struct qcow2_error *error);
+
+/* The number of hashes that trying all key slots takes. At most LUKS_WORK_MAX in a decoded header. */
+uint64_t qcow2_luks_work(const struct qcow2_luks *luks);
 
 /* The bytes that a slot's key material takes, in whole sectors. */
 uint64_t qcow2_luks_material_bytes(const struct qcow2_luks *luks);

@@ -4,12 +4,13 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "../base/error.h"
 
 /* The hash table has one bucket for every so many bytes of budget: the usual size of a block and more. */
 #define BUDGET_PER_BUCKET 4096u
-#define BUCKETS_MIN 64u
+#define BUCKET_BITS_MIN 6u
 
 enum entry_state {
   ENTRY_LOADING, /* one thread fills it, others wait */
@@ -44,8 +45,9 @@ struct qcow2_cache {
   pthread_cond_t loaded;
   size_t budget;
   struct segment probation, protected;
-  struct entry **buckets;
-  size_t bucket_mask;
+  struct entry **buckets; /* 1 << bucket_bits */
+  unsigned bucket_bits;
+  uint64_t offset_factor, space_factor; /* odd */
 };
 
 /* ---- Segments ---------------------------------------------------------- */
@@ -82,11 +84,13 @@ static struct segment *segment_of(struct qcow2_cache *cache, const struct entry 
 
 /* ---- The table --------------------------------------------------------- */
 
+/* Multiply-shift hashing: the highest bits of a product. The factors are random, for an image's maker chooses the offsets, and could
+   choose those that all fall into one bucket. */
 static struct entry **bucket_of(struct qcow2_cache *cache, struct qcow2_cache_key key)
 {
-  uint64_t hash = (key.offset ^ key.space << 24) * UINT64_C(0x9E3779B97F4A7C15);
+  uint64_t hash = key.offset * cache->offset_factor + key.space * cache->space_factor;
 
-  return &cache->buckets[(hash >> 32) & cache->bucket_mask];
+  return &cache->buckets[hash >> (64 - cache->bucket_bits)];
 }
 
 static struct entry *table_find(struct qcow2_cache *cache, struct qcow2_cache_key key)
@@ -252,21 +256,33 @@ void qcow2_cache_unpin(struct qcow2_cache *cache, struct qcow2_cache_block *bloc
   pthread_mutex_unlock(&cache->lock);
 }
 
+static void choose_factors(struct qcow2_cache *cache)
+{
+  uint64_t random[2];
+
+  if (getentropy(random, sizeof(random)) != 0) { /* no secret, but no worse a hash */
+    random[0] = UINT64_C(0x9E3779B97F4A7C15);
+    random[1] = UINT64_C(0xD1B54A32D192ED03);
+  }
+  cache->offset_factor = random[0] | 1;
+  cache->space_factor = random[1] | 1;
+}
+
 struct qcow2_cache *qcow2_cache_new(size_t budget)
 {
   struct qcow2_cache *cache = calloc(1, sizeof(*cache));
-  size_t buckets = BUCKETS_MIN;
 
   if (cache == NULL)
     return NULL;
-  while (buckets < budget / BUDGET_PER_BUCKET)
-    buckets *= 2;
-  cache->buckets = calloc(buckets, sizeof(cache->buckets[0]));
+  cache->bucket_bits = BUCKET_BITS_MIN;
+  while ((size_t) 1 << cache->bucket_bits < budget / BUDGET_PER_BUCKET)
+    cache->bucket_bits++;
+  cache->buckets = calloc((size_t) 1 << cache->bucket_bits, sizeof(cache->buckets[0]));
   if (cache->buckets == NULL) {
     free(cache);
     return NULL;
   }
-  cache->bucket_mask = buckets - 1;
+  choose_factors(cache);
   cache->budget = budget;
   pthread_mutex_init(&cache->lock, NULL);
   pthread_cond_init(&cache->loaded, NULL);

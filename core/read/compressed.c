@@ -3,6 +3,7 @@
 
 #include <inttypes.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -111,12 +112,21 @@ struct compressed_load {
   uint32_t host_bytes;
 };
 
+/* Keep in the cluster's block, in place of its bytes, why it cannot be decoded: a stream may take long to fail, and is asked for in
+   small pieces. A block that is not filled holds the clause. */
+static void keep_failure(struct qcow2_cache_block *block, const struct qcow2_error *failure)
+{
+  snprintf((char *) block->data, block->length, "%s", failure->message);
+  block->filled = 0;
+}
+
 /* Decode the whole cluster into a cache block. The last sector of a stream may end past the end of the file. */
 static int load_compressed(void *context, struct qcow2_cache_key key,
                            struct qcow2_cache_block *block, struct qcow2_error *error)
 {
   const struct compressed_load *load = context;
   const struct qcow2_compressed_source *source = load->source;
+  struct qcow2_error failure;
   uint64_t left = load->host_offset < source->storage->size ? source->storage->size - load->host_offset : 0;
   size_t length = (size_t) min_u64(load->host_bytes, left);
   struct unpacker *unpacker;
@@ -128,32 +138,35 @@ static int load_compressed(void *context, struct qcow2_cache_key key,
   unpacker = pool_take(source->pool, length);
   if (unpacker == NULL)
     return qcow2_error_set_nomem(error);
-  code = qcow2_storage_read(source->storage, load->host_offset, unpacker->input, length, error);
+  code = qcow2_storage_read(source->storage, load->host_offset, unpacker->input, length, &failure);
   if (code == 0)
     code = qcow2_decompress(unpacker->decompressor, source->compression, unpacker->input, length,
-                            block->data, block->length, error);
+                            block->data, block->length, &failure);
   pool_give(source->pool, unpacker);
   block->filled = block->length;
-  if (code == QCOW2_ERROR_CORRUPT && length < load->host_bytes)
-    return qcow2_error_set_at(error, QCOW2_ERROR_TRUNCATED, QCOW2_NO_OFFSET, load->host_offset,
-                              "the compressed cluster at host offset %" PRIu64
-                              " cannot be decoded, and the file ends inside its last sectors, at byte %" PRIu64
-                              ": it is truncated, or the stream is damaged",
-                              load->host_offset, source->storage->size);
+  if (code == QCOW2_ERROR_CORRUPT) {
+    keep_failure(block, &failure);
+    return 0;
+  }
+  if (code != 0 && error != NULL)
+    *error = failure;
   return code;
 }
 
-/* Say where a cluster that could not be decoded is. */
-static int place_error(const struct qcow2_mapping *mapping, int code, struct qcow2_error *error)
+/* Say that the cluster could not be decoded, and why, by its block. */
+static int failure_error(const struct qcow2_compressed_source *source,
+                         const struct qcow2_mapping *mapping, const struct qcow2_cache_block *block,
+                         struct qcow2_error *error)
 {
-  char clause[sizeof(error->message)];
-
-  if (error == NULL || code != QCOW2_ERROR_CORRUPT)
-    return code;
-  memcpy(clause, error->message, sizeof(clause));
-  return qcow2_error_set_at(error, code, QCOW2_NO_OFFSET, mapping->host_offset,
-                            "the compressed cluster at host offset %" PRIu64 " cannot be read: %.700s",
-                            mapping->host_offset, clause);
+  if (!range_fits(mapping->host_offset, mapping->host_bytes, source->storage->size))
+    return qcow2_error_set_at(error, QCOW2_ERROR_TRUNCATED, QCOW2_NO_OFFSET, mapping->host_offset,
+                              "the compressed cluster at host offset %" PRIu64
+                              " cannot be decoded, and the file ends inside its last sectors, at byte %" PRIu64
+                              ": it is truncated, or the stream is damaged",
+                              mapping->host_offset, source->storage->size);
+  return qcow2_error_set_at(error, QCOW2_ERROR_CORRUPT, QCOW2_NO_OFFSET, mapping->host_offset,
+                            "the compressed cluster at host offset %" PRIu64 " cannot be read: %s",
+                            mapping->host_offset, (const char *) block->data);
 }
 
 int qcow2_compressed_read(const struct qcow2_compressed_source *source,
@@ -169,8 +182,11 @@ int qcow2_compressed_read(const struct qcow2_compressed_source *source,
                              &block, error);
 
   if (code != 0)
-    return place_error(mapping, code, error);
-  memcpy(buffer, block->data + in_cluster, length);
+    return code;
+  if (block->filled == 0)
+    code = failure_error(source, mapping, block, error);
+  else
+    memcpy(buffer, block->data + in_cluster, length);
   qcow2_cache_unpin(source->cache, block);
-  return 0;
+  return code;
 }

@@ -125,23 +125,19 @@ static json_t *layers_value(const struct qcow2_image *image)
   return list;
 }
 
-static json_t *snapshots_value(const struct qcow2_image *image)
+static json_t *snapshot_value(const struct qcow2_image *image, size_t index, uint64_t *runs)
 {
-  const struct qcow2_snapshot *snapshot;
-  json_t *list = json_array();
+  const struct qcow2_snapshot *snapshot = qcow2_snapshot_get(image, index);
 
-  for (size_t i = 0; (snapshot = qcow2_snapshot_get(image, i)) != NULL; i++)
-    json_array_append_new(
-        list, json_pack("{s:o, s:o, s:I, s:I, s:o, s:o, s:b, s:o, s:I}", "id",
-                        json_text(snapshot->id, snapshot->id_length), "name",
-                        json_text(snapshot->name, snapshot->name_length), "date_seconds",
-                        (json_int_t) snapshot->date_seconds, "date_nanoseconds",
-                        (json_int_t) snapshot->date_nanoseconds, "vm_clock_nanoseconds",
-                        json_number(snapshot->vm_clock_nanoseconds), "disk_size",
-                        json_number(snapshot->disk_size), "disk_size_recorded", snapshot->has_disk_size,
-                        "vm_state_size", json_number(snapshot->vm_state_size), "icount",
-                        (json_int_t) snapshot->icount));
-  return list;
+  (void) runs;
+  return json_pack("{s:o, s:o, s:I, s:I, s:o, s:o, s:b, s:o, s:I}", "id",
+                   json_text(snapshot->id, snapshot->id_length), "name",
+                   json_text(snapshot->name, snapshot->name_length), "date_seconds",
+                   (json_int_t) snapshot->date_seconds, "date_nanoseconds",
+                   (json_int_t) snapshot->date_nanoseconds, "vm_clock_nanoseconds",
+                   json_number(snapshot->vm_clock_nanoseconds), "disk_size", json_number(snapshot->disk_size),
+                   "disk_size_recorded", snapshot->has_disk_size, "vm_state_size",
+                   json_number(snapshot->vm_state_size), "icount", (json_int_t) snapshot->icount);
 }
 
 /* Up to HEX_BYTES_MAX bytes as hexadecimal digits. */
@@ -179,35 +175,51 @@ static json_t *dirty_bytes_value(const struct qcow2_image *image, size_t index, 
   return code == 0 && *runs > 0 ? json_number(bytes) : json_null();
 }
 
-static json_t *bitmaps_value(const struct qcow2_image *image)
+static json_t *bitmap_value(const struct qcow2_image *image, size_t index, uint64_t *runs)
 {
-  const struct qcow2_bitmap *bitmap;
-  uint64_t runs = TSK_QCOW2_REPORT_RUNS;
-  json_t *list = json_array();
+  const struct qcow2_bitmap *bitmap = qcow2_bitmap_get(image, index);
 
-  for (size_t i = 0; (bitmap = qcow2_bitmap_get(image, i)) != NULL; i++)
-    json_array_append_new(
-        list, json_pack("{s:o, s:o, s:b, s:b, s:b, s:o}", "name",
-                        json_text(bitmap->name, bitmap->name_length), "granularity",
-                        json_number(bitmap->granularity), "consistent", bitmap->is_consistent, "in_use",
-                        (bitmap->flags & QCOW2_BITMAP_IN_USE) != 0, "auto",
-                        (bitmap->flags & QCOW2_BITMAP_AUTO) != 0, "dirty_bytes",
-                        dirty_bytes_value(image, i, &runs)));
-  return list;
+  return json_pack("{s:o, s:o, s:b, s:b, s:b, s:o}", "name",
+                   json_text(bitmap->name, bitmap->name_length), "granularity",
+                   json_number(bitmap->granularity), "consistent", bitmap->is_consistent, "in_use",
+                   (bitmap->flags & QCOW2_BITMAP_IN_USE) != 0, "auto",
+                   (bitmap->flags & QCOW2_BITMAP_AUTO) != 0, "dirty_bytes",
+                   dirty_bytes_value(image, index, runs));
+}
+
+/* ---- The whole --------------------------------------------------------------- */
+
+/* Print a list of `count` items as a member. `runs` is what describing the items may look at. */
+static bool print_list(const char *key, const struct qcow2_image *image, size_t count,
+                       json_t *(*item)(const struct qcow2_image *image, size_t index, uint64_t *runs))
+{
+  uint64_t runs = TSK_QCOW2_REPORT_RUNS;
+  bool good = true;
+
+  printf(",\n  \"%s\": [", key);
+  for (size_t i = 0; good && i < count; i++)
+    good = json_print_item(item(image, i, &runs), i == 0);
+  json_print_list_end(count == 0);
+  return good;
 }
 
 int info_print_json(const struct tsk_qcow2_opened *opened)
 {
   const struct qcow2_image *image = opened->image;
   struct qcow2_layer_info top;
-  json_t *root;
 
   if (qcow2_layer_get(image, 0, &top, NULL) != 0)
     return complain_failed("the image has no header");
-  root = json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "format", "qcow2", "header",
-                   header_value(image, top.header), "encryption_details", encryption_value(image), "layers",
-                   layers_value(image), "snapshots", snapshots_value(image), "bitmaps", bitmaps_value(image),
-                   "header_extensions", extensions_value(image), "feature_names", feature_names_value(image),
-                   "warnings", json_warnings(image));
-  return json_print(root);
+  printf("{\n  \"format\": \"qcow2\"");
+  if (!json_print_member("header", header_value(image, top.header)) ||
+      !json_print_member("encryption_details", encryption_value(image)) ||
+      !json_print_member("layers", layers_value(image)) ||
+      !print_list("snapshots", image, qcow2_snapshot_count(image), snapshot_value) ||
+      !print_list("bitmaps", image, qcow2_bitmap_count(image), bitmap_value) ||
+      !json_print_member("header_extensions", extensions_value(image)) ||
+      !json_print_member("feature_names", feature_names_value(image)) ||
+      !json_print_member("warnings", json_warnings(image)))
+    return complain_failed("cannot write the JSON: out of memory");
+  printf("\n}\n");
+  return EXIT_OK; /* whether all of it got out is found out at the end */
 }

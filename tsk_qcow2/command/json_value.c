@@ -3,8 +3,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-
-#include "command.h"
+#include <string.h>
 
 json_t *json_text(const char *text, size_t length)
 {
@@ -42,13 +41,37 @@ json_t *json_warnings(const struct qcow2_image *image)
   return list;
 }
 
-int json_print(json_t *value)
+bool json_print(json_t *value, int depth)
 {
-  int failed = value == NULL || json_dumpf(value, stdout, JSON_INDENT(2)) != 0;
+  char *text = value == NULL ? NULL : json_dumps(value, JSON_INDENT(2) | JSON_ENCODE_ANY);
 
+  for (const char *at = text; at != NULL && *at != '\0';) {
+    size_t length = strcspn(at, "\n"); /* never inside a string, where it is an escape */
+
+    fwrite(at, 1, length, stdout);
+    at += length;
+    if (*at != '\0')
+      printf("\n%*s", 2 * depth, "");
+    at += *at != '\0';
+  }
+  free(text);
   json_decref(value);
-  if (failed)
-    return complain_failed("cannot write the JSON");
-  putchar('\n');
-  return EXIT_OK;
+  return text != NULL;
+}
+
+bool json_print_member(const char *key, json_t *value)
+{
+  printf(",\n  \"%s\": ", key);
+  return json_print(value, 1);
+}
+
+bool json_print_item(json_t *value, bool is_first)
+{
+  printf("%s\n    ", is_first ? "" : ",");
+  return json_print(value, 2);
+}
+
+void json_print_list_end(bool is_empty)
+{
+  printf("%s]", is_empty ? "" : "\n  ");
 }

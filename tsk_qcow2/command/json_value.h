@@ -5,6 +5,7 @@
 
 #include <jansson.h>
 #include <qcow2core.h>
+#include <stdbool.h>
 
 /* The caller owns what each returns. NULL stands for no memory, which jansson's functions pass on. */
 
@@ -20,7 +21,18 @@ json_t *json_offset(uint64_t offset);
 /* The image's warnings, a list of strings. */
 json_t *json_warnings(const struct qcow2_image *image);
 
-/* Print on stdout and free the value. Returns an exit status, after complaining if it is not EXIT_OK. */
-int json_print(json_t *value);
+/* An object is printed on stdout a piece at a time, since an image can have 65,536 snapshots with long names and much to tell of each. All
+   but the first member of the object and the list's brackets are printed here. Each frees its value, and returns false for no memory; what
+   else can go wrong with the output is known when it is flushed. */
+
+/* A value, as it looks `depth` levels inside. */
+bool json_print(json_t *value, int depth);
+
+/* A member of the object, behind others. */
+bool json_print_member(const char *key, json_t *value);
+
+/* An item of a list that is a member, and the list's end. */
+bool json_print_item(json_t *value, bool is_first);
+void json_print_list_end(bool is_empty);
 
 #endif

@@ -17,8 +17,7 @@
 
 struct verify {
   struct tsk_qcow2_opened opened;
-  bool hash, vm_states;
-  json_t *list; /* of the states; NULL: print text */
+  bool hash, vm_states, json;
   uint64_t state_count, bad_state_count, bad_range_count, bad_bytes;
 };
 
@@ -60,7 +59,7 @@ static void end_damage(struct state *state)
   state->bad_bytes += damage->guest_length;
   if (state->bad_range_count > LISTED_MAX)
     return;
-  if (state->verify->list != NULL) {
+  if (state->verify->json) {
     json_array_append_new(state->bad_ranges, damage_value(damage));
     return;
   }
@@ -187,21 +186,23 @@ static int open_view(const struct state *state, struct qcow2_view **view, struct
                             : qcow2_view_open(image, state->index, view, error);
 }
 
-/* Count what was found, and print it or put it into the list. */
-static void end_state(struct state *state, const char *failure)
+/* Count what was found, and print it. Returns an exit status, after complaining if it is not EXIT_OK. */
+static int end_state(struct state *state, const char *failure)
 {
   struct verify *verify = state->verify;
+  bool is_first = verify->state_count == 0;
 
   verify->state_count++;
   verify->bad_state_count += failure != NULL || state->bad_range_count > 0;
   verify->bad_range_count += state->bad_range_count;
   verify->bad_bytes += state->bad_bytes;
-  if (verify->list != NULL)
-    json_array_append_new(verify->list, state_value(state, failure));
-  else if (failure != NULL)
+  if (verify->json && !json_print_item(state_value(state, failure), is_first))
+    return complain_failed("cannot write the JSON: out of memory");
+  if (!verify->json && failure != NULL)
     printf("%s: cannot be read: %s\n", state->title, failure);
-  else
+  else if (!verify->json)
     print_state(state);
+  return EXIT_OK;
 }
 
 /* Returns EXIT_OK, also for damage, or EXIT_FAILED after complaining. */
@@ -219,13 +220,13 @@ static int verify_state(struct verify *verify, size_t index, bool is_vm_state)
     code = sweep_state(&state, view, &error);
     qcow2_view_close(view);
     if (code == 0)
-      end_state(&state, NULL);
+      status = end_state(&state, NULL);
     else
       status = complain_failed("%s", error.message);
   } else if (code == QCOW2_ERROR_NOMEM)
     status = complain_failed("%s", error.message);
   else
-    end_state(&state, error.message);
+    status = end_state(&state, error.message);
   json_decref(state.bad_ranges);
   return status;
 }
@@ -268,6 +269,18 @@ static void print_verdict(const struct verify *verify, uint64_t lost)
            verify->bad_state_count, verify->state_count, verify->bad_range_count, verify->bad_bytes);
 }
 
+/* Print what follows the states in JSON. */
+static int print_json_verdict(const struct verify *verify, bool is_good, uint64_t lost)
+{
+  json_print_list_end(verify->state_count == 0);
+  if (!json_print_member("result", json_string(is_good ? "good" : "damaged")) ||
+      !json_print_member("lost_snapshot_count", json_number(lost)) ||
+      !json_print_member("warnings", json_warnings(verify->opened.image)))
+    return complain_failed("cannot write the JSON: out of memory");
+  printf("\n}\n");
+  return EXIT_OK;
+}
+
 /* Print the verdict; returns the exit status. */
 static int conclude(struct verify *verify)
 {
@@ -275,12 +288,10 @@ static int conclude(struct verify *verify)
   bool is_good = verify->bad_state_count == 0 && lost == 0;
   int status = EXIT_OK;
 
-  if (verify->list == NULL)
-    print_verdict(verify, lost);
+  if (verify->json)
+    status = print_json_verdict(verify, is_good, lost);
   else
-    status = json_print(json_pack("{s:s, s:O, s:o, s:o}", "result", is_good ? "good" : "damaged", "states",
-                                  verify->list, "lost_snapshot_count", json_number(lost), "warnings",
-                                  json_warnings(verify->opened.image)));
+    print_verdict(verify, lost);
   return status != EXIT_OK || is_good ? status : EXIT_DAMAGED;
 }
 
@@ -297,7 +308,7 @@ int command_verify(int argc, char *argv[])
   struct arguments arguments = {
     .command = "verify", .operands_wanted = 1, .known = ARGUMENT_JSON | ARGUMENT_VM_STATE | ARGUMENT_NO_HASH
   };
-  struct verify verify = { .list = NULL };
+  struct verify verify = { .state_count = 0 };
   int status = arguments_parse(argc, argv, &arguments);
 
   if (status == EXIT_OK)
@@ -306,8 +317,9 @@ int command_verify(int argc, char *argv[])
     return status;
   verify.hash = (arguments.given & ARGUMENT_NO_HASH) == 0;
   verify.vm_states = (arguments.given & ARGUMENT_VM_STATE) != 0;
-  if ((arguments.given & ARGUMENT_JSON) != 0)
-    verify.list = json_array();
+  verify.json = (arguments.given & ARGUMENT_JSON) != 0;
+  if (verify.json)
+    printf("{\n  \"states\": [");
   else
     print_warnings(verify.opened.image);
   /* A snapshot in the image's name: that state alone. */
@@ -316,6 +328,5 @@ int command_verify(int argc, char *argv[])
                : verify_state(&verify, verify.opened.snapshot_index, verify.opened.is_vm_state);
   if (status == EXIT_OK)
     status = conclude(&verify);
-  json_decref(verify.list);
   return arguments_finish(&verify.opened, status);
 }
