@@ -265,6 +265,21 @@ def test_a_selector_that_leads_outside_is_refused(name, image_type, trap, home):
                    "tsk-qcow2 selector ")
 
 
+def test_a_selector_does_not_open_formats_that_lead_on(tmp_path, home):
+    """A VMDK names further files, so only the user's word opens one."""
+    case = tmp_path / "case"
+    raw(case / "base.raw", 0x44)
+    subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "vmdk", case / "base.raw", case / "base.vmdk"], check=True)
+    Image(size=SIZE, cluster_bits=16, backing=b"lost", backing_format=b"vmdk").write(case / "top.qcow2")
+    Image(size=SIZE, cluster_bits=16, backing=b"lost").write(case / "undeclared.qcow2")
+    for name in ("top.qcow2", "undeclared.qcow2"):
+        typed = f"{case}/{name},backing={case}/base.vmdk"
+        assert_byte(img_cat(typed), 0x44)
+        assert_refused(img_cat(selector(case / "some.img", f"{name},backing=base.vmdk")), "backing=")
+        made, = write(typed, home=home, cwd=home)
+        assert_byte(img_cat(made, home=home), 0x44)
+
+
 def test_nothing_outside_is_even_looked_for(trap, tmp_path):
     """A path that leads out is refused by its text: the system may mount what a path asks for."""
     strace = shutil.which("strace")
