@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/text.h"
 #include "encryption.h"
+#include "referrer.h"
 #include "storage/storage.h"
 
 static const char PROBED_DISTRUST[] =
@@ -55,6 +56,14 @@ static bool chain_holds(const struct qcow2_chain *chain, const struct qcow2_open
 
 /* ---- The external data file --------------------------------------------- */
 
+/* A path that the caller's options give: the caller's word, unless it comes from a referrer. Errors: those of the gate. */
+static int open_given(const struct qcow2_open_options *options, const char *path, const char *role,
+                      struct qcow2_opened_file *file, struct qcow2_error *error)
+{
+  return options->referrer == NULL ? qcow2_gate_open_named(path, file, error)
+                                   : qcow2_referrer_open_file(options->referrer, path, role, file, error);
+}
+
 static int open_data_file(const struct qcow2_chain *chain, struct qcow2_layer *layer,
                           const struct qcow2_open_options *options, struct qcow2_error *error)
 {
@@ -70,12 +79,13 @@ static int open_data_file(const struct qcow2_chain *chain, struct qcow2_layer *l
   char quoted[TEXT_ESCAPED_BYTES];
   int code;
 
+  qcow2_referrer_share_search(options->referrer, options->referrer_search_count, &reference);
   if (given == NULL && reference.name == NULL)
     return qcow2_error_set(error, QCOW2_ERROR_DENIED,
                            "\"%s\" keeps its data in an external data file, but does not name it (or by more than %u bytes); "
                            "add \",data-file=PATH\" to the image name", layer_name(layer, quoted),
                            EXTENSION_NAME_BYTES_MAX);
-  code = given != NULL ? qcow2_gate_open_named(given, &file, error)
+  code = given != NULL ? open_given(options, given, "data file", &file, error)
                        : qcow2_gate_open_reference(&reference, &file, error);
   if (code != 0)
     return code;
@@ -151,6 +161,7 @@ static int complete_layer(struct qcow2_chain *chain, struct qcow2_layer *layer,
 enum next_layer {
   NEXT_NONE,     /* the chain ends here */
   NEXT_GIVEN,    /* the user's path */
+  NEXT_REFERRED, /* a path of the referrer's */
   NEXT_REFERENCE /* the image's word */
 };
 
@@ -178,7 +189,7 @@ static int choose_next(const struct qcow2_chain *chain, const struct qcow2_open_
                            "a backing file was given for \"%s\", which %s",
                            layer_name(lowest, quoted),
                            lowest->is_raw ? "is raw and has none" : "refers to none");
-  *next = NEXT_GIVEN;
+  *next = options->referrer == NULL ? NEXT_GIVEN : NEXT_REFERRED;
   return 0;
 }
 
@@ -196,8 +207,9 @@ static int open_backing(const struct qcow2_chain *chain, const struct qcow2_open
                                        .search_directories = options->search_directories,
                                        .search_count = options->search_count };
 
-  if (next == NEXT_GIVEN)
-    return qcow2_gate_open_named(options->backing_paths[chain->count - 1], file, error);
+  if (next == NEXT_GIVEN || next == NEXT_REFERRED)
+    return open_given(options, options->backing_paths[chain->count - 1], reference.role, file, error);
+  qcow2_referrer_share_search(options->referrer, options->referrer_search_count, &reference);
   return qcow2_gate_open_reference(&reference, file, error);
 }
 
@@ -273,7 +285,7 @@ static int new_backing_layer(const struct qcow2_layer *above, enum next_layer ne
                         "which cannot be read here (raw and qcow2 can)", error);
   else if (declared == DECLARED_QCOW2 && !is_qcow2)
     code = format_error(above, file, QCOW2_ERROR_CORRUPT, "but it is not a qcow2 image", error);
-  else if (declared == DECLARED_NONE && next == NEXT_REFERENCE && !is_qcow2 &&
+  else if (declared == DECLARED_NONE && next != NEXT_GIVEN && !is_qcow2 &&
            (foreign = qcow2_layer_foreign_start(file)) != NULL)
     code = undeclared_error(file, foreign, error);
   if (code != 0) {

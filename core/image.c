@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "referrer.h"
 #include "survey.h"
 
 #define CACHE_BYTES_DEFAULT ((size_t) 64 << 20)
@@ -123,9 +124,11 @@ int qcow2_image_open(const char *path, const struct qcow2_open_options *given,
   struct qcow2_opened_file file = OPENED_FILE_NONE;
   int code = options_take(given, &options, error);
 
+  if (code == 0 && path == NULL)
+    code = qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "no path was given");
   if (code == 0)
-    code = path == NULL ? qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "no path was given")
-                        : qcow2_gate_open_named(path, &file, error);
+    code = options.referrer == NULL ? qcow2_gate_open_named(path, &file, error)
+                                    : qcow2_referrer_open_file(options.referrer, path, "image", &file, error);
   return code == 0 ? image_open(&file, &options, image, error) : code;
 }
 

@@ -115,6 +115,32 @@ struct qcow2_storage {
   void (*close)(void *context);
 };
 
+/* ---- Files that lead to images ------------------------------------------ */
+
+/* A file, no image itself, that says which image to open, such as tsk-qcow2's selector files. It may come with the evidence, so its
+   word counts as an image's: what it leads to must lie below its own directory. Fixed once open; any thread. */
+struct qcow2_referrer;
+
+/* Open it: `path` is the caller's word, and must lead to a regular file. The caller frees *referrer with qcow2_referrer_close().
+   Errors: IO, ARGUMENT, NOMEM. */
+QCOW2_API int qcow2_referrer_open(const char *path, struct qcow2_referrer **referrer,
+                                  struct qcow2_error *error);
+
+/* NULL is allowed. */
+QCOW2_API void qcow2_referrer_close(struct qcow2_referrer *referrer);
+
+/* Its real path, which starts with "/"; what is before the last "/" is its directory. Owned by the referrer. */
+QCOW2_API const char *qcow2_referrer_path(const struct qcow2_referrer *referrer);
+
+/* Its bytes. Owned by the referrer: the caller reads, and does not close. */
+QCOW2_API const struct qcow2_storage *qcow2_referrer_storage(const struct qcow2_referrer *referrer);
+
+/* Open a file by the referrer's word, for the caller to read; the caller closes *storage. `role` is what messages call the file,
+   such as "key file". Errors: DENIED (with the reason), IO, NOMEM. */
+QCOW2_API int qcow2_referrer_follow(const struct qcow2_referrer *referrer, const char *name,
+                                    const char *role, struct qcow2_storage *storage,
+                                    struct qcow2_error *error);
+
 /* ---- Opening ----------------------------------------------------------- */
 
 struct qcow2_image;
@@ -187,6 +213,11 @@ struct qcow2_open_options {
      the image is being opened only, and not copied. */
   const struct qcow2_passphrase *passphrases;
   size_t passphrase_count;
+
+  /* NULL, or who names the image. Then the image's path, `backing_paths`, `data_file`, and so many of the `search_directories`, from
+     the first on, are not the caller's word but the referrer's. Used while the image is being opened only. */
+  const struct qcow2_referrer *referrer;
+  size_t referrer_search_count;
 };
 
 /* Tell whether a file starts with the magic and a version of 2 or more. `path` follows

@@ -220,7 +220,7 @@ def test_destdir_install_and_uninstall(tmp_path):
 
 
 def test_without_optional_libraries(tmp_path):
-    """zlib alone reads what libdeflate reads."""
+    """zlib alone reads what libdeflate reads. Selectors that leave their directory are neither written nor followed."""
     run(os.path.join(SOURCE, "configure"), "--without-libdeflate", "--without-libgcrypt", "--enable-developer", cwd=tmp_path)
     run("make", "-j2", cwd=tmp_path)
     raw, image = tmp_path / "disk.raw", tmp_path / "disk.qcow2"
@@ -231,6 +231,14 @@ def test_without_optional_libraries(tmp_path):
     assert "libdeflate" not in run("readelf", "-d", tmp_path / "core/.libs/libqcow2core.so").stdout
     script = f"img_cat -i qcow2 {image} | cmp - {raw}"
     run("sh", "-c", script, env=environment)
+    (tmp_path / "case").mkdir()
+    (tmp_path / "case/some.img").write_text(f"TSK-QCOW2-SELECTOR 1\n{image}\nMAC {'0' * 64}\n")
+    command = tmp_path / "tsk_qcow2/tsk-qcow2"
+    for words in (["img_cat", "case/some.img"], [command, "selector", "--directory", "case", image]):
+        failed = run(*words, env=environment, cwd=tmp_path, check=False)
+        assert failed.returncode == 1 and "without libgcrypt" in failed.stderr
+    assert "disk-active.img" in run(command, "selector", "--directory", ".", image, env=environment, cwd=tmp_path).stdout
+    run("sh", "-c", f"img_cat disk-active.img | cmp - {raw}", env=environment, cwd=tmp_path)
 
 
 @pytest.mark.skipif(not os.path.exists(os.path.join(SOURCE, "Makefile.in")), reason="the source is not bootstrapped")

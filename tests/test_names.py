@@ -302,15 +302,6 @@ def test_wrong_option_is_explained(option, image_type, snapshots):
     assert_refused(result, *WRONG_OPTIONS[option])
 
 
-@BOTH
-def test_selector_file_comes_later(image_type, snapshots, tmp_path):
-    selector = tmp_path / "selector.img"
-    selector.write_text(f"TSK-QCOW2-SELECTOR 1\n{snapshots}/disk.qcow2@first\n" + " " * 2048)
-    for tool in ("img_cat", "img_stat", "fls"):
-        chosen = ["-i", image_type] if image_type else []
-        assert_refused(tools.run(tool, *chosen, selector), "not supported yet")
-
-
 def test_a_file_that_only_resembles_a_selector_is_raw(tmp_path):
     path = tmp_path / "disk.img"
     path.write_bytes(b"TSK-QCOW2-SELECTORS\n".ljust(4096, b"\0"))

@@ -14,10 +14,10 @@ BASES = "/mnt/bases"  # where README's base.qcow2 lies; here a folder beside the
 PLAN = "Meet at the old mill at midnight. Bring the second ledger.\n"
 
 
-def commands():
-    """The lines after "$ ", in order."""
-    blocks = re.findall(r"^```\n(.*?)^```", README, re.M | re.S)
-    return [line[2:] for block in blocks for line in block.splitlines() if line.startswith("$ ")]
+def blocks():
+    """The lines after "$ " of each block of code, in order."""
+    for block in re.findall(r"^```\n(.*?)^```", README, re.M | re.S):
+        yield [line[2:] for line in block.splitlines() if line.startswith("$ ")]
 
 
 @pytest.fixture(scope="module")
@@ -50,12 +50,18 @@ def results(folder):
     environment = {**tools.CLEAN, "LD_LIBRARY_PATH": str(tools.DROPIN),
                    "PATH": f"{BUILD}/tsk_qcow2:/usr/bin:/bin", "HOME": str(folder)}
     out = {}
-    for command in commands():
-        words = command.replace(BASES, str(folder / "bases")).replace("/mnt/evidence", str(folder))
-        done = subprocess.run(["bash", "-c", words], cwd=folder, env=environment, capture_output=True, text=True, timeout=120,
-                              errors="replace")
-        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-        out[command] = done.stdout
+    for block in blocks():
+        where = folder
+        for command in block:
+            if command.startswith("cd "):
+                where = folder / command[3:]
+                where.mkdir()
+                continue
+            words = command.replace(BASES, str(folder / "bases")).replace("/mnt/evidence", str(folder))
+            done = subprocess.run(["bash", "-c", words], cwd=where, env=environment, capture_output=True, text=True,
+                                  timeout=120, errors="replace")
+            assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+            out[command] = done.stdout
     return out
 
 
@@ -87,6 +93,11 @@ def test_overlay_and_encrypted_image(results):
 
 def test_saved_memory(results, folder):
     assert (folder / "memory.qevm").read_bytes() == pattern("memory", 65536)[:50000]
+
+
+def test_selector_files(results, folder):
+    listing = results["fls -o 2048 disk-before-update.img"]
+    assert "Documents" in listing and (folder / "my-case" / "disk-active.img").exists()
 
 
 def test_verified(results):

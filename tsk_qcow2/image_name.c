@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "image_name.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -211,21 +212,50 @@ int tsk_qcow2_name_parse_rest(const char *rest, struct tsk_qcow2_name *name,
 
 /* ---- The whole ----------------------------------------------------------- */
 
-static bool names_file(const char *text, size_t length)
+/* True if a path of `length` bytes, which starts from `directory` ("": as it stands), leads to a file that is no directory. */
+static bool names_file(const char *directory, const char *text, size_t length)
 {
-  char *path = strndup(text, length);
+  size_t size = strlen(directory) + length + 1;
+  char *path = malloc(size);
   struct stat status;
-  bool exists = path != NULL && stat(path, &status) == 0 && !S_ISDIR(status.st_mode);
+  bool exists;
 
+  if (path == NULL)
+    return false;
+  snprintf(path, size, "%s%.*s", directory, (int) length, text);
+  exists = stat(path, &status) == 0 && !S_ISDIR(status.st_mode);
   free(path);
   return exists;
+}
+
+static bool leads_out(const char *path, size_t length)
+{
+  for (size_t start = 0, end; start < length; start = end + 1) {
+    for (end = start; end < length && path[end] != '/';)
+      end++;
+    if (end - start == 2 && path[start] == '.' && path[start + 1] == '.')
+      return true;
+  }
+  return path[0] == '/';
+}
+
+static bool may_end_path(char next)
+{
+  return next == '\0' || next == '@' || next == ',';
 }
 
 size_t tsk_qcow2_name_path_length(const char *text)
 {
   for (size_t length = strlen(text); length > 0; length--)
-    if ((text[length] == '\0' || text[length] == '@' || text[length] == ',') &&
-        names_file(text, length))
+    if (may_end_path(text[length]) && names_file("", text, length))
+      return length;
+  return 0;
+}
+
+size_t tsk_qcow2_name_path_length_below(const char *directory, const char *text)
+{
+  for (size_t length = strlen(text); length > 0; length--)
+    if (may_end_path(text[length]) && !leads_out(text, length) && names_file(directory, text, length))
       return length;
   return 0;
 }

@@ -43,6 +43,10 @@ int tsk_qcow2_name_parse_rest(const char *rest, struct tsk_qcow2_name *name,
    no directory. 0: there is none. */
 size_t tsk_qcow2_name_path_length(const char *text);
 
+/* The same for a name whose paths start from `directory`, by somebody's word who may not lead out of it: a prefix that is an absolute
+   path, or has a component "..", is not even looked for. */
+size_t tsk_qcow2_name_path_length_below(const char *directory, const char *text);
+
 /* All zero is allowed. */
 void tsk_qcow2_name_free(struct tsk_qcow2_name *name);
 

@@ -35,6 +35,11 @@ static int complain_errno(struct qcow2_error *error, const char *path, int os_er
   return QCOW2_ERROR_IO;
 }
 
+static int complain_too_large(const char *path, struct qcow2_error *error)
+{
+  return complain_path(error, QCOW2_ERROR_ARGUMENT, path, "is larger than 8 MiB");
+}
+
 /* Read all of a file of `length` bytes; one that has shrunk since is an error. */
 static int read_all(int descriptor, const char *path, uint8_t *out, size_t length,
                     struct qcow2_error *error)
@@ -77,7 +82,7 @@ static int take_passphrase(int descriptor, const char *path, struct qcow2_passph
   if (!S_ISREG(status.st_mode))
     return complain_path(error, QCOW2_ERROR_ARGUMENT, path, "is not a regular file");
   if (status.st_size > KEY_FILE_BYTES_MAX)
-    return complain_path(error, QCOW2_ERROR_ARGUMENT, path, "is larger than 8 MiB");
+    return complain_too_large(path, error);
   length = (size_t) status.st_size;
   bytes = malloc(length + 1);
   if (bytes == NULL)
@@ -105,8 +110,44 @@ static int read_key_file(const char *path, struct qcow2_passphrase *passphrase,
   return code;
 }
 
-int tsk_qcow2_keys_read(const struct tsk_qcow2_strings *paths, struct tsk_qcow2_keys *keys,
-                        struct qcow2_error *error)
+/* Read an open storage into a buffer that becomes the passphrase. */
+static int take_referred(const struct qcow2_storage *storage, const char *path,
+                         struct qcow2_passphrase *passphrase, struct qcow2_error *error)
+{
+  size_t length = (size_t) storage->size;
+  uint8_t *bytes;
+  int os_errno;
+
+  if (storage->size > (uint64_t) KEY_FILE_BYTES_MAX)
+    return complain_too_large(path, error);
+  bytes = malloc(length + 1);
+  if (bytes == NULL)
+    return tsk_qcow2_complain_nomem(error);
+  os_errno = length == 0 ? 0 : storage->read(storage->context, 0, bytes, length);
+  if (os_errno != 0) {
+    explicit_bzero(bytes, length);
+    free(bytes);
+    return complain_errno(error, path, os_errno);
+  }
+  *passphrase = (struct qcow2_passphrase){ bytes, without_newline(bytes, length) };
+  return 0;
+}
+
+static int read_referred(const struct qcow2_referrer *referrer, const char *path,
+                         struct qcow2_passphrase *passphrase, struct qcow2_error *error)
+{
+  struct qcow2_storage storage;
+  int code = qcow2_referrer_follow(referrer, path, "key file", &storage, error);
+
+  if (code != 0)
+    return code;
+  code = take_referred(&storage, path, passphrase, error);
+  storage.close(storage.context);
+  return code;
+}
+
+int tsk_qcow2_keys_read(const struct tsk_qcow2_strings *paths, const struct qcow2_referrer *referrer,
+                        struct tsk_qcow2_keys *keys, struct qcow2_error *error)
 {
   int code = 0;
 
@@ -114,7 +155,8 @@ int tsk_qcow2_keys_read(const struct tsk_qcow2_strings *paths, struct tsk_qcow2_
   if (keys->passphrases == NULL)
     return tsk_qcow2_complain_nomem(error);
   for (size_t i = 0; code == 0 && i < paths->count; i++) {
-    code = read_key_file(paths->items[i], &keys->passphrases[i], error);
+    code = referrer == NULL ? read_key_file(paths->items[i], &keys->passphrases[i], error)
+                            : read_referred(referrer, paths->items[i], &keys->passphrases[i], error);
     keys->count += code == 0;
   }
   return code;

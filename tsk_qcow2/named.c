@@ -11,6 +11,7 @@
 #include "image_name.h"
 #include "open_names.h"
 #include "report.h"
+#include "selector_follow.h"
 
 struct qcow2_named {
   struct tsk_qcow2_opened opened;

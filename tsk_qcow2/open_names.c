@@ -1,48 +1,17 @@
 /* SPDX-License-Identifier: MIT */
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE /* O_NOATIME */
-#endif
 #include "open_names.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "complain.h"
 #include "image_name.h"
 #include "key_file.h"
-
-#ifndef O_NOATIME
-#define O_NOATIME 0
-#endif
+#include "selector_follow.h"
 
 #define SEARCH_VARIABLE "TSK_QCOW2_SEARCH"
 #define KEY_FILE_VARIABLE "TSK_QCOW2_KEY_FILE"
-#define SELECTOR_START "TSK-QCOW2-SELECTOR "
-
-bool tsk_qcow2_is_selector(const char *path)
-{
-  const int flags = O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
-  char start[sizeof(SELECTOR_START) - 1];
-  struct stat status;
-  bool is_selector;
-  int descriptor;
-
-  if (stat(path, &status) != 0 || !S_ISREG(status.st_mode))
-    return false;
-  descriptor = open(path, flags | O_NOATIME); /* evidence keeps its access time, where we may ask for that */
-  if (descriptor < 0 && errno == EPERM)
-    descriptor = open(path, flags);
-  if (descriptor < 0)
-    return false;
-  is_selector = read(descriptor, start, sizeof(start)) == (ssize_t) sizeof(start) &&
-                memcmp(start, SELECTOR_START, sizeof(start)) == 0;
-  close(descriptor);
-  return is_selector;
-}
 
 /* Append the directories of the environment. */
 static int add_environment(struct tsk_qcow2_strings *search, struct qcow2_error *error)
@@ -74,12 +43,14 @@ static int add_chain(struct tsk_qcow2_name *name, size_t count, const char *cons
   return code;
 }
 
-/* Open with these key files. */
-static int open_unlocked(const struct tsk_qcow2_name *name, enum tsk_qcow2_depth depth,
+/* Open with these key files, which are the referrer's word if there is one, else the user's. */
+static int open_unlocked(const struct tsk_qcow2_followed *followed, enum tsk_qcow2_depth depth,
                          qcow2_open_foreign *open_foreign,
-                         const struct tsk_qcow2_strings *key_files, struct qcow2_image **image,
+                         const struct tsk_qcow2_strings *key_files,
+                         const struct qcow2_referrer *key_referrer, struct qcow2_image **image,
                          struct qcow2_error *error)
 {
+  const struct tsk_qcow2_name *name = &followed->name;
   struct qcow2_open_options options = {
     .struct_size = sizeof(options),
     .flags = depth == TSK_QCOW2_HEADER_ONLY ? QCOW2_OPEN_NO_CHAIN : 0,
@@ -89,12 +60,14 @@ static int open_unlocked(const struct tsk_qcow2_name *name, enum tsk_qcow2_depth
     .search_count = name->search.count,
     .data_file = name->data_file,
     .open_foreign = open_foreign,
+    .referrer = followed->referrer,
+    .referrer_search_count = followed->own_search_count,
   };
   struct tsk_qcow2_keys keys = { NULL, 0 };
   int code = 0;
 
   if (depth != TSK_QCOW2_HEADER_ONLY)
-    code = tsk_qcow2_keys_read(key_files, &keys, error);
+    code = tsk_qcow2_keys_read(key_files, key_referrer, &keys, error);
   options.passphrases = keys.passphrases;
   options.passphrase_count = keys.count;
   if (code == 0)
@@ -103,22 +76,20 @@ static int open_unlocked(const struct tsk_qcow2_name *name, enum tsk_qcow2_depth
   return code;
 }
 
-static int open_image(const struct tsk_qcow2_name *name, enum tsk_qcow2_depth depth,
+static int open_image(const struct tsk_qcow2_followed *followed, enum tsk_qcow2_depth depth,
                       qcow2_open_foreign *open_foreign, struct qcow2_image **image,
                       struct qcow2_error *error)
 {
   char *path = getenv(KEY_FILE_VARIABLE);
   const struct tsk_qcow2_strings from_environment = { &path, 1 };
+  const struct tsk_qcow2_strings *key_files = &followed->name.key_files;
   int code;
 
-  code = open_unlocked(name, depth, open_foreign, &name->key_files, image, error);
+  code = open_unlocked(followed, depth, open_foreign, key_files, followed->referrer, image, error);
   /* The variable is for whatever images need a passphrase; others do without, and without the file. */
-  if (code == QCOW2_ERROR_KEY && name->key_files.count == 0 && path != NULL && *path != '\0')
-    code = open_unlocked(name, depth, open_foreign, &from_environment, image, error);
-  if (code == QCOW2_ERROR_NOT_QCOW2 && tsk_qcow2_is_selector(name->path))
-    return tsk_qcow2_complain(error, QCOW2_ERROR_UNSUPPORTED,
-                              "the file is a tsk-qcow2 selector, which is not supported yet");
-  return code;
+  if (code == QCOW2_ERROR_KEY && key_files->count == 0 && path != NULL && *path != '\0')
+    code = open_unlocked(followed, depth, open_foreign, &from_environment, NULL, image, error);
+  return tsk_qcow2_followed_explain(followed, code, error);
 }
 
 /* The snapshot at a place in the table: the way to one whose ID and name are empty, or another's too. */
@@ -163,26 +134,47 @@ static int open_view(const struct tsk_qcow2_name *name, enum tsk_qcow2_depth dep
              : qcow2_view_open(opened->image, opened->snapshot_index, &opened->view, error);
 }
 
+/* From image names to one whose paths can be opened. The caller frees *followed, also after an error. */
+static int follow_names(size_t count, const char *const names[], struct tsk_qcow2_followed *followed,
+                        struct qcow2_error *error)
+{
+  struct tsk_qcow2_name typed;
+  bool is_alone;
+  int code;
+
+  memset(followed, 0, sizeof(*followed));
+  code = tsk_qcow2_name_parse(names[0], &typed, error);
+  if (code != 0)
+    return code;
+  if (!tsk_qcow2_is_selector(typed.path)) {
+    followed->name = typed;
+    return add_chain(&followed->name, count - 1, names + 1, error);
+  }
+  is_alone = count == 1 && strcmp(typed.path, names[0]) == 0;
+  code = is_alone ? tsk_qcow2_selector_follow(typed.path, followed, error)
+                  : tsk_qcow2_complain(error, QCOW2_ERROR_ARGUMENT,
+                                       "a selector file stands for a whole image name: nothing can be added to it");
+  tsk_qcow2_name_free(&typed);
+  return code;
+}
+
 int tsk_qcow2_open_names(size_t count, const char *const names[], enum tsk_qcow2_depth depth,
                          qcow2_open_foreign *open_foreign, struct tsk_qcow2_opened *opened,
                          struct qcow2_error *error)
 {
-  struct tsk_qcow2_name name;
-  int code = tsk_qcow2_name_parse(names[0], &name, error);
+  struct tsk_qcow2_followed followed;
+  int code = follow_names(count, names, &followed, error);
 
   memset(opened, 0, sizeof(*opened));
-  if (code != 0)
-    return code;
-  code = add_chain(&name, count - 1, names + 1, error);
   if (code == 0)
-    code = add_environment(&name.search, error);
+    code = add_environment(&followed.name.search, error);
   if (code == 0)
-    code = open_image(&name, depth, open_foreign, &opened->image, error);
+    code = open_image(&followed, depth, open_foreign, &opened->image, error);
   if (code == 0)
-    code = open_view(&name, depth, opened, error);
+    code = open_view(&followed.name, depth, opened, error);
   if (code != 0)
     tsk_qcow2_opened_close(opened);
-  tsk_qcow2_name_free(&name);
+  tsk_qcow2_followed_free(&followed);
   return code;
 }
 

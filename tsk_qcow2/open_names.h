@@ -21,7 +21,7 @@ enum tsk_qcow2_depth {
   TSK_QCOW2_HEADER_ONLY /* no file but the one named */
 };
 
-/* Open the image that names[0] says, with the other names as its backing chain, and the environment variable
+/* Open the image that names[0] says, or the selector file that it is, with the other names as its backing chain, and the environment variable
    TSK_QCOW2_SEARCH (directories, separated by colons) after the name's own search=. If the name has no key-file=, but a
    passphrase is needed, the environment variable TSK_QCOW2_KEY_FILE says which file holds it. `open_foreign` opens backing files
    in other formats; NULL: they are refused. The caller closes with
@@ -32,8 +32,5 @@ int tsk_qcow2_open_names(size_t count, const char *const names[], enum tsk_qcow2
 
 /* All NULL is allowed. */
 void tsk_qcow2_opened_close(struct tsk_qcow2_opened *opened);
-
-/* True if the name leads to a selector file, by its first line. */
-bool tsk_qcow2_is_selector(const char *path);
 
 #endif

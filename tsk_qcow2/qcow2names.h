@@ -4,7 +4,8 @@
  *
  * Part of libqcow2core, for programs that open what a user names, as the Sleuth Kit tools do. README.md describes image
  * names, and the environment variables that add to them. Errors, threads and trust are as in qcow2core.h; a name is the
- * user's word, so what it says is followed, and what the image says is not.
+ * user's word, so what it says is followed, and what the image says is not; nor is what a selector file says that the user did not
+ * write.
  *
  *   const char *name = "disk.qcow2@before-update";
  *   struct qcow2_named *named;

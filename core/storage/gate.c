@@ -250,9 +250,9 @@ static const char *reference_problem(const struct qcow2_reference *reference)
   if (has_protocol(name))
     return "it is not a plain file name but names a protocol or driver";
   if (name[0] == '/')
-    return "it is an absolute path, and an image may only lead to files below its own directory";
+    return "it is an absolute path, and evidence may only lead to files below its own directory";
   if (has_dot_dot(name))
-    return "its path contains \"..\", and an image may only lead to files below its own directory";
+    return "its path contains \"..\", and evidence may only lead to files below its own directory";
   if (reference->from->directory < 0)
     return "the image has no directory of its own to look in";
   return NULL;
@@ -272,7 +272,7 @@ static void hint_beside(const struct qcow2_reference *reference, char *out, size
   if (fstatat(reference->from->directory, name, &status, AT_SYMLINK_NOFOLLOW) != 0 ||
       !S_ISREG(status.st_mode))
     return;
-  snprintf(out, out_size, " A file named \"%s\" lies beside the image.",
+  snprintf(out, out_size, " A file named \"%s\" lies beside it.",
            qcow2_text_quote(name, quoted));
 }
 
@@ -298,15 +298,18 @@ static const char *searched_name(const struct qcow2_reference *reference)
   return name[0] == '\0' || strcmp(name, ".") == 0 || strcmp(name, "..") == 0 ? NULL : name;
 }
 
-/* What to add to the image name so that the reference leads somewhere. */
+/* A sentence that says what to add to the image name so that the reference leads somewhere. */
 static void advise(const struct qcow2_reference *reference, char *out, size_t out_size)
 {
-  bool searchable = searched_name(reference) != NULL, given = reference->advice[0] != '\0';
+  bool searchable = searched_name(reference) != NULL;
+  bool given = reference->advice != NULL && reference->advice[0] != '\0';
 
-  if (!searchable && !given)
-    snprintf(out, out_size, "Which file it is cannot be said for a deeper layer");
+  if (reference->advice == NULL)
+    out[0] = '\0';
+  else if (!searchable && !given)
+    snprintf(out, out_size, " Which file it is cannot be said for a deeper layer");
   else
-    snprintf(out, out_size, "To say which file it is, add %s%s%s to the image name", reference->advice,
+    snprintf(out, out_size, " To say which file it is, add %s%s%s to the image name", reference->advice,
              searchable && given ? " or " : "", searchable ? "\",search=DIRECTORY\"" : "");
 }
 
@@ -319,7 +322,7 @@ static int refuse(const struct qcow2_reference *reference, const char *reason,
 
   hint_beside(reference, hint, sizeof(hint));
   advise(reference, advice, sizeof(advice));
-  return qcow2_error_set(error, QCOW2_ERROR_DENIED, "the %s \"%s\" of \"%s\" was not opened: %s.%s %s",
+  return qcow2_error_set(error, QCOW2_ERROR_DENIED, "the %s \"%s\" of \"%s\" was not opened: %s.%s%s",
                          reference->role, qcow2_text_quote(reference->name, name),
                          qcow2_text_quote(image, from), reason, hint, advice);
 }
@@ -410,20 +413,75 @@ static int open_beside(const struct qcow2_reference *reference, struct qcow2_ope
                          : refuse_for_errno(reference, os_errno, error);
 }
 
-/* Look in one of the user's directories by base name. Returns 1 if nothing is there, 0 if it was opened. */
-static int open_in_directory(const struct qcow2_reference *reference, const char *search_directory,
+/* Open a directory that a referrer names, below its own. Errors: DENIED, NOMEM. */
+static int open_search_directory_below(const struct qcow2_opened_file *from, const char *name,
+                                       int *directory, struct qcow2_error *error)
+{
+  const struct qcow2_reference reference = { .from = from, .name = name, .role = "search directory" };
+  const char *problem = reference_problem(&reference), *last;
+  size_t length = strlen(name);
+  int os_errno;
+  char *copy;
+
+  if (problem != NULL)
+    return refuse(&reference, problem, error);
+  copy = malloc(length + 2);
+  if (copy == NULL)
+    return qcow2_error_set_nomem(error);
+  memcpy(copy, name, length);
+  memcpy(copy + length, "/", 2); /* so that every component is one to descend to */
+  *directory = fcntl(from->directory, F_DUPFD_CLOEXEC, 0);
+  if (*directory >= 0)
+    *directory = descend(*directory, copy, &last, &problem);
+  os_errno = errno;
+  free(copy);
+  if (*directory >= 0)
+    return 0;
+  return problem != NULL ? refuse(&reference, problem, error) : refuse_for_errno(&reference, os_errno, error);
+}
+
+/* Open one of the directories to search. Errors: IO, DENIED, NOMEM. */
+static int open_search_directory(const struct qcow2_reference *reference, size_t index, int *directory,
+                                 struct qcow2_error *error)
+{
+  const char *name = reference->search_directories[index];
+  char quoted[TEXT_ESCAPED_BYTES];
+
+  if (index < reference->search_from_count)
+    return open_search_directory_below(reference->search_from, name, directory, error);
+  *directory = open(name, O_PATH | O_DIRECTORY | O_CLOEXEC);
+  if (*directory >= 0)
+    return 0;
+  return qcow2_error_set_errno(error, errno, QCOW2_NO_OFFSET, "cannot search the directory \"%s\" for the %s",
+                               qcow2_text_quote(name, quoted), reference->role);
+}
+
+/* The path of `name` in one of the directories to search. NULL: no memory. */
+static char *path_in_directory(const struct qcow2_reference *reference, size_t index, const char *name)
+{
+  const char *given = reference->search_directories[index];
+  char *directory = index < reference->search_from_count ? path_beside(reference->search_from->path, given)
+                                                         : qcow2_text_duplicate(given);
+  size_t size = directory == NULL ? 0 : strlen(directory) + strlen(name) + 2;
+  char *path = directory == NULL ? NULL : malloc(size);
+
+  if (path != NULL)
+    snprintf(path, size, "%s/%s", directory, name);
+  free(directory);
+  return path;
+}
+
+/* Look in one of the directories to search by base name. Returns 1 if nothing is there, 0 if it was opened. */
+static int open_in_directory(const struct qcow2_reference *reference, size_t index,
                              struct qcow2_opened_file *file, struct qcow2_error *error)
 {
   const char *name = searched_name(reference), *problem = NULL;
-  char *path, quoted[TEXT_ESCAPED_BYTES];
   struct stat status;
-  int directory, descriptor, os_errno;
+  int directory = -1, descriptor, os_errno;
+  int code = open_search_directory(reference, index, &directory, error);
 
-  directory = open(search_directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
-  if (directory < 0)
-    return qcow2_error_set_errno(error, errno, QCOW2_NO_OFFSET,
-                                 "cannot search the directory \"%s\" for the %s",
-                                 qcow2_text_quote(search_directory, quoted), reference->role);
+  if (code != 0)
+    return code;
   descriptor = open_admitted(directory, name, ADMIT_REGULAR, &status, &problem);
   os_errno = errno;
   if (descriptor < 0) {
@@ -432,17 +490,14 @@ static int open_in_directory(const struct qcow2_reference *reference, const char
       return refuse(reference, problem, error);
     return os_errno == ENOENT ? 1 : refuse_for_errno(reference, os_errno, error);
   }
-  path = malloc(strlen(search_directory) + strlen(name) + 2);
-  if (path != NULL)
-    sprintf(path, "%s/%s", search_directory, name);
-  return opened_file_fill(file, path, directory, descriptor, &status, error);
+  return opened_file_fill(file, path_in_directory(reference, index, name), directory, descriptor, &status, error);
 }
 
 int qcow2_gate_open_reference(const struct qcow2_reference *reference,
                               struct qcow2_opened_file *file, struct qcow2_error *error)
 {
   for (size_t i = 0; searched_name(reference) != NULL && i < reference->search_count; i++) {
-    int code = open_in_directory(reference, reference->search_directories[i], file, error);
+    int code = open_in_directory(reference, i, file, error);
 
     if (code <= 0)
       return code;

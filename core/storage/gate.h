@@ -5,7 +5,7 @@
  *
  * The user's word (a path they typed) is followed wherever it leads. An image's word is followed only
  * if it is a relative path without "..", that reaches a regular file below the image's own real
- * directory without passing a symbolic link. Whatever is opened is opened read-only, without blocking
+ * directory without passing a symbolic link. The word of a referrer (a file that leads to images) counts as an image's. Whatever is opened is opened read-only, without blocking
  * on a FIFO, and without changing its access time where the system allows that.
  */
 #ifndef QCOW2_STORAGE_GATE_H
@@ -43,15 +43,18 @@ bool qcow2_opened_file_same(const struct qcow2_opened_file *a, const struct qcow
 int qcow2_gate_open_named(const char *path, struct qcow2_opened_file *file,
                           struct qcow2_error *error);
 
-/* A file that an image refers to, as the gate sees it. */
+/* A file that an image, or a referrer, refers to, as the gate sees it. */
 struct qcow2_reference {
-  const struct qcow2_opened_file *from; /* the image that refers to it */
+  const struct qcow2_opened_file *from; /* the image or referrer that refers to it */
   const char *name;                     /* as written */
-  const char *role;                     /* for messages: "backing file" or "data file" */
-  const char *advice;                   /* for messages: what to add to the image name; "": nothing but search= helps */
+  const char *role;                     /* for messages: "backing file", "data file", "image", "key file" */
+  const char *advice;                   /* for messages: what to add to the image name; "": nothing but search= helps; NULL: say
+                                           nothing of that */
   const char *distrust;                 /* why the image's word does not count at all, as a clause; NULL: it does */
   const char *const *search_directories;
   size_t search_count;
+  const struct qcow2_opened_file *search_from; /* the referrer that names the first of them, if any; they must lie below its directory */
+  size_t search_from_count;                    /* so many */
 };
 
 /* Open what an image refers to. Errors: DENIED (with the reason, and what to type), IO, NOMEM. */

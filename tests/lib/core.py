@@ -42,7 +42,8 @@ class OpenOptions(ctypes.Structure):
     _fields_ = [("struct_size", c_size_t), ("flags", c_uint), ("backing_paths", POINTER(c_char_p)),
                 ("backing_count", c_size_t), ("search_directories", POINTER(c_char_p)), ("search_count", c_size_t),
                 ("data_file", c_char_p), ("cache_bytes", c_size_t), ("open_foreign", c_void_p),
-                ("foreign_context", c_void_p), ("passphrases", POINTER(Passphrase)), ("passphrase_count", c_size_t)]
+                ("foreign_context", c_void_p), ("passphrases", POINTER(Passphrase)), ("passphrase_count", c_size_t),
+                ("referrer", c_void_p), ("referrer_search_count", c_size_t)]
 
 
 class RawExtent(ctypes.Structure):
@@ -111,6 +112,11 @@ PROTOTYPES = {
     "qcow2_view_read": (c_int, HANDLE, c_uint64, c_void_p, c_size_t, ERROR),
     "qcow2_view_salvage": (c_int, HANDLE, c_uint64, c_void_p, c_size_t, DAMAGE_REPORT, c_void_p, ERROR),
     "qcow2_view_map": (c_int, HANDLE, c_uint64, c_uint64, POINTER(RawExtent), ERROR),
+    "qcow2_referrer_open": (c_int, c_char_p, HANDLE_OUT, ERROR),
+    "qcow2_referrer_close": (None, HANDLE),
+    "qcow2_referrer_path": (c_char_p, HANDLE),
+    "qcow2_referrer_storage": (POINTER(Storage), HANDLE),
+    "qcow2_referrer_follow": (c_int, HANDLE, c_char_p, c_char_p, POINTER(Storage), ERROR),
     "qcow2_snapshot_count": (c_size_t, HANDLE),
     "qcow2_snapshot_get": (POINTER(RawSnapshot), HANDLE, c_size_t),
     "qcow2_snapshot_find": (c_int, HANDLE, c_char_p, c_int, POINTER(c_size_t), ERROR),

@@ -18,6 +18,7 @@
 #include "../../core/read/cache.h"
 #include "../../tsk_qcow2/damage.h"
 #include "../../tsk_qcow2/image_name.h"
+#include "../../tsk_qcow2/selector.h"
 
 static int failures;
 
@@ -533,6 +534,52 @@ static void test_plain_deflate(void)
   CHECK(!qcow2_deflate_is_plain(stream, 0));
 }
 
+/* ---- Selector files ----------------------------------------------------------- */
+
+#define MAC_DIGITS "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
+
+static void test_selectors(void)
+{
+  static const struct {
+    const char *text;
+    int code;
+    const char *name;
+    bool has_mac;
+  } cases[] = {
+    { "TSK-QCOW2-SELECTOR 1\nd@1", 0, "d@1", false },
+    { "TSK-QCOW2-SELECTOR 1\r\n d \r\n\r\n", 0, " d ", false },
+    { "TSK-QCOW2-SELECTOR 1\nd\nMAC " MAC_DIGITS, 0, "d", true },
+    { "TSK-QCOW2-SELECTOR 1\nd\nMAC " MAC_DIGITS "\r\n \t", 0, "d", true },
+    { "TSK-QCOW2-SELECTOR 1\nd\n\nMAC " MAC_DIGITS, QCOW2_ERROR_ARGUMENT, NULL, false },
+    { "TSK-QCOW2-SELECTOR 1\nd\nMAC " MAC_DIGITS "0", QCOW2_ERROR_ARGUMENT, NULL, false },
+    { "TSK-QCOW2-SELECTOR 1\n", QCOW2_ERROR_ARGUMENT, NULL, false },
+    { "TSK-QCOW2-SELECTOR 1", QCOW2_ERROR_ARGUMENT, NULL, false },
+    { "TSK-QCOW2-SELECTOR 1 \nd", QCOW2_ERROR_UNSUPPORTED, NULL, false },
+    { "TSK-QCOW2-SELECTOR ", QCOW2_ERROR_UNSUPPORTED, NULL, false },
+    { "TSK-QCOW2-SELECTOR", QCOW2_ERROR_ARGUMENT, NULL, false },
+    { "", QCOW2_ERROR_ARGUMENT, NULL, false },
+  };
+
+  for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+    struct tsk_qcow2_selector selector, again;
+    struct qcow2_error error;
+    int code = tsk_qcow2_selector_parse(cases[i].text, strlen(cases[i].text), &selector, &error);
+    char *text;
+
+    check_number((uint64_t) -code, (uint64_t) -cases[i].code, "code", cases[i].text);
+    if (code != 0)
+      continue;
+    CHECK(strcmp(selector.name, cases[i].name) == 0 && selector.has_mac == cases[i].has_mac);
+    text = tsk_qcow2_selector_format(&selector); /* and what is written is read as the same */
+    CHECK(tsk_qcow2_selector_parse(text, strlen(text), &again, &error) == 0);
+    CHECK(strcmp(again.name, selector.name) == 0 && memcmp(again.mac, selector.mac, sizeof(again.mac)) == 0);
+    CHECK(!selector.has_mac || selector.mac[31] == 0xff);
+    free(text);
+    tsk_qcow2_selector_free(&selector);
+    tsk_qcow2_selector_free(&again);
+  }
+}
+
 /* ---- The list --------------------------------------------------------------- */
 
 static const struct {
@@ -552,6 +599,7 @@ static const struct {
   { "l1_entries", test_l1_entries },
   { "l2_entries", test_l2_entries },
   { "plain_deflate", test_plain_deflate },
+  { "selectors", test_selectors },
   { "subcluster_runs", test_subcluster_runs },
   { "text_escape", test_text_escape },
 };

@@ -23,6 +23,7 @@ int command_enable(int argc, char *argv[]);
 int command_help(int argc, char *argv[]);
 int command_info(int argc, char *argv[]);
 int command_run(int argc, char *argv[]);
+int command_selector(int argc, char *argv[]);
 int command_snapshots(int argc, char *argv[]);
 int command_status(int argc, char *argv[]);
 int command_verify(int argc, char *argv[]);

@@ -29,6 +29,13 @@ static const struct topic TOPICS[] = {
     "--chain   open the backing files and the data file too, and describe them\n"
     "--json    print JSON\n" },
   { "snapshots", "snapshots IMAGE", "the snapshots, a line each\n", "" },
+  { "selector", "selector [--all [--vmstate]] [--directory DIR] IMAGE...",
+    "write selector files, which open wherever an image name does\n",
+    "One for each image name, into the working directory, but never silently beside the image.\n"
+    "--all             for the active disk and each snapshot\n"
+    "--vmstate         with --all: for saved memory too\n"
+    "--directory DIR   write them there\n"
+    "A selector that you wrote may lead anywhere; others lead to files below their own directory only.\n" },
   { "bitmap", "bitmap [--json] IMAGE NAME",
     "the ranges that a dirty bitmap marks: start and length in bytes\n", "--json    print JSON\n" },
   { "verify", "verify [--json] [--vmstate] [--no-hash] IMAGE",
@@ -52,7 +59,8 @@ static const struct topic TOPICS[] = {
     "                                      backing files with passphrases of their own\n"
     "  vmstate                             the snapshot's saved memory instead of its disk\n"
     "  errors=zero                         what cannot be read is given as zeros, and told on stderr\n"
-    "\",,\" stands for a comma.\n" },
+    "\",,\" stands for a comma.\n"
+    "A selector file (\"tsk-qcow2 help selector\") stands for a whole image name.\n" },
 };
 
 #define TOPIC_COUNT (sizeof(TOPICS) / sizeof(TOPICS[0]))

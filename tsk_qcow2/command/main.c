@@ -11,6 +11,7 @@ static const struct {
 } COMMANDS[] = {
   { "bitmap", command_bitmap }, { "disable", command_disable },     { "enable", command_enable },
   { "help", command_help },     { "info", command_info },           { "run", command_run },
+  { "selector", command_selector },
   { "snapshots", command_snapshots }, { "status", command_status }, { "verify", command_verify },
 };
 

@@ -1,0 +1,399 @@
+/* SPDX-License-Identifier: MIT */
+/* The selector sub-command: writes selector files for snapshots. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* O_PATH */
+#endif
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "command.h"
+#include "name_compose.h"
+#include "selector.h"
+#include "selector_file_name.h"
+#include "selector_follow.h"
+#include "selector_mac.h"
+
+#define QUOTED_BYTES 256
+/* Files of one name before we give up finding a free one. */
+#define SAME_NAME_MAX 1000
+
+/* What was asked for. */
+struct request {
+  bool all, vm_state;
+  const char *directory; /* NULL: the working directory */
+  char **images;         /* image names */
+  int image_count;
+};
+
+/* Where selectors are written to. */
+struct target {
+  int descriptor;
+  const char *given; /* as given, or "."; for messages */
+  char *real;        /* the real path, with a "/" at its end */
+};
+
+/* One selector to be written. */
+struct piece {
+  const struct target *target;
+  struct tsk_qcow2_name name;            /* borrows its strings */
+  const struct qcow2_snapshot *snapshot; /* NULL: the active disk */
+  size_t snapshot_index;
+};
+
+/* ---- Arguments ---------------------------------------------------------------- */
+
+static int check_request(const struct request *request)
+{
+  if (request->image_count == 0)
+    return complain_usage("selector needs an image");
+  if (request->vm_state && !request->all)
+    return complain_usage("selector: --vmstate goes with --all; for one snapshot, say IMAGE@SNAPSHOT,vmstate");
+  return EXIT_OK;
+}
+
+/* Parse argv, in which the images are moved to the front. */
+static int parse_request(int argc, char *argv[], struct request *request)
+{
+  bool no_more_options = false;
+
+  *request = (struct request){ .images = argv };
+  for (int i = 0; i < argc; i++) {
+    bool option = argv[i][0] == '-' && argv[i][1] != '\0' && !no_more_options;
+
+    if (!option)
+      argv[request->image_count++] = argv[i];
+    else if (strcmp(argv[i], "--") == 0)
+      no_more_options = true;
+    else if (strcmp(argv[i], "--all") == 0)
+      request->all = true;
+    else if (strcmp(argv[i], "--vmstate") == 0)
+      request->vm_state = true;
+    else if (strcmp(argv[i], "--directory") == 0 && i + 1 < argc)
+      request->directory = argv[++i];
+    else
+      return complain_usage(strcmp(argv[i], "--directory") == 0 ? "selector: %s needs a directory"
+                                                                : "selector has no option %s", argv[i]);
+  }
+  return check_request(request);
+}
+
+/* ---- The directory to write to --------------------------------------------------- */
+
+static void target_close(struct target *target)
+{
+  if (target->descriptor >= 0)
+    close(target->descriptor);
+  free(target->real);
+}
+
+/* The real path of a directory, with a "/" at its end. NULL with errno set. The caller frees. */
+static char *real_directory(const char *path)
+{
+  char *real = realpath(path, NULL);
+  size_t length = real == NULL ? 0 : strlen(real);
+  char *with_slash = real == NULL ? NULL : realloc(real, length + 2);
+
+  if (with_slash == NULL) {
+    free(real);
+    return NULL;
+  }
+  if (with_slash[length - 1] != '/')
+    memcpy(with_slash + length, "/", 2);
+  return with_slash;
+}
+
+static int target_open(const char *given, struct target *target)
+{
+  target->given = given == NULL ? "." : given;
+  target->real = real_directory(target->given);
+  target->descriptor = target->real == NULL ? -1 : open(target->real, O_PATH | O_DIRECTORY | O_CLOEXEC);
+  if (target->descriptor >= 0)
+    return EXIT_OK;
+  complain_failed("cannot write to the directory %s: %s", target->given, strerror(errno));
+  free(target->real);
+  return EXIT_FAILED;
+}
+
+/* Nothing is written beside the evidence unless the user asks for just that. */
+static int refuse_beside(const struct target *target, const char *image)
+{
+  char *real = realpath(image, NULL);
+  size_t length = real == NULL ? 0 : (size_t) (strrchr(real, '/') - real) + 1;
+  bool beside = length == strlen(target->real) && strncmp(real, target->real, length) == 0;
+
+  free(real);
+  return !beside ? EXIT_OK
+                 : complain_failed("the selector would lie beside the image, in %s; \"--directory DIR\" writes it somewhere "
+                                   "else, and \"--directory .\" there", target->real);
+}
+
+/* ---- The image name ------------------------------------------------------------- */
+
+/* The path below the target's directory; NULL: it lies elsewhere, or is one that only the user's word leads to. */
+static const char *below_target(const struct target *target, const char *real)
+{
+  size_t length = strlen(target->real);
+  struct stat status;
+
+  if (strncmp(real, target->real, length) != 0 || stat(real, &status) != 0 ||
+      !(S_ISREG(status.st_mode) || S_ISDIR(status.st_mode)))
+    return NULL;
+  return real + length;
+}
+
+/* tsk_qcow2_map_path: the real path, absolute. */
+static char *map_absolute(void *context, const char *path)
+{
+  (void) context;
+  return realpath(path, NULL);
+}
+
+/* tsk_qcow2_map_path: the path below the target's directory, from "./" on. Fails with EXDEV if it lies elsewhere. */
+static char *map_below(void *context, const char *path)
+{
+  char *real = realpath(path, NULL), *text = NULL;
+  const char *below = real == NULL ? NULL : below_target(context, real);
+
+  if (real != NULL && below == NULL)
+    errno = EXDEV;
+  if (below != NULL) {
+    text = malloc(strlen(below) + 3);
+    if (text != NULL)
+      sprintf(text, "./%s", below);
+  }
+  free(real);
+  return text;
+}
+
+/* Say why a name cannot be written. */
+static int complain_name(const struct piece *piece, const char *problem)
+{
+  char quoted[QUOTED_BYTES];
+
+  return complain_failed("cannot write a selector for \"%s\": %s",
+                         qcow2_text_escape(piece->name.path, strlen(piece->name.path), quoted, sizeof(quoted)), problem);
+}
+
+/* The name is read as it is meant: one line, whose IMAGE part is the image and not a file with a longer name. */
+static int check_text(const struct piece *piece, const char *text, bool is_below)
+{
+  size_t length = is_below ? tsk_qcow2_name_path_length_below(piece->target->real, text)
+                           : tsk_qcow2_name_path_length(text);
+  struct tsk_qcow2_name only_image = { .path = piece->name.path };
+  void *context = (void *) (uintptr_t) piece->target;
+  char *image = tsk_qcow2_name_compose(&only_image, is_below ? map_below : map_absolute, context);
+  bool same = image != NULL && length == strlen(image);
+
+  free(image);
+  if (strpbrk(text, "\r\n") != NULL)
+    return complain_name(piece, "a line break in a path has no place there");
+  return same ? EXIT_OK : complain_name(piece, "another file has the name that stands for the snapshot");
+}
+
+/* Write the image name, with all paths below the target's directory, or else all of them absolute and authenticated. */
+static int write_name(const struct piece *piece, struct tsk_qcow2_selector *selector)
+{
+  void *context = (void *) (uintptr_t) piece->target;
+  struct qcow2_error error;
+  char *signed_text;
+  bool is_below;
+  int code;
+
+  selector->name = tsk_qcow2_name_compose(&piece->name, map_below, context);
+  is_below = selector->name != NULL;
+  if (!is_below && errno == EXDEV)
+    selector->name = tsk_qcow2_name_compose(&piece->name, map_absolute, context);
+  if (selector->name == NULL)
+    return complain_name(piece, strerror(errno));
+  if (check_text(piece, selector->name, is_below) != EXIT_OK)
+    return EXIT_FAILED;
+  if (is_below)
+    return EXIT_OK;
+  signed_text = tsk_qcow2_selector_signed_text(selector->name, piece->target->real);
+  code = signed_text == NULL ? QCOW2_ERROR_NOMEM : tsk_qcow2_mac_sign(signed_text, selector->mac, &error);
+  free(signed_text);
+  selector->has_mac = code == 0;
+  if (code == QCOW2_ERROR_NOMEM)
+    return complain_failed("out of memory");
+  return code == 0 ? EXIT_OK
+                   : complain_failed("a selector in %s cannot lead to files elsewhere, because %s", piece->target->real,
+                                     error.message);
+}
+
+/* ---- The file --------------------------------------------------------------------- */
+
+/* Make a new file, of the name or with a number added. Returns its descriptor, or -1 with errno set. */
+static int create_file(const struct target *target, const char *stem, char path[SELECTOR_FILE_NAME_BYTES])
+{
+  const int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
+  int descriptor = -1;
+
+  errno = EEXIST;
+  for (unsigned number = 1; number <= SAME_NAME_MAX && descriptor < 0 && errno == EEXIST; number++) {
+    selector_file_name_number(stem, number, path);
+    descriptor = openat(target->descriptor, path, flags, 0666);
+  }
+  return descriptor;
+}
+
+static int write_file(const struct target *target, const char *stem, const char *text,
+                      char name[SELECTOR_FILE_NAME_BYTES])
+{
+  size_t length = strlen(text);
+  int descriptor = create_file(target, stem, name), os_errno = 0;
+
+  if (descriptor < 0)
+    return complain_failed("cannot write %s%s: %s", target->real, name, strerror(errno));
+  errno = ENOSPC;
+  if (write(descriptor, text, length) != (ssize_t) length)
+    os_errno = errno;
+  if (close(descriptor) != 0 && os_errno == 0)
+    os_errno = errno;
+  if (os_errno == 0)
+    return EXIT_OK;
+  unlinkat(target->descriptor, name, 0);
+  return complain_failed("cannot write %s%s: %s", target->real, name, strerror(os_errno));
+}
+
+/* Print "FILE  WHAT IT SHOWS". */
+static void print_written(const struct piece *piece, const char *file)
+{
+  const char *given = piece->target->given;
+  bool is_here = strcmp(given, ".") == 0, has_slash = given[strlen(given) - 1] == '/';
+  char id[64], name[QUOTED_BYTES];
+
+  printf("%s%s%s  ", is_here ? "" : given, is_here || has_slash ? "" : "/", file);
+  if (piece->snapshot == NULL)
+    printf("the active disk\n");
+  else
+    printf("%ssnapshot %s \"%s\"\n", piece->name.vm_state ? "saved memory of " : "",
+           qcow2_text_escape(piece->snapshot->id, piece->snapshot->id_length, id, sizeof(id)),
+           qcow2_text_escape(piece->snapshot->name, piece->snapshot->name_length, name, sizeof(name)));
+}
+
+static int write_piece(const struct piece *piece)
+{
+  struct tsk_qcow2_selector selector = { .name = NULL };
+  char stem[SELECTOR_FILE_NAME_BYTES], file[SELECTOR_FILE_NAME_BYTES], *text = NULL;
+  int status = write_name(piece, &selector);
+
+  if (status == EXIT_OK && (text = tsk_qcow2_selector_format(&selector)) == NULL)
+    status = complain_failed("out of memory");
+  if (status == EXIT_OK && strlen(text) > TSK_QCOW2_SELECTOR_BYTES_MAX)
+    status = complain_name(piece, "it is too long");
+  if (status == EXIT_OK) {
+    selector_file_name_stem(piece->name.path, piece->snapshot, piece->snapshot_index, piece->name.vm_state, stem);
+    status = write_file(piece->target, stem, text, file);
+  }
+  if (status == EXIT_OK)
+    print_written(piece, file);
+  free(text);
+  tsk_qcow2_selector_free(&selector);
+  return status;
+}
+
+/* ---- Which of them ----------------------------------------------------------------- */
+
+/* True if the ID can stand in a selector, and no other snapshot has it. */
+static bool has_own_id(const struct qcow2_image *image, const struct qcow2_snapshot *snapshot)
+{
+  size_t index;
+
+  return snapshot->id_length > 0 && strspn(snapshot->id, "0123456789") == snapshot->id_length &&
+         qcow2_snapshot_find(image, snapshot->id, QCOW2_BY_ID, &index, NULL) == 0;
+}
+
+/* Write the selector of one view; all but the view is as in `name`. */
+static int write_view(const struct target *target, const struct tsk_qcow2_name *name,
+                      const struct qcow2_image *image, size_t index, bool vm_state)
+{
+  struct piece piece = { .target = target, .name = *name, .snapshot_index = index };
+  char number[24];
+
+  piece.snapshot = index == QCOW2_ACTIVE ? NULL : qcow2_snapshot_get(image, index);
+  piece.name.has_snapshot = piece.snapshot != NULL;
+  piece.name.vm_state = vm_state;
+  if (piece.snapshot != NULL && has_own_id(image, piece.snapshot)) {
+    piece.name.snapshot = (char *) (uintptr_t) piece.snapshot->id;
+    piece.name.snapshot_key = QCOW2_BY_ID;
+    piece.name.snapshot_is_index = false;
+  } else {
+    snprintf(number, sizeof(number), "%zu", index);
+    piece.name.snapshot = number;
+    piece.name.snapshot_is_index = true;
+  }
+  return write_piece(&piece);
+}
+
+static int write_all(const struct request *request, const struct target *target,
+                     const struct tsk_qcow2_name *name, const struct qcow2_image *image)
+{
+  int status = write_view(target, name, image, QCOW2_ACTIVE, false);
+
+  for (size_t i = 0; status == EXIT_OK && i < qcow2_snapshot_count(image); i++) {
+    status = write_view(target, name, image, i, false);
+    if (status == EXIT_OK && request->vm_state && qcow2_snapshot_get(image, i)->vm_state_size > 0)
+      status = write_view(target, name, image, i, true);
+  }
+  return status;
+}
+
+/* Write the selectors of an image name that was parsed, and opened as far as its header. */
+static int write_opened(const struct request *request, const struct target *target,
+                        const struct tsk_qcow2_name *name, const struct tsk_qcow2_opened *opened)
+{
+  const char *warning;
+
+  for (size_t i = 0; (warning = qcow2_warning(opened->image, i)) != NULL; i++)
+    fprintf(stderr, "tsk-qcow2: warning: %s\n", warning);
+  if (request->directory == NULL && refuse_beside(target, name->path) != EXIT_OK)
+    return EXIT_FAILED;
+  if (!request->all)
+    return write_view(target, name, opened->image, opened->snapshot_index, name->vm_state);
+  return name->has_snapshot ? complain_usage("selector: --all takes an image, not one of its snapshots")
+                            : write_all(request, target, name, opened->image);
+}
+
+static int write_image(const struct request *request, const struct target *target, const char *image)
+{
+  struct tsk_qcow2_opened opened;
+  struct tsk_qcow2_name name;
+  struct qcow2_error error;
+  int status;
+
+  if (tsk_qcow2_name_parse(image, &name, &error) != 0)
+    return complain_failed("%s", error.message);
+  if (tsk_qcow2_is_selector(name.path))
+    status = complain_failed("%s is a selector file itself", name.path);
+  else if (tsk_qcow2_open_names(1, &image, TSK_QCOW2_HEADER_ONLY, NULL, &opened, &error) != 0)
+    status = complain_failed("%s", error.message);
+  else {
+    status = write_opened(request, target, &name, &opened);
+    tsk_qcow2_opened_close(&opened);
+  }
+  tsk_qcow2_name_free(&name);
+  return status;
+}
+
+int command_selector(int argc, char *argv[])
+{
+  struct request request;
+  struct target target;
+  int status = parse_request(argc, argv, &request);
+
+  if (status == EXIT_OK)
+    status = target_open(request.directory, &target);
+  if (status != EXIT_OK)
+    return status;
+  for (int i = 0; status == EXIT_OK && i < request.image_count; i++)
+    status = write_image(&request, &target, request.images[i]);
+  target_close(&target);
+  if (fflush(stdout) != 0 || ferror(stdout))
+    return complain_failed("cannot write the output");
+  return status;
+}

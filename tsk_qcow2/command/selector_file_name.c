@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: MIT */
+#include "selector_file_name.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+/* The longest part that is kept of an image's or a snapshot's name. */
+#define PART_BYTES 72
+
+static bool is_plain(char c)
+{
+  return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
+}
+
+/* Append text with each run of other characters as one "_". */
+static void append_plain(char *out, const char *text, size_t length)
+{
+  size_t at = strlen(out), end = at + PART_BYTES;
+
+  for (size_t i = 0; i < length && at < end; i++)
+    if (is_plain(text[i]))
+      out[at++] = text[i];
+    else if (at == 0 || out[at - 1] != '_')
+      out[at++] = '_';
+  out[at] = '\0';
+}
+
+/* The length of a file name without an extension that says no more than that it is an image. */
+static size_t without_extension(const char *name)
+{
+  static const char *const EXTENSIONS[] = { ".qcow2", ".qcow", ".img" };
+  size_t length = strlen(name);
+
+  for (size_t i = 0; i < sizeof(EXTENSIONS) / sizeof(EXTENSIONS[0]); i++) {
+    size_t extension = strlen(EXTENSIONS[i]);
+
+    if (length > extension && strcasecmp(name + length - extension, EXTENSIONS[i]) == 0)
+      return length - extension;
+  }
+  return length;
+}
+
+static void append_snapshot(char *out, const struct qcow2_snapshot *snapshot, size_t index)
+{
+  char number[32];
+
+  if (snapshot->name_length > 0)
+    append_plain(out, snapshot->name, snapshot->name_length);
+  else if (snapshot->id_length > 0) {
+    strcat(out, "id-");
+    append_plain(out, snapshot->id, snapshot->id_length);
+  } else {
+    snprintf(number, sizeof(number), "index-%zu", index);
+    strcat(out, number);
+  }
+}
+
+void selector_file_name_stem(const char *image_path, const struct qcow2_snapshot *snapshot, size_t snapshot_index,
+                             bool vm_state, char stem[SELECTOR_FILE_NAME_BYTES])
+{
+  const char *slash = strrchr(image_path, '/');
+  const char *image = slash == NULL ? image_path : slash + 1;
+
+  stem[0] = '\0';
+  append_plain(stem, image, without_extension(image));
+  if (stem[0] == '-' || stem[0] == '.') /* no option, and not hidden */
+    stem[0] = '_';
+  strcat(stem, "-");
+  if (snapshot == NULL)
+    strcat(stem, "active");
+  else
+    append_snapshot(stem, snapshot, snapshot_index);
+  if (vm_state)
+    strcat(stem, "-vmstate");
+}
+
+void selector_file_name_number(const char *stem, unsigned number, char name[SELECTOR_FILE_NAME_BYTES])
+{
+  char suffix[16] = "";
+
+  if (number > 1)
+    snprintf(suffix, sizeof(suffix), "-%u", number);
+  snprintf(name, SELECTOR_FILE_NAME_BYTES, "%.*s%s.img", SELECTOR_FILE_NAME_BYTES - 24, stem, suffix);
+}

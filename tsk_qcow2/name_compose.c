@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* open_memstream */
+#endif
+#include "name_compose.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct composer {
+  FILE *out;
+  tsk_qcow2_map_path *map;
+  void *context;
+  int os_errno; /* of the first failure */
+};
+
+/* Write a value, with each comma doubled. */
+static void put_value(const struct composer *composer, const char *value)
+{
+  for (; *value != '\0'; value++) {
+    if (*value == ',')
+      fputc(',', composer->out);
+    fputc(*value, composer->out);
+  }
+}
+
+/* The path as it shall stand in the text, or NULL after noting the failure. */
+static char *mapped(struct composer *composer, const char *path)
+{
+  char *text = composer->map(composer->context, path);
+
+  if (text == NULL && composer->os_errno == 0)
+    composer->os_errno = errno;
+  return text;
+}
+
+static void put_path_option(struct composer *composer, const char *option, const char *path)
+{
+  char *text = mapped(composer, path);
+
+  if (text == NULL)
+    return;
+  fprintf(composer->out, ",%s=", option);
+  put_value(composer, text);
+  free(text);
+}
+
+static void put_path_options(struct composer *composer, const char *option,
+                             const struct tsk_qcow2_strings *paths)
+{
+  for (size_t i = 0; i < paths->count; i++)
+    put_path_option(composer, option, paths->items[i]);
+}
+
+static void put_backing(struct composer *composer, const struct tsk_qcow2_strings *paths)
+{
+  for (size_t i = 0; i < paths->count; i++)
+    if (strcmp(paths->items[i], QCOW2_BACKING_NONE) == 0)
+      fputs(",backing=" QCOW2_BACKING_NONE, composer->out);
+    else
+      put_path_option(composer, "backing", paths->items[i]);
+}
+
+static void put_snapshot(const struct composer *composer, const struct tsk_qcow2_name *name)
+{
+  static const char *const KEYS[] = { [QCOW2_BY_ID_OR_NAME] = "", [QCOW2_BY_ID] = "id=", [QCOW2_BY_NAME] = "name=" };
+
+  if (!name->has_snapshot)
+    return;
+  fprintf(composer->out, "@%s", name->snapshot_is_index ? "index=" : KEYS[name->snapshot_key]);
+  put_value(composer, name->snapshot);
+}
+
+static void put_name(struct composer *composer, const struct tsk_qcow2_name *name)
+{
+  char *path = mapped(composer, name->path);
+
+  if (path != NULL)
+    fputs(path, composer->out);
+  free(path);
+  put_snapshot(composer, name);
+  if (name->vm_state)
+    fputs(",vmstate", composer->out);
+  put_backing(composer, &name->backing);
+  if (name->data_file != NULL)
+    put_path_option(composer, "data-file", name->data_file);
+  put_path_options(composer, "search", &name->search);
+  put_path_options(composer, "key-file", &name->key_files);
+  if (name->errors_zero)
+    fputs(",errors=zero", composer->out);
+}
+
+char *tsk_qcow2_name_compose(const struct tsk_qcow2_name *name, tsk_qcow2_map_path *map, void *context)
+{
+  struct composer composer = { .map = map, .context = context };
+  char *text = NULL;
+  size_t length;
+
+  composer.out = open_memstream(&text, &length);
+  if (composer.out == NULL)
+    return NULL;
+  put_name(&composer, name);
+  if (fclose(composer.out) != 0 && composer.os_errno == 0)
+    composer.os_errno = ENOMEM;
+  if (composer.os_errno == 0)
+    return text;
+  free(text);
+  errno = composer.os_errno;
+  return NULL;
+}

@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: MIT */
+#include "selector_follow.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "complain.h"
+#include "name_compose.h"
+#include "selector.h"
+#include "selector_mac.h"
+
+#define QUOTED_BYTES 256
+/* A longer command is not worth its place in a message. */
+#define COMMAND_BYTES 400
+
+/* ---- Recognising ---------------------------------------------------------------- */
+
+static bool storage_starts_selector(const struct qcow2_storage *storage)
+{
+  char start[TSK_QCOW2_SELECTOR_START_BYTES];
+
+  return storage->size >= sizeof(start) && storage->read(storage->context, 0, start, sizeof(start)) == 0 &&
+         tsk_qcow2_selector_starts(start, sizeof(start));
+}
+
+bool tsk_qcow2_is_selector(const char *path)
+{
+  struct qcow2_referrer *referrer;
+  bool is_selector;
+
+  if (qcow2_referrer_open(path, &referrer, NULL) != 0)
+    return false;
+  is_selector = storage_starts_selector(qcow2_referrer_storage(referrer));
+  qcow2_referrer_close(referrer);
+  return is_selector;
+}
+
+/* ---- Reading -------------------------------------------------------------------- */
+
+static int complain_file(struct qcow2_error *error, int code, const char *path, const char *problem)
+{
+  char quoted[QUOTED_BYTES];
+
+  return tsk_qcow2_complain(error, code, "the selector file \"%s\" %s",
+                            qcow2_text_escape(path, strlen(path), quoted, sizeof(quoted)), problem);
+}
+
+static int parse_bytes(const char *path, const struct qcow2_storage *storage, char *bytes,
+                       struct tsk_qcow2_selector *selector, struct qcow2_error *error)
+{
+  struct qcow2_error problem;
+  int os_errno, code;
+
+  os_errno = storage->size == 0 ? 0 : storage->read(storage->context, 0, bytes, (size_t) storage->size);
+  if (os_errno != 0) {
+    code = complain_file(error, QCOW2_ERROR_IO, path, "cannot be read");
+    error->os_errno = os_errno;
+    return code;
+  }
+  code = tsk_qcow2_selector_parse(bytes, (size_t) storage->size, selector, &problem);
+  return code == 0 ? 0 : complain_file(error, code, path, problem.message);
+}
+
+static int read_selector(const char *path, const struct qcow2_referrer *referrer,
+                         struct tsk_qcow2_selector *selector, struct qcow2_error *error)
+{
+  const struct qcow2_storage *storage = qcow2_referrer_storage(referrer);
+  char *bytes;
+  int code;
+
+  if (storage->size > TSK_QCOW2_SELECTOR_BYTES_MAX)
+    return complain_file(error, QCOW2_ERROR_ARGUMENT, path, "is larger than 64 KiB, which no selector is");
+  bytes = malloc((size_t) storage->size + 1);
+  if (bytes == NULL)
+    return tsk_qcow2_complain_nomem(error);
+  code = parse_bytes(path, storage, bytes, selector, error);
+  free(bytes);
+  return code;
+}
+
+/* ---- Whose word it is --------------------------------------------------------------- */
+
+/* The directory that the selector really lies in, with a "/" at its end. NULL: no memory; the caller frees. */
+static char *real_directory(const struct qcow2_referrer *referrer)
+{
+  const char *path = qcow2_referrer_path(referrer);
+
+  return strndup(path, (size_t) (strrchr(path, '/') - path) + 1);
+}
+
+/* Return 0 if this user wrote the selector for this directory, else an error that says why that is not known. */
+static int authenticate(const struct tsk_qcow2_selector *selector, const char *directory,
+                        struct qcow2_error *error)
+{
+  char *text;
+  int code;
+
+  if (!selector->has_mac)
+    return tsk_qcow2_complain(error, QCOW2_ERROR_DENIED, "it has no authentication code");
+  text = tsk_qcow2_selector_signed_text(selector->name, directory);
+  if (text == NULL)
+    return tsk_qcow2_complain_nomem(error);
+  code = tsk_qcow2_mac_verify(text, selector->mac, error);
+  free(text);
+  return code;
+}
+
+/* Parse a name whose paths start from the directory, and stay below it. */
+static int parse_below(const char *text, const char *directory, struct tsk_qcow2_name *name,
+                       struct qcow2_error *error)
+{
+  size_t length = tsk_qcow2_name_path_length_below(directory, text);
+
+  if (length == 0) /* whatever this leads to, it will be refused */
+    length = strcspn(text, "@,");
+  if (length == 0)
+    length = strlen(text);
+  name->path = strndup(text, length);
+  return name->path == NULL ? tsk_qcow2_complain_nomem(error)
+                            : tsk_qcow2_name_parse_rest(text + length, name, error);
+}
+
+static int parse_name(const struct tsk_qcow2_selector *selector, struct qcow2_referrer *referrer,
+                      struct tsk_qcow2_followed *followed, struct qcow2_error *error)
+{
+  char *directory = real_directory(referrer);
+  int code;
+
+  if (directory == NULL)
+    return tsk_qcow2_complain_nomem(error);
+  if (authenticate(selector, directory, &followed->distrust) == 0)
+    code = tsk_qcow2_name_parse(selector->name, &followed->name, error);
+  else {
+    followed->referrer = referrer;
+    code = parse_below(selector->name, directory, &followed->name, error);
+  }
+  followed->own_search_count = followed->name.search.count;
+  free(directory);
+  return code;
+}
+
+int tsk_qcow2_selector_follow(const char *path, struct tsk_qcow2_followed *followed, struct qcow2_error *error)
+{
+  struct tsk_qcow2_selector selector;
+  struct qcow2_referrer *referrer;
+  int code;
+
+  memset(followed, 0, sizeof(*followed));
+  followed->selector = strdup(path);
+  if (followed->selector == NULL)
+    return tsk_qcow2_complain_nomem(error);
+  code = qcow2_referrer_open(path, &referrer, error);
+  if (code != 0)
+    return code;
+  code = read_selector(path, referrer, &selector, error);
+  if (code == 0) {
+    code = parse_name(&selector, referrer, followed, error);
+    tsk_qcow2_selector_free(&selector);
+  }
+  if (followed->referrer == NULL)
+    qcow2_referrer_close(referrer);
+  return code;
+}
+
+void tsk_qcow2_followed_free(struct tsk_qcow2_followed *followed)
+{
+  qcow2_referrer_close(followed->referrer);
+  free(followed->selector);
+  tsk_qcow2_name_free(&followed->name);
+  memset(followed, 0, sizeof(*followed));
+}
+
+/* ---- Explaining ----------------------------------------------------------------------- */
+
+/* tsk_qcow2_map_path: from the selector's directory on. */
+static char *path_from(void *directory, const char *path)
+{
+  const char *start = path[0] == '/' ? "" : directory;
+  size_t size = strlen(start) + strlen(path) + 1;
+  char *whole = malloc(size);
+
+  if (whole != NULL)
+    snprintf(whole, size, "%s%s", start, path);
+  return whole;
+}
+
+/* Write "tsk-qcow2 selector NAME" as one types it in a shell. A name that is too long, or that a terminal would not show as it
+   is, is left to the user. */
+static void write_command(const char *name, char out[COMMAND_BYTES])
+{
+  size_t at = (size_t) snprintf(out, COMMAND_BYTES, "tsk-qcow2 selector '");
+
+  for (; name != NULL && *name >= ' ' && *name <= '~' && at + 6 < COMMAND_BYTES; name++)
+    at += (size_t) snprintf(out + at, COMMAND_BYTES - at, *name == '\'' ? "'\\''" : "%c", *name);
+  if (name != NULL && *name == '\0')
+    snprintf(out + at, COMMAND_BYTES - at, "'");
+  else
+    snprintf(out, COMMAND_BYTES, "tsk-qcow2 selector IMAGE");
+}
+
+static int explain_denied(const struct tsk_qcow2_followed *followed, struct qcow2_error *error)
+{
+  char *directory = real_directory(followed->referrer);
+  char *name = directory == NULL ? NULL : tsk_qcow2_name_compose(&followed->name, path_from, directory);
+  const struct qcow2_error refusal = *error;
+  char command[COMMAND_BYTES];
+
+  write_command(name, command);
+  free(name);
+  free(directory);
+  return tsk_qcow2_complain(error, QCOW2_ERROR_DENIED,
+                            "%s The selector may not lead out of its directory, because %s. If you trust it, this writes one that may, "
+                            "into the working directory: %s",
+                            refusal.message, followed->distrust.message, command);
+}
+
+/* True if what the selector names is a selector in its turn. */
+static bool names_selector(const struct tsk_qcow2_followed *followed)
+{
+  struct qcow2_storage storage;
+  bool is_selector;
+
+  if (followed->referrer == NULL)
+    return tsk_qcow2_is_selector(followed->name.path);
+  if (qcow2_referrer_follow(followed->referrer, followed->name.path, "image", &storage, NULL) != 0)
+    return false;
+  is_selector = storage_starts_selector(&storage);
+  storage.close(storage.context);
+  return is_selector;
+}
+
+int tsk_qcow2_followed_explain(const struct tsk_qcow2_followed *followed, int code, struct qcow2_error *error)
+{
+  if (code == QCOW2_ERROR_DENIED && followed->referrer != NULL)
+    return explain_denied(followed, error);
+  if (code == QCOW2_ERROR_NOT_QCOW2 && followed->selector != NULL)
+    return complain_file(error, QCOW2_ERROR_ARGUMENT, followed->selector,
+                         names_selector(followed) ? "names another selector file, which is not followed"
+                                                  : "names a file that is not a qcow2 image");
+  return code;
+}
