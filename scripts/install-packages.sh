@@ -12,10 +12,10 @@ for group in "$@"; do
   build) packages="$packages gcc libc6-dev make autoconf automake libtool pkg-config binutils libtsk-dev
     zlib1g-dev libzstd-dev libdeflate-dev libgcrypt20-dev libjansson-dev" ;;
   tools) packages="$packages sleuthkit" ;;
-  package) packages="$packages build-essential debhelper dpkg-dev lintian fakeroot" ;;
+  package) packages="$packages dh-python build-essential debhelper dpkg-dev lintian fakeroot" ;;
   clean-root) packages="$packages debootstrap" ;;
   demo) packages="$packages e2fsprogs fdisk qemu-utils" ;;
-  test) packages="$packages python3 python3-pytest g++ e2fsprogs fdisk qemu-utils sleuthkit ntfs-3g mtools
+  test) packages="$packages python3 python3-pytest python3-tsk g++ e2fsprogs fdisk qemu-utils sleuthkit ntfs-3g mtools
     dosfstools strace util-linux qemu-system-x86
     ewf-tools afflib-tools" ;;
   *) echo "install-packages.sh: there is no group $group" >&2; exit 2 ;;

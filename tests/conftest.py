@@ -16,6 +16,7 @@ sys.path.insert(0, str(TESTS))
 sys.dont_write_bytecode = True
 os.environ.setdefault("TSK_QCOW2_BUILD", str(TESTS.parent))
 os.environ.setdefault("TSK_QCOW2_SEED", "1")
+import lib  # noqa: E402, F401  for what it does to sys.path
 
 
 def pytest_report_header():

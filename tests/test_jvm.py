@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from lib.disks import make_with_snapshot
 from lib.namespace import CLEAN, in_namespace
 from lib.project import SOURCE, run
 from lib.tools import DROPIN
@@ -28,17 +29,7 @@ def probe(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def disk(tmp_path_factory):
-    """An ext4 file system of 8 MiB; since its snapshot "first" a file was added."""
-    directory = tmp_path_factory.mktemp("jvm-disk")
-    (directory / "files").mkdir()
-    (directory / "files" / "early.txt").write_text("early\n")
-    run("mke2fs", "-q", "-F", "-t", "ext4", "-d", directory / "files", directory / "disk.raw", "8M", env=CLEAN)
-    run("qemu-img", "convert", "-f", "raw", "-O", "qcow2", directory / "disk.raw", directory / "disk.qcow2")
-    run("qemu-img", "snapshot", "-c", "first", directory / "disk.qcow2")
-    (directory / "late.txt").write_text("late\n")
-    run("debugfs", "-w", "-R", f"write {directory}/late.txt late.txt", directory / "disk.raw", env=CLEAN)
-    run("qemu-io", "-f", "qcow2", "-c", f"write -s {directory}/disk.raw 0 8M", directory / "disk.qcow2")
-    return directory / "disk.qcow2"
+    return make_with_snapshot(tmp_path_factory.mktemp("jvm-disk"))[0]
 
 
 def check(lines):

@@ -213,3 +213,20 @@ def change_disk(disk, path):
     run("mcopy", *volume, work / "added.txt", "::/added.txt")
     shutil.rmtree(work)
     return Path(path)
+
+
+def make_with_snapshot(directory):
+    """An ext4 file system of 8 MiB without a partition table in disk.qcow2: early.txt was there when the snapshot "first" was taken,
+    late.txt was not. Returns the paths of the image, and of raw disks as now and as then."""
+    now, then, image = (directory / name for name in ("now.raw", "then.raw", "disk.qcow2"))
+    files = directory / "files"
+    files.mkdir()
+    (files / "early.txt").write_text("early\n")
+    (directory / "late.txt").write_text("late\n")
+    run("mke2fs", "-q", "-F", "-t", "ext4", "-d", files, now, "8M")
+    shutil.copyfile(now, then)
+    run("qemu-img", "convert", "-f", "raw", "-O", "qcow2", now, image)
+    run("qemu-img", "snapshot", "-c", "first", image)
+    run("debugfs", "-w", "-R", f"write {directory}/late.txt late.txt", now)
+    run("qemu-io", "-f", "qcow2", "-c", f"write -s {now} 0 8M", image)
+    return image, now, then

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: MIT
+"""qcow2 disk images, read through libqcow2core.
+
+    import qcow2core
+
+    with qcow2core.open("disk.qcow2@before-update") as disk:
+        print(disk.size, [snapshot.name for snapshot in disk.snapshots])
+        disk.seek(1048576)
+        sector = disk.read(512)
+
+A name is IMAGE[@SNAPSHOT][,OPTION[=VALUE]]..., as tsk-qcow2-image-names(7) describes it. Images are opened read-only, and open no other
+files on their own word alone unless these lie below their own directory. For pytsk3 see qcow2core.tsk.
+
+The environment variable QCOW2CORE_LIBRARY names the library where the system's loader does not find it.
+"""
+import ctypes
+import io
+import os
+from collections import namedtuple
+from ctypes import byref, c_char_p, c_void_p
+from functools import lru_cache
+
+from . import declarations
+
+__all__ = ["Disk", "Error", "Snapshot", "open", "recognise"]
+
+NO_OFFSET = ctypes.c_uint64(-1).value
+ENCRYPTION = {0: None, 1: "aes", 2: "luks"}
+COMPRESSION = ("deflate", "zstd")
+
+# One entry of the snapshot table. Times are nanoseconds, sizes bytes; date: since 1970-01-01 UTC; icount: None: not recorded.
+Snapshot = namedtuple("Snapshot", "id name date vm_clock vm_state_size disk_size icount")
+
+
+@lru_cache(maxsize=None)
+def _library():
+    return declarations.load(os.environ.get("QCOW2CORE_LIBRARY", "libqcow2core.so.0"))
+
+
+class Error(OSError):
+    """A failure. `code` is the status's name, such as "TRUNCATED"; the message is a sentence that says what to do. The guest and the host
+    offset of the place, in bytes, are None where they do not apply."""
+
+    def __init__(self, error):
+        self.code = _library().qcow2_status_name(error.code).decode()
+        self.message = error.message.decode()
+        self.guest_offset = None if error.guest_offset == NO_OFFSET else error.guest_offset
+        self.host_offset = None if error.host_offset == NO_OFFSET else error.host_offset
+        super().__init__(self.message)
+
+
+def _call(function, *arguments):
+    error = declarations.Error()
+    if function(*arguments, byref(error)) != 0:
+        raise Error(error)
+
+
+def _text(address, length):
+    """Text as the image's maker chose it; bytes that are not UTF-8 are kept as surrogates."""
+    return ctypes.string_at(address, length).decode(errors="surrogateescape") if address else None
+
+
+def recognise(name):
+    """True if the name leads to a file that starts as a qcow2 image does, or to a selector file: open() says what is wrong if it fails."""
+    return bool(_library().qcow2_name_recognise(os.fsencode(name)))
+
+
+def open(name, *chain, on_damage=None):  # pylint: disable=redefined-builtin
+    """Open an image by its name; further names are its backing chain, the topmost first. Returns a Disk.
+
+    `on_damage` is called with a sentence for each damaged range that is met, once, and when the disk is closed with how many there were.
+    It may be called by any thread that reads."""
+    return Disk(name, *chain, on_damage=on_damage)
+
+
+class Disk(io.RawIOBase):
+    """An image's disk, or that of a snapshot, as a binary file that can be read and sought. Threads may share one through read_at()."""
+
+    def __init__(self, name, *chain, on_damage=None):
+        super().__init__()
+        self._handle = None
+        self._position = 0
+        names = [os.fsencode(each) for each in (name, *chain)]
+        handle = c_void_p()
+        _call(_library().qcow2_named_open, len(names), (c_char_p * len(names))(*names), None, byref(handle))
+        self._handle = handle
+        self._image = _library().qcow2_named_image(handle)
+        self.name = name
+        self.size = _library().qcow2_view_size(_library().qcow2_named_view(handle))
+        if on_damage is not None:
+            self._tell = declarations.TELL(lambda _context, sentence: on_damage(sentence.decode()))
+            _library().qcow2_named_tell(handle, self._tell, None)
+
+    def close(self):
+        """Close the image. Reads must have ended."""
+        if self._handle is not None:
+            _library().qcow2_named_close(self._handle)
+            self._handle = None
+        super().close()
+
+    def _checked(self):
+        if self._handle is None:
+            raise ValueError("the disk is closed")
+        return self._handle
+
+    # ---- Reading ----
+
+    def read_at(self, offset, length):
+        """The bytes from `offset` on: `length` of them, or fewer at the disk's end only. Does not use the file position."""
+        if offset < 0 or length < 0:
+            raise ValueError("negative offset or length")
+        handle = self._checked()
+        length = max(0, min(length, self.size - offset))
+        buffer = ctypes.create_string_buffer(length)
+        if length > 0:
+            _call(_library().qcow2_named_read, handle, offset, buffer, length)
+        return buffer.raw
+
+    def read(self, size=-1):
+        """The next `size` bytes, or all that are left; fewer at the disk's end only."""
+        data = self.read_at(self._position, self.size if size is None or size < 0 else size)
+        self._position += len(data)
+        return data
+
+    readall = read
+
+    def readinto(self, buffer):
+        view = memoryview(buffer).cast("B")
+        data = self.read(len(view))
+        view[:len(data)] = data
+        return len(data)
+
+    def seek(self, offset, whence=io.SEEK_SET):
+        self._checked()
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size}[whence]
+        if start + offset < 0:
+            raise ValueError("negative seek position")
+        self._position = start + offset
+        return self._position
+
+    def tell(self):
+        self._checked()
+        return self._position
+
+    def readable(self):
+        return True
+
+    def seekable(self):
+        return True
+
+    # ---- Facts ----
+
+    @property
+    def snapshots(self):
+        """The snapshots kept inside the image, whichever of its disks is open."""
+        self._checked()
+        found = []
+        for index in range(_library().qcow2_snapshot_count(self._image)):
+            raw = _library().qcow2_snapshot_get(self._image, index).contents
+            found.append(Snapshot(
+                _text(raw.id, raw.id_length), _text(raw.name, raw.name_length), raw.date_seconds * 10**9 + raw.date_nanoseconds,
+                raw.vm_clock_nanoseconds, raw.vm_state_size, raw.disk_size, None if raw.icount == -1 else raw.icount))
+        return found
+
+    @property
+    def warnings(self):
+        """Sentences about what is wrong with the image though it could be opened."""
+        self._checked()
+        found = []
+        while (text := _library().qcow2_warning(self._image, len(found))) is not None:
+            found.append(text.decode())
+        return found
+
+    @property
+    def info(self):
+        """What the image says of itself, as a dictionary; "layers" are the files of its chain, the image first."""
+        self._checked()
+        layers = [self._layer(index) for index in range(_library().qcow2_layer_count(self._image))]
+        header = layers[0].header.contents
+        return {
+            "version": header.version, "virtual_size": header.size, "cluster_size": 1 << header.cluster_bits,
+            "compression": COMPRESSION[header.compression], "encryption": ENCRYPTION.get(header.crypt_method),
+            "incompatible_features": header.incompatible_features, "compatible_features": header.compatible_features,
+            "autoclear_features": header.autoclear_features,
+            "backing_file": _text(header.backing_file, header.backing_file_length),
+            "backing_format": _text(header.backing_format, header.backing_format_length),
+            "data_file": _text(header.data_file, header.data_file_length),
+            "layers": [{"path": os.fsdecode(layer.path), "format": layer.format.decode(), "size": layer.size,
+                        "file_size": layer.file_size} for layer in layers]}
+
+    def _layer(self, index):
+        layer = declarations.RawLayer()
+        _call(_library().qcow2_layer_get, self._image, index, byref(layer))
+        return layer

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: MIT
+"""What <qcow2core.h> and <qcow2names.h> declare, for ctypes."""
+import ctypes
+from ctypes import POINTER, c_char_p, c_int, c_int64, c_size_t, c_uint, c_uint32, c_uint64, c_void_p
+
+READ_CALLBACK = ctypes.CFUNCTYPE(c_int, c_void_p, c_uint64, c_void_p, c_size_t)
+CLOSE_CALLBACK = ctypes.CFUNCTYPE(None, c_void_p)
+TELL = ctypes.CFUNCTYPE(None, c_void_p, c_char_p)
+
+
+class Error(ctypes.Structure):
+    _fields_ = [("code", c_int), ("os_errno", c_int), ("guest_offset", c_uint64), ("guest_length", c_uint64),
+                ("host_offset", c_uint64), ("table_offset", c_uint64), ("message", ctypes.c_char * 960)]
+
+
+class Storage(ctypes.Structure):
+    _fields_ = [("context", c_void_p), ("size", c_uint64), ("read", READ_CALLBACK), ("close", CLOSE_CALLBACK)]
+
+
+class Passphrase(ctypes.Structure):
+    _fields_ = [("bytes", c_char_p), ("length", c_size_t)]
+
+
+class OpenOptions(ctypes.Structure):
+    _fields_ = [("struct_size", c_size_t), ("flags", c_uint), ("backing_paths", POINTER(c_char_p)),
+                ("backing_count", c_size_t), ("search_directories", POINTER(c_char_p)), ("search_count", c_size_t),
+                ("data_file", c_char_p), ("cache_bytes", c_size_t), ("open_foreign", c_void_p),
+                ("foreign_context", c_void_p), ("passphrases", POINTER(Passphrase)), ("passphrase_count", c_size_t),
+                ("referrer", c_void_p), ("referrer_search_count", c_size_t)]
+
+
+class RawExtent(ctypes.Structure):
+    _fields_ = [("kind", c_int), ("layer", c_size_t), ("guest_offset", c_uint64), ("length", c_uint64),
+                ("host_offset", c_uint64), ("host_bytes", c_uint64)]
+
+
+class RawSnapshot(ctypes.Structure):
+    _fields_ = [("id", c_void_p), ("id_length", c_size_t), ("name", c_void_p), ("name_length", c_size_t),
+                ("date_seconds", c_uint32), ("date_nanoseconds", c_uint32), ("vm_clock_nanoseconds", c_uint64),
+                ("vm_state_size", c_uint64), ("disk_size", c_uint64), ("has_disk_size", c_int), ("icount", c_int64),
+                ("l1_offset", c_uint64), ("l1_size", c_uint32), ("unknown_extra", c_void_p),
+                ("unknown_extra_length", c_size_t)]
+
+
+class RawHeader(ctypes.Structure):
+    _fields_ = [("version", c_uint32), ("header_length", c_uint32), ("cluster_bits", c_uint32), ("size", c_uint64),
+                ("crypt_method", c_uint32), ("l1_offset", c_uint64), ("l1_size", c_uint32),
+                ("refcount_table_offset", c_uint64), ("refcount_table_clusters", c_uint32),
+                ("refcount_order", c_uint32), ("snapshot_count", c_uint32), ("snapshots_offset", c_uint64),
+                ("incompatible_features", c_uint64), ("compatible_features", c_uint64),
+                ("autoclear_features", c_uint64), ("compression", c_int), ("backing_file", c_void_p),
+                ("backing_file_length", c_size_t), ("backing_format", c_void_p), ("backing_format_length", c_size_t),
+                ("data_file", c_void_p), ("data_file_length", c_size_t)]
+
+
+class RawExtension(ctypes.Structure):
+    _fields_ = [("type", c_uint32), ("length", c_uint32), ("host_offset", c_uint64), ("data", c_void_p)]
+
+
+class RawBitmap(ctypes.Structure):
+    _fields_ = [("name", c_void_p), ("name_length", c_size_t), ("granularity", c_uint64), ("flags", c_uint32),
+                ("type", ctypes.c_uint8), ("is_consistent", c_int), ("table_offset", c_uint64), ("table_size", c_uint32),
+                ("extra_length", c_uint32)]
+
+
+class RawLayer(ctypes.Structure):
+    _fields_ = [("path", c_char_p), ("data_path", c_char_p), ("format", c_char_p), ("is_raw", c_int), ("file_size", c_uint64),
+                ("allocated_size", c_uint64), ("needed_size", c_uint64), ("size", c_uint64), ("header", POINTER(RawHeader))]
+
+
+class KeySlot(ctypes.Structure):
+    _fields_ = [("is_active", c_int), ("iterations", c_uint32)]
+
+
+class EncryptionInfo(ctypes.Structure):
+    _fields_ = [("method", c_uint32), ("cipher", ctypes.c_char * 16), ("key_bits", c_uint32), ("mode", ctypes.c_char * 16),
+                ("ivgen", ctypes.c_char * 16), ("ivgen_hash", ctypes.c_char * 16), ("hash", ctypes.c_char * 16),
+                ("uuid", ctypes.c_char * 40), ("header_offset", c_uint64), ("payload_offset", c_uint64),
+                ("slots", KeySlot * 8)]
+
+
+DAMAGE_REPORT = ctypes.CFUNCTYPE(None, c_void_p, POINTER(Error))
+HANDLE, HANDLE_OUT, ERROR = c_void_p, POINTER(c_void_p), POINTER(Error)
+PROTOTYPES = {
+    "qcow2_status_name": (c_char_p, c_int),
+    "qcow2_version": (c_char_p,),
+    "qcow2_image_probe": (c_int, c_char_p),
+    "qcow2_image_open": (c_int, c_char_p, POINTER(OpenOptions), HANDLE_OUT, ERROR),
+    "qcow2_image_open_storage": (c_int, POINTER(Storage), POINTER(OpenOptions), HANDLE_OUT, ERROR),
+    "qcow2_image_close": (None, HANDLE),
+    "qcow2_view_open": (c_int, HANDLE, c_size_t, HANDLE_OUT, ERROR),
+    "qcow2_view_open_vm_state": (c_int, HANDLE, c_size_t, HANDLE_OUT, ERROR),
+    "qcow2_view_close": (None, HANDLE),
+    "qcow2_view_size": (c_uint64, HANDLE),
+    "qcow2_view_read": (c_int, HANDLE, c_uint64, c_void_p, c_size_t, ERROR),
+    "qcow2_view_salvage": (c_int, HANDLE, c_uint64, c_void_p, c_size_t, DAMAGE_REPORT, c_void_p, ERROR),
+    "qcow2_view_map": (c_int, HANDLE, c_uint64, c_uint64, POINTER(RawExtent), ERROR),
+    "qcow2_referrer_open": (c_int, c_char_p, HANDLE_OUT, ERROR),
+    "qcow2_referrer_close": (None, HANDLE),
+    "qcow2_referrer_path": (c_char_p, HANDLE),
+    "qcow2_referrer_storage": (POINTER(Storage), HANDLE),
+    "qcow2_referrer_follow": (c_int, HANDLE, c_char_p, c_char_p, POINTER(Storage), ERROR),
+    "qcow2_snapshot_count": (c_size_t, HANDLE),
+    "qcow2_snapshot_get": (POINTER(RawSnapshot), HANDLE, c_size_t),
+    "qcow2_snapshot_find": (c_int, HANDLE, c_char_p, c_int, POINTER(c_size_t), ERROR),
+    "qcow2_bitmap_count": (c_size_t, HANDLE),
+    "qcow2_bitmap_get": (POINTER(RawBitmap), HANDLE, c_size_t),
+    "qcow2_layer_count": (c_size_t, HANDLE),
+    "qcow2_layer_get": (c_int, HANDLE, c_size_t, POINTER(RawLayer), ERROR),
+    "qcow2_encryption_get": (c_int, HANDLE, c_size_t, POINTER(EncryptionInfo), ERROR),
+    "qcow2_extension_get": (POINTER(RawExtension), HANDLE, c_size_t, c_size_t),
+    "qcow2_feature_name": (c_char_p, HANDLE, c_int, c_uint),
+    "qcow2_warning": (c_char_p, HANDLE, c_size_t),
+    "qcow2_named_open": (c_int, c_size_t, POINTER(c_char_p), c_void_p, HANDLE_OUT, ERROR),
+    "qcow2_named_close": (None, HANDLE),
+    "qcow2_named_image": (HANDLE, HANDLE),
+    "qcow2_named_view": (HANDLE, HANDLE),
+    "qcow2_named_read": (c_int, HANDLE, c_uint64, c_void_p, c_size_t, ERROR),
+    "qcow2_named_tell": (None, HANDLE, TELL, c_void_p),
+    "qcow2_name_recognise": (c_int, c_char_p),
+    "qcow2_text_escape": (c_char_p, c_char_p, c_size_t, c_void_p, c_size_t),
+}
+
+
+def load(path):
+    """The library at a path, or of that name, with every function's prototype set."""
+    library = ctypes.CDLL(path)
+    for name, (result, *arguments) in PROTOTYPES.items():
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
+    return library
