@@ -10,7 +10,6 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "base/text.h"
-#include "format/bitmap.h"
 #include "image.h"
 #include "storage/storage.h"
 
@@ -60,6 +59,7 @@ int qcow2_bitmaps_read(const struct qcow2_layer *layer, struct qcow2_bitmaps *bi
   code = qcow2_bitmaps_extension_decode(&metadata->bitmaps, layer->geometry.cluster_size, &place, error);
   if (code != 0)
     return code;
+  bitmaps->directory = place;
   if (!range_fits(place.directory_offset, place.directory_size, storage->size))
     return qcow2_error_set_at(error, QCOW2_ERROR_TRUNCATED, QCOW2_NO_OFFSET, place.directory_offset,
                               "the file is truncated: it ends before or inside the bitmap directory");

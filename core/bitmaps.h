@@ -3,9 +3,11 @@
 #ifndef QCOW2_BITMAPS_H
 #define QCOW2_BITMAPS_H
 
+#include "format/bitmap.h"
 #include "layer.h"
 
 struct qcow2_bitmaps {
+  struct qcow2_bitmaps_extension directory; /* all zero: there is none, or the extension is not valid */
   struct qcow2_bitmap *entries;
   size_t count;
 };

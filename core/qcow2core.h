@@ -405,6 +405,76 @@ QCOW2_API int qcow2_bitmap_next_dirty(const struct qcow2_image *image, size_t in
 QCOW2_API int qcow2_bitmap_dirty_bytes(const struct qcow2_image *image, size_t index, uint64_t *runs,
                                        uint64_t *bytes, struct qcow2_error *error);
 
+/* ---- Checking consistency ------------------------------------------------ */
+
+enum qcow2_finding_kind {
+  QCOW2_FINDING_LEAK,           /* a cluster's refcount is higher than the number of references to it */
+  QCOW2_FINDING_REFCOUNT_LOW,   /* it is lower: the cluster may have been given to something else as well */
+  QCOW2_FINDING_OVERFLOW,       /* a reference more than a refcount of this width can count */
+  QCOW2_FINDING_COPIED,         /* bit 63 of an L1 or L2 entry does not say whether the refcount is 1 */
+  QCOW2_FINDING_RESERVED_BITS,  /* an entry has bits that must be zero */
+  QCOW2_FINDING_UNALIGNED,      /* an entry's offset is not a multiple of the cluster size */
+  QCOW2_FINDING_PAST_END,       /* something lies behind the end of the file, by a cluster or more */
+  QCOW2_FINDING_CUT,            /* the end of the file cuts bytes that reading needs */
+  QCOW2_FINDING_ENTRY,          /* an L2 entry is invalid for another reason */
+  QCOW2_FINDING_REFCOUNT_BLOCK, /* a refcount block is something else too */
+  QCOW2_FINDING_TABLE,          /* the snapshot table, the bitmap directory, or a table that they or the header name, is not valid */
+  QCOW2_FINDING_OVERLAP,        /* a cluster is two things at once, of which one at most can be right */
+  QCOW2_FINDING_UNREADABLE      /* the operating system cannot read a table */
+};
+#define QCOW2_FINDING_KINDS 13u
+
+/* The name of a kind, such as "refcount-low". Static storage, never NULL. */
+QCOW2_API const char *qcow2_finding_kind_name(enum qcow2_finding_kind kind);
+
+/* What a finding is counted as. */
+enum qcow2_finding_weight {
+  QCOW2_WEIGHT_LEAK,       /* space is lost; nothing reads wrong. As qemu-img check counts leaks */
+  QCOW2_WEIGHT_CORRUPTION, /* as qemu-img check counts corruptions */
+  QCOW2_WEIGHT_DEFECT,     /* breaks the format's rules, but qemu-img check does not look for it */
+  QCOW2_WEIGHT_UNREADABLE
+};
+
+/* One thing that is wrong. Offsets are bytes, or QCOW2_NO_OFFSET. */
+struct qcow2_finding {
+  enum qcow2_finding_kind kind;
+  enum qcow2_finding_weight weight;
+  uint64_t host_offset;  /* of the cluster or table that it is about */
+  uint64_t guest_offset; /* of the cluster whose entry it is, in the disk that `snapshot_index` says */
+  uint64_t table_offset; /* host offset of the table entry */
+  size_t snapshot_index; /* QCOW2_ACTIVE: the active disk, or none */
+  uint64_t refcount, references; /* LEAK, REFCOUNT_LOW: as stored, and as counted. Else 0 */
+  const char *sentence;  /* in UTF-8, control characters escaped; lasts as long as the call */
+};
+
+/* Told of a finding. Returns 0 to be told more of that kind, anything else to have them only counted. */
+typedef int qcow2_finding_report(void *context, const struct qcow2_finding *finding);
+
+/* Zero it, then set `struct_size`. */
+struct qcow2_check_options {
+  size_t struct_size;           /* sizeof(struct qcow2_check_options) */
+  qcow2_finding_report *report; /* NULL: count only */
+  void *context;                /* passed to it */
+  size_t memory_bytes; /* for counting references; 0 stands for 48 MiB. With less, the tables are read more often */
+  uint64_t work_bytes; /* how much may be done, in bytes of tables to be read (reading little costs more); 0 stands for 64 GiB,
+                          minutes of work. Only an image made to keep a reader busy needs more, or one of some 10 TiB */
+};
+
+struct qcow2_check_result {
+  uint64_t corruptions, leaks, defects, unreadable; /* findings, by weight */
+  uint64_t counts[QCOW2_FINDING_KINDS];             /* findings, by kind */
+  int is_complete;     /* 0: the work's bound was reached, or something was unreadable */
+  uint64_t checked_to; /* host offset up to which refcounts were compared with references; the file's end if is_complete */
+  uint64_t used_clusters; /* clusters of the file with references, as far as that was checked */
+};
+
+/* Check the consistency of the image file itself (no backing or data file is looked at; QCOW2_OPEN_NO_CHAIN will do, without a
+   passphrase): refcounts against references, flags, and whether what the tables name is where it can be. Takes memory_bytes and 1 MiB
+   more. Why a snapshot table or bitmap directory cannot be read as a whole, qcow2_warning() says. Any thread.
+   Errors: ARGUMENT, NOMEM. What is wrong with the image is no error but a finding. */
+QCOW2_API int qcow2_image_check(const struct qcow2_image *image, const struct qcow2_check_options *options,
+                                struct qcow2_check_result *result, struct qcow2_error *error);
+
 /* ---- What the image says of itself -------------------------------------- */
 
 /* Feature bits ("Header"). */

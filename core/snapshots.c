@@ -15,7 +15,7 @@
 
 /* ---- Reading the table --------------------------------------------------- */
 
-/* Read the entry at *offset, and advance that to the next one. */
+/* Read the entry at *offset, or at the next multiple of 8, and advance that to its end. */
 static int read_entry(const struct qcow2_layer *layer, uint64_t *offset,
                       struct qcow2_snapshot *snapshot, struct qcow2_error *error)
 {
@@ -23,8 +23,10 @@ static int read_entry(const struct qcow2_layer *layer, uint64_t *offset,
   uint8_t fixed[SNAPSHOT_FIXED_BYTES], *variable;
   struct qcow2_snapshot_lengths lengths;
   size_t length;
-  int code = qcow2_storage_read(storage, *offset, fixed, sizeof(fixed), error);
+  int code;
 
+  *offset = (*offset + 7) & ~UINT64_C(7);
+  code = qcow2_storage_read(storage, *offset, fixed, sizeof(fixed), error);
   if (code == 0)
     code = qcow2_snapshot_measure(fixed, *offset, &lengths, error);
   if (code != 0)
@@ -37,7 +39,7 @@ static int read_entry(const struct qcow2_layer *layer, uint64_t *offset,
   if (code == 0)
     code = qcow2_snapshot_decode(fixed, variable, &lengths, layer->size, snapshot, error);
   free(variable);
-  *offset += sizeof(fixed) + length + lengths.padding;
+  *offset += sizeof(fixed) + length;
   return code;
 }
 
@@ -64,8 +66,10 @@ int qcow2_snapshots_read(const struct qcow2_layer *layer, struct qcow2_snapshots
     return qcow2_error_set_nomem(error);
   while (code == 0 && snapshots->count < header->snapshot_count) {
     code = read_entry(layer, &offset, &snapshots->entries[snapshots->count], error);
-    if (code == 0)
+    if (code == 0) {
       snapshots->count++;
+      snapshots->table_bytes = offset - header->snapshots_offset;
+    }
     if (offset - header->snapshots_offset > SNAPSHOT_TABLE_BYTES_MAX)
       return qcow2_error_set_at(error, QCOW2_ERROR_CORRUPT, QCOW2_NO_OFFSET, offset,
                                 "the snapshot table is longer than 64 MiB");

@@ -8,6 +8,7 @@
 struct qcow2_snapshots {
   struct qcow2_snapshot *entries;
   size_t count;
+  uint64_t table_bytes; /* what the entries take in the file */
 };
 
 /* Read the table as far as it can be read: after an error, the entries before the damage are there. The caller frees

@@ -69,7 +69,8 @@ def test_header_compiles_alone(compiler, header):
 
 # Who may include whom, inside core/. The files beside the folders are the top.
 RANKS = {"base": {"base"}, "format": {"base", "format"}, "storage": {"base", "storage"},
-         "read": {"base", "format", "storage", "read"}, "": {"base", "format", "storage", "read", ""}}
+         "read": {"base", "format", "storage", "read"}, "": {"base", "format", "storage", "read", ""},
+         "check": {"base", "format", "storage", "check", ""}}
 
 
 def core_includes():

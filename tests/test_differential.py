@@ -27,7 +27,7 @@ COVERED = {
     "odd size": 4, "huge": 1, "compressed write": 45, "zero write": 55, "zero write, unmap": 45, "discard": 55,
     "vm state": 4, "snapshot": 12, "snapshot applied": 2, "snapshot deleted": 2, "grow": 5, "shrink": 5, "rebase": 3,
     "rebase -u": 5, "commit": 2, "amend compat": 1, "bitmap": 2, "views: active": 50, "views: snapshot": 15,
-    "views: snapshot of another size": 6}
+    "views: snapshot of another size": 6, "checked": 100, "checked: leaks": 1}
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,6 @@
 int qcow2_snapshot_measure(const uint8_t fixed[SNAPSHOT_FIXED_BYTES], uint64_t host_offset,
                            struct qcow2_snapshot_lengths *lengths, struct qcow2_error *error)
 {
-  uint32_t total;
-
   lengths->id = be16_get(fixed + 12);
   lengths->name = be16_get(fixed + 14);
   lengths->extra = be32_get(fixed + 36);
@@ -26,8 +24,6 @@ int qcow2_snapshot_measure(const uint8_t fixed[SNAPSHOT_FIXED_BYTES], uint64_t h
                               "the snapshot table's entry at host offset %" PRIu64 " has %" PRIu32
                               " bytes of extra data; at most 1024 are allowed",
                               host_offset, lengths->extra);
-  total = SNAPSHOT_FIXED_BYTES + lengths->extra + lengths->id + lengths->name;
-  lengths->padding = (8 - total % 8) % 8;
   return 0;
 }
 

@@ -11,12 +11,11 @@
 #define SNAPSHOT_TABLE_BYTES_MAX (UINT64_C(64) << 20)
 #define SNAPSHOT_EXTRA_BYTES_MAX UINT32_C(1024)
 
-/* The lengths, in bytes, of what follows the fixed part: extra data, ID, name. */
+/* The lengths, in bytes, of what follows the fixed part: extra data, ID, name. The next entry begins at a multiple of 8. */
 struct qcow2_snapshot_lengths {
   uint32_t extra;
   uint32_t id;
   uint32_t name;
-  uint32_t padding; /* up to the next entry, which begins at a multiple of 8 from this one's start */
 };
 
 /* Read the lengths from the fixed part. `host_offset` is the entry's, for the error. Errors: CORRUPT. */

@@ -11,8 +11,9 @@ from ctypes import byref, c_char_p, c_size_t, c_uint64, c_void_p
 from functools import cache
 from pathlib import Path
 
-from qcow2core.declarations import (CLOSE_CALLBACK, DAMAGE_REPORT, READ_CALLBACK, EncryptionInfo, Error, OpenOptions, Passphrase,
-                                    RawBitmap, RawExtension, RawExtent, RawHeader, RawLayer, RawSnapshot, Storage, load)
+from qcow2core.declarations import (CLOSE_CALLBACK, DAMAGE_REPORT, FINDING_KINDS, FINDING_REPORT, READ_CALLBACK, CheckOptions,
+                                    CheckResult, EncryptionInfo, Error, OpenOptions, Passphrase, RawBitmap, RawExtension,
+                                    RawExtent, RawHeader, RawLayer, RawSnapshot, Storage, load)
 
 ACTIVE = c_size_t(-1).value
 NO_OFFSET = c_uint64(-1).value
@@ -21,6 +22,7 @@ INCOMPATIBLE, COMPATIBLE, AUTOCLEAR = range(3)
 NO_CHAIN = 1
 ARGUMENT = -10
 KINDS = ("unallocated", "zero", "zero allocated", "normal", "compressed", "invalid")
+WEIGHTS = ("leak", "corruption", "defect", "unreadable")
 
 Extent = namedtuple("Extent", "kind layer guest_offset length host_offset host_bytes")
 Extension = namedtuple("Extension", "type length host_offset data")
@@ -189,6 +191,18 @@ class Image:
             found.append(Extension(raw.type, raw.length, raw.host_offset, bytes_at(raw.data, raw.length)))
         return found
 
+    def check(self, report_max=None, **options):
+        """(CheckResult, [Finding]); of a kind, at most report_max findings. Options: memory_bytes, work_bytes."""
+        result, found = CheckResult(), []
+
+        def report(_context, finding):
+            found.append(Finding(finding.contents))
+            return report_max is not None and sum(one.kind == found[-1].kind for one in found) >= report_max
+
+        given = CheckOptions(struct_size=ctypes.sizeof(CheckOptions), report=FINDING_REPORT(report), **options)
+        call("qcow2_image_check", self.handle, byref(given), byref(result))
+        return result, found
+
     def feature_name(self, kind, bit):
         return library().qcow2_feature_name(self.handle, kind, bit)
 
@@ -234,6 +248,16 @@ def text_at(address, length):
     text = ctypes.string_at(address, length + 1)
     assert text[-1] == 0, "no NUL was added"
     return text[:-1]
+
+
+class Finding(Record):
+    def __init__(self, raw):
+        super().__init__(raw)
+        self.kind, self.weight = FINDING_KINDS[raw.kind], WEIGHTS[raw.weight]
+        self.sentence = raw.sentence.decode()
+
+    def __repr__(self):
+        return f"{self.weight} {self.kind}: {self.sentence}"
 
 
 class Header(Record):

@@ -14,10 +14,13 @@
 #define EXIT_FAILED 1
 #define EXIT_USAGE 2
 #define EXIT_NOT_ENABLED 3 /* status: the loader does not pick the plugin */
-#define EXIT_DAMAGED 4 /* verify: some of the image cannot be read */
+#define EXIT_DAMAGED 4     /* verify: some of the image cannot be read; check: it is corrupt */
+#define EXIT_LEAKS 5       /* check: leaks and nothing else */
+#define EXIT_INCOMPLETE 6  /* check: nothing serious as far as it went, but it did not reach the end */
 
 /* Each gets the arguments after its own name, NULL-terminated, and returns an exit status. */
 int command_bitmap(int argc, char *argv[]);
+int command_check(int argc, char *argv[]);
 int command_disable(int argc, char *argv[]);
 int command_enable(int argc, char *argv[]);
 int command_help(int argc, char *argv[]);

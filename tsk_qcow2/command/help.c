@@ -46,6 +46,10 @@ static const struct topic TOPICS[] = {
     "--json      print JSON\n"
     "A snapshot in the image's name is read alone.\n"
     "Exit status: 0 all of it can be read, 4 some of it cannot, 1 the image is unusable.\n" },
+  { "check", "check [--json] IMAGE", "do refcounts and tables agree? Opens no other file, and writes nothing\n",
+    "--json    print JSON\n"
+    "Exit status: 0 clean, 4 corrupt, 5 leaked clusters and nothing else, 6 nothing serious, but it was not checked\n"
+    "to the end, 1 the image cannot be checked.\n" },
   { "help", "help [TOPIC]", "this overview, or more about a command or image names\n", "" },
   { "image-names", NULL, NULL,
     "IMAGE[@SNAPSHOT][,OPTION[=VALUE]]...\n"

@@ -79,6 +79,35 @@ class EncryptionInfo(ctypes.Structure):
                 ("slots", KeySlot * 8)]
 
 
+FINDING_KINDS = ("leak", "refcount-low", "overflow", "copied", "reserved-bits", "unaligned", "past-end", "cut", "entry",
+                 "refcount-block", "table", "overlap", "unreadable")
+
+
+class RawFinding(ctypes.Structure):
+    _fields_ = [("kind", c_int), ("weight", c_int), ("host_offset", c_uint64), ("guest_offset", c_uint64),
+                ("table_offset", c_uint64), ("snapshot_index", c_size_t), ("refcount", c_uint64), ("references", c_uint64),
+                ("sentence", c_char_p)]
+
+
+FINDING_REPORT = ctypes.CFUNCTYPE(c_int, c_void_p, POINTER(RawFinding))
+
+
+class CheckOptions(ctypes.Structure):
+    _fields_ = [("struct_size", c_size_t), ("report", FINDING_REPORT), ("context", c_void_p), ("memory_bytes", c_size_t),
+                ("work_bytes", c_uint64)]
+
+
+class CheckResult(ctypes.Structure):
+    _fields_ = [("corruptions", c_uint64), ("leaks", c_uint64), ("defects", c_uint64), ("unreadable", c_uint64),
+                ("by_kind", c_uint64 * len(FINDING_KINDS)), ("is_complete", c_int), ("checked_to", c_uint64),
+                ("used_clusters", c_uint64)]
+
+    @property
+    def counts(self):
+        """{kind: count}, without those that are 0."""
+        return {kind: count for kind, count in zip(FINDING_KINDS, self.by_kind) if count}
+
+
 DAMAGE_REPORT = ctypes.CFUNCTYPE(None, c_void_p, POINTER(Error))
 HANDLE, HANDLE_OUT, ERROR = c_void_p, POINTER(c_void_p), POINTER(Error)
 PROTOTYPES = {
@@ -105,6 +134,8 @@ PROTOTYPES = {
     "qcow2_snapshot_find": (c_int, HANDLE, c_char_p, c_int, POINTER(c_size_t), ERROR),
     "qcow2_bitmap_count": (c_size_t, HANDLE),
     "qcow2_bitmap_get": (POINTER(RawBitmap), HANDLE, c_size_t),
+    "qcow2_finding_kind_name": (c_char_p, c_int),
+    "qcow2_image_check": (c_int, HANDLE, POINTER(CheckOptions), POINTER(CheckResult), ERROR),
     "qcow2_layer_count": (c_size_t, HANDLE),
     "qcow2_layer_get": (c_int, HANDLE, c_size_t, POINTER(RawLayer), ERROR),
     "qcow2_encryption_get": (c_int, HANDLE, c_size_t, POINTER(EncryptionInfo), ERROR),

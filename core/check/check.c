@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: MIT */
+/* A check of one image file, from the first cluster to the last. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "../base/checked.h"
+#include "../base/error.h"
+#include "checker.h"
+
+#define MEMORY_BYTES_DEFAULT ((size_t) 48 << 20)
+#define WORK_BYTES_DEFAULT (UINT64_C(64) << 30)
+#define SECTOR_BYTES 512u
+/* What it costs to begin with a part of the file, for each of its clusters. */
+#define CELL_WORK_BYTES 8u
+
+/* ---- Making ------------------------------------------------------------------ */
+
+static int options_take(const struct qcow2_check_options *given, struct qcow2_check_options *options,
+                        struct qcow2_error *error)
+{
+  memset(options, 0, sizeof(*options));
+  if (given != NULL) {
+    if (given->struct_size < sizeof(given->struct_size))
+      return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "the options' struct_size is not set");
+    memcpy(options, given, given->struct_size < sizeof(*options) ? given->struct_size : sizeof(*options));
+  }
+  if (options->memory_bytes == 0)
+    options->memory_bytes = MEMORY_BYTES_DEFAULT;
+  if (options->work_bytes == 0)
+    options->work_bytes = WORK_BYTES_DEFAULT;
+  return 0;
+}
+
+/* The most references that a refcount can count, as far as we count them. */
+static uint32_t count_limit(unsigned refcount_order)
+{
+  return refcount_order > 4 ? TALLY_COUNT_MAX : (UINT32_C(1) << (1u << refcount_order)) - 1;
+}
+
+/* As many cells as memory allows, or as the file has clusters, with some to spare for what reaches behind its end. */
+static size_t tally_capacity(const struct qcow2_checker *checker)
+{
+  uint64_t allowed = checker->options.memory_bytes / sizeof(uint32_t);
+
+  return (size_t) min_u64(allowed > 0 ? allowed : 1, checker->cluster_end + 2);
+}
+
+static int checker_make(struct qcow2_checker *checker, struct qcow2_error *error)
+{
+  const struct qcow2_geometry *geometry = &checker->layer->geometry;
+
+  checker->storage = &checker->layer->file.storage;
+  checker->work = checker->options.work_bytes;
+  checker->is_first_walk = true;
+  checker->file_end = divide_up(min_u64(checker->storage->size, INT64_MAX - SECTOR_BYTES), SECTOR_BYTES) * SECTOR_BYTES;
+  checker->cluster_end = divide_up(checker->file_end, geometry->cluster_size);
+  checker->peeked = qcow2_peeked_new();
+  checker->l1_piece = malloc(CHECK_PIECE_BYTES);
+  checker->l2_piece = malloc(CHECK_PIECE_BYTES);
+  if (!qcow2_tally_init(&checker->tally, tally_capacity(checker), count_limit(checker->layer->metadata.header.refcount_order)) ||
+      checker->peeked == NULL || checker->l1_piece == NULL || checker->l2_piece == NULL)
+    return qcow2_error_set_nomem(error);
+  return 0;
+}
+
+static void checker_free(struct qcow2_checker *checker)
+{
+  free(checker->l2_piece);
+  free(checker->l1_piece);
+  qcow2_peeked_free(checker->peeked);
+  qcow2_tally_free(&checker->tally);
+}
+
+/* ---- Walking ------------------------------------------------------------------- */
+
+/* Walk all tables, and compare what the tally has of them. Metadata come first, so that guest data on top of them are seen.
+   False: the bound is reached. */
+static bool check_part(struct qcow2_checker *checker)
+{
+  return qcow2_checker_work(checker, checker->tally.capacity * CELL_WORK_BYTES) &&
+         qcow2_checker_load_refcounts(checker) && qcow2_checker_mark_refcounts(checker) && qcow2_checker_directories(checker) &&
+         qcow2_checker_walk_l1(checker) && qcow2_checker_walk_l2(checker) &&
+         qcow2_checker_count_refcount_blocks(checker) && qcow2_checker_compare(checker);
+}
+
+/* The first cluster behind the tally's that a reference leads to, or that a refcount block is for. False: the bound is reached. */
+static bool find_next(struct qcow2_checker *checker, uint64_t *next)
+{
+  uint64_t per_block = qcow2_checker_refcounts_per_block(checker);
+  uint64_t end = checker->tally.first + checker->tally.capacity;
+  uint64_t blocks = qcow2_checker_refcount_blocks(checker);
+  uint64_t entry = 0;
+
+  *next = checker->tally.next;
+  for (uint64_t index = end / per_block; index < blocks; index++) {
+    uint64_t first = index * per_block > end ? index * per_block : end;
+
+    if (first >= *next)
+      break;
+    if (!qcow2_checker_refcount_entry(checker, index, &entry))
+      return false;
+    if (entry != 0)
+      *next = first;
+  }
+  return true;
+}
+
+static void check_all(struct qcow2_checker *checker)
+{
+  struct qcow2_check_result *result = checker->result;
+  uint64_t next = 0;
+
+  while (next < checker->cluster_end) {
+    qcow2_tally_move(&checker->tally, next);
+    if (!check_part(checker) || !find_next(checker, &next)) {
+      result->is_complete = 0;
+      return;
+    }
+    result->checked_to = min_u64(min_u64(next, checker->cluster_end) << checker->layer->geometry.cluster_bits,
+                                 checker->storage->size);
+    checker->is_first_walk = false;
+  }
+}
+
+int qcow2_image_check(const struct qcow2_image *image, const struct qcow2_check_options *given,
+                      struct qcow2_check_result *result, struct qcow2_error *error)
+{
+  struct qcow2_checker checker = { .image = image, .layer = image->chain.layers[0], .result = result };
+  int code;
+
+  memset(result, 0, sizeof(*result));
+  code = options_take(given, &checker.options, error);
+  if (code != 0)
+    return code;
+  result->is_complete = 1;
+  code = checker_make(&checker, error);
+  if (code == 0)
+    check_all(&checker);
+  checker_free(&checker);
+  return code;
+}

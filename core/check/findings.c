@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT */
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "checker.h"
+
+/* Telling of a finding costs so much work, counting it less. */
+#define TELL_BYTES 4096u
+#define COUNT_BYTES 64u
+
+static uint64_t *counter(struct qcow2_check_result *result, enum qcow2_finding_weight weight)
+{
+  switch (weight) {
+  case QCOW2_WEIGHT_LEAK: return &result->leaks;
+  case QCOW2_WEIGHT_CORRUPTION: return &result->corruptions;
+  case QCOW2_WEIGHT_DEFECT: return &result->defects;
+  case QCOW2_WEIGHT_UNREADABLE: break;
+  }
+  return &result->unreadable;
+}
+
+void qcow2_checker_report(struct qcow2_checker *checker, const struct qcow2_finding *finding,
+                          const char *format, ...)
+{
+  struct qcow2_finding told = *finding;
+  char sentence[512];
+  va_list arguments;
+  bool tell = checker->options.report != NULL && !checker->enough[finding->kind];
+
+  ++*counter(checker->result, finding->weight);
+  checker->result->counts[finding->kind]++;
+  qcow2_checker_work(checker, tell ? TELL_BYTES : COUNT_BYTES);
+  if (!tell)
+    return;
+  va_start(arguments, format);
+  vsnprintf(sentence, sizeof(sentence), format, arguments);
+  va_end(arguments);
+  told.sentence = sentence;
+  checker->enough[finding->kind] = checker->options.report(checker->options.context, &told) != 0;
+}
+
+const char *qcow2_finding_kind_name(enum qcow2_finding_kind kind)
+{
+  static const char *const names[QCOW2_FINDING_KINDS] = {
+    "leak", "refcount-low", "overflow", "copied", "reserved-bits", "unaligned", "past-end", "cut",
+    "entry", "refcount-block", "table", "overlap", "unreadable"
+  };
+
+  return (unsigned) kind < QCOW2_FINDING_KINDS ? names[kind] : "unknown";
+}

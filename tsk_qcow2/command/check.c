@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: MIT */
+/* `tsk-qcow2 check`: are the image's tables and refcounts consistent? --json prints what check-json.md describes. */
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "arguments.h"
+#include "command.h"
+#include "json_value.h"
+
+/* So many findings of a kind are shown; all are counted. */
+#define SHOWN_MAX 100u
+
+struct check {
+  bool json;
+  uint64_t shown[QCOW2_FINDING_KINDS];
+  json_t *findings;
+  struct qcow2_check_result result;
+  struct qcow2_layer_info layer;
+};
+
+static const char *weight_name(enum qcow2_finding_weight weight)
+{
+  switch (weight) {
+  case QCOW2_WEIGHT_LEAK: return "leak";
+  case QCOW2_WEIGHT_CORRUPTION: return "corruption";
+  case QCOW2_WEIGHT_DEFECT: return "defect";
+  case QCOW2_WEIGHT_UNREADABLE: break;
+  }
+  return "unreadable";
+}
+
+/* ---- Findings ------------------------------------------------------------------ */
+
+static json_t *finding_value(const struct qcow2_finding *finding)
+{
+  bool counted = finding->kind == QCOW2_FINDING_LEAK || finding->kind == QCOW2_FINDING_REFCOUNT_LOW;
+
+  return json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:s}", "kind", qcow2_finding_kind_name(finding->kind),
+                   "weight", weight_name(finding->weight), "host_offset", json_offset(finding->host_offset),
+                   "guest_offset", json_offset(finding->guest_offset), "table_offset",
+                   json_offset(finding->table_offset), "snapshot_index", json_offset(finding->snapshot_index),
+                   "refcount", json_offset(counted ? finding->refcount : QCOW2_NO_OFFSET), "references",
+                   json_offset(counted ? finding->references : QCOW2_NO_OFFSET), "text", finding->sentence);
+}
+
+static int show(void *context, const struct qcow2_finding *finding)
+{
+  struct check *check = context;
+
+  if (check->json)
+    json_array_append_new(check->findings, finding_value(finding));
+  else if (finding->snapshot_index != QCOW2_ACTIVE)
+    printf("%s: %s (snapshot @index=%zu)\n", weight_name(finding->weight), finding->sentence, finding->snapshot_index);
+  else
+    printf("%s: %s\n", weight_name(finding->weight), finding->sentence);
+  return ++check->shown[finding->kind] >= SHOWN_MAX;
+}
+
+/* ---- Totals -------------------------------------------------------------------- */
+
+/* The number of findings that leave reading as it is, as long as nobody writes: it uses no refcounts. */
+static uint64_t of_refcounts(const struct qcow2_check_result *result)
+{
+  return result->counts[QCOW2_FINDING_REFCOUNT_LOW] + result->counts[QCOW2_FINDING_OVERFLOW] +
+         result->counts[QCOW2_FINDING_COPIED] + result->counts[QCOW2_FINDING_REFCOUNT_BLOCK];
+}
+
+/* What the findings mean for reading. */
+static const char *verdict(const struct qcow2_check_result *result)
+{
+  uint64_t serious = result->corruptions + result->defects;
+
+  if (serious > 0 && serious == of_refcounts(result))
+    return "CORRUPT: refcounts are wrong. Reading does not use them, so all that the tables name can be read; but a program that wrote to "
+           "the image in this state may have overwritten clusters that were in use.";
+  if (serious > 0)
+    return "CORRUPT: what the findings name may read as an error, or as something else than was written there.";
+  if (!result->is_complete)
+    return "INCOMPLETE: nothing serious was found as far as the check went.";
+  if (result->leaks > 0)
+    return "LEAKS: clusters are marked as used that nothing refers to. Harmless for reading; old data may be in them.";
+  return "CLEAN: tables and refcounts agree.";
+}
+
+static int exit_status(const struct qcow2_check_result *result)
+{
+  if (result->corruptions + result->defects > 0)
+    return EXIT_DAMAGED;
+  if (!result->is_complete)
+    return EXIT_INCOMPLETE;
+  return result->leaks > 0 ? EXIT_LEAKS : EXIT_OK;
+}
+
+static void print_totals(const struct check *check)
+{
+  const struct qcow2_check_result *result = &check->result;
+
+  for (unsigned kind = 0; kind < QCOW2_FINDING_KINDS; kind++)
+    if (result->counts[kind] > check->shown[kind])
+      printf("... and %" PRIu64 " more of the kind \"%s\"\n", result->counts[kind] - check->shown[kind],
+             qcow2_finding_kind_name((enum qcow2_finding_kind) kind));
+  printf("%" PRIu64 " corruptions, %" PRIu64 " leaks, %" PRIu64 " other defects; %" PRIu64 " clusters of %u bytes are in use\n",
+         result->corruptions, result->leaks, result->defects, result->used_clusters,
+         1u << check->layer.header->cluster_bits);
+  if (result->unreadable > 0)
+    printf("%" PRIu64 " parts of tables cannot be read, so the numbers above are not the whole truth\n", result->unreadable);
+  else if (!result->is_complete)
+    printf("The work's bound was reached: refcounts were compared up to byte %" PRIu64 " of %" PRIu64 "\n",
+           result->checked_to, check->layer.file_size);
+  printf("%s\n", verdict(result));
+}
+
+static json_t *counts_value(const struct qcow2_check_result *result)
+{
+  json_t *object = json_object();
+
+  for (unsigned kind = 0; kind < QCOW2_FINDING_KINDS; kind++)
+    json_object_set_new(object, qcow2_finding_kind_name((enum qcow2_finding_kind) kind), json_number(result->counts[kind]));
+  return object;
+}
+
+static int print_json(const struct check *check, const struct qcow2_image *image)
+{
+  const struct qcow2_check_result *result = &check->result;
+  json_t *root = json_pack(
+      "{s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:i, s:o, s:s, s:o, s:O, s:o}", "corruptions", json_number(result->corruptions),
+      "leaks", json_number(result->leaks), "defects", json_number(result->defects), "unreadable",
+      json_number(result->unreadable), "complete", result->is_complete, "checked_to", json_number(result->checked_to),
+      "file_size", json_number(check->layer.file_size), "cluster_size", 1 << check->layer.header->cluster_bits,
+      "used_clusters", json_number(result->used_clusters), "verdict", verdict(result), "counts",
+      counts_value(result), "findings", check->findings, "warnings", json_warnings(image));
+
+  if (!json_print(root, 0))
+    return complain_failed("cannot write the JSON: out of memory");
+  putchar('\n');
+  return EXIT_OK;
+}
+
+/* ---- The command ----------------------------------------------------------------- */
+
+static int check_image(const struct qcow2_image *image, struct check *check)
+{
+  struct qcow2_check_options options = { .struct_size = sizeof(options), .report = show, .context = check };
+  struct qcow2_error error;
+  const char *warning;
+  int status = EXIT_OK;
+
+  for (size_t i = 0; !check->json && (warning = qcow2_warning(image, i)) != NULL; i++)
+    printf("Warning: %s\n", warning);
+  if (qcow2_layer_get(image, 0, &check->layer, &error) != 0 ||
+      qcow2_image_check(image, &options, &check->result, &error) != 0)
+    return complain_failed("%s", error.message);
+  if (check->json)
+    status = print_json(check, image);
+  else
+    print_totals(check);
+  return status == EXIT_OK ? exit_status(&check->result) : status;
+}
+
+int command_check(int argc, char *argv[])
+{
+  struct arguments arguments = { .command = "check", .operands_wanted = 1, .known = ARGUMENT_JSON };
+  struct check check = { .json = false };
+  struct tsk_qcow2_opened opened;
+  int status = arguments_parse(argc, argv, &arguments);
+
+  if (status == EXIT_OK)
+    status = arguments_open(&arguments, TSK_QCOW2_HEADER_ONLY, &opened);
+  if (status != EXIT_OK)
+    return status;
+  check.json = (arguments.given & ARGUMENT_JSON) != 0;
+  check.findings = json_array();
+  if (opened.snapshot_index != QCOW2_ACTIVE)
+    status = complain_usage("check looks at the whole file, with all snapshots: name it without \"@\"");
+  else
+    status = check_image(opened.image, &check);
+  json_decref(check.findings);
+  return arguments_finish(&opened, status);
+}
