@@ -19,6 +19,7 @@ void fuzz_mapping(const uint8_t *data, size_t size);    /* L1 and L2 tables, aga
 void fuzz_decompress(const uint8_t *data, size_t size); /* one compressed cluster, against zlib and zstd */
 void fuzz_luks(const uint8_t *data, size_t size);       /* a LUKS header: decode, unlock, decrypt */
 void fuzz_tables(const uint8_t *data, size_t size);     /* a snapshot table and a bitmap directory, against a model */
+void fuzz_reference(const uint8_t *data, size_t size);  /* a name that an image refers to, at the gate */
 void fuzz_name(const uint8_t *data, size_t size);       /* what follows the path in an image name */
 
 /* ---- Checks ---- */
@@ -53,5 +54,11 @@ uint64_t fuzz_take(struct fuzz_input *input, unsigned width);
 
 /* A storage over the input's bytes, which must outlive it. It checks that nobody reads past its end. */
 struct qcow2_storage fuzz_storage(struct fuzz_input *input);
+
+/* The same, but one in eight of its sectors behind the first cluster cannot be read (EIO). */
+struct qcow2_storage fuzz_storage_failing(struct fuzz_input *input);
+
+/* Whether such a sector is in the range, of more than 0 bytes. */
+bool fuzz_is_bad(const struct fuzz_input *input, uint64_t offset, uint64_t length);
 
 #endif

@@ -9,13 +9,13 @@ LLVM_PROFDATA ?= llvm-profdata
 LLVM_COV ?= llvm-cov
 FUZZ_SECONDS ?= 60
 FUZZ_JOBS ?= 2
-FUZZ_TARGETS ?= image mapping decompress luks tables name
+FUZZ_TARGETS ?= image mapping decompress luks tables reference name
 
-targets := image mapping decompress luks tables name
+targets := image mapping decompress luks tables reference name
 packages := zlib libzstd libdeflate libgcrypt
 core := $(filter-out %/cipher_none.c,$(shell cd $(SOURCE) && find core -name '*.c'))
-common := $(core) tsk_qcow2/image_name.c tsk_qcow2/complain.c \
-	$(addprefix tests/fuzz/,$(addsuffix .c,$(targets) support views))
+fuzzed := $(core) tsk_qcow2/image_name.c tsk_qcow2/complain.c
+harness := $(addprefix tests/fuzz/,$(addsuffix .c,$(targets) support views))
 flags := -g -O1 -std=gnu11 -Wall -Wextra -Werror -MMD -I$(SOURCE)/core -DPACKAGE_VERSION='"fuzz"' \
 	-DHAVE_LIBDEFLATE=1 -DHAVE_LIBGCRYPT=1 $(shell pkg-config --cflags $(packages))
 libraries := $(shell pkg-config --libs $(packages)) -lpthread
@@ -42,19 +42,20 @@ fuzz-corpus: fuzz-build
 	$(PYTHON) $(SOURCE)/tests/fuzz/corpus.py merge $(BUILD)
 
 # ---- Rules ----------------------------------------------------------------------
-fuzz_objects := $(common:%.c=$(BUILD)/objects/%.o)
-$(fuzz_objects): $(BUILD)/objects/%.o: $(SOURCE)/%.c
+# Only the reader's own branches guide the fuzzers.
+fuzzed_objects := $(fuzzed:%.c=$(BUILD)/objects/%.o)
+harness_objects := $(harness:%.c=$(BUILD)/objects/%.o)
+fuzz_objects := $(fuzzed_objects) $(harness_objects)
+$(fuzzed_objects): instrument := -fsanitize=fuzzer-no-link
+$(fuzz_objects) $(BUILD)/objects/tests/fuzz/mutate.o: $(BUILD)/objects/%.o: $(SOURCE)/%.c
 	@mkdir -p $(@D) && echo "  CC $*.c"
-	@$(CLANG) $(flags) $(sanitizers) -fsanitize=fuzzer-no-link -c -o $@ $<
+	@$(CLANG) $(flags) $(sanitizers) $(instrument) -c -o $@ $<
 $(BUILD)/fuzz-%: $(SOURCE)/tests/fuzz/fuzzer.c $(fuzz_objects) $(BUILD)/objects/tests/fuzz/mutate.o
 	@echo "  LD fuzz-$*"
 	@$(CLANG) $(flags) $(sanitizers) -fsanitize=fuzzer -DFUZZ_TARGET=fuzz_$* -o $@ $< $(fuzz_objects) \
 	  $(if $(filter image,$*),$(BUILD)/objects/tests/fuzz/mutate.o) $(libraries)
-$(BUILD)/objects/tests/fuzz/mutate.o: $(SOURCE)/tests/fuzz/mutate.c
-	@mkdir -p $(@D) && echo "  CC tests/fuzz/mutate.c"
-	@$(CLANG) $(flags) $(sanitizers) -c -o $@ $<
 
-coverage_objects := $(common:%.c=$(BUILD)/coverage/%.o) $(BUILD)/coverage/tests/fuzz/replay.o
+coverage_objects := $(patsubst %.c,$(BUILD)/coverage/%.o,$(fuzzed) $(harness) tests/fuzz/replay.c)
 $(coverage_objects): $(BUILD)/coverage/%.o: $(SOURCE)/%.c
 	@mkdir -p $(@D) && echo "  CC $*.c"
 	@$(CLANG) $(flags) $(coverage) -c -o $@ $<

@@ -114,10 +114,13 @@ static void describe(const struct qcow2_image *image, const struct fuzz_input *i
 
 /* ---- Views ------------------------------------------------------------------- */
 
-static void walk_views(struct qcow2_image *image, const struct fuzz_input *input)
+static void walk_views(struct qcow2_image *image, const struct fuzz_input *input, bool has_bad_sectors)
 {
   size_t count = qcow2_snapshot_count(image);
-  struct fuzz_walk walk = { .image = image, .input = input, .bytes_left = FUZZ_WALK_BYTES };
+  struct fuzz_walk walk = { .image = image,
+                            .input = input,
+                            .has_bad_sectors = has_bad_sectors,
+                            .bytes_left = FUZZ_WALK_BYTES };
 
   for (size_t i = 0; i <= SNAPSHOTS_TO_WALK && i <= count; i++) {
     struct qcow2_error error = fuzz_error_fresh();
@@ -135,11 +138,11 @@ static void walk_views(struct qcow2_image *image, const struct fuzz_input *input
   }
 }
 
-/* Open and walk. */
-static void open_and_walk(const struct fuzz_input *input, const struct qcow2_open_options *options)
+/* Open and walk. `has_bad_sectors`: the image file, not the others, has sectors that cannot be read. */
+static void open_and_walk(const struct fuzz_input *input, const struct qcow2_open_options *options, bool has_bad_sectors)
 {
   struct fuzz_input bytes = *input;
-  struct qcow2_storage storage = fuzz_storage(&bytes);
+  struct qcow2_storage storage = has_bad_sectors ? fuzz_storage_failing(&bytes) : fuzz_storage(&bytes);
   struct qcow2_error error = fuzz_error_fresh();
   struct qcow2_image *image;
   int code = qcow2_image_open_storage(&storage, options, &image, &error);
@@ -147,7 +150,7 @@ static void open_and_walk(const struct fuzz_input *input, const struct qcow2_ope
   fuzz_check_result(code, &error);
   if (code != 0)
     return;
-  walk_views(image, input);
+  walk_views(image, input, has_bad_sectors);
   qcow2_image_close(image);
 }
 
@@ -179,8 +182,21 @@ static const char *input_file(const struct fuzz_input *input)
 
 /* ---- The target --------------------------------------------------------------- */
 
+/* A backing file of another format: its disk is the input. */
+static int open_foreign(void *context, const struct qcow2_foreign *file, struct qcow2_storage *storage, const char **format,
+                        struct qcow2_error *error)
+{
+  (void) error;
+  FUZZ_CHECK(file->path != NULL && file->is_callers_word);
+  if (file->declared_format == NULL || strcmp(file->declared_format, "vmdk") != 0)
+    return QCOW2_NOT_FOREIGN;
+  *storage = fuzz_storage(context);
+  *format = "vmdk";
+  return 0;
+}
+
 /* Open with what the header asks for. */
-static void open_with_help(const struct fuzz_input *input, const struct qcow2_header *header)
+static void open_with_help(struct fuzz_input *input, const struct qcow2_header *header)
 {
   bool needs_data_file = (header->incompatible_features & QCOW2_INCOMPATIBLE_DATA_FILE) != 0;
   bool has_backing = header->backing_file != NULL && !needs_data_file;
@@ -191,10 +207,31 @@ static void open_with_help(const struct fuzz_input *input, const struct qcow2_he
                                         .backing_count = has_backing ? 2 : 1,
                                         .data_file = needs_data_file ? path : NULL,
                                         .cache_bytes = 1, /* as few as there can be */
+                                        .open_foreign = open_foreign,
+                                        .foreign_context = input,
                                         .passphrases = &PASSPHRASE,
                                         .passphrase_count = header->crypt_method != 0 };
 
-  open_and_walk(input, &options);
+  open_and_walk(input, &options, false);
+  open_and_walk(input, &options, true);
+}
+
+/* Open with more than any image asks for: the error says what is too much. */
+static void open_with_too_much(const struct fuzz_input *input)
+{
+  const struct qcow2_passphrase passphrases[] = { PASSPHRASE, PASSPHRASE };
+  const char *const backing[] = { QCOW2_BACKING_NONE, "/nonexistent" };
+  struct qcow2_open_options options = { .struct_size = sizeof(options), .passphrases = passphrases, .passphrase_count = 2 };
+
+  open_and_walk(input, &options, false);
+  options.backing_paths = backing;
+  options.backing_count = 2;
+  open_and_walk(input, &options, false);
+  options.backing_paths++;
+  options.backing_count--;
+  open_and_walk(input, &options, false);
+  options.data_file = "/nonexistent";
+  open_and_walk(input, &options, false);
 }
 
 void fuzz_image(const uint8_t *data, size_t size)
@@ -214,8 +251,9 @@ void fuzz_image(const uint8_t *data, size_t size)
   qcow2_layer_get(image, 0, &info, NULL);
   if (describe_encryption(image, &input) <= ITERATIONS_TO_TRY) {
     if (info.header->backing_file != NULL || info.header->crypt_method != 0)
-      open_and_walk(&input, NULL);
+      open_and_walk(&input, NULL, false);
     open_with_help(&input, info.header);
+    open_with_too_much(&input);
   }
   qcow2_image_close(image);
 }

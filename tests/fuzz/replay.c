@@ -15,7 +15,8 @@ static const struct target {
   void (*run)(const uint8_t *data, size_t size);
 } TARGETS[] = {
   { "image", fuzz_image },   { "mapping", fuzz_mapping }, { "decompress", fuzz_decompress },
-  { "luks", fuzz_luks },     { "tables", fuzz_tables },   { "name", fuzz_name },
+  { "luks", fuzz_luks },     { "tables", fuzz_tables },   { "reference", fuzz_reference },
+  { "name", fuzz_name },
 };
 
 #define TARGET_COUNT (sizeof(TARGETS) / sizeof(TARGETS[0]))

@@ -102,6 +102,7 @@ def image_seeds():
     for order in (0, 3, 6):
         yield f"refcount-order-{order}", fill(Image(SIZE, 9, refcount_order=order), (0, 1, 2)).build()
     yield "overlay", overlay()
+    yield "overlay-on-qcow2", overlay(backing_format=b"qcow2")
     yield "overlay-on-raw", overlay(backing_format=b"raw")
     yield "overlay-on-vmdk", overlay(backing_format=b"vmdk")
     yield "backing-name-hostile", Image(SIZE, 9, backing=b"../\x1b]0;x\x07" * 20).build()
@@ -215,6 +216,16 @@ def luks_seeds():
     yield "version-2", bytes(poke(bytearray(header), 6, "H", 2))
 
 
+def reference_seeds():
+    names = ("base", "sub/base", "./base", "sub//base", "sub/../base", "../secret", "/etc/hostname", "link", "here/base", "sub/up/secret",
+             "fifo", "sub", "sub/", "", "found", "dir/found", "C:\\vm\\found", "D:/vm/link", "nbd://host/found", "json:{}", "file:base",
+             "image.qcow2", "base/", "base/x", "x" * 300, "none\x1b\u202e", ".", "..", "/", "//")
+    for number, name in enumerate(names):
+        for flags in (0, 5):
+            yield f"name-{number:02}-{flags}", bytes([flags]) + name.encode()
+    yield "distrusted", b"\2base"
+
+
 def name_seeds():
     for number, text in enumerate((
             "", "@before-update", "@2", "@id=2", "@name=2", "@index=0", "@before,,after,vmstate", "@", "@id=",
@@ -225,7 +236,7 @@ def name_seeds():
 
 
 SEEDS = {"image": image_seeds, "mapping": mapping_seeds, "decompress": decompress_seeds, "luks": luks_seeds,
-         "tables": tables_seeds, "name": name_seeds}
+         "tables": tables_seeds, "reference": reference_seeds, "name": name_seeds}
 
 
 def seeds(target):

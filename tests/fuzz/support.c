@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 #include "fuzz.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "../../core/base/bytes.h"
 #include "../../core/base/checked.h"
 
 void fuzz_fail(const char *condition, const char *file, int line)
@@ -104,4 +106,27 @@ static int read_bytes(void *context, uint64_t offset, void *buffer, size_t lengt
 struct qcow2_storage fuzz_storage(struct fuzz_input *input)
 {
   return (struct qcow2_storage){ .context = input, .size = input->length, .read = read_bytes };
+}
+
+#define SECTOR 512u
+
+bool fuzz_is_bad(const struct fuzz_input *input, uint64_t offset, uint64_t length)
+{
+  unsigned cluster_bits = input->length < 24 ? 0 : (unsigned) min_u64(be32_get(input->bytes + 20), 21);
+
+  for (uint64_t sector = offset / SECTOR; sector * SECTOR < offset + length; sector++)
+    if (sector * SECTOR >> cluster_bits > 0 &&
+        (sector * (input->length | 1) * UINT64_C(0x9e3779b97f4a7c15)) >> 61 == 0)
+      return true;
+  return false;
+}
+
+static int read_failing(void *context, uint64_t offset, void *buffer, size_t length)
+{
+  return fuzz_is_bad(context, offset, length) ? EIO : read_bytes(context, offset, buffer, length);
+}
+
+struct qcow2_storage fuzz_storage_failing(struct fuzz_input *input)
+{
+  return (struct qcow2_storage){ .context = input, .size = input->length, .read = read_failing };
 }

@@ -12,6 +12,7 @@ struct fuzz_walk {
   const struct qcow2_image *image;
   struct qcow2_view *view;
   const struct fuzz_input *input;
+  bool has_bad_sectors; /* the image file is a fuzz_storage_failing() */
   uint64_t bytes_left; /* that may still be decoded */
 };
 
