@@ -49,10 +49,10 @@ def backing_image():
 
 
 def subcluster_image():
-    """Extended L2 entries and zstd."""
+    """Extended L2 entries, and zstd as the compression type."""
     image = Image(size=4 * 16384, cluster_bits=14, extended_l2=True, compression=1)
     image.disk.subclusters(0, "DZ.D" * 8, pattern(1, 16384))
-    image.disk.compressed(1, squeezable(2, 16384))
+    image.disk.subclusters(1, "ZZZ." * 8, b"", host=False)
     image.disk.normal(3, pattern(3, 16384))
     return image
 
