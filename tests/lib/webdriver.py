@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -136,7 +137,10 @@ class Browser:
 def browser(folder):
     """A browser with a new profile in `folder`, which downloads to folder/downloads."""
     port = free_port()
-    driver = subprocess.Popen(["chromedriver", f"--port={port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    environment = {key: value for key, value in os.environ.items() if key != "LD_PRELOAD"}
+    environment.update(HOME=str(folder), XDG_CONFIG_HOME=f"{folder}/config", XDG_CACHE_HOME=f"{folder}/cache")
+    driver = subprocess.Popen(["chromedriver", f"--port={port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                              env=environment)
     try:
         wait_for_port(port, driver)
         made = Browser(port)
