@@ -16,6 +16,7 @@ static const struct target {
 } TARGETS[] = {
   { "image", fuzz_image },   { "mapping", fuzz_mapping }, { "decompress", fuzz_decompress },
   { "luks", fuzz_luks },     { "tables", fuzz_tables },   { "name", fuzz_name },
+  { "selector", fuzz_selector },
 };
 
 #define TARGET_COUNT (sizeof(TARGETS) / sizeof(TARGETS[0]))
