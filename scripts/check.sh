@@ -6,6 +6,8 @@ source_dir=$(cd "$(dirname "$0")/.." && pwd)
 build_dir=$source_dir/build/check
 
 sh "$source_dir/scripts/install-packages.sh" build tools test
+# Not every distribution has these; their tests are skipped without them.
+sh "$source_dir/scripts/install-packages.sh" autopsy || echo "Autopsy and Chromium are not available here" >&2
 [ -x "$source_dir/configure" ] || sh "$source_dir/scripts/autogen.sh"
 mkdir -p "$build_dir"
 cd "$build_dir"

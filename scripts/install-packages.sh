@@ -3,6 +3,7 @@
 # Install what is missing through apt: install-packages.sh GROUP...
 #   build  to build tsk-qcow2          demo  to make and examine the demonstration disk
 #   tools  The Sleuth Kit's programs   test  to run the tests
+#   autopsy  Autopsy 2.24 and a browser to drive it, for its tests
 #   package  to build the Debian packages          clean-root  to try them in a new root
 set -eu
 
@@ -18,6 +19,7 @@ for group in "$@"; do
   test) packages="$packages python3 python3-pytest python3-tsk g++ e2fsprogs fdisk qemu-utils sleuthkit ntfs-3g mtools
     dosfstools strace util-linux qemu-system-x86
     ewf-tools afflib-tools" ;;
+  autopsy) packages="$packages autopsy chromium chromium-driver" ;;
   *) echo "install-packages.sh: there is no group $group" >&2; exit 2 ;;
   esac
 done

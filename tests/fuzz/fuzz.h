@@ -21,6 +21,7 @@ void fuzz_luks(const uint8_t *data, size_t size);       /* a LUKS header: decode
 void fuzz_tables(const uint8_t *data, size_t size);     /* a snapshot table and a bitmap directory, against a model */
 void fuzz_reference(const uint8_t *data, size_t size);  /* a name that an image refers to, at the gate */
 void fuzz_name(const uint8_t *data, size_t size);       /* what follows the path in an image name */
+void fuzz_selector(const uint8_t *data, size_t size);   /* a selector file */
 
 /* ---- Checks ---- */
 

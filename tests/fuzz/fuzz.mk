@@ -9,12 +9,12 @@ LLVM_PROFDATA ?= llvm-profdata
 LLVM_COV ?= llvm-cov
 FUZZ_SECONDS ?= 60
 FUZZ_JOBS ?= 2
-FUZZ_TARGETS ?= image mapping decompress luks tables reference name
+FUZZ_TARGETS ?= image mapping decompress luks tables reference name selector
 
-targets := image mapping decompress luks tables reference name
+targets := image mapping decompress luks tables reference name selector
 packages := zlib libzstd libdeflate libgcrypt
 core := $(filter-out %/cipher_none.c,$(shell cd $(SOURCE) && find core -name '*.c'))
-fuzzed := $(core) tsk_qcow2/image_name.c tsk_qcow2/complain.c
+fuzzed := $(core) tsk_qcow2/image_name.c tsk_qcow2/selector.c tsk_qcow2/complain.c
 harness := $(addprefix tests/fuzz/,$(addsuffix .c,$(targets) support views))
 flags := -g -O1 -std=gnu11 -Wall -Wextra -Werror -MMD -I$(SOURCE)/core -DPACKAGE_VERSION='"fuzz"' \
 	-DHAVE_LIBDEFLATE=1 -DHAVE_LIBGCRYPT=1 $(shell pkg-config --cflags $(packages))

@@ -16,7 +16,7 @@ static const struct target {
 } TARGETS[] = {
   { "image", fuzz_image },   { "mapping", fuzz_mapping }, { "decompress", fuzz_decompress },
   { "luks", fuzz_luks },     { "tables", fuzz_tables },   { "reference", fuzz_reference },
-  { "name", fuzz_name },
+  { "name", fuzz_name },     { "selector", fuzz_selector },
 };
 
 #define TARGET_COUNT (sizeof(TARGETS) / sizeof(TARGETS[0]))

@@ -235,8 +235,18 @@ def name_seeds():
         yield f"name-{number:02}", text.encode("latin-1")
 
 
+def selector_seeds():
+    start, mac = "TSK-QCOW2-SELECTOR 1\n", "MAC " + "0123456789abcdef" * 4
+    for number, text in enumerate((
+            start + "./disk.qcow2@id=1\n", start + "disk.qcow2", start + "/mnt/a.qcow2,backing=/mnt/b,,c\n" + mac + "\n",
+            start + "d\n" + mac, start + "d\r\n\r\n \t", start, start + "\nd", start + "d\nd\n", start + "d\n\n" + mac,
+            start + "d\n" + mac + "0", start + "d\0\n", start + "d\re\n", start.replace("1", "2") + "d\n", start[:-1], "", "QFI\xfb",
+            start.replace("\n", "\r\n") + "d\r\n" + mac + "\r\n")):
+        yield f"selector-{number:02}", text.encode("latin-1")
+
+
 SEEDS = {"image": image_seeds, "mapping": mapping_seeds, "decompress": decompress_seeds, "luks": luks_seeds,
-         "tables": tables_seeds, "reference": reference_seeds, "name": name_seeds}
+         "tables": tables_seeds, "reference": reference_seeds, "name": name_seeds, "selector": selector_seeds}
 
 
 def seeds(target):
