@@ -270,34 +270,51 @@ static int undeclared_error(const struct qcow2_opened_file *file, const char *fo
                          qcow2_text_quote(file->path, backing), format, format);
 }
 
+/* Find out whether the backing file is qcow2 or raw: by what the image above declares, else by its first bytes. Those must be readable then:
+   a file is not taken for raw because of a fault. *looks_like is a format that an undeclared file starts as; NULL: none. */
+static int find_format(const struct qcow2_layer *above, enum next_layer next,
+                       const struct qcow2_opened_file *file, bool *is_qcow2, const char **looks_like,
+                       struct qcow2_error *error)
+{
+  enum declared_format declared = declared_format(above);
+  int code;
+
+  *is_qcow2 = false;
+  *looks_like = NULL;
+  if (declared == DECLARED_RAW)
+    return 0;
+  if (declared == DECLARED_OTHER)
+    return format_error(above, file, QCOW2_ERROR_UNSUPPORTED,
+                        "which cannot be read here (raw and qcow2 can)", error);
+  code = qcow2_layer_probe(file, is_qcow2, looks_like, error);
+  if (code != 0)
+    return qcow2_error_add_file(error, code, file->path);
+  if (declared == DECLARED_QCOW2 && !*is_qcow2)
+    return format_error(above, file, QCOW2_ERROR_CORRUPT, "but it is not a qcow2 image", error);
+  if (next != NEXT_GIVEN && *looks_like != NULL)
+    return undeclared_error(file, *looks_like, error);
+  return 0;
+}
+
 /* Make a layer of the backing file, in the format that the image above it declares. */
 static int new_backing_layer(const struct qcow2_layer *above, enum next_layer next,
                              struct qcow2_opened_file *file, const struct qcow2_shared *shared,
                              uint64_t space, struct qcow2_layer **layer, struct qcow2_error *error)
 {
-  enum declared_format declared = declared_format(above);
-  bool is_qcow2 = qcow2_layer_probe(file) != 0; /* one that cannot be read fails as qcow2 does: with the reason */
-  const char *foreign;
-  int code = 0;
+  const char *looks_like;
+  bool is_qcow2;
+  int code = find_format(above, next, file, &is_qcow2, &looks_like, error);
 
-  if (declared == DECLARED_OTHER)
-    code = format_error(above, file, QCOW2_ERROR_UNSUPPORTED,
-                        "which cannot be read here (raw and qcow2 can)", error);
-  else if (declared == DECLARED_QCOW2 && !is_qcow2)
-    code = format_error(above, file, QCOW2_ERROR_CORRUPT, "but it is not a qcow2 image", error);
-  else if (declared == DECLARED_NONE && next != NEXT_GIVEN && !is_qcow2 &&
-           (foreign = qcow2_layer_foreign_start(file)) != NULL)
-    code = undeclared_error(file, foreign, error);
   if (code != 0) {
     qcow2_opened_file_close(file);
     return code;
   }
-  code = declared == DECLARED_RAW || !is_qcow2
-             ? qcow2_layer_new_raw(file, shared, space, layer, error)
-             : qcow2_layer_new_qcow2(file, shared, space, layer, error);
+  code = is_qcow2 ? qcow2_layer_new_qcow2(file, shared, space, layer, error)
+                  : qcow2_layer_new_raw(file, shared, space, layer, error);
   if (code != 0)
     return code;
-  (*layer)->is_probed = declared == DECLARED_NONE;
+  (*layer)->is_probed = declared_format(above) == DECLARED_NONE;
+  (*layer)->looks_like = looks_like;
   qcow2_metadata_drop_data(&(*layer)->metadata); /* megabytes, which nobody asks for */
   return 0;
 }

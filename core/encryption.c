@@ -124,7 +124,7 @@ int qcow2_encryption_get(const struct qcow2_image *image, size_t index,
                          struct qcow2_encryption_info *info, struct qcow2_error *error)
 {
   const struct qcow2_layer *layer;
-  struct qcow2_luks luks;
+  struct qcow2_luks luks = { .payload_offset = 0 };
   int code;
 
   if (index >= image->chain.count)

@@ -164,13 +164,14 @@ int qcow2_image_probe(const char *path)
 {
   struct qcow2_opened_file file = OPENED_FILE_NONE;
   struct qcow2_error error;
-  int is_qcow2;
+  bool is_qcow2 = false;
+  int code;
 
   if (path == NULL)
     return 0;
   if (qcow2_gate_open_named(path, &file, &error) != 0)
     return error.code == QCOW2_ERROR_ARGUMENT || error.os_errno == ENOENT || error.os_errno == EACCES ? 0 : -1;
-  is_qcow2 = qcow2_layer_probe(&file);
+  code = qcow2_layer_probe(&file, &is_qcow2, NULL, NULL);
   qcow2_opened_file_close(&file);
-  return is_qcow2;
+  return code != 0 ? -1 : is_qcow2;
 }

@@ -8,6 +8,10 @@
 #include "base/error.h"
 #include "storage/storage.h"
 
+/* Enough to tell every format that is known. */
+#define PROBE_BYTES 32u
+_Static_assert(PROBE_BYTES >= HEADER_BYTES_TO_PROBE, "qcow2 too");
+
 /* ---- Making ------------------------------------------------------------- */
 
 static struct qcow2_layer *layer_new(struct qcow2_opened_file *file,
@@ -127,32 +131,34 @@ void qcow2_layer_set_cipher(struct qcow2_layer *layer, struct qcow2_cipher *ciph
   layer->source.cipher_counts_guest = layer->metadata.header.crypt_method == CRYPT_METHOD_AES;
 }
 
-int qcow2_layer_probe(const struct qcow2_opened_file *file)
-{
-  uint8_t start[HEADER_BYTES_TO_PROBE];
-  size_t length = (size_t) min_u64(file->storage.size, sizeof(start));
-
-  if (qcow2_storage_read(&file->storage, 0, start, length, NULL) != 0)
-    return -1;
-  return qcow2_header_probe(start, length);
-}
-
-const char *qcow2_layer_foreign_start(const struct qcow2_opened_file *file)
+/* The name of the format (not qcow2) that a file of these first bytes is of; NULL: none that is known. */
+static const char *foreign_format(const uint8_t *start, size_t length)
 {
   static const struct {
     const char *start, *format;
   } known[] = { { "KDMV", "VMDK" },        { "COWD", "VMDK" },          { "# Disk DescriptorFile", "VMDK" },
                 { "conectix", "VHD" },     { "vhdxfile", "VHDX" },      { "<<< ", "VDI" },
                 { "EVF\x09\x0d\x0a\xff", "EWF" }, { "QFI\xfb", "qcow" }, { "QED", "QED" } };
-  char start[32];
 
-  if (file->storage.size < sizeof(start) ||
-      qcow2_storage_read(&file->storage, 0, start, sizeof(start), NULL) != 0)
-    return NULL;
   for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
-    if (memcmp(start, known[i].start, strlen(known[i].start)) == 0)
+    if (length >= strlen(known[i].start) && memcmp(start, known[i].start, strlen(known[i].start)) == 0)
       return known[i].format;
   return NULL;
+}
+
+int qcow2_layer_probe(const struct qcow2_opened_file *file, bool *is_qcow2, const char **foreign,
+                      struct qcow2_error *error)
+{
+  uint8_t start[PROBE_BYTES];
+  size_t length = (size_t) min_u64(file->storage.size, sizeof(start));
+  int code = qcow2_storage_read(&file->storage, 0, start, length, error);
+
+  if (code != 0)
+    return code;
+  *is_qcow2 = qcow2_header_probe(start, length);
+  if (foreign != NULL)
+    *foreign = *is_qcow2 ? NULL : foreign_format(start, length);
+  return 0;
 }
 
 /* ---- Mapping ------------------------------------------------------------ */

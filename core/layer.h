@@ -17,6 +17,7 @@ struct qcow2_layer {
   bool is_raw;        /* its bytes are the disk's */
   const char *format; /* static */
   bool is_probed; /* no image declared its format: what it refers to needs the user's word */
+  const char *looks_like; /* a format that such a file starts as, though it is read as raw; static, NULL: none */
   uint64_t size;  /* virtual size, bytes */
   uint64_t needed_size; /* bytes that the file must have, as far as its tables were looked over */
   /* Of a qcow2 file only: */
@@ -57,11 +58,10 @@ void qcow2_layer_set_data_file(struct qcow2_layer *layer, struct qcow2_opened_fi
 /* Give a qcow2 layer the cipher of its normal clusters, which it owns from now on. */
 void qcow2_layer_set_cipher(struct qcow2_layer *layer, struct qcow2_cipher *cipher);
 
-/* 1 if the file starts as a qcow2 image does, 0 if not, -1 if it cannot be read. */
-int qcow2_layer_probe(const struct qcow2_opened_file *file);
-
-/* The name of the format (not qcow2) that the file starts as, in static storage; NULL: none that is known. */
-const char *qcow2_layer_foreign_start(const struct qcow2_opened_file *file);
+/* Look at the file's first bytes: is it a qcow2 image? *foreign is the name of another format that it starts as, in static storage; NULL:
+   none that is known. NULL for `foreign` is allowed. Errors: IO. */
+int qcow2_layer_probe(const struct qcow2_opened_file *file, bool *is_qcow2, const char **foreign,
+                      struct qcow2_error *error);
 
 /* What lies at `guest_offset` in this layer alone, for at most `length` bytes. `tables` and `size` are the layer's own,
    or a snapshot's. What lies past `size` is ZERO: it hides what is below. Errors: those of qcow2_mapping_find(). */

@@ -270,13 +270,13 @@ static int add_warnings(const struct survey *survey, struct qcow2_warnings *warn
 static int survey_raw(const struct qcow2_layer *layer, struct qcow2_warnings *warnings,
                       struct qcow2_error *error)
 {
-  const char *format = layer->is_probed ? qcow2_layer_foreign_start(&layer->file) : NULL;
   char sentence[160];
 
-  if (format == NULL)
+  if (layer->looks_like == NULL)
     return 0;
   snprintf(sentence, sizeof(sentence),
-           "the format of this backing file is not declared, so it is read as raw, but it starts as %s does", format);
+           "the format of this backing file is not declared, so it is read as raw, but it starts as %s does",
+           layer->looks_like);
   return qcow2_warnings_add(warnings, layer->file.path, sentence, error);
 }
 

@@ -238,13 +238,17 @@ static int read_piece(const struct qcow2_view *view, const struct piece *piece, 
 {
   const struct qcow2_cluster_source *source = &view->chain->layers[piece->layer]->source;
   uint64_t host_offset = piece->mapping.host_offset;
+  struct qcow2_error failure; /* a smaller read may succeed, and then nobody hears of it */
 
   for (;;) {
-    int code = qcow2_cluster_read(source, &piece->mapping, guest_offset, out, *count, error);
+    int code = qcow2_cluster_read(source, &piece->mapping, guest_offset, out, *count, &failure);
     size_t step = BAD_BLOCK_BYTES - (size_t) (host_offset % BAD_BLOCK_BYTES);
 
-    if (code != QCOW2_ERROR_IO || piece->mapping.kind != QCOW2_CLUSTER_NORMAL || *count <= step)
+    if (code != QCOW2_ERROR_IO || piece->mapping.kind != QCOW2_CLUSTER_NORMAL || *count <= step) {
+      if (code != 0 && error != NULL)
+        *error = failure;
       return code;
+    }
     *count = *count / 2 <= step ? step : step + (*count / 2 - step) / BAD_BLOCK_BYTES * BAD_BLOCK_BYTES;
   }
 }

@@ -5,6 +5,7 @@
 #   tools  The Sleuth Kit's programs   test  to run the tests
 #   autopsy  Autopsy 2.24 and a browser to drive it, for its tests
 #   package  to build the Debian packages          clean-root  to try them in a new root
+#   lint   to look for bugs in the source
 set -eu
 
 packages=
@@ -18,8 +19,9 @@ for group in "$@"; do
   demo) packages="$packages e2fsprogs fdisk qemu-utils" ;;
   test) packages="$packages python3 python3-pytest python3-tsk g++ e2fsprogs fdisk qemu-utils sleuthkit ntfs-3g mtools
     dosfstools strace util-linux qemu-system-x86
-    ewf-tools afflib-tools" ;;
+    ewf-tools afflib-tools python3-pytest-xdist valgrind" ;;
   autopsy) packages="$packages autopsy chromium chromium-driver" ;;
+  lint) packages="$packages clang clang-tidy cppcheck shellcheck" ;;
   *) echo "install-packages.sh: there is no group $group" >&2; exit 2 ;;
   esac
 done

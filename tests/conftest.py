@@ -7,6 +7,7 @@ choices.
 import os
 import random
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,42 @@ os.environ.setdefault("TSK_QCOW2_SEED", "1")
 import lib  # noqa: E402, F401  for what it does to sys.path
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "unsanitized(reason): is pointless, or cannot be, with a build with sanitizers")
+    if not (getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput")):
+        preload_python_only(config)
+
+
+def preload_python_only(config):
+    """What is preloaded for the sanitizers is for Python, which loads the library. QEMU would not work with it, and others be slow."""
+    if os.environ.get("TSK_QCOW2_PRELOAD") and os.environ.pop("LD_PRELOAD", None):
+        folder = tempfile.TemporaryDirectory(prefix="python")
+        config.add_cleanup(folder.cleanup)
+        wrapper = Path(folder.name, "python")
+        wrapper.write_text(f'#!/bin/sh\nLD_PRELOAD=$TSK_QCOW2_PRELOAD exec "{sys.executable}" "$@"\n')
+        wrapper.chmod(0o755)
+        sys.executable = str(wrapper)
+
+
+def pytest_collection_modifyitems(config, items):
+    if not os.environ.get("TSK_QCOW2_SANITIZERS"):
+        return
+    left_out = [item for item in items if item.get_closest_marker("unsanitized")]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+
+
 def pytest_report_header():
-    return f"build: {os.environ['TSK_QCOW2_BUILD']}, TSK_QCOW2_SEED={os.environ['TSK_QCOW2_SEED']}"
+    sanitizers = os.environ.get("TSK_QCOW2_SANITIZERS")
+    return f"build: {os.environ['TSK_QCOW2_BUILD']}, TSK_QCOW2_SEED={os.environ['TSK_QCOW2_SEED']}" + \
+        (f", sanitizers: {sanitizers}" if sanitizers else "")
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Tests that inject faults record how many (record_property)."""
+    faults = sum(value for report in terminalreporter.getreports("passed") for name, value in report.user_properties if name == "faults")
+    if faults:
+        terminalreporter.write_line(f"{faults} faults were injected")
 
 
 @pytest.fixture(scope="session")
@@ -48,8 +83,10 @@ def rng(request):
 @pytest.fixture(scope="session")
 def command(tmp_path_factory):
     """The tsk-qcow2 command, installed with all the rest into a prefix."""
-    from lib.project import SOURCE, run
+    from lib.project import SANITIZERS, SOURCE, run
 
+    if SANITIZERS:
+        pytest.skip("what is installed here is built without sanitizers")
     directory = tmp_path_factory.mktemp("command")
     build, prefix = directory / "build", directory / "prefix"
     build.mkdir()

@@ -9,6 +9,9 @@ import pytest
 from lib.project import BUILD, SOURCE, run
 
 
+pytestmark = pytest.mark.unsanitized("about what is built and installed without sanitizers")
+
+
 def exported(library):
     """The symbols that a shared library defines for others."""
     lines = run("nm", "-D", "--defined-only", library).stdout.splitlines()

@@ -7,7 +7,13 @@ import re
 
 import pytest
 from lib.namespace import CLEAN, in_namespace
-from lib.project import SOURCE, run
+from lib.project import BUILD, SOURCE, run
+
+
+@pytest.fixture
+def built():
+    """The command as it is in the build, which needs no installation as long as it runs no tool."""
+    return os.path.join(BUILD, "tsk_qcow2", "tsk-qcow2")
 
 
 @pytest.fixture(scope="module")
@@ -115,8 +121,8 @@ def test_without_root_it_says_so(command, word):
 
 # ---- info --------------------------------------------------------------------
 
-def test_info_agrees_with_qemu_img(command, disk):
-    ours = json.loads(run(command, "info", "--json", disk).stdout)
+def test_info_agrees_with_qemu_img(built, disk):
+    ours = json.loads(run(built, "info", "--json", disk).stdout)
     theirs = json.loads(run("qemu-img", "info", "--output=json", disk).stdout)
     assert ours["format"] == theirs["format"] == "qcow2"
     assert ours["header"]["virtual_size"] == theirs["virtual-size"]
@@ -133,7 +139,7 @@ def keys(value):
     return set().union(*map(keys, value)) if isinstance(value, list) else set()
 
 
-def test_info_json_is_as_documented(command, disk, tmp_path):
+def test_info_json_is_as_documented(built, disk, tmp_path):
     """Each key that is printed is documented, and each that is documented is printed."""
     locked = tmp_path / "locked.qcow2"
     run("qemu-img", "create", "-q", "-f", "qcow2", "--object", "secret,id=s,data=x", "-o",
@@ -141,7 +147,7 @@ def test_info_json_is_as_documented(command, disk, tmp_path):
     marked = tmp_path / "marked.qcow2"
     run("qemu-img", "create", "-q", "-f", "qcow2", "-o", "lazy_refcounts=on", marked, "1M")
     run("qemu-img", "bitmap", "--add", marked, "bits")
-    printed = set().union(*(keys(json.loads(run(command, "info", "--json", path).stdout)) for path in (disk, locked, marked)))
+    printed = set().union(*(keys(json.loads(run(built, "info", "--json", path).stdout)) for path in (disk, locked, marked)))
     with open(os.path.join(SOURCE, "tsk_qcow2", "info-json.md")) as file:
         text = file.read()
     values = {"qcow2", "raw", "incompatible", "compatible", "autoclear", "deflate", "zstd", "none", "aes", "luks", "null"}
@@ -149,13 +155,13 @@ def test_info_json_is_as_documented(command, disk, tmp_path):
     assert documented - values | {"luks"} == printed
 
 
-def test_info_says_what_qemu_img_info_says(command, tmp_path):
+def test_info_says_what_qemu_img_info_says(built, tmp_path):
     image = tmp_path / "disk.qcow2"
     run("qemu-img", "create", "-q", "-f", "qcow2", "-o",
         "compat=1.1,lazy_refcounts=on,refcount_bits=8,compression_type=zstd,extended_l2=on,data_file=disk.data,"
         "data_file_raw=on", image, "3M", cwd=tmp_path)
     theirs = json.loads(run("qemu-img", "info", "--output=json", image.name, cwd=tmp_path).stdout)
-    ours = json.loads(run(command, "info", "--json", image).stdout)
+    ours = json.loads(run(built, "info", "--json", image).stdout)
     header, layer, data = ours["header"], ours["layers"][0], theirs["format-specific"]["data"]
     bits = {kind: {f["bit"] for f in header[f"{kind}_features"]} for kind in ("incompatible", "compatible", "autoclear")}
     assert header["virtual_size"] == theirs["virtual-size"]
@@ -171,48 +177,48 @@ def test_info_says_what_qemu_img_info_says(command, tmp_path):
     assert {"1.1": 3, "0.10": 2}[data["compat"]] == header["version"]
 
 
-def test_info_opens_no_other_file(command, disk, tmp_path):
+def test_info_opens_no_other_file(built, disk, tmp_path):
     overlay = tmp_path / "overlay.qcow2"
     run("qemu-img", "create", "-q", "-f", "qcow2", "-u", "-b", "/nonexistent/base.raw", "-F", "raw", overlay, "1M")
-    assert "/nonexistent/base.raw" in run(command, "info", overlay).stdout
-    failed = run(command, "info", "--chain", overlay, check=False)
+    assert "/nonexistent/base.raw" in run(built, "info", overlay).stdout
+    failed = run(built, "info", "--chain", overlay, check=False)
     assert failed.returncode == 1 and "backing=" in failed.stderr
 
 
-def test_info_chain_lists_the_files(command, disk, tmp_path):
+def test_info_chain_lists_the_files(built, disk, tmp_path):
     overlay = disk.parent / "overlay.qcow2"
     run("qemu-img", "create", "-q", "-f", "qcow2", "-b", disk.name, "-F", "qcow2", overlay)
-    layers = json.loads(run(command, "info", "--chain", "--json", overlay).stdout)["layers"]
+    layers = json.loads(run(built, "info", "--chain", "--json", overlay).stdout)["layers"]
     assert [layer["path"] for layer in layers] == [str(overlay), str(disk)]
 
 
-def test_info_escapes_hostile_names(command, tmp_path):
+def test_info_escapes_hostile_names(built, tmp_path):
     image = tmp_path / "hostile.qcow2"
     run("qemu-img", "create", "-q", "-f", "qcow2", image, "1M")
     run("qemu-img", "snapshot", "-c", "a\x1b[2Jb\nc", image)
-    text = run(command, "info", image).stdout
+    text = run(built, "info", image).stdout
     assert "\x1b" not in text and "a\\x1b[2Jb\\x0ac" in text
-    assert json.loads(run(command, "info", "--json", image).stdout)["snapshots"][0]["name"] == "a\\x1b[2Jb\\x0ac"
+    assert json.loads(run(built, "info", "--json", image).stdout)["snapshots"][0]["name"] == "a\\x1b[2Jb\\x0ac"
 
 
-def test_info_reports_a_missing_file_and_bad_usage(command):
-    result = run(command, "info", "/nonexistent", check=False)
+def test_info_reports_a_missing_file_and_bad_usage(built):
+    result = run(built, "info", "/nonexistent", check=False)
     assert result.returncode == 1 and "there is no file" in result.stderr
     for arguments in ([], ["--wrong", "x"], ["a", "b"]):
-        assert run(command, "info", *arguments, check=False).returncode == 2
+        assert run(built, "info", *arguments, check=False).returncode == 2
 
 
-def test_help_and_version(command):
-    assert "Image names" in run(command, "--help").stdout
-    assert run(command, "--version").stdout.startswith("tsk-qcow2 ")
-    assert run(command, check=False).returncode == 2
-    assert run(command, "nonsense", check=False).returncode == 2
+def test_help_and_version(built):
+    assert "Image names" in run(built, "--help").stdout
+    assert run(built, "--version").stdout.startswith("tsk-qcow2 ")
+    assert run(built, check=False).returncode == 2
+    assert run(built, "nonsense", check=False).returncode == 2
 
 
 # ---- snapshots -----------------------------------------------------------------
 
-def test_snapshots_is_a_short_table(command, disk):
-    lines = run(command, "snapshots", disk).stdout.splitlines()
+def test_snapshots_is_a_short_table(built, disk):
+    lines = run(built, "snapshots", disk).stdout.splitlines()
     assert lines[0].split() == ["Index", "ID", "Date", "Disk", "size", "VM", "state", "size", "Name"]
     assert lines[1].split()[:2] == ["0", "1"] and lines[1].endswith("  first") and str(8 << 20) in lines[1]
 

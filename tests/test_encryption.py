@@ -20,18 +20,12 @@ from lib import builder, tools
 from lib.builder import pattern, poke
 from lib.core import Image as Opened
 from lib.core import QcowError
-from lib.encrypted import content, create, node, qemu, raw_node, write
+from lib.encrypted import content, create, has_libgcrypt, node, qemu, raw_node, write
 from lib.project import BUILD
 
 SIZE = 1 << 20
 SECRET = b"secret"
 MIB = 1 << 20
-
-
-def has_libgcrypt():
-    library = Path(BUILD, "core/.libs/libqcow2core.so")
-    return not library.exists() or b"libgcrypt.so" in library.read_bytes()
-
 
 pytestmark = pytest.mark.usefixtures("core")
 needs_libgcrypt = pytest.mark.skipif(not has_libgcrypt(), reason="this build has no libgcrypt")

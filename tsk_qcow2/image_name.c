@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "image_name.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -212,20 +213,36 @@ int tsk_qcow2_name_parse_rest(const char *rest, struct tsk_qcow2_name *name,
 
 /* ---- The whole ----------------------------------------------------------- */
 
-/* True if a path of `length` bytes, which starts from `directory` ("": as it stands), leads to a file that is no directory. */
-static bool names_file(const char *directory, const char *text, size_t length)
+static int cannot_examine(const char *path, int os_errno, struct qcow2_error *error)
+{
+  char quoted[QUOTED_BYTES], reason[128];
+
+  if (strerror_r(os_errno, reason, sizeof(reason)) != 0)
+    reason[0] = '\0';
+  tsk_qcow2_complain(error, QCOW2_ERROR_IO, "cannot examine the file \"%s\": %s",
+                     qcow2_text_escape(path, strlen(path), quoted, sizeof(quoted)), reason);
+  error->os_errno = os_errno;
+  return QCOW2_ERROR_IO;
+}
+
+/* Say whether a path of `length` bytes, which starts from `directory` ("": as it stands), leads to a file that is no directory. */
+static int names_file(const char *directory, const char *text, size_t length, bool *exists,
+                      struct qcow2_error *error)
 {
   size_t size = strlen(directory) + length + 1;
   char *path = malloc(size);
   struct stat status;
-  bool exists;
+  int code = 0;
 
   if (path == NULL)
-    return false;
+    return tsk_qcow2_complain_nomem(error);
   snprintf(path, size, "%s%.*s", directory, (int) length, text);
-  exists = stat(path, &status) == 0 && !S_ISDIR(status.st_mode);
+  if (stat(path, &status) == 0)
+    *exists = !S_ISDIR(status.st_mode);
+  else if (errno != ENOENT && errno != ENOTDIR && errno != ENAMETOOLONG)
+    code = cannot_examine(path, errno, error);
   free(path);
-  return exists;
+  return code;
 }
 
 static bool leads_out(const char *path, size_t length)
@@ -239,25 +256,35 @@ static bool leads_out(const char *path, size_t length)
   return path[0] == '/';
 }
 
-static bool may_end_path(char next)
+/* The longest prefix that names a file. `directory` NULL: the text is the user's. */
+static int find_path_length(const char *directory, const char *text, size_t *length,
+                            struct qcow2_error *error)
 {
-  return next == '\0' || next == '@' || next == ',';
-}
+  bool exists = false;
 
-size_t tsk_qcow2_name_path_length(const char *text)
-{
-  for (size_t length = strlen(text); length > 0; length--)
-    if (may_end_path(text[length]) && names_file("", text, length))
-      return length;
+  for (*length = strlen(text); *length > 0; --*length) {
+    char next = text[*length];
+    int code = 0;
+
+    if (next != '\0' && next != '@' && next != ',')
+      continue;
+    if (directory == NULL || !leads_out(text, *length))
+      code = names_file(directory == NULL ? "" : directory, text, *length, &exists, error);
+    if (code != 0 || exists)
+      return code;
+  }
   return 0;
 }
 
-size_t tsk_qcow2_name_path_length_below(const char *directory, const char *text)
+int tsk_qcow2_name_path_length(const char *text, size_t *length, struct qcow2_error *error)
 {
-  for (size_t length = strlen(text); length > 0; length--)
-    if (may_end_path(text[length]) && !leads_out(text, length) && names_file(directory, text, length))
-      return length;
-  return 0;
+  return find_path_length(NULL, text, length, error);
+}
+
+int tsk_qcow2_name_path_length_below(const char *directory, const char *text, size_t *length,
+                                     struct qcow2_error *error)
+{
+  return find_path_length(directory, text, length, error);
 }
 
 static int no_file(const char *text, struct qcow2_error *error)
@@ -274,10 +301,12 @@ static int no_file(const char *text, struct qcow2_error *error)
 
 int tsk_qcow2_name_parse(const char *text, struct tsk_qcow2_name *name, struct qcow2_error *error)
 {
-  size_t length = tsk_qcow2_name_path_length(text);
-  int code;
+  size_t length = 0;
+  int code = tsk_qcow2_name_path_length(text, &length, error);
 
   memset(name, 0, sizeof(*name));
+  if (code != 0)
+    return code;
   if (length == 0)
     return no_file(text, error);
   name->path = strndup(text, length);

@@ -39,13 +39,14 @@ int tsk_qcow2_name_parse(const char *text, struct tsk_qcow2_name *name, struct q
 int tsk_qcow2_name_parse_rest(const char *rest, struct tsk_qcow2_name *name,
                               struct qcow2_error *error);
 
-/* The length of the IMAGE part: the longest prefix, up to the end or to a '@' or ',', that names an existing file that is
-   no directory. 0: there is none. */
-size_t tsk_qcow2_name_path_length(const char *text);
+/* Find the length of the IMAGE part: the longest prefix, up to the end or to a '@' or ',', that names an existing file that is
+   no directory. 0: there is none. Errors: NOMEM, IO (a file cannot be examined: a shorter prefix would be another one). */
+int tsk_qcow2_name_path_length(const char *text, size_t *length, struct qcow2_error *error);
 
 /* The same for a name whose paths start from `directory`, by somebody's word who may not lead out of it: a prefix that is an absolute
    path, or has a component "..", is not even looked for. */
-size_t tsk_qcow2_name_path_length_below(const char *directory, const char *text);
+int tsk_qcow2_name_path_length_below(const char *directory, const char *text, size_t *length,
+                                     struct qcow2_error *error);
 
 /* All zero is allowed. */
 void tsk_qcow2_name_free(struct tsk_qcow2_name *name);

@@ -2,6 +2,7 @@
 /* The public face of image names: an image opened by them, what of it is read, and what of it is damaged. */
 #include "named.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,11 +25,17 @@ struct qcow2_named {
 
 int qcow2_name_recognise(const char *name)
 {
-  size_t length = tsk_qcow2_name_path_length(name);
-  char *path = strndup(name, length);
-  int is_ours = length > 0 && path != NULL &&
-                (qcow2_image_probe(path) != 0 || tsk_qcow2_is_selector(path));
+  struct qcow2_error error;
+  size_t length = 0;
+  char *path;
+  int is_ours;
 
+  if (tsk_qcow2_name_path_length(name, &length, &error) != 0)
+    return error.os_errno != EACCES; /* as qcow2_image_probe() */
+  if (length == 0)
+    return 0;
+  path = strndup(name, length);
+  is_ours = path == NULL || qcow2_image_probe(path) != 0 || tsk_qcow2_is_selector(path);
   free(path);
   return is_ours;
 }

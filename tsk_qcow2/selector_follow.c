@@ -110,8 +110,11 @@ static int authenticate(const struct tsk_qcow2_selector *selector, const char *d
 static int parse_below(const char *text, const char *directory, struct tsk_qcow2_name *name,
                        struct qcow2_error *error)
 {
-  size_t length = tsk_qcow2_name_path_length_below(directory, text);
+  size_t length = 0;
+  int code = tsk_qcow2_name_path_length_below(directory, text, &length, error);
 
+  if (code != 0)
+    return code;
   if (length == 0) /* whatever this leads to, it will be refused */
     length = strcspn(text, "@,");
   if (length == 0)

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#define QCOW2_ERROR_DEFINITIONS
 #include "error.h"
 
 #include <inttypes.h>

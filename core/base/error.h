@@ -41,4 +41,12 @@ struct qcow2_error_place {
 int qcow2_error_add_place(struct qcow2_error *error, int code,
                           const struct qcow2_error_place *place);
 
+#if defined(__clang_analyzer__) && !defined(QCOW2_ERROR_DEFINITIONS)
+/* What clang's analyzer cannot see from another file: they return the code, which is not 0. */
+#define qcow2_error_set(error, code, ...) (qcow2_error_set(error, code, __VA_ARGS__), (code))
+#define qcow2_error_set_at(error, code, ...) (qcow2_error_set_at(error, code, __VA_ARGS__), (code))
+#define qcow2_error_set_errno(...) (qcow2_error_set_errno(__VA_ARGS__), QCOW2_ERROR_IO)
+#define qcow2_error_set_nomem(error) (qcow2_error_set_nomem(error), QCOW2_ERROR_NOMEM)
+#endif
+
 #endif

@@ -85,7 +85,7 @@ static int open_admitted(int directory, const char *name, enum admission admissi
                          struct stat *status, const char **problem)
 {
   struct stat before;
-  int descriptor;
+  int descriptor, os_errno = 0;
 
   *problem = NULL;
   if (fstatat(directory, name, &before, AT_SYMLINK_NOFOLLOW) != 0)
@@ -96,13 +96,16 @@ static int open_admitted(int directory, const char *name, enum admission admissi
   descriptor = open_quietly(directory, name);
   if (descriptor < 0)
     return -1;
-  if (fstat(descriptor, status) != 0 || status->st_dev != before.st_dev ||
-      status->st_ino != before.st_ino || admission_problem(status, admission) != NULL) {
-    close(descriptor);
+  if (fstat(descriptor, status) != 0)
+    os_errno = errno;
+  else if (status->st_dev == before.st_dev && status->st_ino == before.st_ino &&
+           admission_problem(status, admission) == NULL)
+    return descriptor;
+  else
     *problem = "it was exchanged for another file while it was being opened";
-    return -1;
-  }
-  return descriptor;
+  close(descriptor);
+  errno = os_errno;
+  return -1;
 }
 
 /* The size of an admitted file in bytes. Returns 0 or an errno value. */
@@ -188,7 +191,9 @@ int qcow2_gate_open_named(const char *path, struct qcow2_opened_file *file,
   int directory, descriptor, os_errno;
 
   if (real == NULL)
-    return open_pathless(path, file, error);
+    return errno == ENOENT ? open_pathless(path, file, error)
+           : errno == ENOMEM ? qcow2_error_set_nomem(error)
+                             : refuse_named(path, NULL, errno, error);
   slash = strrchr(real, '/'); /* realpath() gives an absolute path */
   *slash = '\0';
   directory = open(slash == real ? "/" : real, O_PATH | O_DIRECTORY | O_CLOEXEC);

@@ -11,6 +11,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from .project import BUILD
+
 CLOCK = r"""
 #include <string.h>
 #include <sys/resource.h>
@@ -25,6 +27,12 @@ int getrusage(int who, struct rusage *usage)
   return 0;
 }
 """
+
+
+def has_libgcrypt():
+    """Whether the library can decrypt."""
+    library = Path(BUILD, "core/.libs/libqcow2core.so")
+    return not library.exists() or b"libgcrypt.so" in library.read_bytes()
 
 
 def environment():

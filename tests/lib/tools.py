@@ -9,7 +9,9 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-BUILD = Path(os.environ.get("TSK_QCOW2_BUILD", Path(__file__).resolve().parents[2]))
+from . import project
+
+BUILD = Path(project.BUILD)
 DROPIN = BUILD / "tsk_qcow2" / "dropin"  # holds libtsk.so.19
 NATIVE = os.environ.get("TSK_QCOW2_TOOLS")
 CLEAN = {"LC_ALL": "C.UTF-8", "TZ": "UTC", "PATH": "/usr/local/bin:/usr/bin:/bin"}
@@ -37,6 +39,8 @@ def run(tool, *arguments, dropin=True, prefix=(), environment=None, stdout=subpr
     if dropin and not NATIVE:
         assert any(DROPIN.glob("libtsk.so.*")), f"no libtsk.so.* in {DROPIN}: build first, or set TSK_QCOW2_BUILD"
         variables["LD_LIBRARY_PATH"] = str(DROPIN)
+        if project.SANITIZERS:  # TSK's programs leak: they end without closing the image
+            variables.update(project.sanitized(), LD_PRELOAD=project.PRELOAD)
     command = [str(word) for word in (*prefix, path(tool), *arguments)]
     done = subprocess.run(command, env=variables, stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.PIPE,
                           timeout=timeout)

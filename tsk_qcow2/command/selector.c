@@ -182,14 +182,18 @@ static int complain_name(const struct piece *piece, const char *problem)
 /* The name is read as it is meant: one line, whose IMAGE part is the image and not a file with a longer name. */
 static int check_text(const struct piece *piece, const char *text, bool is_below)
 {
-  size_t length = is_below ? tsk_qcow2_name_path_length_below(piece->target->real, text)
-                           : tsk_qcow2_name_path_length(text);
+  struct qcow2_error error;
+  size_t length = 0;
+  int code = is_below ? tsk_qcow2_name_path_length_below(piece->target->real, text, &length, &error)
+                      : tsk_qcow2_name_path_length(text, &length, &error);
   struct tsk_qcow2_name only_image = { .path = piece->name.path };
   void *context = (void *) (uintptr_t) piece->target;
   char *image = tsk_qcow2_name_compose(&only_image, is_below ? map_below : map_absolute, context);
   bool same = image != NULL && length == strlen(image);
 
   free(image);
+  if (code != 0)
+    return complain_name(piece, error.message);
   if (strpbrk(text, "\r\n") != NULL)
     return complain_name(piece, "a line break in a path has no place there");
   return same ? EXIT_OK : complain_name(piece, "another file has the name that stands for the snapshot");
