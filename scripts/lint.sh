@@ -13,7 +13,8 @@ step() { printf '\n== %s\n' "$*"; }
 
 step "clang"
 "$source_dir/configure" CC=clang --enable-developer >configure.log || { cat configure.log; exit 1; }
-make -s -j"$(nproc)" all check-programs
+make -s -j"$(nproc)"
+make -s -j"$(nproc)" check-programs
 
 cd "$source_dir"
 step "shellcheck"

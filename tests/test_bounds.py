@@ -20,7 +20,7 @@ from lib.core import Image as Opened
 from lib.core import QcowError
 from lib.tools import DROPIN
 
-pytestmark = pytest.mark.usefixtures("core")
+pytestmark = [pytest.mark.usefixtures("core"), pytest.mark.unsanitized("measures memory, of which sanitizers need more")]
 
 # As SECURITY.md says: for a program that reads with one thread, caches included.
 MEMORY_MAX = 256 << 20

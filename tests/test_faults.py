@@ -138,7 +138,16 @@ def name_with_at(folder):
     return made.write(folder / "disk@old")
 
 
-IMAGES = {"plain": plain, "deflate": deflated, "zstd": zstd, "extended L2": extended_l2, "snapshots": snapshots, "VM state": vm_state,
+def selector(folder):
+    """A selector that comes with the evidence: it leads to a snapshot beside it."""
+    made = filled(image())
+    made.snapshot(b"1", b"before")
+    made.write(folder / "disk.qcow2")
+    (folder / "disk.selector").write_text("TSK-QCOW2-SELECTOR 1\n./disk.qcow2@before\n")
+    return folder / "disk.selector"
+
+
+IMAGES = {"selector": selector, "plain": plain, "deflate": deflated, "zstd": zstd, "extended L2": extended_l2, "snapshots": snapshots, "VM state": vm_state,
           "chain": chain, "undeclared": undeclared, "data file": data_file, "bitmaps": bitmaps, "name with @": name_with_at}
 REFUSED = {"looks like VMDK": looks_like_vmdk, "wrongly declared": wrongly_declared}
 ENCRYPTED = {"LUKS": encrypted("luks"), "legacy AES": encrypted("aes")}

@@ -35,7 +35,12 @@ int qcow2_name_recognise(const char *name)
   if (length == 0)
     return 0;
   path = strndup(name, length);
-  is_ours = path == NULL || qcow2_image_probe(path) != 0 || tsk_qcow2_is_selector(path);
+  is_ours = path == NULL || qcow2_image_probe(path) != 0;
+  if (!is_ours) {
+    int is_selector = tsk_qcow2_is_selector(path, &error);
+
+    is_ours = is_selector < 0 ? error.os_errno != EACCES : is_selector;
+  }
   free(path);
   return is_ours;
 }

@@ -146,9 +146,10 @@ static int follow_names(size_t count, const char *const names[], struct tsk_qcow
   code = tsk_qcow2_name_parse(names[0], &typed, error);
   if (code != 0)
     return code;
-  if (!tsk_qcow2_is_selector(typed.path)) {
+  code = tsk_qcow2_is_selector(typed.path, error);
+  if (code <= 0) {
     followed->name = typed;
-    return add_chain(&followed->name, count - 1, names + 1, error);
+    return code != 0 ? code : add_chain(&followed->name, count - 1, names + 1, error);
   }
   is_alone = count == 1 && strcmp(typed.path, names[0]) == 0;
   code = is_alone ? tsk_qcow2_selector_follow(typed.path, followed, error)

@@ -16,24 +16,37 @@
 
 /* ---- Recognising ---------------------------------------------------------------- */
 
-static bool storage_starts_selector(const struct qcow2_storage *storage)
+/* Look at the first bytes. Returns 0 or an errno value. */
+static int storage_starts_selector(const struct qcow2_storage *storage, bool *is_selector)
 {
   char start[TSK_QCOW2_SELECTOR_START_BYTES];
+  int os_errno = 0;
 
-  return storage->size >= sizeof(start) && storage->read(storage->context, 0, start, sizeof(start)) == 0 &&
-         tsk_qcow2_selector_starts(start, sizeof(start));
+  *is_selector = false;
+  if (storage->size >= sizeof(start))
+    os_errno = storage->read(storage->context, 0, start, sizeof(start));
+  if (storage->size >= sizeof(start) && os_errno == 0)
+    *is_selector = tsk_qcow2_selector_starts(start, sizeof(start));
+  return os_errno;
 }
 
-bool tsk_qcow2_is_selector(const char *path)
+int tsk_qcow2_is_selector(const char *path, struct qcow2_error *error)
 {
   struct qcow2_referrer *referrer;
+  char quoted[QUOTED_BYTES];
   bool is_selector;
+  int os_errno, code = qcow2_referrer_open(path, &referrer, error);
 
-  if (qcow2_referrer_open(path, &referrer, NULL) != 0)
-    return false;
-  is_selector = storage_starts_selector(qcow2_referrer_storage(referrer));
+  if (code != 0)
+    return code == QCOW2_ERROR_IO || code == QCOW2_ERROR_NOMEM ? code : 0;
+  os_errno = storage_starts_selector(qcow2_referrer_storage(referrer), &is_selector);
   qcow2_referrer_close(referrer);
-  return is_selector;
+  if (os_errno == 0)
+    return is_selector;
+  tsk_qcow2_complain(error, QCOW2_ERROR_IO, "cannot read the start of the file \"%s\"",
+                     qcow2_text_escape(path, strlen(path), quoted, sizeof(quoted)));
+  error->os_errno = os_errno;
+  return QCOW2_ERROR_IO;
 }
 
 /* ---- Reading -------------------------------------------------------------------- */
@@ -222,13 +235,14 @@ static int explain_denied(const struct tsk_qcow2_followed *followed, struct qcow
 static bool names_selector(const struct tsk_qcow2_followed *followed)
 {
   struct qcow2_storage storage;
+  struct qcow2_error unwanted;
   bool is_selector;
 
   if (followed->referrer == NULL)
-    return tsk_qcow2_is_selector(followed->name.path);
+    return tsk_qcow2_is_selector(followed->name.path, &unwanted) > 0;
   if (qcow2_referrer_follow(followed->referrer, followed->name.path, "image", &storage, NULL) != 0)
     return false;
-  is_selector = storage_starts_selector(&storage);
+  storage_starts_selector(&storage, &is_selector);
   storage.close(storage.context);
   return is_selector;
 }

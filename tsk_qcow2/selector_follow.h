@@ -14,8 +14,8 @@ struct tsk_qcow2_followed {
   struct qcow2_error distrust;     /* if there is a referrer: why, as a clause that fits behind "because" */
 };
 
-/* True if the path leads to a selector file, by its first line. */
-bool tsk_qcow2_is_selector(const char *path);
+/* 1 if the path leads to a selector file, by its first line; 0 if not. Errors, if that cannot be found out: IO, NOMEM. */
+int tsk_qcow2_is_selector(const char *path, struct qcow2_error *error);
 
 /* Read the selector at `path`, and parse the name in it. The caller frees with tsk_qcow2_followed_free(), also after an error. Errors: IO,
    ARGUMENT, UNSUPPORTED, NOMEM. */

@@ -144,6 +144,39 @@ WRAP(char *, strndup, const char *text, size_t length)
   return strikes_with(FAULT_MEMORY, ENOMEM) ? NULL : counted(__real_strndup(text, length));
 }
 
+/* The block that it makes is the caller's. */
+WRAP(FILE *, open_memstream, char **text, size_t *length)
+{
+  FILE *stream;
+
+  if (strikes_with(FAULT_MEMORY, ENOMEM))
+    return NULL;
+  stream = __real_open_memstream(text, length);
+  counted(stream);
+  return stream;
+}
+
+WRAP(int, vasprintf, char **text, const char *format, va_list arguments)
+{
+  int length = strikes_with(FAULT_MEMORY, ENOMEM) ? -1 : __real_vasprintf(text, format, arguments);
+
+  if (length >= 0)
+    counted(*text);
+  return length;
+}
+
+int __wrap_asprintf(char **text, const char *format, ...) __attribute__((format(printf, 2, 3)));
+int __wrap_asprintf(char **text, const char *format, ...)
+{
+  va_list arguments;
+  int length;
+
+  va_start(arguments, format);
+  length = __wrap_vasprintf(text, format, arguments);
+  va_end(arguments);
+  return length;
+}
+
 WRAP(void, free, void *block)
 {
   if (block != NULL)

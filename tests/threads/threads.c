@@ -249,15 +249,23 @@ static void fork_once(void)
   atomic_fetch_add(&shared.forks, 1);
 }
 
+static double now(void)
+{
+  struct timespec time;
+
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return (double) time.tv_sec + (double) time.tv_nsec / 1e9;
+}
+
 static void run_workers(double seconds, uint64_t seed)
 {
   static struct worker workers[WORKERS];
   const struct timespec pause = { .tv_nsec = FORK_EVERY_NANOSECONDS };
-  unsigned long pauses = (unsigned long) (seconds * 1e9 / FORK_EVERY_NANOSECONDS);
+  double end = now() + seconds;
 
   for (size_t i = 0; i < WORKERS; i++)
     start(&workers[i], i, seed);
-  for (; pauses > 0 && !atomic_load(&shared.stop); pauses--) {
+  while (now() < end && !atomic_load(&shared.stop)) {
     nanosleep(&pause, NULL);
     fork_once();
   }

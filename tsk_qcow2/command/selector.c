@@ -368,11 +368,14 @@ static int write_image(const struct request *request, const struct target *targe
   struct tsk_qcow2_opened opened;
   struct tsk_qcow2_name name;
   struct qcow2_error error;
-  int status;
+  int is_selector, status;
 
   if (tsk_qcow2_name_parse(image, &name, &error) != 0)
     return complain_failed("%s", error.message);
-  if (tsk_qcow2_is_selector(name.path))
+  is_selector = tsk_qcow2_is_selector(name.path, &error);
+  if (is_selector < 0)
+    status = complain_failed("%s", error.message);
+  else if (is_selector > 0)
     status = complain_failed("%s is a selector file itself", name.path);
   else if (tsk_qcow2_open_names(1, &image, TSK_QCOW2_HEADER_ONLY, NULL, &opened, &error) != 0)
     status = complain_failed("%s", error.message);

@@ -1,0 +1,32 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# Run the tests with builds that look for errors while they run: all that makes sense under AddressSanitizer and
+# UndefinedBehaviorSanitizer, and those of threads under ThreadSanitizer. Arguments go to pytest, of the first run.
+set -eu
+source_dir=$(cd "$(dirname "$0")/.." && pwd)
+
+sh "$source_dir/scripts/install-packages.sh" build tools test
+[ -x "$source_dir/configure" ] || sh "$source_dir/scripts/autogen.sh"
+# ThreadSanitizer of older compilers cannot live with addresses that are as random as those of newer kernels.
+fixed_addresses="setarch $(uname -m) -R"
+$fixed_addresses true 2>/dev/null || fixed_addresses=
+
+# build LIST: configure and build with these sanitizers, and be there.
+build() {
+  printf '\n== %s\n' "$1"
+  mkdir -p "$source_dir/build/$1"
+  cd "$source_dir/build/$1"
+  "$source_dir/configure" --enable-sanitizers="$1" >configure.log || { cat configure.log; exit 1; }
+  { make -s -j"$(nproc)" && make -s -j"$(nproc)" check-programs; } >make.log || { cat make.log; exit 1; }
+}
+
+# The arguments go through make and a shell; quote each.
+quoted=
+for argument in "$@"; do
+  quoted="$quoted '$(printf %s "$argument" | sed "s/'/'\\\\''/g")'"
+done
+
+build address,undefined
+$fixed_addresses make check TESTS_ARGS="-q -n $(nproc) --dist loadfile $quoted"
+build thread
+$fixed_addresses make check TESTS_ARGS="-q -k 'test_threads or test_sanitizers'"
