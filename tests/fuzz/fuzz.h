@@ -15,13 +15,14 @@
 /* ---- The targets ---- */
 
 void fuzz_image(const uint8_t *data, size_t size);      /* a whole image: open, describe, map and read everything */
+void fuzz_check(const uint8_t *data, size_t size);      /* a whole image: its consistency, in parts and at once */
 void fuzz_mapping(const uint8_t *data, size_t size);    /* L1 and L2 tables, against a model of their meaning */
 void fuzz_decompress(const uint8_t *data, size_t size); /* one compressed cluster, against zlib and zstd */
 void fuzz_luks(const uint8_t *data, size_t size);       /* a LUKS header: decode, unlock, decrypt */
 void fuzz_tables(const uint8_t *data, size_t size);     /* a snapshot table and a bitmap directory, against a model */
 void fuzz_reference(const uint8_t *data, size_t size);  /* a name that an image refers to, at the gate */
+void fuzz_selector(const uint8_t *data, size_t size);   /* a selector file, and what it leads to */
 void fuzz_name(const uint8_t *data, size_t size);       /* what follows the path in an image name */
-void fuzz_selector(const uint8_t *data, size_t size);   /* a selector file */
 
 /* ---- Checks ---- */
 

@@ -9,13 +9,14 @@ LLVM_PROFDATA ?= llvm-profdata
 LLVM_COV ?= llvm-cov
 FUZZ_SECONDS ?= 60
 FUZZ_JOBS ?= 2
-FUZZ_TARGETS ?= image mapping decompress luks tables reference name selector
+FUZZ_TARGETS ?= image check mapping decompress luks tables reference selector name
 
-targets := image mapping decompress luks tables reference name selector
+targets := image check mapping decompress luks tables reference selector name
 packages := zlib libzstd libdeflate libgcrypt
 core := $(filter-out %/cipher_none.c,$(shell cd $(SOURCE) && find core -name '*.c'))
-fuzzed := $(core) tsk_qcow2/image_name.c tsk_qcow2/selector.c tsk_qcow2/complain.c
-harness := $(addprefix tests/fuzz/,$(addsuffix .c,$(targets) support views))
+names := $(filter-out %/backend.c %/dropin.c %/foreign.c,$(shell cd $(SOURCE) && find tsk_qcow2 -maxdepth 1 -name '*.c'))
+fuzzed := $(core) $(names)
+harness := $(addprefix tests/fuzz/,$(addsuffix .c,$(targets) support traps views))
 flags := -g -O1 -std=gnu11 -Wall -Wextra -Werror -MMD -I$(SOURCE)/core -DPACKAGE_VERSION='"fuzz"' \
 	-DHAVE_LIBDEFLATE=1 -DHAVE_LIBGCRYPT=1 $(shell pkg-config --cflags $(packages))
 libraries := $(shell pkg-config --libs $(packages)) -lpthread
@@ -53,7 +54,7 @@ $(fuzz_objects) $(BUILD)/objects/tests/fuzz/mutate.o: $(BUILD)/objects/%.o: $(SO
 $(BUILD)/fuzz-%: $(SOURCE)/tests/fuzz/fuzzer.c $(fuzz_objects) $(BUILD)/objects/tests/fuzz/mutate.o
 	@echo "  LD fuzz-$*"
 	@$(CLANG) $(flags) $(sanitizers) -fsanitize=fuzzer -DFUZZ_TARGET=fuzz_$* -o $@ $< $(fuzz_objects) \
-	  $(if $(filter image,$*),$(BUILD)/objects/tests/fuzz/mutate.o) $(libraries)
+	  $(if $(filter image check,$*),$(BUILD)/objects/tests/fuzz/mutate.o) $(libraries)
 
 coverage_objects := $(patsubst %.c,$(BUILD)/coverage/%.o,$(fuzzed) $(harness) tests/fuzz/replay.c)
 $(coverage_objects): $(BUILD)/coverage/%.o: $(SOURCE)/%.c

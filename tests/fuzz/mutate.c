@@ -2,7 +2,7 @@
 /*
  * Changes images where it matters. libFuzzer's own changes to any bytes mostly hit data, or break the first fields, after which nothing
  * more is reached. Here most changes hit one field or table entry of an image that stays readable up to there; entries get values that
- * lead somewhere. Part of the fuzzer of whole images only.
+ * lead somewhere. Part of the fuzzers of whole images only.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -211,6 +211,17 @@ static void change_behind_extension(struct image *image)
         pick(image, 2) == 0 ? some_number(image) : some_cluster(image));
 }
 
+/* Change an entry of the refcount table, or a refcount. */
+static void change_refcount(struct image *image)
+{
+  uint64_t table = get(image, 48, 8), block = get(image, table + 8 * pick(image, 3), 8);
+
+  if (pick(image, 4) == 0)
+    put(image, table + 8 * pick(image, 4), 8, pick(image, 3) == 0 ? some_number(image) : some_cluster(image));
+  else
+    put(image, block + pick(image, 64), 1, pick(image, 3) == 0 ? pick(image, 256) : pick(image, 3));
+}
+
 /* ---- Whole clusters ------------------------------------------------------------------ */
 
 static void copy_cluster(struct image *image)
@@ -262,7 +273,7 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsi
   if (image.cluster_bits < 9 || image.cluster_bits > 21)
     image.cluster_bits = 9;
   for (changes = 1 + pick(&image, 3); changes > 0; changes--)
-    switch (pick(&image, 12)) {
+    switch (pick(&image, 13)) {
     case 0: change_header(&image); break;
     case 1: change_extension(&image); break;
     case 2: change_l1(&image); break;
@@ -273,6 +284,7 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsi
     case 7: change_behind_extension(&image); break;
     case 8: copy_cluster(&image); break;
     case 9: image.size = change_size(&image, max_size); break;
+    case 10: change_refcount(&image); break;
     default: image.size = LLVMFuzzerMutate(data, image.size, max_size); break;
     }
   repair_start(&image);

@@ -14,9 +14,9 @@ static const struct target {
   const char *name;
   void (*run)(const uint8_t *data, size_t size);
 } TARGETS[] = {
-  { "image", fuzz_image },   { "mapping", fuzz_mapping }, { "decompress", fuzz_decompress },
+  { "image", fuzz_image },   { "check", fuzz_check },     { "mapping", fuzz_mapping }, { "decompress", fuzz_decompress },
   { "luks", fuzz_luks },     { "tables", fuzz_tables },   { "reference", fuzz_reference },
-  { "name", fuzz_name },     { "selector", fuzz_selector },
+  { "selector", fuzz_selector }, { "name", fuzz_name },
 };
 
 #define TARGET_COUNT (sizeof(TARGETS) / sizeof(TARGETS[0]))

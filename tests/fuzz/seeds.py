@@ -226,6 +226,21 @@ def reference_seeds():
     yield "distrusted", b"\2base"
 
 
+def selector_seeds():
+    start, mac = "TSK-QCOW2-SELECTOR 1\n", "MAC " + "0123456789abcdef" * 4
+    for number, text in enumerate((
+            start + "/mnt/a.qcow2,backing=/mnt/b,,c\n" + mac + "\n", start + "d\n" + mac, start + "d\r\n\r\n \t", start, start + "\nd",
+            start + "d\nd\n", start + "d\n\n" + mac, start + "d\n" + mac + "0", start + "d\0\n", start + "d\re\n",
+            start.replace("1", "2\x1b") + "d\n", start[:-1], "", "QFI\xfb", start.replace("\n", "\r\n") + "d\r\n" + mac + "\r\n")):
+        yield f"text-{number:02}", text.encode("latin-1")
+    for number, name in enumerate((
+            "./image.qcow2", "image.qcow2@1", "image.qcow2@id=1,errors=zero", "image.qcow2,backing=none", "image.qcow2,backing=base",
+            "image.qcow2,backing=../secret", "image.qcow2,backing=sub/up/secret", "image.qcow2,search=sub", "image.qcow2,search=../search",
+            "../secret", "link", "here/image.qcow2", "selector", "fifo", "/etc/hostname", "image.qcow2,data-file=base",
+            "image.qcow2,key-file=base", "image.qcow2@1,vmstate", "image.qcow2@2", "base", "nothing", "image.qcow2,backing=link")):
+        yield f"name-{number:02}", f"{start}{name}\n".encode()
+
+
 def name_seeds():
     for number, text in enumerate((
             "", "@before-update", "@2", "@id=2", "@name=2", "@index=0", "@before,,after,vmstate", "@", "@id=",
@@ -235,18 +250,9 @@ def name_seeds():
         yield f"name-{number:02}", text.encode("latin-1")
 
 
-def selector_seeds():
-    start, mac = "TSK-QCOW2-SELECTOR 1\n", "MAC " + "0123456789abcdef" * 4
-    for number, text in enumerate((
-            start + "./disk.qcow2@id=1\n", start + "disk.qcow2", start + "/mnt/a.qcow2,backing=/mnt/b,,c\n" + mac + "\n",
-            start + "d\n" + mac, start + "d\r\n\r\n \t", start, start + "\nd", start + "d\nd\n", start + "d\n\n" + mac,
-            start + "d\n" + mac + "0", start + "d\0\n", start + "d\re\n", start.replace("1", "2") + "d\n", start[:-1], "", "QFI\xfb",
-            start.replace("\n", "\r\n") + "d\r\n" + mac + "\r\n")):
-        yield f"selector-{number:02}", text.encode("latin-1")
-
-
-SEEDS = {"image": image_seeds, "mapping": mapping_seeds, "decompress": decompress_seeds, "luks": luks_seeds,
-         "tables": tables_seeds, "reference": reference_seeds, "name": name_seeds, "selector": selector_seeds}
+SEEDS = {"image": image_seeds, "check": image_seeds, "mapping": mapping_seeds, "decompress": decompress_seeds, "luks": luks_seeds,
+         "tables": tables_seeds, "reference": reference_seeds, "selector": selector_seeds,
+         "name": name_seeds}
 
 
 def seeds(target):

@@ -1,15 +1,25 @@
 /* SPDX-License-Identifier: MIT */
-/* A selector file. One that is understood is written down again, and must be understood the same. */
+/*
+ * A selector file, among traps. It is parsed, and written again; and an image is opened by it as by any name. No selector here is the
+ * user's word, so whatever is opened lies below its directory.
+ */
+#include "../../tsk_qcow2/selector.h"
+
+#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-#include "../../tsk_qcow2/selector.h"
-#include "fuzz.h"
+#include "../../tsk_qcow2/qcow2names.h"
+#include "traps.h"
+
+/* ---- The text ----------------------------------------------------------------- */
 
 static void check_again(const struct tsk_qcow2_selector *selector)
 {
   struct tsk_qcow2_selector again;
-  struct qcow2_error error;
+  struct qcow2_error error = fuzz_error_fresh();
   char *text = tsk_qcow2_selector_format(selector);
 
   FUZZ_CHECK(text != NULL);
@@ -20,7 +30,7 @@ static void check_again(const struct tsk_qcow2_selector *selector)
   free(text);
 }
 
-void fuzz_selector(const uint8_t *data, size_t size)
+static void check_text(const uint8_t *data, size_t size)
 {
   struct qcow2_error error = fuzz_error_fresh();
   struct tsk_qcow2_selector selector;
@@ -30,7 +40,62 @@ void fuzz_selector(const uint8_t *data, size_t size)
   if (code != 0)
     return;
   FUZZ_CHECK(tsk_qcow2_selector_starts(data, size));
-  FUZZ_CHECK(selector.name[0] != '\0' && strpbrk(selector.name, "\r\n") == NULL && strlen(selector.name) < size);
+  FUZZ_CHECK(selector.name[0] != '\0' && strpbrk(selector.name, "\r\n") == NULL);
   check_again(&selector);
   tsk_qcow2_selector_free(&selector);
+}
+
+/* ---- Following it -------------------------------------------------------------- */
+
+/* Check which file was opened, by its path. */
+static void check_path(const char *path)
+{
+  struct stat status;
+
+  FUZZ_CHECK(path == NULL || (stat(path, &status) == 0 && fuzz_trap_allows(&status, false)));
+}
+
+static void check_named(const struct qcow2_named *named)
+{
+  const struct qcow2_image *image = qcow2_named_image(named);
+  struct qcow2_layer_info info;
+  char *text;
+  size_t length;
+  FILE *out = open_memstream(&text, &length);
+
+  for (size_t i = 0; i < qcow2_layer_count(image); i++) {
+    FUZZ_CHECK(qcow2_layer_get(image, i, &info, NULL) == 0);
+    check_path(info.path);
+    check_path(info.data_path);
+  }
+  FUZZ_CHECK(out != NULL);
+  qcow2_named_print(named, out);
+  fclose(out);
+  free(text);
+}
+
+static void write_selector(const char *path, const uint8_t *data, size_t size)
+{
+  int descriptor = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC);
+
+  FUZZ_CHECK(descriptor >= 0 && (size == 0 || write(descriptor, data, size) == (ssize_t) size));
+  close(descriptor);
+}
+
+void fuzz_selector(const uint8_t *data, size_t size)
+{
+  struct qcow2_error error = fuzz_error_fresh();
+  char path[TRAP_PATH_BYTES], state[TRAP_PATH_BYTES];
+  const char *name = fuzz_trap_path("images/selector", path);
+  struct qcow2_named *named = NULL;
+  int code;
+
+  setenv("XDG_STATE_HOME", fuzz_trap_path("search", state), 1); /* this user has no key */
+  check_text(data, size);
+  write_selector(path, data, size);
+  code = qcow2_named_open(1, &name, NULL, &named, &error);
+  fuzz_check_result(code, &error);
+  if (code == 0)
+    check_named(named);
+  qcow2_named_close(named);
 }
