@@ -23,7 +23,8 @@ START, SECTORS = 2048, 14 * MIB // SECTOR  # of the partition
 SECRET = b"".join(b"%4d  Meet at the old mill at midnight. Bring the second ledger.\r\n" % line for line in range(1, 601))
 LETTER = b"Dear Alice,\nthe disks are in the cellar.\n"
 
-pytestmark = pytest.mark.skipif(not os.path.exists(AUTOPSY), reason="the package autopsy is not installed")
+pytestmark = [pytest.mark.skipif(not os.path.exists(AUTOPSY), reason="the package autopsy is not installed"),
+              pytest.mark.unsanitized("it runs Autopsy's programs, not ours")]
 
 
 # ---- The evidence -----------------------------------------------------------------

@@ -11,7 +11,8 @@ from lib.project import SOURCE, run
 from lib.tools import DROPIN
 
 JAVAC = shutil.which("javac")
-pytestmark = pytest.mark.skipif(JAVAC is None, reason="there is no Java development kit (Debian: default-jdk-headless)")
+pytestmark = [pytest.mark.skipif(JAVAC is None, reason="there is no Java development kit (Debian: default-jdk-headless)"),
+              pytest.mark.unsanitized("Java does not start with a sanitizer before it")]
 
 
 @pytest.fixture(scope="module")
