@@ -19,7 +19,8 @@ COMMAND = os.path.join(BUILD, "tsk_qcow2", "tsk-qcow2")
 
 def qemu_totals(path):
     """(corruptions, leaks) by qemu-img check; None if it gives up."""
-    done = run("qemu-img", "check", "--output=json", path.name, cwd=path.parent, check=False, timeout=60)
+    done = run("qemu-img", "check", "--output=json", path.name, cwd=path.parent, check=False, timeout=60,
+               env=encrypted.environment())
     if not done.stdout:
         return None
     answer = json.loads(done.stdout)
