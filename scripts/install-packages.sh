@@ -4,6 +4,7 @@
 #   build  to build tsk-qcow2          demo  to make and examine the demonstration disk
 #   tools  The Sleuth Kit's programs   test  to run the tests
 #   package  to build the Debian packages          clean-root  to try them in a new root
+#   bench  to run the benchmark
 set -eu
 
 packages=
@@ -14,6 +15,7 @@ for group in "$@"; do
   tools) packages="$packages sleuthkit" ;;
   package) packages="$packages dh-python build-essential debhelper dpkg-dev lintian fakeroot" ;;
   clean-root) packages="$packages debootstrap" ;;
+  bench) packages="$packages python3 gcc pkg-config libdeflate-dev libzstd-dev libnbd-dev libnbd-bin e2fsprogs fdisk qemu-utils" ;;
   demo) packages="$packages e2fsprogs fdisk qemu-utils" ;;
   test) packages="$packages python3 python3-pytest python3-tsk g++ e2fsprogs fdisk qemu-utils sleuthkit ntfs-3g mtools
     dosfstools strace util-linux qemu-system-x86
