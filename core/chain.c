@@ -410,3 +410,12 @@ int qcow2_chain_open(struct qcow2_opened_file *file, const struct qcow2_open_opt
   chain->is_complete = code == 0;
   return code;
 }
+
+bool qcow2_chain_is_of_files(const struct qcow2_chain *chain)
+{
+  for (size_t i = 0; i < chain->count; i++)
+    if (!qcow2_storage_is_file(&chain->layers[i]->file.storage) ||
+        !qcow2_storage_is_file(chain->layers[i]->source.data))
+      return false;
+  return true;
+}

@@ -26,6 +26,9 @@ int qcow2_chain_open(struct qcow2_opened_file *file, const struct qcow2_open_opt
                      const struct qcow2_shared *shared, struct qcow2_chain *chain,
                      struct qcow2_error *error);
 
+/* True if all that the chain reads is in files, and none in a storage of the caller's. */
+bool qcow2_chain_is_of_files(const struct qcow2_chain *chain);
+
 /* Free the layers; an all-zero chain is allowed. */
 void qcow2_chain_free(struct qcow2_chain *chain);
 

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "read/ahead.h"
 #include "referrer.h"
 #include "survey.h"
 
@@ -18,19 +19,27 @@
 #define CACHE_BYTES_MIN ((size_t) 4 << 20)
 /* The part of the budget that goes to L1 and L2 table slices. */
 #define TABLE_CACHE_SHARE 4u
+/* The part that goes to blocks of guest bytes. The rest is for decoded clusters, ... */
+#define BLOCK_CACHE_SHARE 16u
+/* ... of which this part may be decoded ahead. */
+#define AHEAD_SHARE 6u
 
 /* ---- Opening and closing ------------------------------------------------- */
 
 static int shared_make(struct qcow2_shared *shared, size_t cache_bytes, struct qcow2_error *error)
 {
-  size_t budget = cache_bytes == 0 ? CACHE_BYTES_DEFAULT : cache_bytes;
+  size_t budget = cache_bytes == 0 ? CACHE_BYTES_DEFAULT : cache_bytes, clusters;
 
   if (budget < CACHE_BYTES_MIN)
     budget = CACHE_BYTES_MIN;
   shared->table_cache = qcow2_cache_new(budget / TABLE_CACHE_SHARE);
-  shared->cluster_cache = qcow2_cache_new(budget - budget / TABLE_CACHE_SHARE);
+  shared->block_cache = qcow2_cache_new(budget / BLOCK_CACHE_SHARE);
+  clusters = budget - budget / TABLE_CACHE_SHARE - budget / BLOCK_CACHE_SHARE;
+  shared->cluster_cache = qcow2_cache_new(clusters);
   shared->pool = qcow2_decompressor_pool_new();
-  if (shared->table_cache == NULL || shared->cluster_cache == NULL || shared->pool == NULL)
+  shared->ahead = qcow2_ahead_new(clusters / AHEAD_SHARE);
+  if (shared->table_cache == NULL || shared->block_cache == NULL || shared->cluster_cache == NULL ||
+      shared->pool == NULL || shared->ahead == NULL)
     return qcow2_error_set_nomem(error);
   return 0;
 }
@@ -150,12 +159,14 @@ void qcow2_image_close(struct qcow2_image *image)
 {
   if (image == NULL)
     return;
+  qcow2_ahead_free(image->shared.ahead);
   qcow2_warnings_free(&image->warnings);
   qcow2_bitmaps_free(&image->bitmaps);
   qcow2_snapshots_free(&image->snapshots);
   qcow2_chain_free(&image->chain);
   qcow2_decompressor_pool_free(image->shared.pool);
   qcow2_cache_free(image->shared.cluster_cache);
+  qcow2_cache_free(image->shared.block_cache);
   qcow2_cache_free(image->shared.table_cache);
   free(image);
 }

@@ -27,6 +27,9 @@ static struct qcow2_layer *layer_new(struct qcow2_opened_file *file,
   layer->format = "qcow2";
   layer->data_file = (struct qcow2_opened_file) OPENED_FILE_NONE;
   layer->source = (struct qcow2_cluster_source){ .data = &layer->file.storage,
+                                                 .encrypted = { .storage = &layer->file.storage,
+                                                                .cache = shared->cluster_cache,
+                                                                .cache_space = space },
                                                  .compressed = { .storage = &layer->file.storage,
                                                                  .cache = shared->cluster_cache,
                                                                  .cache_space = space,
@@ -101,6 +104,7 @@ int qcow2_layer_new_qcow2(struct qcow2_opened_file *file, const struct qcow2_sha
                                                      .cluster_size = layer->geometry.cluster_size },
                                          .l1_offset = layer->metadata.header.l1_offset,
                                          .l1_size = layer->metadata.header.l1_size };
+  layer->source.encrypted.cluster_size = layer->geometry.cluster_size;
   layer->source.compressed.cluster_size = layer->geometry.cluster_size;
   layer->source.compressed.compression = layer->metadata.header.compression;
   *out = layer;
@@ -122,13 +126,14 @@ void qcow2_layer_set_data_file(struct qcow2_layer *layer, struct qcow2_opened_fi
 {
   layer->data_file = *data_file;
   layer->source.data = &layer->data_file.storage;
+  layer->source.encrypted.storage = &layer->data_file.storage;
 }
 
 void qcow2_layer_set_cipher(struct qcow2_layer *layer, struct qcow2_cipher *cipher)
 {
   layer->cipher = cipher;
-  layer->source.cipher = cipher;
-  layer->source.cipher_counts_guest = layer->metadata.header.crypt_method == CRYPT_METHOD_AES;
+  layer->source.encrypted.cipher = cipher;
+  layer->source.encrypted.cipher_counts_guest = layer->metadata.header.crypt_method == CRYPT_METHOD_AES;
 }
 
 /* The name of the format (not qcow2) that a file of these first bytes is of; NULL: none that is known. */

@@ -32,8 +32,10 @@ struct qcow2_layer {
 /* What the layers of an image share. */
 struct qcow2_shared {
   struct qcow2_cache *table_cache;
-  struct qcow2_cache *cluster_cache;
+  struct qcow2_cache *block_cache;   /* guest bytes, for small reads */
+  struct qcow2_cache *cluster_cache; /* decoded clusters */
   struct qcow2_decompressor_pool *pool;
+  struct qcow2_ahead *ahead;
 };
 
 /* Let the layer read from `storage`, which it owns from now on, in place of its file: `format` (static) is how that stores the disk. The

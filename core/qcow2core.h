@@ -17,6 +17,10 @@
  * Threads
  *   One image and one view may be used by any number of threads at once.
  *   Opening and closing are not synchronised: close when nobody reads.
+ *   Once clusters that take work to decode are read in order, the image has threads
+ *   of its own, which decode ahead, until it is closed. They take no signals, and
+ *   call no storage of the caller's. fork() waits until they rest; in the child
+ *   an image can be read on and closed.
  *
  * Trust
  *   No byte of an image is trusted, and a file that an image refers to is opened

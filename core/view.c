@@ -2,9 +2,12 @@
 /*
  * What is read of an image: a view, and the read loop. Start reading here.
  *
- * A read goes: qcow2_view_read() clamps and loops; find_piece() asks the layers from the top down which of them
+ * A read goes: qcow2_view_read() clamps and loops; qcow2_stack_find() asks the layers from the top down which of them
  * answers for the next guest bytes (qcow2_layer_map(), qcow2_mapping_find()); qcow2_cluster_read() turns that answer into
  * bytes; qcow2_storage_read() fetches them.
+ *
+ * Two things make it faster, and change no result: small reads are answered from blocks, which are read in this way as a whole
+ * (read/blocks.h); and what takes work to decode is decoded ahead of a sequential reader (read/ahead.h).
  */
 #include "image.h"
 
@@ -15,16 +18,23 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "base/text.h"
+#include "read/ahead.h"
+#include "read/blocks.h"
+#include "stack.h"
 
 /* ---- Views --------------------------------------------------------------- */
 
 /* Inside the view functions guest offsets count from the start of the L1 table's reach, as in the format: a VM state lies
    behind the disk there. The caller's offsets count from `start`. */
+/* What is decoded ahead is this much at once, or a cluster if that is larger. */
+#define UNIT_BYTES_MIN 65536u
+
 struct qcow2_view {
-  const struct qcow2_chain *chain;
-  size_t layer_count;         /* how many layers answer, from the topmost on: a VM state has no backing file */
-  struct qcow2_tables tables; /* in place of the topmost layer's own */
-  uint64_t start, size;       /* bytes */
+  struct qcow2_stack stack;
+  uint64_t start, size; /* bytes */
+  struct qcow2_blocks blocks;
+  uint32_t unit;                     /* what is decoded ahead at once, bytes */
+  struct qcow2_ahead_reader *reader; /* NULL: nothing is decoded ahead */
 };
 
 /* Check where a snapshot's L1 table is said to be, before anything is read through it. */
@@ -64,8 +74,8 @@ static int view_set_snapshot(struct qcow2_view *view, const struct qcow2_image *
   if (top->geometry.has_data_file)
     return qcow2_error_set(error, QCOW2_ERROR_CORRUPT,
                            "an image with an external data file cannot have snapshots");
-  view->tables.l1_offset = snapshot->l1_offset;
-  view->tables.l1_size = snapshot->l1_size;
+  view->stack.tables.l1_offset = snapshot->l1_offset;
+  view->stack.tables.l1_size = snapshot->l1_size;
   view->size = snapshot->disk_size;
   return check_snapshot_l1(top, snapshot, error);
 }
@@ -74,7 +84,7 @@ static int view_set_snapshot(struct qcow2_view *view, const struct qcow2_image *
 static int view_set_vm_state(struct qcow2_view *view, const struct qcow2_snapshot *snapshot,
                              struct qcow2_error *error)
 {
-  const struct qcow2_geometry *geometry = view->tables.geometry;
+  const struct qcow2_geometry *geometry = view->stack.tables.geometry;
   uint64_t l1_index = qcow2_geometry_l1_entries(geometry, snapshot->disk_size);
   uint64_t l1_needed = qcow2_geometry_l1_entries(geometry, snapshot->vm_state_size);
   char id[TEXT_ESCAPED_BYTES];
@@ -90,11 +100,11 @@ static int view_set_vm_state(struct qcow2_view *view, const struct qcow2_snapsho
                               " entries can hold", id, snapshot->vm_state_size, snapshot->l1_size);
   view->start = l1_index << (geometry->cluster_bits + geometry->l2_bits);
   view->size = snapshot->vm_state_size;
-  view->layer_count = 1;
+  view->stack.layer_count = 1;
   return 0;
 }
 
-static int view_new(const struct qcow2_image *image, struct qcow2_view **out,
+static int view_new(struct qcow2_image *image, struct qcow2_view **out,
                     struct qcow2_error *error)
 {
   struct qcow2_view *view;
@@ -102,13 +112,53 @@ static int view_new(const struct qcow2_image *image, struct qcow2_view **out,
   if (!image->chain.is_complete)
     return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
                            "the image was opened without its chain, so it cannot be read");
-  view = malloc(sizeof(*view));
+  view = calloc(1, sizeof(*view));
   if (view == NULL)
     return qcow2_error_set_nomem(error);
-  *view = (struct qcow2_view){ .chain = &image->chain,
-                               .layer_count = image->chain.count,
-                               .tables = image->chain.layers[0]->tables,
-                               .size = image->chain.layers[0]->size };
+  view->stack = (struct qcow2_stack){ .chain = &image->chain,
+                                      .layer_count = image->chain.count,
+                                      .tables = image->chain.layers[0]->tables };
+  view->size = image->chain.layers[0]->size;
+  *out = view;
+  return 0;
+}
+
+static qcow2_blocks_load read_for_block;
+static qcow2_ahead_work decode_ahead;
+
+/* What the layers' clusters are at most, and at least 64 KiB. */
+static uint32_t unit_of(const struct qcow2_stack *stack)
+{
+  uint32_t unit = UNIT_BYTES_MIN;
+
+  for (size_t i = 0; i < stack->layer_count; i++)
+    if (stack->chain->layers[i]->geometry.cluster_size > unit)
+      unit = stack->chain->layers[i]->geometry.cluster_size;
+  return unit;
+}
+
+/* Make the view ready for reading, now that it is known what it shows; or close it, if that could not be found out. */
+static int view_finish(struct qcow2_view *view, struct qcow2_image *image, int code,
+                       struct qcow2_view **out)
+{
+  if (code != 0) {
+    qcow2_view_close(view);
+    return code;
+  }
+  view->stack.end = view->start + view->size;
+  qcow2_stack_remember(&view->stack);
+  view->blocks = (struct qcow2_blocks){ .cache = image->shared.block_cache,
+                                        .cache_space = atomic_fetch_add(&image->views_opened, 1),
+                                        .size = view->size,
+                                        .load = read_for_block,
+                                        .context = view };
+  view->unit = unit_of(&view->stack);
+  if (qcow2_chain_is_of_files(&image->chain))
+    view->reader = qcow2_ahead_reader_new(image->shared.ahead,
+                                          &(struct qcow2_ahead_disk){ .end = view->stack.end,
+                                                                      .unit = view->unit,
+                                                                      .work = decode_ahead,
+                                                                      .context = view });
   *out = view;
   return 0;
 }
@@ -123,11 +173,7 @@ int qcow2_view_open(struct qcow2_image *image, size_t snapshot_index, struct qco
     return code;
   if (snapshot_index != QCOW2_ACTIVE)
     code = view_set_snapshot(view, image, qcow2_snapshot_get(image, snapshot_index), error);
-  if (code == 0)
-    *out = view;
-  else
-    qcow2_view_close(view);
-  return code;
+  return view_finish(view, image, code, out);
 }
 
 int qcow2_view_open_vm_state(struct qcow2_image *image, size_t snapshot_index,
@@ -142,15 +188,15 @@ int qcow2_view_open_vm_state(struct qcow2_image *image, size_t snapshot_index,
   code = view_set_snapshot(view, image, snapshot, error);
   if (code == 0)
     code = view_set_vm_state(view, snapshot, error);
-  if (code == 0)
-    *out = view;
-  else
-    qcow2_view_close(view);
-  return code;
+  return view_finish(view, image, code, out);
 }
 
 void qcow2_view_close(struct qcow2_view *view)
 {
+  if (view == NULL)
+    return;
+  qcow2_ahead_reader_free(view->reader);
+  qcow2_stack_forget(&view->stack);
   free(view);
 }
 
@@ -163,62 +209,6 @@ uint64_t qcow2_view_size(const struct qcow2_view *view)
 
 /* Where the system fails to read a run, the blocks of this size that are bad are found out: file systems and the page cache read no less. */
 #define BAD_BLOCK_BYTES 4096u
-
-/* A run of guest bytes, and the layer that answers for them. */
-struct piece {
-  size_t layer;
-  struct qcow2_mapping mapping;
-};
-
-/* What one read has learnt: up to which guest offset each layer leaves everything to the layer below. So a long hole
-   over a fragmented backing file is looked up once, not once for each fragment. */
-struct holes {
-  uint64_t end[CHAIN_DEPTH_MAX];
-};
-
-static void holes_clear(struct holes *holes, const struct qcow2_view *view)
-{
-  memset(holes->end, 0, view->layer_count * sizeof(holes->end[0]));
-}
-
-static int map_layer(const struct qcow2_view *view, size_t layer, uint64_t guest_offset,
-                     uint64_t length, struct qcow2_mapping *mapping, struct qcow2_error *error)
-{
-  const struct qcow2_layer *file = view->chain->layers[layer];
-
-  if (layer == 0)
-    return qcow2_layer_map(file, &view->tables, view->start + view->size, guest_offset, length,
-                           mapping, error);
-  return qcow2_layer_map(file, &file->tables, file->size, guest_offset, length, mapping, error);
-}
-
-/* Find which layer answers for the bytes from `guest_offset` on, and for how many of at most `length`. On an error the piece tells which
-   layer failed, and how far that reaches. */
-static int find_piece(const struct qcow2_view *view, struct holes *holes, uint64_t guest_offset,
-                      uint64_t length, struct piece *piece, struct qcow2_error *error)
-{
-  size_t lowest = view->layer_count - 1;
-
-  for (size_t layer = 0;; layer++) {
-    int code;
-
-    if (holes->end[layer] > guest_offset) {
-      length = min_u64(length, holes->end[layer] - guest_offset);
-      continue;
-    }
-    code = map_layer(view, layer, guest_offset, length, &piece->mapping, error);
-    piece->layer = layer;
-    if (code != 0) {
-      if (layer > 0) /* a layer above may have more to say further on */
-        piece->mapping.length = min_u64(piece->mapping.length, length);
-      return code;
-    }
-    if (piece->mapping.kind != QCOW2_CLUSTER_UNALLOCATED || layer == lowest)
-      return 0;
-    length = piece->mapping.length;
-    holes->end[layer] = guest_offset + length;
-  }
-}
 
 static int check_range(const struct qcow2_view *view, uint64_t guest_offset, uint64_t length,
                        struct qcow2_error *error)
@@ -233,10 +223,10 @@ static int check_range(const struct qcow2_view *view, uint64_t guest_offset, uin
 
 /* Read the piece's first *count bytes, or fewer: where the system fails to read a run, find out which part of it is bad. On an
    error *count is the length of that part. */
-static int read_piece(const struct qcow2_view *view, const struct piece *piece, uint64_t guest_offset,
+static int read_piece(const struct qcow2_view *view, const struct qcow2_piece *piece, uint64_t guest_offset,
                       uint8_t *out, size_t *count, struct qcow2_error *error)
 {
-  const struct qcow2_cluster_source *source = &view->chain->layers[piece->layer]->source;
+  const struct qcow2_cluster_source *source = &view->stack.chain->layers[piece->layer]->source;
   uint64_t host_offset = piece->mapping.host_offset;
   struct qcow2_error failure; /* a smaller read may succeed, and then nobody hears of it */
 
@@ -254,44 +244,78 @@ static int read_piece(const struct qcow2_view *view, const struct piece *piece, 
 }
 
 /* How far the damage goes on of which a read met the first `count` bytes. Where the system failed, that is all that is known. */
-static uint64_t damage_length(const struct qcow2_view *view, const struct piece *piece,
+static uint64_t damage_length(const struct qcow2_view *view, const struct qcow2_piece *piece,
                               uint64_t guest_offset, uint64_t count, int code)
 {
-  struct holes holes;
-  struct piece whole;
+  struct qcow2_holes holes;
+  struct qcow2_piece whole;
 
-  holes_clear(&holes, view);
+  qcow2_holes_clear(&holes, &view->stack);
   if (code == QCOW2_ERROR_IO ||
-      find_piece(view, &holes, guest_offset, view->start + view->size - guest_offset, &whole, NULL) != 0 ||
+      qcow2_stack_find(&view->stack, &holes, guest_offset, view->stack.end - guest_offset, &whole, NULL) != 0 ||
       whole.layer != piece->layer || whole.mapping.kind != piece->mapping.kind)
     return count;
   return whole.mapping.length;
 }
 
 /* Name the place where a read or a look-up failed, which concerns `length` bytes. */
-static int place_error(const struct qcow2_view *view, const struct piece *piece, uint64_t guest_offset,
+static int place_error(const struct qcow2_view *view, const struct qcow2_piece *piece, uint64_t guest_offset,
                        uint64_t length, int code, struct qcow2_error *error)
 {
   struct qcow2_error_place place = {
     .guest_offset = guest_offset - view->start,
-    .guest_length = min_u64(length, view->start + view->size - guest_offset),
+    .guest_length = min_u64(length, view->stack.end - guest_offset),
     .table_offset = piece->mapping.table_offset,
-    .path = view->chain->layers[piece->layer]->file.path,
+    .path = view->stack.chain->layers[piece->layer]->file.path,
   };
 
   return qcow2_error_add_place(error, code, &place);
 }
 
+/* Before the piece's first *count bytes are read: if that takes work, take part in what is being decoded ahead, unit by unit. */
+static void announce(const struct qcow2_view *view, const struct qcow2_piece *piece, uint64_t guest_offset,
+                     size_t *count)
+{
+  uint32_t unit = view->unit;
+
+  if (view->reader == NULL ||
+      !qcow2_cluster_takes_work(&view->stack.chain->layers[piece->layer]->source, &piece->mapping, guest_offset))
+    return;
+  *count = (size_t) min_u64(*count, unit - guest_offset % unit);
+  qcow2_ahead_reach(view->reader, guest_offset);
+}
+
+/* Decode a unit's pieces; those that cannot be read are left to who reads them. */
+static void decode_ahead(void *context, uint64_t guest_offset, uint64_t length)
+{
+  const struct qcow2_view *view = context;
+  struct qcow2_holes holes;
+  struct qcow2_piece piece;
+
+  qcow2_holes_clear(&holes, &view->stack);
+  for (; length > 0; length -= piece.mapping.length) {
+    qcow2_holes_recall(&holes, &view->stack, guest_offset);
+    if (qcow2_stack_find(&view->stack, &holes, guest_offset, length, &piece, NULL) == 0)
+      qcow2_cluster_decode_ahead(&view->stack.chain->layers[piece.layer]->source, &piece.mapping);
+    piece.mapping.length = min_u64(piece.mapping.length, length);
+    guest_offset += piece.mapping.length;
+  }
+}
+
 /* Read the first bytes of at most `length`. *count is how many were read or, on an error, how many of them it concerns. */
-static int read_next(const struct qcow2_view *view, struct holes *holes, uint64_t guest_offset,
+static int read_next(const struct qcow2_view *view, struct qcow2_holes *holes, uint64_t guest_offset,
                      uint8_t *out, size_t length, size_t *count, struct qcow2_error *error)
 {
-  struct piece piece;
-  int code = find_piece(view, holes, guest_offset, length, &piece, error);
-  uint64_t reach = piece.mapping.length;
+  struct qcow2_piece piece;
+  uint64_t reach;
+  int code;
 
+  qcow2_holes_recall(holes, &view->stack, guest_offset);
+  code = qcow2_stack_find(&view->stack, holes, guest_offset, length, &piece, error);
+  reach = piece.mapping.length;
   *count = (size_t) min_u64(length, reach);
   if (code == 0) {
+    announce(view, &piece, guest_offset, count);
     code = read_piece(view, &piece, guest_offset, out, count, error);
     if (code == 0)
       return 0;
@@ -300,15 +324,15 @@ static int read_next(const struct qcow2_view *view, struct holes *holes, uint64_
   return place_error(view, &piece, guest_offset, reach, code, error);
 }
 
-int qcow2_view_read(struct qcow2_view *view, uint64_t guest_offset, void *buffer, size_t length,
-                    struct qcow2_error *error)
+/* Read all of it, piece by piece. */
+static int read_pieces(const struct qcow2_view *view, uint64_t guest_offset, uint8_t *out, size_t length,
+                       struct qcow2_error *error)
 {
-  uint8_t *out = buffer;
-  struct holes holes;
+  struct qcow2_holes holes;
   size_t count;
-  int code = check_range(view, guest_offset, length, error);
+  int code = 0;
 
-  holes_clear(&holes, view);
+  qcow2_holes_clear(&holes, &view->stack);
   guest_offset += view->start;
   for (; code == 0 && length > 0; length -= count) {
     code = read_next(view, &holes, guest_offset, out, length, &count, error);
@@ -316,6 +340,22 @@ int qcow2_view_read(struct qcow2_view *view, uint64_t guest_offset, void *buffer
     guest_offset += count;
   }
   return code;
+}
+
+static int read_for_block(void *context, uint64_t guest_offset, void *buffer, size_t length,
+                          struct qcow2_error *error)
+{
+  return read_pieces(context, guest_offset, buffer, length, error);
+}
+
+int qcow2_view_read(struct qcow2_view *view, uint64_t guest_offset, void *buffer, size_t length,
+                    struct qcow2_error *error)
+{
+  int code = check_range(view, guest_offset, length, error);
+
+  if (code != 0 || (length < BLOCKS_READ_MAX && qcow2_blocks_read(&view->blocks, guest_offset, buffer, length)))
+    return code;
+  return read_pieces(view, guest_offset, buffer, length, error);
 }
 
 /* True if the error says that the evidence is damaged, and not that the reader is short of something. */
@@ -329,11 +369,13 @@ int qcow2_view_salvage(struct qcow2_view *view, uint64_t guest_offset, void *buf
 {
   struct qcow2_error damage;
   uint8_t *out = buffer;
-  struct holes holes;
+  struct qcow2_holes holes;
   size_t count;
   int code = check_range(view, guest_offset, length, error);
 
-  holes_clear(&holes, view);
+  if (code == 0 && length < BLOCKS_READ_MAX && qcow2_blocks_read(&view->blocks, guest_offset, buffer, length))
+    return 0;
+  qcow2_holes_clear(&holes, &view->stack);
   guest_offset += view->start;
   for (; code == 0 && length > 0; length -= count) {
     code = read_next(view, &holes, guest_offset, out, length, &count, &damage);
@@ -353,16 +395,16 @@ int qcow2_view_salvage(struct qcow2_view *view, uint64_t guest_offset, void *buf
 int qcow2_view_map(struct qcow2_view *view, uint64_t guest_offset, uint64_t length,
                    struct qcow2_extent *extent, struct qcow2_error *error)
 {
-  struct holes holes;
-  struct piece piece;
+  struct qcow2_holes holes;
+  struct qcow2_piece piece;
   int code;
 
   if (length == 0 || guest_offset >= view->size)
     return check_range(view, guest_offset, 1, error) != 0
                ? QCOW2_ERROR_ARGUMENT
                : qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "a length of 0 cannot be mapped");
-  holes_clear(&holes, view);
-  code = find_piece(view, &holes, view->start + guest_offset,
+  qcow2_holes_clear(&holes, &view->stack);
+  code = qcow2_stack_find(&view->stack, &holes, view->start + guest_offset,
                     min_u64(length, view->size - guest_offset), &piece, error);
   if (code != 0)
     return place_error(view, &piece, view->start + guest_offset, piece.mapping.length, code, error);

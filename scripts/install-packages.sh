@@ -5,7 +5,7 @@
 #   tools  The Sleuth Kit's programs   test  to run the tests
 #   autopsy  Autopsy 2.24 and a browser to drive it, for its tests
 #   package  to build the Debian packages          clean-root  to try them in a new root
-#   lint   to look for bugs in the source
+#   lint   to look for bugs in the source          bench  to run the benchmark
 set -eu
 
 packages=
@@ -16,6 +16,7 @@ for group in "$@"; do
   tools) packages="$packages sleuthkit" ;;
   package) packages="$packages dh-python build-essential debhelper dpkg-dev lintian fakeroot" ;;
   clean-root) packages="$packages debootstrap" ;;
+  bench) packages="$packages python3 gcc pkg-config libdeflate-dev libzstd-dev libnbd-dev libnbd-bin e2fsprogs fdisk qemu-utils" ;;
   demo) packages="$packages e2fsprogs fdisk qemu-utils" ;;
   test) packages="$packages python3 python3-pytest python3-tsk g++ e2fsprogs fdisk qemu-utils sleuthkit ntfs-3g mtools
     dosfstools strace util-linux qemu-system-x86

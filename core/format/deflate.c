@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "../base/bytes.h"
+
 /* RFC 1951, 3.2.5 to 3.2.7. */
 #define BLOCK_DYNAMIC 2u
 #define LITERAL_CODES_MAX 286u
@@ -10,6 +12,7 @@
 #define END_OF_BLOCK 256u
 #define LENGTH_CODES 19u
 #define LENGTH_CODE_BITS_MAX 7u
+#define LENGTH_CODE_PATTERNS (1u << LENGTH_CODE_BITS_MAX)
 #define CODE_BITS_MAX 15u
 
 /* Bits, the lowest of each byte first. Past the end there are zeros. */
@@ -19,13 +22,24 @@ struct bits {
   size_t at; /* in bits */
 };
 
+/* The next bits, at least 32. */
+static uint64_t bits_peek(const struct bits *bits)
+{
+  size_t start = bits->at / 8;
+  uint8_t end[8] = { 0 };
+
+  if (bits->length >= sizeof(end) && start <= bits->length - sizeof(end))
+    return le64_get(bits->bytes + start) >> bits->at % 8;
+  for (size_t i = 0; start + i < bits->length; i++)
+    end[i] = bits->bytes[start + i];
+  return le64_get(end) >> bits->at % 8;
+}
+
 static unsigned bits_take(struct bits *bits, unsigned count)
 {
-  unsigned value = 0;
+  unsigned value = (unsigned) (bits_peek(bits) & ((UINT64_C(1) << count) - 1));
 
-  for (unsigned i = 0; i < count; i++, bits->at++)
-    if (bits->at / 8 < bits->length)
-      value |= (unsigned) (bits->bytes[bits->at / 8] >> bits->at % 8 & 1) << i;
+  bits->at += count;
   return value;
 }
 
@@ -55,41 +69,52 @@ static bool is_complete(const uint8_t *lengths, unsigned count)
   return used == UINT32_C(1) << CODE_BITS_MAX;
 }
 
-/* The complete code in which the lengths of the other codes are written. */
+/* The complete code in which the lengths of the other codes are written: what each pattern of the next bits begins with. */
 struct length_code {
-  struct code_counts counts;
-  uint8_t symbols[LENGTH_CODES]; /* by length, then by value: the order of the codes */
+  uint8_t symbols[LENGTH_CODE_PATTERNS];
+  uint8_t bits[LENGTH_CODE_PATTERNS];
 };
+
+/* Give the next code, of `length` bits, to the symbol. Codes count up, their highest bit first; so the patterns that begin with one are
+   reached by counting in bits of reversed order. */
+static unsigned length_code_add(struct length_code *code, unsigned pattern, unsigned length, unsigned symbol)
+{
+  unsigned bit = 1u << (length - 1);
+
+  for (unsigned i = pattern; i < LENGTH_CODE_PATTERNS; i += 1u << length) {
+    code->symbols[i] = (uint8_t) symbol;
+    code->bits[i] = (uint8_t) length;
+  }
+  while ((pattern & bit) != 0) {
+    pattern &= ~bit;
+    bit >>= 1;
+  }
+  return pattern | bit;
+}
 
 static bool length_code_read(struct bits *bits, unsigned count, struct length_code *code)
 {
   static const uint8_t order[LENGTH_CODES] = { 16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15 };
   uint8_t lengths[LENGTH_CODES] = { 0 };
-  unsigned used = 0;
+  unsigned pattern = 0;
 
   for (unsigned i = 0; i < count; i++)
     lengths[order[i]] = (uint8_t) bits_take(bits, 3);
-  code->counts = count_codes(lengths, LENGTH_CODES);
+  if (!is_complete(lengths, LENGTH_CODES))
+    return false;
   for (unsigned length = 1; length <= LENGTH_CODE_BITS_MAX; length++)
     for (unsigned symbol = 0; symbol < LENGTH_CODES; symbol++)
       if (lengths[symbol] == length)
-        code->symbols[used++] = (uint8_t) symbol;
-  return is_complete(lengths, LENGTH_CODES);
+        pattern = length_code_add(code, pattern, length, symbol);
+  return true;
 }
 
 static unsigned length_code_take(struct bits *bits, const struct length_code *code)
 {
-  unsigned pattern = 0, first = 0, index = 0;
+  unsigned pattern = (unsigned) (bits_peek(bits) % LENGTH_CODE_PATTERNS);
 
-  for (unsigned length = 1; length <= LENGTH_CODE_BITS_MAX; length++) {
-    pattern |= bits_take(bits, 1);
-    if (pattern - first < code->counts.of[length])
-      return code->symbols[index + pattern - first];
-    index += code->counts.of[length];
-    first = (first + code->counts.of[length]) << 1;
-    pattern <<= 1;
-  }
-  return 0; /* not reached: the code is complete */
+  bits->at += code->bits[pattern];
+  return code->symbols[pattern];
 }
 
 /* Read `count` code lengths, runs of which are written short. */

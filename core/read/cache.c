@@ -2,7 +2,6 @@
 #include "cache.h"
 
 #include <pthread.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -11,6 +10,8 @@
 /* The hash table has one bucket for every so many bytes of budget: the usual size of a block and more. */
 #define BUDGET_PER_BUCKET 4096u
 #define BUCKET_BITS_MIN 6u
+/* A use of a block before this part of the budget was loaded after it is still the use that it was loaded for. */
+#define SAME_USE_SHARE 16u
 
 enum entry_state {
   ENTRY_LOADING, /* one thread fills it, others wait */
@@ -19,10 +20,12 @@ enum entry_state {
 };
 
 struct entry {
-  struct qcow2_cache_block block; /* first: a block pointer is an entry pointer */
+  struct qcow2_cache_block block; /* its data follows the entry. First: a block pointer is an entry pointer */
   struct qcow2_cache_key key;
   enum entry_state state;
   bool protected;
+  bool is_unused;              /* it was loaded ahead, and nobody has asked for it yet */
+  uint64_t since;              /* how much had been loaded when it was first wanted */
   unsigned pins;               /* users, loader and waiters */
   struct entry *bucket_next;
   struct entry *newer, *older; /* in its segment's list */
@@ -42,8 +45,9 @@ struct segment {
 
 struct qcow2_cache {
   pthread_mutex_t lock;
-  pthread_cond_t loaded;
+  pthread_cond_t loaded_one;
   size_t budget;
+  uint64_t loaded; /* bytes, ever */
   struct segment probation, protected;
   struct entry **buckets; /* 1 << bucket_bits */
   unsigned bucket_bits;
@@ -113,12 +117,6 @@ static void table_remove(struct qcow2_cache *cache, const struct entry *entry)
 
 /* ---- Entries, with the lock held ---------------------------------------- */
 
-static void entry_free(struct entry *entry)
-{
-  free(entry->block.data);
-  free(entry);
-}
-
 /* Take the entry out of the table and its segment; it lives on as long as it is pinned. */
 static void entry_detach(struct qcow2_cache *cache, struct entry *entry)
 {
@@ -130,7 +128,7 @@ static void entry_unpin(struct entry *entry)
 {
   entry->pins--;
   if (entry->pins == 0 && entry->state == ENTRY_FAILED)
-    entry_free(entry);
+    free(entry);
 }
 
 /* Evict the oldest unpinned entry of a segment. Returns whether there was one. */
@@ -140,7 +138,7 @@ static bool evict_from(struct qcow2_cache *cache, struct segment *segment)
     if (entry->pins > 0) /* NOLINT(clang-analyzer-unix.Malloc): an entry that was freed is in no segment */
       continue;
     entry_detach(cache, entry);
-    entry_free(entry);
+    free(entry);
     return true;
   }
   return false;
@@ -154,13 +152,10 @@ static void make_room(struct qcow2_cache *cache, size_t length)
       return;
 }
 
-/* Note a use of a ready entry: it becomes the newest protected one, at the expense of the oldest if need be. */
-static void entry_touch(struct qcow2_cache *cache, struct entry *entry)
+/* Let the protected take no more than their part of the budget: the oldest of them, but not `newest`, are on probation again. */
+static void limit_protected(struct qcow2_cache *cache, const struct entry *newest)
 {
-  segment_remove(segment_of(cache, entry), entry);
-  entry->protected = true;
-  segment_add(&cache->protected, entry);
-  while (cache->protected.bytes > cache->budget / 4 * 3 && cache->protected.oldest != entry) {
+  while (cache->protected.bytes > cache->budget / 4 * 3 && cache->protected.oldest != newest) {
     struct entry *oldest = cache->protected.oldest;
 
     segment_remove(&cache->protected, oldest);
@@ -169,22 +164,35 @@ static void entry_touch(struct qcow2_cache *cache, struct entry *entry)
   }
 }
 
+/* Note a use of a ready entry: it becomes the newest of its segment, and protected if this is another use than that it was
+   loaded for. */
+static void entry_touch(struct qcow2_cache *cache, struct entry *entry)
+{
+  if (entry->is_unused)
+    entry->since = cache->loaded;
+  entry->is_unused = false;
+  segment_remove(segment_of(cache, entry), entry);
+  if (cache->loaded - entry->since > cache->budget / SAME_USE_SHARE)
+    entry->protected = true;
+  segment_add(segment_of(cache, entry), entry);
+  limit_protected(cache, entry);
+}
+
 static struct entry *entry_new(struct qcow2_cache *cache, struct qcow2_cache_key key, size_t length)
 {
-  struct entry *entry = calloc(1, sizeof(*entry)), **bucket = bucket_of(cache, key);
+  struct entry *entry, **bucket = bucket_of(cache, key);
 
+  make_room(cache, length);
+  entry = malloc(entry_bytes(length));
   if (entry == NULL)
     return NULL;
-  entry->block.length = length;
-  entry->block.data = malloc(length);
-  if (entry->block.data == NULL) {
-    free(entry);
-    return NULL;
-  }
-  entry->key = key;
-  entry->state = ENTRY_LOADING;
-  entry->pins = 1;
-  entry->bucket_next = *bucket;
+  cache->loaded += entry_bytes(length);
+  *entry = (struct entry){ .block = { .data = (uint8_t *) (entry + 1), .length = length },
+                           .key = key,
+                           .state = ENTRY_LOADING,
+                           .since = cache->loaded,
+                           .pins = 1,
+                           .bucket_next = *bucket };
   *bucket = entry;
   segment_add(&cache->probation, entry);
   return entry;
@@ -195,7 +203,7 @@ static bool entry_wait(struct qcow2_cache *cache, struct entry *entry)
 {
   entry->pins++;
   while (entry->state == ENTRY_LOADING)
-    pthread_cond_wait(&cache->loaded, &cache->lock);
+    pthread_cond_wait(&cache->loaded_one, &cache->lock);
   if (entry->state == ENTRY_READY)
     return true;
   entry_unpin(entry);
@@ -213,40 +221,91 @@ static struct entry *find_or_add(struct qcow2_cache *cache, struct qcow2_cache_k
       entry_touch(cache, entry);
       return entry;
     }
-  make_room(cache, length);
   return entry_new(cache, key, length);
 }
 
 /* ---- The interface ------------------------------------------------------ */
+
+/* Load a new entry. The lock is held before and after, but not while it loads. A failed entry is gone. */
+static int entry_load(struct qcow2_cache *cache, struct entry *entry, qcow2_cache_load *load,
+                      void *context, struct qcow2_error *error)
+{
+  int code;
+
+  pthread_mutex_unlock(&cache->lock);
+  code = load(context, entry->key, &entry->block, error);
+  pthread_mutex_lock(&cache->lock);
+  entry->state = code == 0 ? ENTRY_READY : ENTRY_FAILED;
+  if (entry->pins > 1)
+    pthread_cond_broadcast(&cache->loaded_one);
+  if (code != 0) {
+    entry_detach(cache, entry);
+    entry_unpin(entry);
+  }
+  return code;
+}
 
 int qcow2_cache_pin(struct qcow2_cache *cache, struct qcow2_cache_key key, size_t length,
                     qcow2_cache_load *load, void *context, struct qcow2_cache_block **block,
                     struct qcow2_error *error)
 {
   struct entry *entry;
-  int code;
+  int code = 0;
 
   pthread_mutex_lock(&cache->lock);
   entry = find_or_add(cache, key, length);
-  if (entry == NULL || entry->state == ENTRY_READY) {
-    pthread_mutex_unlock(&cache->lock);
-    *block = entry == NULL ? NULL : &entry->block;
-    return entry == NULL ? qcow2_error_set_nomem(error) : 0;
-  }
-  pthread_mutex_unlock(&cache->lock);
-
-  code = load(context, key, &entry->block, error);
-
-  pthread_mutex_lock(&cache->lock);
-  entry->state = code == 0 ? ENTRY_READY : ENTRY_FAILED;
-  if (code != 0) {
-    entry_detach(cache, entry);
-    entry_unpin(entry);
-  }
-  pthread_cond_broadcast(&cache->loaded);
+  if (entry == NULL)
+    code = qcow2_error_set_nomem(error);
+  else if (entry->state == ENTRY_LOADING)
+    code = entry_load(cache, entry, load, context, error);
   pthread_mutex_unlock(&cache->lock);
   *block = code == 0 ? &entry->block : NULL;
   return code;
+}
+
+bool qcow2_cache_pin_ready(struct qcow2_cache *cache, struct qcow2_cache_key key,
+                           struct qcow2_cache_block **block)
+{
+  struct entry *entry;
+  bool is_ready;
+
+  pthread_mutex_lock(&cache->lock);
+  entry = table_find(cache, key);
+  is_ready = entry != NULL && entry->state == ENTRY_READY;
+  if (is_ready) {
+    entry->pins++;
+    entry_touch(cache, entry);
+    *block = &entry->block;
+  }
+  pthread_mutex_unlock(&cache->lock);
+  return is_ready;
+}
+
+bool qcow2_cache_is_used(struct qcow2_cache *cache, struct qcow2_cache_key key)
+{
+  const struct entry *entry;
+  bool is_used;
+
+  pthread_mutex_lock(&cache->lock);
+  entry = table_find(cache, key);
+  is_used = entry != NULL && entry->state == ENTRY_READY && !entry->is_unused;
+  pthread_mutex_unlock(&cache->lock);
+  return is_used;
+}
+
+void qcow2_cache_load_ahead(struct qcow2_cache *cache, struct qcow2_cache_key key, size_t length,
+                            qcow2_cache_load *load, void *context)
+{
+  struct entry *entry;
+
+  pthread_mutex_lock(&cache->lock);
+  entry = table_find(cache, key) == NULL ? entry_new(cache, key, length) : NULL;
+  if (entry != NULL) {
+    entry->is_unused = true;
+    if (entry_load(cache, entry, load, context, NULL) == 0)
+      entry_unpin(entry);
+  }
+  pthread_mutex_unlock(&cache->lock);
 }
 
 void qcow2_cache_unpin(struct qcow2_cache *cache, struct qcow2_cache_block *block)
@@ -285,7 +344,7 @@ struct qcow2_cache *qcow2_cache_new(size_t budget)
   choose_factors(cache);
   cache->budget = budget;
   pthread_mutex_init(&cache->lock, NULL);
-  pthread_cond_init(&cache->loaded, NULL);
+  pthread_cond_init(&cache->loaded_one, NULL);
   return cache;
 }
 
@@ -295,7 +354,7 @@ void qcow2_cache_free(struct qcow2_cache *cache)
     return;
   while (evict_from(cache, &cache->probation) || evict_from(cache, &cache->protected))
     ;
-  pthread_cond_destroy(&cache->loaded);
+  pthread_cond_destroy(&cache->loaded_one);
   pthread_mutex_destroy(&cache->lock);
   free(cache->buckets);
   free(cache);

@@ -7,10 +7,13 @@
  * pinned block stays where it is until it is unpinned.
  *
  * Eviction is a segmented LRU: a new block is on probation, a second use protects it, and protected blocks may take
- * three quarters of the budget. So one sweep over the disk does not drive out what is used again and again.
+ * three quarters of the budget. So one sweep over the disk does not drive out what is used again and again. Uses that follow one
+ * another closely, as when a sweep reads a block piece by piece, are one.
  */
 #ifndef QCOW2_READ_CACHE_H
 #define QCOW2_READ_CACHE_H
+
+#include <stdbool.h>
 
 #include "../qcow2core.h"
 
@@ -43,6 +46,18 @@ void qcow2_cache_free(struct qcow2_cache *cache);
 int qcow2_cache_pin(struct qcow2_cache *cache, struct qcow2_cache_key key, size_t length,
                     qcow2_cache_load *load, void *context, struct qcow2_cache_block **block,
                     struct qcow2_error *error);
+
+/* Pin the block if it is there, without loading or waiting. Returns whether it is. */
+bool qcow2_cache_pin_ready(struct qcow2_cache *cache, struct qcow2_cache_key key,
+                           struct qcow2_cache_block **block);
+
+/* True if the block is there and was asked for; a load ahead does not count. */
+bool qcow2_cache_is_used(struct qcow2_cache *cache, struct qcow2_cache_key key);
+
+/* Load the block if it is not there, in expectation of its first use, which it stays on probation for. That it cannot be loaded is nobody's
+   error. */
+void qcow2_cache_load_ahead(struct qcow2_cache *cache, struct qcow2_cache_key key, size_t length,
+                            qcow2_cache_load *load, void *context);
 
 /* Give a pinned block back. */
 void qcow2_cache_unpin(struct qcow2_cache *cache, struct qcow2_cache_block *block);

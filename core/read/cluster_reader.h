@@ -3,15 +3,13 @@
 #ifndef QCOW2_READ_CLUSTER_READER_H
 #define QCOW2_READ_CLUSTER_READER_H
 
-#include "cipher.h"
 #include "compressed.h"
-#include "mapping.h"
+#include "encrypted.h"
 
 /* Where a file's clusters are read from. Borrowed pointers. */
 struct qcow2_cluster_source {
   const struct qcow2_storage *data; /* holds the normal clusters: the image or the external data file */
-  struct qcow2_cipher *cipher;      /* of the normal clusters; NULL: they are not encrypted */
-  bool cipher_counts_guest;         /* it numbers the guest's sectors (legacy AES), not those of `data` (LUKS) */
+  struct qcow2_encrypted_source encrypted;   /* the normal clusters, if it has a cipher */
   struct qcow2_compressed_source compressed; /* never encrypted */
 };
 
@@ -21,5 +19,14 @@ struct qcow2_cluster_source {
 int qcow2_cluster_read(const struct qcow2_cluster_source *source,
                        const struct qcow2_mapping *mapping, uint64_t guest_offset, void *buffer,
                        size_t length, struct qcow2_error *error);
+
+/* True if reading at `guest_offset`, which the mapping covers, means to decode something that is not in the cache, or was put there ahead
+   and not used yet. */
+bool qcow2_cluster_takes_work(const struct qcow2_cluster_source *source,
+                              const struct qcow2_mapping *mapping, uint64_t guest_offset);
+
+/* Decode what the mapping covers into the cache, if it is of a kind that takes work. Errors are left to the reader. */
+void qcow2_cluster_decode_ahead(const struct qcow2_cluster_source *source,
+                                const struct qcow2_mapping *mapping);
 
 #endif

@@ -169,17 +169,37 @@ static int failure_error(const struct qcow2_compressed_source *source,
                             mapping->host_offset, (const char *) block->data);
 }
 
+/* An entry with other sectors may lead to the same offset; that is another stream, perhaps cut too short. */
+static struct qcow2_cache_key cache_key(const struct qcow2_compressed_source *source,
+                                        const struct qcow2_mapping *mapping)
+{
+  return (struct qcow2_cache_key){ source->cache_space + ((uint64_t) mapping->host_bytes << 32), mapping->host_offset };
+}
+
+bool qcow2_compressed_is_at_hand(const struct qcow2_compressed_source *source,
+                                 const struct qcow2_mapping *mapping)
+{
+  return qcow2_cache_is_used(source->cache, cache_key(source, mapping));
+}
+
+void qcow2_compressed_decode_ahead(const struct qcow2_compressed_source *source,
+                                   const struct qcow2_mapping *mapping)
+{
+  struct compressed_load load = { source, mapping->host_offset, mapping->host_bytes };
+
+  qcow2_cache_load_ahead(source->cache, cache_key(source, mapping), source->cluster_size, load_compressed,
+                         &load);
+}
+
 int qcow2_compressed_read(const struct qcow2_compressed_source *source,
                           const struct qcow2_mapping *mapping, uint64_t guest_offset, void *buffer,
                           size_t length, struct qcow2_error *error)
 {
   struct compressed_load load = { source, mapping->host_offset, mapping->host_bytes };
-  /* An entry with other sectors may lead to the same offset; that is another stream, perhaps cut too short. */
-  struct qcow2_cache_key key = { source->cache_space + ((uint64_t) mapping->host_bytes << 32), mapping->host_offset };
   uint32_t in_cluster = (uint32_t) guest_offset & (source->cluster_size - 1);
   struct qcow2_cache_block *block;
-  int code = qcow2_cache_pin(source->cache, key, source->cluster_size, load_compressed, &load,
-                             &block, error);
+  int code = qcow2_cache_pin(source->cache, cache_key(source, mapping), source->cluster_size, load_compressed,
+                             &load, &block, error);
 
   if (code != 0)
     return code;

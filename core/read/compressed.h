@@ -30,4 +30,12 @@ int qcow2_compressed_read(const struct qcow2_compressed_source *source,
                           const struct qcow2_mapping *mapping, uint64_t guest_offset, void *buffer,
                           size_t length, struct qcow2_error *error);
 
+/* True if the cluster is in the cache and was used since it came there. */
+bool qcow2_compressed_is_at_hand(const struct qcow2_compressed_source *source,
+                                 const struct qcow2_mapping *mapping);
+
+/* Decode the cluster into the cache, if it is not there. Errors are left to the reader. */
+void qcow2_compressed_decode_ahead(const struct qcow2_compressed_source *source,
+                                   const struct qcow2_mapping *mapping);
+
 #endif

@@ -53,3 +53,8 @@ int qcow2_storage_from_descriptor(int descriptor, uint64_t size, struct qcow2_st
   };
   return 0;
 }
+
+bool qcow2_storage_is_file(const struct qcow2_storage *storage)
+{
+  return storage->read == file_read;
+}

@@ -6,6 +6,8 @@
 #ifndef QCOW2_STORAGE_STORAGE_H
 #define QCOW2_STORAGE_STORAGE_H
 
+#include <stdbool.h>
+
 #include "../qcow2core.h"
 
 /* Read exactly `length` bytes at host offset `host_offset`.
@@ -20,5 +22,8 @@ void qcow2_storage_close(struct qcow2_storage *storage);
    descriptor from success on. Errors: NOMEM. */
 int qcow2_storage_from_descriptor(int descriptor, uint64_t size, struct qcow2_storage *storage,
                                   struct qcow2_error *error);
+
+/* True if it is such a storage, and not a caller's. */
+bool qcow2_storage_is_file(const struct qcow2_storage *storage);
 
 #endif

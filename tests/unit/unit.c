@@ -16,6 +16,7 @@
 #include "../../core/format/deflate.h"
 #include "../../core/format/header.h"
 #include "../../core/read/cache.h"
+#include "../../core/read/streams.h"
 #include "../../tsk_qcow2/damage.h"
 #include "../../tsk_qcow2/image_name.h"
 #include "../../tsk_qcow2/selector.h"
@@ -329,6 +330,60 @@ static void test_image_names(void)
   }
 }
 
+/* ---- What is guessed to be read next -------------------------------------------- */
+
+static struct qcow2_streams streams;
+
+/* Reach each of the units from `first` on, `step` apart, below `end`; check how many are guessed in all. */
+static void reach_units(uint64_t first, uint64_t end, uint64_t step, uint64_t expected, const char *name)
+{
+  uint64_t guessed[UNITS_GUESSED_MAX], count = 0;
+
+  for (uint64_t unit = first; unit < end; unit += step)
+    count += qcow2_streams_note(&streams, unit, 8, guessed);
+  check_number(count, expected, "guessed units", name);
+}
+
+static void test_streams_in_order(void)
+{
+  uint64_t guessed[UNITS_GUESSED_MAX];
+
+  memset(&streams, 0, sizeof(streams));
+  reach_units(1000, 1001, 1, 0, "one unit is no order");
+  CHECK(qcow2_streams_note(&streams, 1001, 8, guessed) == 1 && guessed[0] == 1002);
+  reach_units(1002, 1100, 1, 98 + 7, "each unit once, up to the window of 8");
+  CHECK(qcow2_streams_note(&streams, 1100, 8, guessed) == 1 && guessed[0] == 1108);
+  reach_units(5000, 5010, 1, 9 + 2, "another place");
+  reach_units(1101, 1104, 1, 3, "and back at the first");
+}
+
+static void test_streams_out_of_order(void)
+{
+  memset(&streams, 0, sizeof(streams));
+  reach_units(0, 400000, 1000, 0, "jumps");
+  memset(&streams, 0, sizeof(streams));
+  reach_units(0, 3000, 3, 0, "two of three skipped");
+  memset(&streams, 0, sizeof(streams));
+  for (uint64_t unit = 1000; unit > 0; unit--)
+    reach_units(unit, unit + 1, 1, 0, "backwards");
+}
+
+/* A second walk takes the steps of the first. */
+static void test_streams_steps(void)
+{
+  static const uint64_t walk[] = { 70, 900, 13, 400, 24, 800 };
+  uint64_t guessed[UNITS_GUESSED_MAX];
+
+  memset(&streams, 0, sizeof(streams));
+  for (int round = 0; round < 2; round++)
+    for (size_t i = 0; i < 6; i++) {
+      size_t count = qcow2_streams_note(&streams, walk[i], 8, guessed);
+
+      check_number(count, round == 0 ? 0 : 2, "guessed units", "a walk, and again");
+      CHECK(round == 0 || (guessed[0] == walk[(i + 1) % 6] && guessed[1] == walk[(i + 2) % 6]));
+    }
+}
+
 /* ---- The cache -------------------------------------------------------------- */
 
 #define BLOCK 1000u
@@ -376,22 +431,69 @@ static void test_cache_hits(void)
   qcow2_cache_free(cache);
 }
 
+static void use_blocks(struct qcow2_cache *cache, uint64_t first, uint64_t end, struct loads *loads)
+{
+  for (uint64_t offset = first; offset < end; offset++)
+    use_block(cache, offset, loads);
+}
+
 static void test_cache_budget_and_scan(void)
 {
   struct qcow2_cache *cache = qcow2_cache_new(20 * BLOCK);
   struct loads loads = { 0, 0 };
 
-  for (int round = 0; round < 2; round++) /* five blocks used twice are protected ... */
-    for (uint64_t offset = 0; offset < 5; offset++)
-      use_block(cache, offset, &loads);
-  for (uint64_t offset = 1000; offset < 2000; offset++) /* ... from a long scan */
-    use_block(cache, offset, &loads);
-  check_number(loads.count, 5 + 1000, "loads", "after the scan");
-  for (uint64_t offset = 0; offset < 5; offset++)
-    use_block(cache, offset, &loads);
-  check_number(loads.count, 5 + 1000, "loads", "protected blocks after the scan");
+  use_blocks(cache, 0, 5, &loads);
+  use_blocks(cache, 100, 105, &loads);
+  use_blocks(cache, 0, 5, &loads); /* five blocks used twice are protected ... */
+  use_blocks(cache, 1000, 2000, &loads); /* ... from a long scan */
+  check_number(loads.count, 10 + 1000, "loads", "after the scan");
+  use_blocks(cache, 0, 5, &loads);
+  check_number(loads.count, 10 + 1000, "loads", "protected blocks after the scan");
   use_block(cache, 1000, &loads); /* the scan's own first block is long gone: the budget holds */
-  check_number(loads.count, 5 + 1000 + 1, "loads", "the scan's first block");
+  check_number(loads.count, 10 + 1000 + 1, "loads", "the scan's first block");
+  qcow2_cache_free(cache);
+}
+
+/* Reading a block in pieces while sweeping over the disk does not protect it. */
+static void test_cache_same_use(void)
+{
+  struct qcow2_cache *cache = qcow2_cache_new(40 * BLOCK);
+  struct loads loads = { 0, 0 };
+
+  use_blocks(cache, 0, 5, &loads);
+  use_blocks(cache, 100, 105, &loads);
+  use_blocks(cache, 0, 5, &loads);
+  for (uint64_t offset = 1000; offset < 2000; offset++) {
+    use_block(cache, offset, &loads);
+    use_block(cache, offset, &loads);
+  }
+  use_blocks(cache, 0, 5, &loads);
+  check_number(loads.count, 10 + 1000, "loads", "after a sweep in pieces");
+  qcow2_cache_free(cache);
+}
+
+/* What is loaded ahead is on probation until its first use, and so it is still after that use. */
+static void test_cache_ahead(void)
+{
+  struct qcow2_cache *cache = qcow2_cache_new(40 * BLOCK);
+  struct loads loads = { 0, 0 };
+  struct qcow2_cache_block *block;
+  struct qcow2_cache_key key = { 1, 7 };
+
+  CHECK(!qcow2_cache_pin_ready(cache, key, &block));
+  qcow2_cache_load_ahead(cache, key, BLOCK, count_load, &loads);
+  qcow2_cache_load_ahead(cache, key, BLOCK, count_load, &loads);
+  CHECK(loads.count == 1 && !qcow2_cache_is_used(cache, key));
+  use_blocks(cache, 100, 110, &loads);
+  CHECK(qcow2_cache_pin_ready(cache, key, &block) && block->data[0] == 8);
+  qcow2_cache_unpin(cache, block);
+  CHECK(qcow2_cache_is_used(cache, key));
+  use_blocks(cache, 1000, 1100, &loads);
+  CHECK(!qcow2_cache_pin_ready(cache, key, &block)); /* one use is no reason to be kept */
+  loads.code = QCOW2_ERROR_IO;
+  qcow2_cache_load_ahead(cache, key, BLOCK, count_load, &loads);
+  loads.code = 0;
+  CHECK(use_block(cache, 7, &loads) == 0); /* a failure ahead is forgotten */
   qcow2_cache_free(cache);
 }
 
@@ -586,9 +688,11 @@ static const struct {
   const char *name;
   void (*run)(void);
 } TESTS[] = {
+  { "cache_ahead", test_cache_ahead },
   { "cache_budget_and_scan", test_cache_budget_and_scan },
   { "cache_failed_load", test_cache_failed_load },
   { "cache_hits", test_cache_hits },
+  { "cache_same_use", test_cache_same_use },
   { "cache_threads", test_cache_threads },
   { "checked_arithmetic", test_checked_arithmetic },
   { "damaged_ranges", test_damaged_ranges },
@@ -599,6 +703,9 @@ static const struct {
   { "l1_entries", test_l1_entries },
   { "l2_entries", test_l2_entries },
   { "plain_deflate", test_plain_deflate },
+  { "streams_in_order", test_streams_in_order },
+  { "streams_out_of_order", test_streams_out_of_order },
+  { "streams_steps", test_streams_steps },
   { "selectors", test_selectors },
   { "subcluster_runs", test_subcluster_runs },
   { "text_escape", test_text_escape },

@@ -1,0 +1,358 @@
+/* SPDX-License-Identifier: MIT */
+#define _GNU_SOURCE /* sched_getaffinity */
+#include "ahead.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdlib.h>
+
+#include "../base/checked.h"
+#include "streams.h"
+
+#define JOBS_MAX 64u
+#define THREADS_MAX 3u
+/* Threads are not worth starting before so many units were read. */
+#define UNITS_BEFORE_THREADS 16u
+
+enum job_state { JOB_NONE, JOB_QUEUED, JOB_RUNNING };
+
+/* A unit to be decoded. */
+struct job {
+  enum job_state state;
+  struct qcow2_ahead_reader *reader;
+  uint64_t unit;
+  uint64_t number; /* jobs are begun in this order */
+};
+
+struct qcow2_ahead {
+  pthread_mutex_t lock;
+  pthread_cond_t queued; /* a job was queued, or the threads are to end */
+  pthread_cond_t done;   /* a job is done */
+  size_t budget;
+  unsigned reached; /* units, until threads are worth starting */
+  struct job jobs[JOBS_MAX];
+  uint64_t last_number;
+  pthread_t threads[THREADS_MAX];
+  unsigned thread_count, thread_limit;
+  unsigned busy; /* threads that run a job */
+  bool is_ending, is_paused;
+  struct qcow2_ahead *next; /* in the list of all */
+};
+
+struct qcow2_ahead_reader {
+  struct qcow2_ahead *ahead;
+  struct qcow2_ahead_disk disk;
+  unsigned window; /* units */
+  uint64_t unit_count;
+  _Atomic uint64_t last_unit; /* reached; UINT64_MAX: none yet */
+  struct qcow2_streams streams;
+};
+
+/* ---- Jobs, with the lock held --------------------------------------------- */
+
+static struct job *job_find(struct qcow2_ahead *ahead, const struct qcow2_ahead_reader *reader,
+                            uint64_t unit)
+{
+  for (size_t i = 0; i < JOBS_MAX; i++) {
+    struct job *job = &ahead->jobs[i];
+
+    if (job->state != JOB_NONE && job->reader == reader && job->unit == unit)
+      return job;
+  }
+  return NULL;
+}
+
+/* The job that is to be begun next, of one reader or (NULL) of all. */
+static struct job *job_next(struct qcow2_ahead *ahead, const struct qcow2_ahead_reader *reader)
+{
+  struct job *next = NULL;
+
+  for (size_t i = 0; i < JOBS_MAX; i++) {
+    struct job *job = &ahead->jobs[i];
+
+    if (job->state == JOB_QUEUED && (reader == NULL || job->reader == reader) &&
+        (next == NULL || job->number < next->number))
+      next = job;
+  }
+  return next;
+}
+
+/* Queue a unit. Returns false if there is no room. */
+static bool job_add(struct qcow2_ahead *ahead, struct qcow2_ahead_reader *reader, uint64_t unit)
+{
+  for (size_t i = 0; i < JOBS_MAX; i++)
+    if (ahead->jobs[i].state == JOB_NONE) {
+      ahead->jobs[i] = (struct job){ JOB_QUEUED, reader, unit, ++ahead->last_number };
+      return true;
+    }
+  return false;
+}
+
+/* Run the job; the lock is not held meanwhile. */
+static void job_run(struct qcow2_ahead *ahead, struct job *job)
+{
+  const struct qcow2_ahead_disk *disk = &job->reader->disk;
+  uint64_t guest_offset = job->unit * disk->unit;
+
+  job->state = JOB_RUNNING;
+  pthread_mutex_unlock(&ahead->lock);
+  disk->work(disk->context, guest_offset, min_u64(disk->unit, disk->end - guest_offset));
+  pthread_mutex_lock(&ahead->lock);
+  job->state = JOB_NONE;
+  pthread_cond_broadcast(&ahead->done);
+}
+
+/* ---- fork() ---------------------------------------------------------------- */
+
+static pthread_mutex_t list_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct qcow2_ahead *list; /* of all */
+
+/* Wait until no thread of ours is at work, and keep it so. */
+static void before_fork(void)
+{
+  pthread_mutex_lock(&list_lock);
+  for (struct qcow2_ahead *ahead = list; ahead != NULL; ahead = ahead->next) {
+    pthread_mutex_lock(&ahead->lock);
+    ahead->is_paused = true;
+    while (ahead->busy > 0)
+      pthread_cond_wait(&ahead->done, &ahead->lock);
+  }
+}
+
+static void resume(struct qcow2_ahead *ahead)
+{
+  ahead->is_paused = false;
+  pthread_cond_broadcast(&ahead->queued);
+  pthread_mutex_unlock(&ahead->lock);
+}
+
+static void after_fork_in_parent(void)
+{
+  for (struct qcow2_ahead *ahead = list; ahead != NULL; ahead = ahead->next)
+    resume(ahead);
+  pthread_mutex_unlock(&list_lock);
+}
+
+/* Only the thread that forked is here: forget the others, and what they did. */
+static void after_fork_in_child(void)
+{
+  for (struct qcow2_ahead *ahead = list; ahead != NULL; ahead = ahead->next) {
+    ahead->thread_count = 0;
+    for (size_t i = 0; i < JOBS_MAX; i++)
+      ahead->jobs[i].state = JOB_NONE;
+    pthread_cond_init(&ahead->queued, NULL);
+    pthread_cond_init(&ahead->done, NULL);
+    resume(ahead);
+  }
+  pthread_mutex_unlock(&list_lock);
+}
+
+static void watch_forks(void)
+{
+  pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+}
+
+static void list_add(struct qcow2_ahead *ahead)
+{
+  static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+  pthread_once(&once, watch_forks);
+  pthread_mutex_lock(&list_lock);
+  ahead->next = list;
+  list = ahead;
+  pthread_mutex_unlock(&list_lock);
+}
+
+static void list_remove(const struct qcow2_ahead *ahead)
+{
+  struct qcow2_ahead **link = &list;
+
+  pthread_mutex_lock(&list_lock);
+  while (*link != ahead)
+    link = &(*link)->next;
+  *link = ahead->next;
+  pthread_mutex_unlock(&list_lock);
+}
+
+/* ---- Threads ---------------------------------------------------------------- */
+
+static void *thread_main(void *context)
+{
+  struct qcow2_ahead *ahead = context;
+
+  pthread_mutex_lock(&ahead->lock);
+  while (!ahead->is_ending) {
+    struct job *job = ahead->is_paused ? NULL : job_next(ahead, NULL);
+
+    if (job == NULL) {
+      pthread_cond_wait(&ahead->queued, &ahead->lock);
+      continue;
+    }
+    ahead->busy++;
+    job_run(ahead, job);
+    ahead->busy--;
+  }
+  pthread_mutex_unlock(&ahead->lock);
+  return NULL;
+}
+
+/* Start the threads, with the lock held. The program's signals are not for them. Without threads the readers do all. */
+static void start_threads(struct qcow2_ahead *ahead)
+{
+  sigset_t all, before;
+
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  while (ahead->thread_count < ahead->thread_limit &&
+         pthread_create(&ahead->threads[ahead->thread_count], NULL, thread_main, ahead) == 0)
+    ahead->thread_count++;
+  ahead->thread_limit = ahead->thread_count;
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+/* One processor is the reader's own. */
+static unsigned processors_to_spare(void)
+{
+  cpu_set_t set;
+  int count = sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
+
+  return (unsigned) min_u64((uint64_t) count - 1, THREADS_MAX);
+}
+
+struct qcow2_ahead *qcow2_ahead_new(size_t budget)
+{
+  struct qcow2_ahead *ahead = calloc(1, sizeof(*ahead));
+
+  if (ahead == NULL)
+    return NULL;
+  pthread_mutex_init(&ahead->lock, NULL);
+  pthread_cond_init(&ahead->queued, NULL);
+  pthread_cond_init(&ahead->done, NULL);
+  ahead->budget = budget;
+  ahead->thread_limit = processors_to_spare();
+  list_add(ahead);
+  return ahead;
+}
+
+void qcow2_ahead_free(struct qcow2_ahead *ahead)
+{
+  if (ahead == NULL)
+    return;
+  list_remove(ahead);
+  pthread_mutex_lock(&ahead->lock);
+  ahead->is_ending = true;
+  pthread_cond_broadcast(&ahead->queued);
+  pthread_mutex_unlock(&ahead->lock);
+  for (unsigned i = 0; i < ahead->thread_count; i++)
+    pthread_join(ahead->threads[i], NULL);
+  pthread_cond_destroy(&ahead->done);
+  pthread_cond_destroy(&ahead->queued);
+  pthread_mutex_destroy(&ahead->lock);
+  free(ahead);
+}
+
+/* ---- Readers ---------------------------------------------------------------- */
+
+struct qcow2_ahead_reader *qcow2_ahead_reader_new(struct qcow2_ahead *ahead,
+                                                  const struct qcow2_ahead_disk *disk)
+{
+  unsigned window = (unsigned) min_u64(ahead->budget / disk->unit, UNITS_GUESSED_MAX);
+  struct qcow2_ahead_reader *reader;
+
+  if (ahead->thread_limit == 0 || window == 0)
+    return NULL;
+  reader = calloc(1, sizeof(*reader));
+  if (reader == NULL)
+    return NULL;
+  reader->ahead = ahead;
+  reader->disk = *disk;
+  reader->window = window;
+  reader->unit_count = divide_up(disk->end, disk->unit);
+  atomic_init(&reader->last_unit, UINT64_MAX);
+  return reader;
+}
+
+/* Drop the reader's jobs that were not begun. Returns whether there is one that was. */
+static bool drop_jobs(struct qcow2_ahead *ahead, const struct qcow2_ahead_reader *reader)
+{
+  bool is_running = false;
+
+  for (size_t i = 0; i < JOBS_MAX; i++) {
+    struct job *job = &ahead->jobs[i];
+
+    if (job->state == JOB_QUEUED && job->reader == reader)
+      job->state = JOB_NONE;
+    is_running = is_running || (job->state == JOB_RUNNING && job->reader == reader);
+  }
+  return is_running;
+}
+
+void qcow2_ahead_reader_free(struct qcow2_ahead_reader *reader)
+{
+  struct qcow2_ahead *ahead;
+
+  if (reader == NULL)
+    return;
+  ahead = reader->ahead;
+  pthread_mutex_lock(&ahead->lock);
+  while (drop_jobs(ahead, reader))
+    pthread_cond_wait(&ahead->done, &ahead->lock);
+  pthread_mutex_unlock(&ahead->lock);
+  free(reader);
+}
+
+/* Queue what is worth decoding now that the reader is at `unit`. */
+static void queue_ahead(struct qcow2_ahead *ahead, struct qcow2_ahead_reader *reader, uint64_t unit)
+{
+  uint64_t units[UNITS_GUESSED_MAX];
+  size_t count = qcow2_streams_note(&reader->streams, unit, reader->window, units);
+  bool any = false;
+
+  if (ahead->reached < UNITS_BEFORE_THREADS) {
+    ahead->reached++;
+    return;
+  }
+  if (ahead->thread_count == 0 && count > 0)
+    start_threads(ahead);
+  for (size_t i = 0; i < count && ahead->thread_count > 0; i++)
+    if (units[i] < reader->unit_count && job_find(ahead, reader, units[i]) == NULL)
+      any = job_add(ahead, reader, units[i]) || any;
+  if (any)
+    pthread_cond_broadcast(&ahead->queued);
+}
+
+/* Return when the unit is nobody's job: take it back, or see it done. */
+static void settle(struct qcow2_ahead *ahead, const struct qcow2_ahead_reader *reader, uint64_t unit)
+{
+  struct job *job;
+
+  while ((job = job_find(ahead, reader, unit)) != NULL) {
+    struct job *other;
+
+    if (job->state == JOB_QUEUED) {
+      job->state = JOB_NONE;
+      return;
+    }
+    other = job_next(ahead, reader);
+    if (other != NULL)
+      job_run(ahead, other);
+    else
+      pthread_cond_wait(&ahead->done, &ahead->lock);
+  }
+}
+
+void qcow2_ahead_reach(struct qcow2_ahead_reader *reader, uint64_t guest_offset)
+{
+  struct qcow2_ahead *ahead = reader->ahead;
+  uint64_t unit = guest_offset / reader->disk.unit;
+
+  if (atomic_exchange_explicit(&reader->last_unit, unit, memory_order_relaxed) == unit)
+    return;
+  pthread_mutex_lock(&ahead->lock);
+  queue_ahead(ahead, reader, unit);
+  settle(ahead, reader, unit);
+  pthread_mutex_unlock(&ahead->lock);
+}

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT */
+#include "blocks.h"
+
+#include <string.h>
+
+#include "../base/checked.h"
+
+/* Large enough that reading a table of inodes takes few calls of the system, small enough that little is read in vain. */
+#define BLOCK_BYTES 16384u
+
+/* Load a block; if some of it cannot be read, leave it empty, which is remembered: a failing medium isn't asked again for each piece. */
+static int load_block(void *context, struct qcow2_cache_key key, struct qcow2_cache_block *block,
+                      struct qcow2_error *error)
+{
+  const struct qcow2_blocks *blocks = context;
+  size_t length = (size_t) min_u64(BLOCK_BYTES, blocks->size - key.offset);
+
+  (void) error;
+  block->filled = blocks->load(blocks->context, key.offset, block->data, length, NULL) == 0 ? length : 0;
+  return 0;
+}
+
+bool qcow2_blocks_read(const struct qcow2_blocks *blocks, uint64_t guest_offset, uint8_t *buffer,
+                       size_t length)
+{
+  bool is_read = true;
+
+  while (is_read && length > 0) {
+    size_t in_block = (size_t) (guest_offset % BLOCK_BYTES);
+    size_t count = (size_t) min_u64(length, BLOCK_BYTES - in_block);
+    struct qcow2_cache_key key = { blocks->cache_space, guest_offset - in_block };
+    struct qcow2_cache_block *block;
+
+    if (qcow2_cache_pin(blocks->cache, key, BLOCK_BYTES, load_block, (void *) (uintptr_t) blocks, &block, NULL) != 0)
+      return false;
+    is_read = block->filled > 0;
+    if (is_read)
+      memcpy(buffer, block->data + in_block, count);
+    qcow2_cache_unpin(blocks->cache, block);
+    buffer += count;
+    guest_offset += count;
+    length -= count;
+  }
+  return is_read;
+}

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Small reads, answered from blocks of guest bytes.
+ *
+ * File systems are examined in pieces of a few hundred bytes, one after the other. Looking each of them up in the tables of a chain, and
+ * reading it from the file, takes longer than copying a block once.
+ */
+#ifndef QCOW2_READ_BLOCKS_H
+#define QCOW2_READ_BLOCKS_H
+
+#include "cache.h"
+
+/* Reads of at least so many bytes are better off without. */
+#define BLOCKS_READ_MAX 4096u
+
+/* Read guest bytes, all or an error. */
+typedef int qcow2_blocks_load(void *context, uint64_t guest_offset, void *buffer, size_t length,
+                              struct qcow2_error *error);
+
+/* Where a disk's blocks come from, and where they are kept. Borrowed pointers. */
+struct qcow2_blocks {
+  struct qcow2_cache *cache;
+  uint64_t cache_space; /* tells this disk's blocks from others' */
+  uint64_t size;        /* of the disk, bytes */
+  qcow2_blocks_load *load;
+  void *context;
+};
+
+/* Read `length` (< BLOCKS_READ_MAX) bytes inside the disk. Returns false if it could not be done, perhaps because of bytes near
+   those that were asked for: the caller reads these themselves, and gets the reason. */
+bool qcow2_blocks_read(const struct qcow2_blocks *blocks, uint64_t guest_offset, uint8_t *buffer,
+                       size_t length);
+
+#endif

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: MIT
+"""The images that are measured, made once from this machine's own files and kept.
+
+disk.raw is a GPT disk with an ext4 file system of files from /usr; all other images but `empty` hold exactly its bytes.
+"""
+import hashlib
+import os
+import shutil
+import stat
+import subprocess
+from pathlib import Path
+
+MIB = 1 << 20
+START_SECTOR = 2048  # of the ext4 partition
+FILE_BYTES_MAX = 16 * MIB
+BLOCK = 65536
+PASSPHRASE = "correct horse"
+CONVERSIONS = {
+    "plain": ("", False),
+    "zlib": ("", True),
+    "zstd": ("compression_type=zstd", True),
+    "extended-l2": ("extended_l2=on", False),
+    "plain-4k": ("cluster_size=4k", False),
+    "zlib-4k": ("cluster_size=4k", True),
+    "zlib-2m": ("cluster_size=2M", True),
+}
+
+
+def run(*command):
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
+    if done.returncode != 0:
+        raise SystemExit(f"{' '.join(map(str, command))}: {done.stdout}{done.stderr}")
+
+
+class Images:
+    """The images below a directory. `path(name)` makes the image if it is not there yet."""
+
+    def __init__(self, directory, disk_mib):
+        self.directory = Path(directory, f"disk-{disk_mib}")
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.disk_bytes = disk_mib * MIB
+
+    def path(self, name):
+        path = self.directory / (f"{name}.qcow2" if name != "disk" else "disk.raw")
+        if not path.exists():
+            print(f"making {path.name} ...", flush=True)
+            self.make(name, path)
+        return path
+
+    def make(self, name, path):
+        unfinished = path.with_name("unfinished-" + path.name)
+        unfinished.unlink(missing_ok=True)
+        if name == "disk":
+            self.make_disk(unfinished)
+        elif name == "empty":
+            run("qemu-img", "create", "-q", "-f", "qcow2", "-o", "cluster_size=64k", unfinished, "64T")
+        elif name == "snapshot":
+            self.make_snapshot(unfinished)
+        elif name == "luks":
+            self.make_luks(unfinished)
+        elif name.startswith("chain-"):
+            self.make_chain(unfinished, int(name.removeprefix("chain-")))
+        else:
+            options, is_compressed = CONVERSIONS[name]
+            self.convert(unfinished, *(["-o", options] if options else []), *(["-c"] if is_compressed else []))
+        unfinished.rename(path)
+
+    def convert(self, path, *options):
+        run("qemu-img", "convert", "-q", "-W", "-m", 4, "-f", "raw", "-O", "qcow2", *options, self.path("disk"), path)
+
+    # ---- The disk ------------------------------------------------------------
+
+    def make_disk(self, path):
+        tree = self.directory / "files"
+        shutil.rmtree(tree, ignore_errors=True)
+        pick_files(Path("/usr"), tree, self.disk_bytes * 3 // 7)
+        with open(path, "wb") as disk:
+            disk.truncate(self.disk_bytes)
+        table = f"label: gpt\nstart={START_SECTOR}, type=L\n"
+        subprocess.run(["sfdisk", "-q", path], input=table, text=True, check=True)
+        kib = (self.disk_bytes - 2 * START_SECTOR * 512) // 1024
+        run("mke2fs", "-q", "-F", "-t", "ext4", "-d", tree, "-E", f"offset={START_SECTOR * 512}", path, f"{kib}k")
+        shutil.rmtree(tree)
+
+    # ---- Variants ------------------------------------------------------------
+
+    def make_snapshot(self, path):
+        """A snapshot of the disk, a sixteenth of which was overwritten since."""
+        self.convert(path)
+        run("qemu-img", "snapshot", "-c", "before", path)
+        blocks = (block for block in range(self.disk_bytes // BLOCK) if hash_of(block) % 16 == 0)
+        commands = "".join(f"write -q -P 85 {block * BLOCK} {BLOCK}\n" for block in blocks)
+        subprocess.run(["qemu-io", "-f", "qcow2", path], input=commands, text=True, check=True, stdout=subprocess.DEVNULL)
+
+    def make_luks(self, path):
+        self.convert(path, "--object", f"secret,id=key,data={PASSPHRASE}", "-o",
+                     "encrypt.format=luks,encrypt.key-secret=key,encrypt.iter-time=10")
+
+    def make_chain(self, path, depth):
+        """Overlays over `plain`, each of which holds 1 / (2 * depth) of the clusters."""
+        below = self.path("plain")
+        for layer in range(1, depth):
+            overlay = path if layer == depth - 1 else path.with_name(f"layer-{depth}-{layer}.qcow2")
+            overlay.unlink(missing_ok=True)
+            share = self.directory / "share.raw"
+            self.copy_share(share, layer, 2 * depth)
+            run("qemu-img", "convert", "-q", "-S", "64k", "-f", "raw", "-O", "qcow2", share, overlay)
+            run("qemu-img", "rebase", "-u", "-f", "qcow2", "-F", "qcow2", "-b", below.name, overlay)
+            share.unlink()
+            below = overlay
+
+    def copy_share(self, path, number, shares):
+        """Of the disk's blocks those that fall to `number`, at random but always the same; the rest stays a hole."""
+        with open(self.path("disk"), "rb") as disk, open(path, "wb") as share:
+            share.truncate(self.disk_bytes)
+            for block in range(self.disk_bytes // BLOCK):
+                if hash_of(block) % shares == number:
+                    share.seek(block * BLOCK)
+                    share.write(os.pread(disk.fileno(), BLOCK, block * BLOCK))
+
+
+# ---- Files -------------------------------------------------------------------
+
+
+def hash_of(value):
+    return int.from_bytes(hashlib.sha256(str(value).encode()).digest()[:8], "big")
+
+
+def pick_files(source, tree, bytes_max):
+    """Link (or copy, to another file system) files from everywhere below `source` into `tree`, until they take so many bytes."""
+    found = []
+    for directory, _, names in os.walk(source):
+        for name in names:
+            path = os.path.join(directory, name)
+            status = os.lstat(path)
+            if stat.S_ISREG(status.st_mode) and status.st_size <= FILE_BYTES_MAX:
+                found.append((hash_of(path), path, status.st_size))
+    total = 0
+    for _, path, size in sorted(found):
+        total += (size + 4095) // 4096 * 4096
+        if total > bytes_max:
+            break
+        target = tree / os.path.relpath(path, source)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(path, target)
+        except OSError:
+            shutil.copy2(path, target)
