@@ -674,7 +674,7 @@ def test_what_cannot_be_written_is_explained(evidence, case, home, tmp_path):
     disk = evidence / "disk.qcow2"
     for arguments, words in (([disk.parent / "none.qcow2"], ["no file"]), ([plain], ["not a qcow2"]),
                              ([f"{disk}@nobody"], ["before update"]), ([f"{disk},nonsense"], ["nonsense"]),
-                             ([f"{disk},key-file=/nowhere/key"], ["No such file"]), ([made], ["selector file itself"]),
+                             ([f"{disk},key-file=/nowhere/key"], ["/nowhere/key", "No such file"]), ([made], ["selector file itself"]),
                              ([tmp_path / "line\nbreak/disk.qcow2"], ["line break"]),
                              (["--directory", "/nowhere", disk], ["/nowhere"]), (["--directory", plain, disk], ["plain.raw"])):
         refuses(*arguments, home=home, cwd=case, words=words)

@@ -146,11 +146,16 @@ static const char *below_target(const struct target *target, const char *real)
   return real + length;
 }
 
-/* tsk_qcow2_map_path: the real path, absolute. */
+/* tsk_qcow2_map_path: the real path, absolute. `context` has QUOTED_BYTES for the last one that leads nowhere, or is NULL. */
 static char *map_absolute(void *context, const char *path)
 {
-  (void) context;
-  return realpath(path, NULL);
+  char *real = realpath(path, NULL);
+  int os_errno = errno;
+
+  if (real == NULL && context != NULL)
+    qcow2_text_escape(path, strlen(path), context, QUOTED_BYTES);
+  errno = os_errno;
+  return real;
 }
 
 /* tsk_qcow2_map_path: the path below the target's directory, from "./" on. Fails with EXDEV if it lies elsewhere. */
@@ -187,8 +192,8 @@ static int check_text(const struct piece *piece, const char *text, bool is_below
   int code = is_below ? tsk_qcow2_name_path_length_below(piece->target->real, text, &length, &error)
                       : tsk_qcow2_name_path_length(text, &length, &error);
   struct tsk_qcow2_name only_image = { .path = piece->name.path };
-  void *context = (void *) (uintptr_t) piece->target;
-  char *image = tsk_qcow2_name_compose(&only_image, is_below ? map_below : map_absolute, context);
+  char *image = is_below ? tsk_qcow2_name_compose(&only_image, map_below, (void *) (uintptr_t) piece->target)
+                         : tsk_qcow2_name_compose(&only_image, map_absolute, NULL);
   bool same = image != NULL && length == strlen(image);
 
   free(image);
@@ -202,18 +207,17 @@ static int check_text(const struct piece *piece, const char *text, bool is_below
 /* Write the image name, with all paths below the target's directory, or else all of them absolute and authenticated. */
 static int write_name(const struct piece *piece, struct tsk_qcow2_selector *selector)
 {
-  void *context = (void *) (uintptr_t) piece->target;
+  char failed[QUOTED_BYTES] = "", *signed_text;
   struct qcow2_error error;
-  char *signed_text;
   bool is_below;
   int code;
 
-  selector->name = tsk_qcow2_name_compose(&piece->name, map_below, context);
+  selector->name = tsk_qcow2_name_compose(&piece->name, map_below, (void *) (uintptr_t) piece->target);
   is_below = selector->name != NULL;
-  if (!is_below && errno == EXDEV)
-    selector->name = tsk_qcow2_name_compose(&piece->name, map_absolute, context);
+  if (!is_below)
+    selector->name = tsk_qcow2_name_compose(&piece->name, map_absolute, failed);
   if (selector->name == NULL)
-    return complain_name(piece, strerror(errno));
+    return complain_failed("cannot write a selector that leads to \"%s\": %s", failed, strerror(errno));
   if (check_text(piece, selector->name, is_below) != EXIT_OK)
     return EXIT_FAILED;
   if (is_below)
