@@ -11,11 +11,12 @@ sh "$source_dir/scripts/install-packages.sh" build tools test
 fixed_addresses="setarch $(uname -m) -R"
 $fixed_addresses true 2>/dev/null || fixed_addresses=
 
-# build LIST: configure and build with these sanitizers, and be there. (A comma in a path would end one of the linker's words.)
+# build LIST: configure and build with these sanitizers, and be there.
 build() {
   printf '\n== %s\n' "$1"
-  mkdir -p "$source_dir/build/${1%%,*}"
-  cd "$source_dir/build/${1%%,*}"
+  build_dir=$source_dir/build/sanitize-${1%%,*} # a comma in a path means something to the linker
+  mkdir -p "$build_dir"
+  cd "$build_dir"
   "$source_dir/configure" --enable-sanitizers="$1" >configure.log || { cat configure.log; exit 1; }
   { make -s -j"$(nproc)" && make -s -j"$(nproc)" check-programs; } >make.log || { cat make.log; exit 1; }
 }

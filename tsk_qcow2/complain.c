@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#define TSK_QCOW2_COMPLAIN_DEFINITIONS
 #include "complain.h"
 
 #include <stdarg.h>

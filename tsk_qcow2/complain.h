@@ -13,4 +13,10 @@ int tsk_qcow2_complain(struct qcow2_error *error, int code, const char *format, 
 /* "out of memory". */
 int tsk_qcow2_complain_nomem(struct qcow2_error *error);
 
+#if defined(__clang_analyzer__) && !defined(TSK_QCOW2_COMPLAIN_DEFINITIONS)
+/* What clang's analyzer cannot see from another file: they return the code, which is not 0. */
+#define tsk_qcow2_complain(error, code, ...) (tsk_qcow2_complain(error, code, __VA_ARGS__), (code))
+#define tsk_qcow2_complain_nomem(error) (tsk_qcow2_complain_nomem(error), QCOW2_ERROR_NOMEM)
+#endif
+
 #endif

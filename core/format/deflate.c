@@ -145,7 +145,7 @@ bool qcow2_deflate_is_plain(const uint8_t *stream, size_t length)
   unsigned is_last = bits_take(&bits, 1), type = bits_take(&bits, 2);
   unsigned literals = 257 + bits_take(&bits, 5), distances = 1 + bits_take(&bits, 5);
   unsigned length_codes = 4 + bits_take(&bits, 4);
-  uint8_t lengths[LITERAL_CODES_MAX + DISTANCE_CODES_MAX];
+  uint8_t lengths[LITERAL_CODES_MAX + DISTANCE_CODES_MAX] = { 0 };
   struct length_code code;
 
   return is_last && type == BLOCK_DYNAMIC && literals <= LITERAL_CODES_MAX && distances <= DISTANCE_CODES_MAX &&

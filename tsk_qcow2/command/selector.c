@@ -124,7 +124,7 @@ static int refuse_beside(const struct target *target, const char *image)
 {
   char *real = realpath(image, NULL);
   size_t length = real == NULL ? 0 : (size_t) (strrchr(real, '/') - real) + 1;
-  bool beside = length == strlen(target->real) && strncmp(real, target->real, length) == 0;
+  bool beside = real != NULL && length == strlen(target->real) && strncmp(real, target->real, length) == 0;
 
   free(real);
   return !beside ? EXIT_OK
@@ -292,9 +292,9 @@ static int write_piece(const struct piece *piece)
 
   if (status == EXIT_OK && (text = tsk_qcow2_selector_format(&selector)) == NULL)
     status = complain_failed("out of memory");
-  if (status == EXIT_OK && strlen(text) > TSK_QCOW2_SELECTOR_BYTES_MAX)
+  if (text != NULL && strlen(text) > TSK_QCOW2_SELECTOR_BYTES_MAX)
     status = complain_name(piece, "it is too long");
-  if (status == EXIT_OK) {
+  if (text != NULL && status == EXIT_OK) {
     selector_file_name_stem(piece->name.path, piece->snapshot, piece->snapshot_index, piece->name.vm_state, stem);
     status = write_file(piece->target, stem, text, file);
   }
@@ -377,11 +377,9 @@ static int write_image(const struct request *request, const struct target *targe
   if (tsk_qcow2_name_parse(image, &name, &error) != 0)
     return complain_failed("%s", error.message);
   is_selector = tsk_qcow2_is_selector(name.path, &error);
-  if (is_selector < 0)
-    status = complain_failed("%s", error.message);
-  else if (is_selector > 0)
+  if (is_selector > 0)
     status = complain_failed("%s is a selector file itself", name.path);
-  else if (tsk_qcow2_open_names(1, &image, TSK_QCOW2_HEADER_ONLY, NULL, &opened, &error) != 0)
+  else if (is_selector < 0 || tsk_qcow2_open_names(1, &image, TSK_QCOW2_HEADER_ONLY, NULL, &opened, &error) != 0)
     status = complain_failed("%s", error.message);
   else {
     status = write_opened(request, target, &name, &opened);
