@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#define _GNU_SOURCE /* sched_getaffinity */
+#define _GNU_SOURCE /* sched_getaffinity, pthread_setname_np */
 #include "ahead.h"
 
 #include <pthread.h>
@@ -136,11 +136,13 @@ static void after_fork_in_parent(void)
   pthread_mutex_unlock(&list_lock);
 }
 
-/* Only the thread that forked is here: forget the others, and what they did. */
+/* Only the thread that forked is here: forget the others, and what they did. The child does without, for a process that had threads cannot
+   count on being able to start some after a fork. */
 static void after_fork_in_child(void)
 {
   for (struct qcow2_ahead *ahead = list; ahead != NULL; ahead = ahead->next) {
-    ahead->thread_count = 0;
+    if (ahead->thread_count > 0)
+      ahead->thread_limit = ahead->thread_count = 0;
     for (size_t i = 0; i < JOBS_MAX; i++)
       ahead->jobs[i].state = JOB_NONE;
     pthread_cond_init(&ahead->queued, NULL);
@@ -183,6 +185,7 @@ static void *thread_main(void *context)
 {
   struct qcow2_ahead *ahead = context;
 
+  pthread_setname_np(pthread_self(), "qcow2-ahead");
   pthread_mutex_lock(&ahead->lock);
   while (!ahead->is_ending) {
     struct job *job = ahead->is_paused ? NULL : job_next(ahead, NULL);

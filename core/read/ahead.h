@@ -7,8 +7,8 @@
  * takes it back; while another is being decoded for him, he helps with the next. What is done ahead is only ever a
  * favour: its failures are forgotten, and the reader meets them by himself.
  *
- * The threads end with the image. fork() waits for what they are doing, so in the child no lock is held by a thread that is not there; it
- * starts threads of its own when it needs them.
+ * The threads end with the image. fork() waits for what they are doing, so in the child no lock is held by a thread that is not there; the
+ * child reads without threads.
  */
 #ifndef QCOW2_READ_AHEAD_H
 #define QCOW2_READ_AHEAD_H
