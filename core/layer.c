@@ -181,13 +181,15 @@ static struct qcow2_mapping mapping_without_table(enum qcow2_cluster_kind kind,
   };
 }
 
-/* Let a run of bytes end where the file does: what is missing is a run of its own, which fails at its first byte. */
+/* Let a run of bytes end where the file does: what is missing is a run of its own, which fails at its first byte. Of an encrypted
+   sector, nothing can be read unless all of it is there. */
 static void cut_at_file_end(const struct qcow2_layer *layer, struct qcow2_mapping *mapping)
 {
   uint64_t file_size = layer->source.data->size;
+  uint64_t end = layer->cipher == NULL ? file_size : file_size - file_size % ENCRYPTION_SECTOR_BYTES;
 
-  if (mapping->kind == QCOW2_CLUSTER_NORMAL && mapping->host_offset < file_size)
-    mapping->length = min_u64(mapping->length, file_size - mapping->host_offset);
+  if (mapping->kind == QCOW2_CLUSTER_NORMAL && mapping->host_offset < end)
+    mapping->length = min_u64(mapping->length, end - mapping->host_offset);
 }
 
 int qcow2_layer_map(const struct qcow2_layer *layer, const struct qcow2_tables *tables,

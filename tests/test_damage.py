@@ -198,6 +198,22 @@ def test_damage_in_a_data_file(core, tmp_path, rng):
         check_view(core, view, image.disk.model, [Bad(5 * C + 100, 9 * C, "TRUNCATED", image.disk.entry_offset(5))], rng)
 
 
+def test_encrypted_file_that_ends_inside_a_sector(core, tmp_path, rng):
+    """Only the sector that is cut is lost with what follows it, not the whole run before it. Found by fuzzing."""
+    image = Image(9 * C, cluster_bits=12, crypt_method=1, metadata_clusters=6)
+    for i in range(9):
+        image.disk.normal(i, pattern(i, C))
+    data = image.build()
+    end = (image.disk.entries[5][0] & OFFSET_MASK) + 1024 + 100
+    with core.Image.from_storage(data, passphrases=[b"key"]) as opened, opened.view() as view:
+        whole = view.read(0, view.size)
+    with core.Image.from_storage(data[:end], passphrases=[b"key"]) as opened, opened.view() as view:
+        assert view.read(0, 5 * C + 1024) == whole[:5 * C + 1024]
+        salvaged, found = view.salvage(0, view.size)
+    assert salvaged == whole[:5 * C + 1024] + bytes(4 * C - 1024)
+    assert merged(found) == [[5 * C + 1024, 9 * C, "TRUNCATED"]]
+
+
 def test_damage_in_a_snapshot(core, rng):
     image = filled()
     snapshot = image.snapshot(b"1", b"before")

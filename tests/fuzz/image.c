@@ -35,9 +35,13 @@ static void describe_header(const struct qcow2_header *header, const struct fuzz
 
 static void describe_extensions(const struct qcow2_image *image, const struct fuzz_input *input)
 {
+  uint64_t next = be32_get(input->bytes + 4) == 2 ? 72 : be32_get(input->bytes + 100);
   const struct qcow2_extension *extension;
 
   for (size_t i = 0; (extension = qcow2_extension_get(image, 0, i)) != NULL; i++) {
+    FUZZ_CHECK(extension->host_offset == next + 8 && extension->type == be32_get(input->bytes + next));
+    FUZZ_CHECK(extension->length == be32_get(input->bytes + next + 4));
+    next += 8 + divide_up(extension->length, 8) * 8;
     FUZZ_CHECK(range_fits(extension->host_offset, extension->length, input->length));
     FUZZ_CHECK(memcmp(extension->data, input->bytes + extension->host_offset, extension->length) == 0);
   }
@@ -114,43 +118,58 @@ static void describe(const struct qcow2_image *image, const struct fuzz_input *i
 
 /* ---- Views ------------------------------------------------------------------- */
 
-static void walk_views(struct qcow2_image *image, const struct fuzz_input *input, bool has_bad_sectors)
+/* Open one view of the image, and if there is one of the sound image, and walk it. */
+static void walk_view(struct fuzz_walk *walk, struct qcow2_image *image, struct qcow2_image *sound, size_t index,
+                      int (*open_view)(struct qcow2_image *image, size_t index, struct qcow2_view **view,
+                                       struct qcow2_error *error))
+{
+  struct qcow2_error error = fuzz_error_fresh();
+  int code = open_view(image, index, &walk->view, &error);
+
+  fuzz_check_result(code, &error);
+  if (code != 0)
+    return;
+  if (sound != NULL)
+    FUZZ_CHECK(open_view(sound, index, &walk->sound, NULL) == 0);
+  fuzz_walk_view(walk);
+}
+
+/* `sound`: NULL, or the same image without the bad sectors that this one has. */
+static void walk_views(struct qcow2_image *image, struct qcow2_image *sound, const struct fuzz_input *input)
 {
   size_t count = qcow2_snapshot_count(image);
   struct fuzz_walk walk = { .image = image,
                             .input = input,
-                            .has_bad_sectors = has_bad_sectors,
+                            .has_bad_sectors = sound != NULL,
                             .bytes_left = FUZZ_WALK_BYTES };
 
-  for (size_t i = 0; i <= SNAPSHOTS_TO_WALK && i <= count; i++) {
-    struct qcow2_error error = fuzz_error_fresh();
-    int code = qcow2_view_open(image, i == 0 ? QCOW2_ACTIVE : i - 1, &walk.view, &error);
-
-    fuzz_check_result(code, &error);
-    if (code == 0)
-      fuzz_walk_view(&walk);
-    error = fuzz_error_fresh();
-    code = i == 0 ? QCOW2_ERROR_NOT_FOUND : qcow2_view_open_vm_state(image, i - 1, &walk.view, &error);
-    if (code == 0)
-      fuzz_walk_view(&walk);
-    else if (i > 0)
-      fuzz_check_result(code, &error);
+  walk_view(&walk, image, sound, QCOW2_ACTIVE, qcow2_view_open);
+  for (size_t i = 0; i < SNAPSHOTS_TO_WALK && i < count; i++) {
+    walk_view(&walk, image, sound, i, qcow2_view_open);
+    walk_view(&walk, image, sound, i, qcow2_view_open_vm_state);
   }
 }
 
-/* Open and walk. `has_bad_sectors`: the image file, not the others, has sectors that cannot be read. */
-static void open_and_walk(const struct fuzz_input *input, const struct qcow2_open_options *options, bool has_bad_sectors)
+/* Open and walk; then the same with sectors of the image file (not of others) that cannot be read. */
+static void open_and_walk(struct fuzz_input *input, const struct qcow2_open_options *options, bool again_with_bad_sectors)
 {
-  struct fuzz_input bytes = *input;
-  struct qcow2_storage storage = has_bad_sectors ? fuzz_storage_failing(&bytes) : fuzz_storage(&bytes);
+  struct qcow2_storage storage = fuzz_storage(input), failing = fuzz_storage_failing(input);
   struct qcow2_error error = fuzz_error_fresh();
-  struct qcow2_image *image;
+  struct qcow2_image *image, *damaged;
   int code = qcow2_image_open_storage(&storage, options, &image, &error);
 
   fuzz_check_result(code, &error);
   if (code != 0)
     return;
-  walk_views(image, input, has_bad_sectors);
+  walk_views(image, NULL, input);
+  if (again_with_bad_sectors) {
+    error = fuzz_error_fresh();
+    code = qcow2_image_open_storage(&failing, options, &damaged, &error);
+    fuzz_check_result(code, &error);
+    if (code == 0)
+      walk_views(damaged, image, input);
+    qcow2_image_close(code == 0 ? damaged : NULL);
+  }
   qcow2_image_close(image);
 }
 
@@ -212,12 +231,11 @@ static void open_with_help(struct fuzz_input *input, const struct qcow2_header *
                                         .passphrases = &PASSPHRASE,
                                         .passphrase_count = header->crypt_method != 0 };
 
-  open_and_walk(input, &options, false);
   open_and_walk(input, &options, true);
 }
 
 /* Open with more than any image asks for: the error says what is too much. */
-static void open_with_too_much(const struct fuzz_input *input)
+static void open_with_too_much(struct fuzz_input *input)
 {
   const struct qcow2_passphrase passphrases[] = { PASSPHRASE, PASSPHRASE };
   const char *const backing[] = { QCOW2_BACKING_NONE, "/nonexistent" };

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* What follows the path in an image name. A name that is understood is written down again, and must be understood the same. */
+/*
+ * What follows the path in an image name. A name that is understood is written down again, and must be understood the same; and so must
+ * one that is made of the input.
+ */
 #include <stdlib.h>
 #include <string.h>
 
@@ -49,6 +52,50 @@ static void check_again(const struct tsk_qcow2_name *name)
   free(text);
 }
 
+/* Take the text up to a NUL or the input's end, as an allocated string. */
+static char *take_text(struct fuzz_input *input)
+{
+  size_t length = input->length == 0 ? 0 : strnlen((const char *) input->bytes, input->length);
+  char *text = length == 0 ? strdup("x") : strndup((const char *) input->bytes, length);
+
+  FUZZ_CHECK(text != NULL);
+  fuzz_take(input, 1);
+  for (; length > 0; length--)
+    fuzz_take(input, 1);
+  return text;
+}
+
+static void take_strings(struct fuzz_input *input, struct tsk_qcow2_strings *strings)
+{
+  for (size_t count = fuzz_take(input, 1) % 3; count > 0; count--) {
+    char *text = take_text(input);
+
+    FUZZ_CHECK(tsk_qcow2_strings_add(strings, text, strlen(text), NULL) == 0);
+    free(text);
+  }
+}
+
+/* Any name, written, must be understood as it was meant. */
+static void check_any_name(struct fuzz_input input)
+{
+  struct tsk_qcow2_name name = { .path = strdup("image"), .has_snapshot = true };
+  unsigned flags = (unsigned) fuzz_take(&input, 1);
+
+  FUZZ_CHECK(name.path != NULL);
+  name.snapshot = take_text(&input);
+  name.snapshot_is_index = (flags & 2) != 0;
+  name.snapshot_key = name.snapshot_is_index ? QCOW2_BY_ID_OR_NAME : (flags & 1) != 0 ? QCOW2_BY_ID : QCOW2_BY_NAME;
+  name.vm_state = (flags & 4) != 0;
+  name.errors_zero = (flags & 8) != 0;
+  if ((flags & 16) != 0)
+    name.data_file = take_text(&input);
+  take_strings(&input, &name.backing);
+  take_strings(&input, &name.search);
+  take_strings(&input, &name.key_files);
+  check_again(&name);
+  tsk_qcow2_name_free(&name);
+}
+
 void fuzz_name(const uint8_t *data, size_t size)
 {
   struct tsk_qcow2_name name = { .path = strdup("image") };
@@ -61,6 +108,7 @@ void fuzz_name(const uint8_t *data, size_t size)
     memcpy(rest, data, size);
   rest[size] = '\0';
   fuzz_check_escape(rest, size);
+  check_any_name((struct fuzz_input){ data, size });
   code = tsk_qcow2_name_parse_rest(rest, &name, &error);
   fuzz_check_result(code, &error);
   if (code == 0)

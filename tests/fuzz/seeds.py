@@ -155,6 +155,7 @@ def mapping_seeds():
     bitmaps = [0xFFFFFFFF, 0xFFFFFFFF << 32, 0x5555AAAA0000FFFF, 0xFF, 1, 1 << 63]
     yield "subclusters", ask(1, 0, [word for bitmap in bitmaps for word in (copied | 0x4000, bitmap)], guest=5000)
     yield "subclusters-data-file", ask(3, 0, [word for bitmap in bitmaps for word in (copied, bitmap)])
+    yield "zero-at-the-start-of-a-data-file", ask(2, 0, [copied | 0x200000] * 63 + [copied | 1, copied])
     yield "truncated", ask(0, 0, kinds, size=300, shift=0, guest=40 << 9)
     yield "past-the-tables", ask(0, 0, kinds, l1=0, guest=70 << 9)
 
@@ -213,6 +214,7 @@ def luks_seeds():
     header = luks_header(**LUKS_VARIANTS["aes-128-ecb"])
     yield "wrong-digest", bytes(poke(bytearray(header), 112, "I", 1))
     yield "many-iterations", bytes(poke(bytearray(header), 208 + 4, "I", 1 << 31))
+    yield "material-in-the-header", bytes(poke(bytearray(header), 208 + 40, "I", 1))
     yield "version-2", bytes(poke(bytearray(header), 6, "H", 2))
 
 

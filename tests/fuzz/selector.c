@@ -40,7 +40,7 @@ static void check_text(const uint8_t *data, size_t size)
   if (code != 0)
     return;
   FUZZ_CHECK(tsk_qcow2_selector_starts(data, size));
-  FUZZ_CHECK(selector.name[0] != '\0' && strpbrk(selector.name, "\r\n") == NULL);
+  FUZZ_CHECK(memchr(data, '\0', size) == NULL && selector.name[0] != '\0' && strpbrk(selector.name, "\r\n") == NULL);
   check_again(&selector);
   tsk_qcow2_selector_free(&selector);
 }
@@ -85,15 +85,18 @@ static void write_selector(const char *path, const uint8_t *data, size_t size)
 void fuzz_selector(const uint8_t *data, size_t size)
 {
   struct qcow2_error error = fuzz_error_fresh();
-  char path[TRAP_PATH_BYTES], state[TRAP_PATH_BYTES];
+  char path[TRAP_PATH_BYTES], state[TRAP_PATH_BYTES], directory[TRAP_PATH_BYTES];
   const char *name = fuzz_trap_path("images/selector", path);
   struct qcow2_named *named = NULL;
-  int code;
+  int code, here = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
   setenv("XDG_STATE_HOME", fuzz_trap_path("search", state), 1); /* this user has no key */
   check_text(data, size);
   write_selector(path, data, size);
+  FUZZ_CHECK(here >= 0 && chdir(fuzz_trap_path("images", directory)) == 0); /* if its paths were the user's, they would lead out */
   code = qcow2_named_open(1, &name, NULL, &named, &error);
+  FUZZ_CHECK(fchdir(here) == 0);
+  close(here);
   fuzz_check_result(code, &error);
   if (code == 0)
     check_named(named);

@@ -163,9 +163,35 @@ static void check_snapshots(struct qcow2_image *image, const struct tables *tabl
 
 /* ---- Bitmaps ---------------------------------------------------------------- */
 
-/* The dirty ranges must ascend, lie on the disk, and add up to what is counted. */
-static void check_dirty(const struct qcow2_image *image, size_t index)
+/* Whether a bit of the bitmap is set, found by its definition; -1: it is not in the file. */
+static int bit_of(const struct tables *tables, const struct qcow2_bitmap *bitmap, uint64_t bit)
 {
+  uint64_t entry_at = bitmap->table_offset + bit / (CLUSTER * 8) * 8, at, entry;
+
+  if (!range_fits(entry_at, 8, tables->length))
+    return -1;
+  entry = be64_get(tables->image + entry_at);
+  at = entry & UINT64_C(0x00fffffffffffe00);
+  if (at == 0)
+    return (int) (entry & 1);
+  at += bit % (CLUSTER * 8) / 8;
+  return at < tables->length ? tables->image[at] >> bit % 8 & 1 : -1;
+}
+
+/* The bits of the dirty range must be set, and those between the ranges not. */
+static void check_bits(const struct tables *tables, const struct qcow2_bitmap *bitmap, uint64_t at,
+                       const struct qcow2_range *range)
+{
+  uint64_t end = range->length == 0 ? DISK_BYTES : range->guest_offset + range->length;
+
+  for (uint64_t bit = divide_up(at, bitmap->granularity); bit * bitmap->granularity < end; bit++)
+    FUZZ_CHECK(bit_of(tables, bitmap, bit) == (range->length > 0 && bit * bitmap->granularity >= range->guest_offset));
+}
+
+/* The dirty ranges must ascend, lie on the disk, be those of the bits, and add up to what is counted. */
+static void check_dirty(const struct qcow2_image *image, const struct tables *tables, size_t index)
+{
+  const struct qcow2_bitmap *bitmap = qcow2_bitmap_get(image, index);
   struct qcow2_error error = fuzz_error_fresh();
   struct qcow2_range range = { 0, 0 };
   uint64_t runs = UINT64_MAX, counted, sum = 0, at = 0;
@@ -174,6 +200,7 @@ static void check_dirty(const struct qcow2_image *image, size_t index)
   fuzz_check_result(code, &error);
   for (; code == 0 && ranges < RANGES_MAX; ranges++) {
     FUZZ_CHECK(qcow2_bitmap_next_dirty(image, index, at, &range, &error) == 0);
+    check_bits(tables, bitmap, at, &range);
     if (range.length == 0)
       break;
     FUZZ_CHECK((ranges == 0 ? range.guest_offset >= at : range.guest_offset > at));
@@ -226,7 +253,7 @@ static void check_bitmaps(const struct qcow2_image *image, const struct tables *
   FUZZ_CHECK(index == tables->bitmap_count || qcow2_warning(image, 0) != NULL);
   for (size_t i = 0; i < index && i < 8; i++) {
     check_find_bitmap(image, i);
-    check_dirty(image, i);
+    check_dirty(image, tables, i);
   }
 }
 

@@ -35,10 +35,12 @@ static void note_damage(void *context, const struct qcow2_error *error)
   memset(damage->is_lost + start, true, (size_t) min_u64(damage->length - start, error->guest_length));
 }
 
-/* Salvaged bytes are zeros where damage was told, and elsewhere what a read of them alone gives. */
-static void check_salvage(struct qcow2_view *view, uint64_t guest_offset, size_t length, int read_code,
+/* Salvaged bytes are zeros where damage was told, and elsewhere what a read of them alone gives. No more is told than is lost, but
+   for bad sectors, which cost more than themselves. */
+static void check_salvage(const struct fuzz_walk *walk, uint64_t guest_offset, size_t length, int read_code,
                           const uint8_t *read_bytes)
 {
+  struct qcow2_view *view = walk->view;
   struct damage damage = { .guest_offset = guest_offset, .length = length, .last = guest_offset };
   struct qcow2_error error = fuzz_error_fresh();
   uint8_t bytes[PIECE_BYTES], alone;
@@ -51,14 +53,16 @@ static void check_salvage(struct qcow2_view *view, uint64_t guest_offset, size_t
     FUZZ_CHECK(memcmp(bytes, read_bytes, length) == 0);
   for (size_t i = 0; read_code != 0 && i < length; i++)
     if (damage.is_lost[i])
-      FUZZ_CHECK(bytes[i] == 0);
+      FUZZ_CHECK(bytes[i] == 0 && (i % 64 != 0 || walk->has_bad_sectors ||
+                                   qcow2_view_read(view, guest_offset + i, &alone, 1, NULL) != 0));
     else if (i % 64 == 0)
       FUZZ_CHECK(qcow2_view_read(view, guest_offset + i, &alone, 1, NULL) == 0 && alone == bytes[i]);
 }
 
 /* Read a piece at once, in two parts, and as far as it goes. Returns the status of the first; the bytes are in `bytes`. */
-static int read_piece(struct qcow2_view *view, uint64_t guest_offset, size_t length, uint8_t *bytes)
+static int read_piece(const struct fuzz_walk *walk, uint64_t guest_offset, size_t length, uint8_t *bytes)
 {
+  struct qcow2_view *view = walk->view;
   struct qcow2_error error = fuzz_error_fresh();
   uint8_t parts[PIECE_BYTES];
   size_t half = length / 2;
@@ -72,7 +76,9 @@ static int read_piece(struct qcow2_view *view, uint64_t guest_offset, size_t len
     FUZZ_CHECK(memcmp(bytes, parts, length) == 0);
   else
     FUZZ_CHECK(error.guest_length > 0 && error.guest_offset >= guest_offset && error.guest_offset < guest_offset + length);
-  check_salvage(view, guest_offset, length, code, bytes);
+  check_salvage(walk, guest_offset, length, code, bytes);
+  if (code == 0 && walk->sound != NULL)
+    FUZZ_CHECK(qcow2_view_read(walk->sound, guest_offset, parts, length, NULL) == 0 && memcmp(bytes, parts, length) == 0);
   return code;
 }
 
@@ -179,9 +185,9 @@ static void read_extent(struct fuzz_walk *walk, const struct qcow2_extent *exten
   if (cost(walk, extent) > walk->bytes_left)
     return;
   walk->bytes_left -= cost(walk, extent);
-  code = read_piece(walk->view, extent->guest_offset, length, bytes);
+  code = read_piece(walk, extent->guest_offset, length, bytes);
   check_content(walk, extent, code, bytes, length);
-  read_piece(walk->view, start, (size_t) min_u64(size - start, PIECE_BYTES), bytes);
+  read_piece(walk, start, (size_t) min_u64(size - start, PIECE_BYTES), bytes);
 }
 
 /* Map and read at one place. Returns how far that went. */
@@ -231,5 +237,6 @@ void fuzz_walk_view(struct fuzz_walk *walk)
   for (int i = 1; at < size && i <= FAR_PLACES; i++)
     walk_place(walk, size - 1 - (size - 1 - at) / (uint64_t) i);
   qcow2_view_close(walk->view);
-  walk->view = NULL;
+  qcow2_view_close(walk->sound);
+  walk->view = walk->sound = NULL;
 }

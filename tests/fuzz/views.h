@@ -13,6 +13,7 @@ struct fuzz_walk {
   struct qcow2_view *view;
   const struct fuzz_input *input;
   bool has_bad_sectors; /* the image file is a fuzz_storage_failing() */
+  struct qcow2_view *sound; /* if so: the same view of the image without them */
   uint64_t bytes_left; /* that may still be decoded */
 };
 
