@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <unistd.h>
 #include <time.h>
 #include <zstd.h>
 
@@ -63,6 +64,7 @@ static void load_file(const char *path)
   file = mmap(NULL, file_size, PROT_READ, MAP_PRIVATE | MAP_POPULATE, descriptor, 0);
   if (descriptor < 0 || file == MAP_FAILED)
     err(1, "%s", path);
+  close(descriptor);
 }
 
 static void *inflate_streams(void *unused)
@@ -93,7 +95,7 @@ static void *inflate_streams(void *unused)
 
 int main(int argc, char **argv)
 {
-  int count = argc == 3 ? atoi(argv[2]) : 0;
+  long count = argc == 3 ? strtol(argv[2], NULL, 10) : 0;
   pthread_t threads[THREADS_MAX];
   struct timespec start, end;
 

@@ -79,8 +79,9 @@ static double measure_open(const char *name)
   return start;
 }
 
-static double measure_random(const char *name, uint64_t pieces, unsigned long count)
+static double measure_random(const char *name, uint64_t mib, unsigned long count)
 {
+  uint64_t pieces = mib * ((1 << 20) / PIECE);
   struct source source;
   uint64_t random = 1;
   double start;
@@ -104,8 +105,8 @@ int main(int argc, char **argv)
 
   if (argc == 3 && strcmp(argv[2], "open") == 0)
     seconds = measure_open(argv[1]);
-  else if (argc == 5 && strcmp(argv[2], "random") == 0)
-    seconds = measure_random(argv[1], strtoul(argv[3], NULL, 10) * 256, strtoul(argv[4], NULL, 10));
+  else if (argc == 5 && strcmp(argv[2], "random") == 0 && strtoul(argv[3], NULL, 10) > 0)
+    seconds = measure_random(argv[1], strtoul(argv[3], NULL, 10), strtoul(argv[4], NULL, 10));
   else
     errx(2, "usage: reads IMAGE open | reads IMAGE random MIB N");
   printf("%.9f\n", seconds);

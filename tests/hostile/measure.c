@@ -45,7 +45,7 @@ static long status_kib(const char *key)
 
   while (file != NULL && fgets(line, sizeof(line), file) != NULL)
     if (strncmp(line, key, strlen(key)) == 0)
-      value = atol(line + strlen(key));
+      value = strtol(line + strlen(key), NULL, 10);
   if (file != NULL)
     fclose(file);
   return value;
