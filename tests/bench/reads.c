@@ -79,9 +79,9 @@ static double measure_open(const char *name)
   return start;
 }
 
-static double measure_random(const char *name, uint64_t mib, unsigned long count)
+static double measure_random(const char *name, uint64_t bytes, unsigned long count)
 {
-  uint64_t pieces = mib * ((1 << 20) / PIECE);
+  uint64_t pieces = bytes / PIECE + (bytes < PIECE);
   struct source source;
   uint64_t random = 1;
   double start;
@@ -101,12 +101,13 @@ static double measure_random(const char *name, uint64_t mib, unsigned long count
 
 int main(int argc, char **argv)
 {
+  unsigned long mib = argc == 5 ? strtoul(argv[3], NULL, 10) : 0;
   double seconds;
 
   if (argc == 3 && strcmp(argv[2], "open") == 0)
     seconds = measure_open(argv[1]);
-  else if (argc == 5 && strcmp(argv[2], "random") == 0 && strtoul(argv[3], NULL, 10) > 0)
-    seconds = measure_random(argv[1], strtoul(argv[3], NULL, 10), strtoul(argv[4], NULL, 10));
+  else if (argc == 5 && strcmp(argv[2], "random") == 0 && mib > 0)
+    seconds = measure_random(argv[1], (uint64_t) mib << 20, strtoul(argv[4], NULL, 10));
   else
     errx(2, "usage: reads IMAGE open | reads IMAGE random MIB N");
   printf("%.9f\n", seconds);
