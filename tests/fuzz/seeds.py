@@ -116,6 +116,9 @@ def image_seeds():
     yield "truncated-in-cluster", plain[:len(plain) - 300]
     yield "truncated-in-tables", plain[:len(plain) // 2]
     yield "truncated-in-header", plain[:100]
+    yield "long-compressed", long_disk("compressed").build()
+    yield "long-zstd", long_disk("compressed", compression=1).build()
+    yield "long-aes", long_disk("normal", crypt_method=1).build()
     yield "bad-entries", bad_entries().build()
     yield "long-header", Image(SIZE, 9, header_length=200).build()
 
@@ -124,6 +127,16 @@ def data_file():
     image = Image(SIZE, 9, data_file=b"image.data")
     for cluster in (0, 3, 8):
         image.disk.normal(cluster, pattern(cluster, 512))
+    return image
+
+
+def long_disk(kind, **more):
+    """Two MiB from three host clusters."""
+    image = Image(2 << 20, 12, **more)
+    for cluster in range(3):
+        getattr(image.disk, kind)(cluster, squeezable(cluster, 4096))
+    for cluster in range(3, 512):
+        image.disk.force(cluster, *image.disk.entries[cluster * cluster % 3])
     return image
 
 
@@ -253,7 +266,7 @@ def name_seeds():
         yield f"name-{number:02}", text.encode("latin-1")
 
 
-SEEDS = {"image": image_seeds, "check": image_seeds, "mapping": mapping_seeds, "decompress": decompress_seeds, "luks": luks_seeds,
+SEEDS = {"image": image_seeds, "check": image_seeds, "order": image_seeds, "mapping": mapping_seeds, "decompress": decompress_seeds, "luks": luks_seeds,
          "tables": tables_seeds, "reference": reference_seeds, "selector": selector_seeds,
          "name": name_seeds}
 
