@@ -16,6 +16,7 @@
 
 void fuzz_image(const uint8_t *data, size_t size);      /* a whole image: open, describe, map and read everything */
 void fuzz_check(const uint8_t *data, size_t size);      /* a whole image: its consistency, in parts and at once */
+void fuzz_order(const uint8_t *data, size_t size);      /* a whole image: read in some order, ahead in threads and without */
 void fuzz_mapping(const uint8_t *data, size_t size);    /* L1 and L2 tables, against a model of their meaning */
 void fuzz_decompress(const uint8_t *data, size_t size); /* one compressed cluster, against zlib and zstd */
 void fuzz_luks(const uint8_t *data, size_t size);       /* a LUKS header: decode, unlock, decrypt */
@@ -62,5 +63,8 @@ struct qcow2_storage fuzz_storage_failing(struct fuzz_input *input);
 
 /* Whether such a sector is in the range, of more than 0 bytes. */
 bool fuzz_is_bad(const struct fuzz_input *input, uint64_t offset, uint64_t length);
+
+/* Write the input to a file of this process, always the same. Returns its path. */
+const char *fuzz_input_file(const struct fuzz_input *input);
 
 #endif

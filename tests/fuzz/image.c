@@ -3,11 +3,7 @@
  * A whole image. It is opened for its description alone; with nothing but its own word; and with all that it may want: its passphrase, and
  * as its data file or backing file the input once more, in a file. Then every view is walked (views.c).
  */
-#include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "../../core/base/bytes.h"
 #include "../../core/base/checked.h"
@@ -173,32 +169,6 @@ static void open_and_walk(struct fuzz_input *input, const struct qcow2_open_opti
   qcow2_image_close(image);
 }
 
-/* ---- The input as a file ------------------------------------------------------ */
-
-static char file_path[64];
-
-static void remove_file(void)
-{
-  unlink(file_path);
-}
-
-/* Write the input to a file of this process, always the same. Returns its path. */
-static const char *input_file(const struct fuzz_input *input)
-{
-  int descriptor;
-
-  if (file_path[0] == '\0') {
-    snprintf(file_path, sizeof(file_path), "%s/fuzz-image-%ld", access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp",
-             (long) getpid());
-    atexit(remove_file);
-  }
-  descriptor = open(file_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-  FUZZ_CHECK(descriptor >= 0);
-  FUZZ_CHECK(write(descriptor, input->bytes, input->length) == (ssize_t) input->length);
-  close(descriptor);
-  return file_path;
-}
-
 /* ---- The target --------------------------------------------------------------- */
 
 /* A backing file of another format: its disk is the input. */
@@ -219,7 +189,7 @@ static void open_with_help(struct fuzz_input *input, const struct qcow2_header *
 {
   bool needs_data_file = (header->incompatible_features & QCOW2_INCOMPATIBLE_DATA_FILE) != 0;
   bool has_backing = header->backing_file != NULL && !needs_data_file;
-  const char *path = needs_data_file || has_backing ? input_file(input) : NULL;
+  const char *path = needs_data_file || has_backing ? fuzz_input_file(input) : NULL;
   const char *const backing[] = { has_backing ? path : QCOW2_BACKING_NONE, QCOW2_BACKING_NONE };
   struct qcow2_open_options options = { .struct_size = sizeof(options),
                                         .backing_paths = backing,

@@ -14,7 +14,7 @@ static const struct target {
   const char *name;
   void (*run)(const uint8_t *data, size_t size);
 } TARGETS[] = {
-  { "image", fuzz_image },   { "check", fuzz_check },     { "mapping", fuzz_mapping }, { "decompress", fuzz_decompress },
+  { "image", fuzz_image },   { "check", fuzz_check },     { "order", fuzz_order },   { "mapping", fuzz_mapping }, { "decompress", fuzz_decompress },
   { "luks", fuzz_luks },     { "tables", fuzz_tables },   { "reference", fuzz_reference },
   { "selector", fuzz_selector }, { "name", fuzz_name },
 };

@@ -18,7 +18,7 @@ from fuzz.corpus import unpack  # noqa: E402
 from fuzz.seeds import SEEDS  # noqa: E402
 
 # The longest inputs, in bytes: as much as reaches everything, and little more.
-LONGEST = {"image": 120_000, "check": 120_000, "mapping": 4096, "decompress": 8192, "luks": 3000, "tables": 8192, "reference": 600, "selector": 1000,
+LONGEST = {"image": 120_000, "check": 120_000, "order": 120_000, "mapping": 4096, "decompress": 8192, "luks": 3000, "tables": 8192, "reference": 600, "selector": 1000,
            "name": 600}
 # A hang and a memory bomb are findings.
 LIMITS = ["-timeout=10", "-rss_limit_mb=1024"]

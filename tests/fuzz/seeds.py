@@ -116,6 +116,9 @@ def image_seeds():
     yield "truncated-in-cluster", plain[:len(plain) - 300]
     yield "truncated-in-tables", plain[:len(plain) // 2]
     yield "truncated-in-header", plain[:100]
+    yield "long-compressed", long_disk("compressed").build()
+    yield "long-zstd", long_disk("compressed", compression=1).build()
+    yield "long-aes", long_disk("normal", crypt_method=1).build()
     yield "bad-entries", bad_entries().build()
     yield "long-header", Image(SIZE, 9, header_length=200).build()
 
@@ -124,6 +127,16 @@ def data_file():
     image = Image(SIZE, 9, data_file=b"image.data")
     for cluster in (0, 3, 8):
         image.disk.normal(cluster, pattern(cluster, 512))
+    return image
+
+
+def long_disk(kind, **more):
+    """Two MiB from three host clusters."""
+    image = Image(2 << 20, 12, **more)
+    for cluster in range(3):
+        getattr(image.disk, kind)(cluster, squeezable(cluster, 4096))
+    for cluster in range(3, 512):
+        image.disk.force(cluster, *image.disk.entries[cluster * cluster % 3])
     return image
 
 
@@ -155,7 +168,7 @@ def mapping_seeds():
     bitmaps = [0xFFFFFFFF, 0xFFFFFFFF << 32, 0x5555AAAA0000FFFF, 0xFF, 1, 1 << 63]
     yield "subclusters", ask(1, 0, [word for bitmap in bitmaps for word in (copied | 0x4000, bitmap)], guest=5000)
     yield "subclusters-data-file", ask(3, 0, [word for bitmap in bitmaps for word in (copied, bitmap)])
-    yield "zero-at-the-start-of-a-data-file", ask(2, 0, [copied | 0x200000] * 63 + [copied | 1, copied])
+    yield "zero-at-the-start-of-a-data-file", ask(2, 0, [copied | 0x200000, 0, 0, 0, copied | 1, copied])
     yield "truncated", ask(0, 0, kinds, size=300, shift=0, guest=40 << 9)
     yield "past-the-tables", ask(0, 0, kinds, l1=0, guest=70 << 9)
 
@@ -178,6 +191,7 @@ def tables_seeds():
     yield "cut", image(three, [])[:-20]
     yield "many", image([snapshot_entry(b"%d" % number, b"") for number in range(60)], [])
     yield "bitmaps", image([], [bitmap_entry(b"one", 512, 1), bitmap_entry(b"two", 0, 1, 3, bits=10)])
+    yield "no-padding", image([snapshot_entry(b"1", b"seven77")] * 2, [bitmap_entry(b"eight888", 512, 0), bitmap_entry(b"next", 512, 0)])
     yield "bits", image([snapshot_entry()], [bitmap_entry(b"bits", 2048, 1)],
                         b"".join([bytes(456), struct.pack(">Q", 2560), bytes(504), bytes([0, 255, 3] * 170)]))
     yield "ones", image([], [bitmap_entry(b"ones", 1536, 1)], bytes(480) + struct.pack(">Q", 1))
@@ -252,7 +266,7 @@ def name_seeds():
         yield f"name-{number:02}", text.encode("latin-1")
 
 
-SEEDS = {"image": image_seeds, "check": image_seeds, "mapping": mapping_seeds, "decompress": decompress_seeds, "luks": luks_seeds,
+SEEDS = {"image": image_seeds, "check": image_seeds, "order": image_seeds, "mapping": mapping_seeds, "decompress": decompress_seeds, "luks": luks_seeds,
          "tables": tables_seeds, "reference": reference_seeds, "selector": selector_seeds,
          "name": name_seeds}
 

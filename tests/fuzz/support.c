@@ -2,9 +2,11 @@
 #include "fuzz.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "../../core/base/bytes.h"
 #include "../../core/base/checked.h"
@@ -129,4 +131,29 @@ static int read_failing(void *context, uint64_t offset, void *buffer, size_t len
 struct qcow2_storage fuzz_storage_failing(struct fuzz_input *input)
 {
   return (struct qcow2_storage){ .context = input, .size = input->length, .read = read_failing };
+}
+
+/* ---- The input as a file ------------------------------------------------ */
+
+static char file_path[64];
+
+static void remove_file(void)
+{
+  unlink(file_path);
+}
+
+const char *fuzz_input_file(const struct fuzz_input *input)
+{
+  int descriptor;
+
+  if (file_path[0] == '\0') {
+    snprintf(file_path, sizeof(file_path), "%s/fuzz-image-%ld", access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp",
+             (long) getpid());
+    atexit(remove_file);
+  }
+  descriptor = open(file_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+  FUZZ_CHECK(descriptor >= 0);
+  FUZZ_CHECK(write(descriptor, input->bytes, input->length) == (ssize_t) input->length);
+  close(descriptor);
+  return file_path;
 }
