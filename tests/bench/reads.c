@@ -81,11 +81,13 @@ static double measure_open(const char *name)
 
 static double measure_random(const char *name, uint64_t bytes, unsigned long count)
 {
-  uint64_t pieces = bytes / PIECE + (bytes < PIECE);
+  uint64_t pieces = bytes / PIECE;
   struct source source;
   uint64_t random = 1;
   double start;
 
+  if (pieces == 0)
+    errx(2, "nothing to read");
   open_source(&source, name);
   for (uint64_t i = 0; i < pieces; i++)
     read_piece(&source, START + i * PIECE, PIECE);
@@ -106,7 +108,7 @@ int main(int argc, char **argv)
 
   if (argc == 3 && strcmp(argv[2], "open") == 0)
     seconds = measure_open(argv[1]);
-  else if (argc == 5 && strcmp(argv[2], "random") == 0 && mib > 0)
+  else if (argc == 5 && strcmp(argv[2], "random") == 0)
     seconds = measure_random(argv[1], (uint64_t) mib << 20, strtoul(argv[4], NULL, 10));
   else
     errx(2, "usage: reads IMAGE open | reads IMAGE random MIB N");
