@@ -64,7 +64,10 @@ struct qcow2_storage fuzz_storage_failing(struct fuzz_input *input);
 /* Whether such a sector is in the range, of more than 0 bytes. */
 bool fuzz_is_bad(const struct fuzz_input *input, uint64_t offset, uint64_t length);
 
-/* Write the input to a file of this process, always the same. Returns its path. */
-const char *fuzz_input_file(const struct fuzz_input *input);
+/* So many files can hold the input at once. */
+#define FUZZ_FILES 2u
+
+/* Write the input to a file of this process, always the same for a number below FUZZ_FILES. Returns its path. */
+const char *fuzz_input_file(const struct fuzz_input *input, unsigned number);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A whole image. It is opened for its description alone; with nothing but its own word; and with all that it may want: its passphrase, and
- * as its data file or backing file the input once more, in a file. Then every view is walked (views.c).
+ * as its data file or backing files the input once more, in files. Then every view is walked (views.c).
  */
 #include <string.h>
 
@@ -189,11 +189,13 @@ static void open_with_help(struct fuzz_input *input, const struct qcow2_header *
 {
   bool needs_data_file = (header->incompatible_features & QCOW2_INCOMPATIBLE_DATA_FILE) != 0;
   bool has_backing = header->backing_file != NULL && !needs_data_file;
-  const char *path = needs_data_file || has_backing ? fuzz_input_file(input) : NULL;
-  const char *const backing[] = { has_backing ? path : QCOW2_BACKING_NONE, QCOW2_BACKING_NONE };
+  bool is_over_qcow2 = has_backing && (header->backing_format == NULL || strcmp(header->backing_format, "qcow2") == 0);
+  const char *path = needs_data_file || has_backing ? fuzz_input_file(input, 0) : NULL;
+  const char *const backing[] = { has_backing ? path : QCOW2_BACKING_NONE,
+                                  is_over_qcow2 ? fuzz_input_file(input, 1) : QCOW2_BACKING_NONE, QCOW2_BACKING_NONE };
   struct qcow2_open_options options = { .struct_size = sizeof(options),
                                         .backing_paths = backing,
-                                        .backing_count = has_backing ? 2 : 1,
+                                        .backing_count = is_over_qcow2 ? 3 : has_backing ? 2 : 1,
                                         .data_file = needs_data_file ? path : NULL,
                                         .cache_bytes = 1, /* as few as there can be */
                                         .open_foreign = open_foreign,

@@ -90,7 +90,7 @@ void fuzz_order(const uint8_t *data, size_t size)
     return;
   if (be32_get(data + 20) > 16)
     pair.unit = UINT64_C(1) << be32_get(data + 20);
-  FUZZ_CHECK(qcow2_image_open(fuzz_input_file(&input), &options, &ahead, NULL) == 0);
+  FUZZ_CHECK(qcow2_image_open(fuzz_input_file(&input, 0), &options, &ahead, NULL) == 0);
   read_views(ahead, plain, &pair, choices);
   qcow2_image_close(ahead);
   qcow2_image_close(plain);
