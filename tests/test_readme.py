@@ -10,6 +10,7 @@ from lib.builder import Image, pattern
 from lib.project import BUILD, SOURCE, run
 
 README = Path(SOURCE, "README.md").read_text()
+pytestmark = pytest.mark.unsanitized("its commands run in an environment of their own")
 BASES = "/mnt/bases"  # where README's base.qcow2 lies; here a folder beside the others
 PLAN = "Meet at the old mill at midnight. Bring the second ledger.\n"
 
