@@ -30,4 +30,4 @@ done
 build address,undefined
 $fixed_addresses make check TESTS_ARGS="-q -n $(nproc) --dist loadfile $quoted"
 build thread
-$fixed_addresses make check TESTS_ARGS="-q -k 'test_threads or test_sanitizers'"
+$fixed_addresses make check TESTS_ARGS="-q -k 'test_threads.py or test_sanitizers.py'"

@@ -32,7 +32,7 @@ def preload_python_only(config):
         folder = tempfile.TemporaryDirectory(prefix="python")
         config.add_cleanup(folder.cleanup)
         wrapper = Path(folder.name, "python")
-        wrapper.write_text(f'#!/bin/sh\nLD_PRELOAD=$TSK_QCOW2_PRELOAD exec "{sys.executable}" "$@"\n')
+        wrapper.write_text(f'#!/bin/sh\nLD_PRELOAD="$TSK_QCOW2_PRELOAD $LD_PRELOAD" exec "{sys.executable}" "$@"\n')
         wrapper.chmod(0o755)
         sys.executable = str(wrapper)
 

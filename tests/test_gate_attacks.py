@@ -416,6 +416,9 @@ TRACED = ("/etc/passwd", "../outside/base.raw", "sub/../../outside/base.raw", "l
 SYSTEM = ("/usr/", "/lib", "/etc/ld.so", "/etc/locale", "/proc/self/maps", "/proc/sys/", "/sys/devices/system/cpu")
 
 
+counts_opened_files = pytest.mark.unsanitized("a sanitizer opens files too")
+
+
 def opened_by(log):
     """The files that were opened, by their real paths; but for directories that were not opened for reading."""
     found = set()
@@ -434,6 +437,7 @@ def traced(tmp_path, tool, *arguments):
     return tools.run(tool, *arguments, prefix=trace), opened_by(log)
 
 
+@counts_opened_files
 @pytest.mark.parametrize("name", TRACED)
 def test_a_tool_opens_nothing_but_the_image(name, tmp_path):
     inside, outside, _ = good_and_evil(tmp_path)
@@ -452,6 +456,7 @@ def test_a_tool_opens_nothing_but_the_image(name, tmp_path):
     assert opened == {str(path)}
 
 
+@counts_opened_files
 @pytest.mark.parametrize("backing_format", (b"vmdk", b"qcow2", None))
 def test_a_tool_does_not_follow_what_a_backing_file_says(backing_format, tmp_path):
     """The file beside the image may be opened. It is a VMDK, or a qcow2 image that nobody declared, that names another file."""
@@ -468,6 +473,7 @@ def test_a_tool_does_not_follow_what_a_backing_file_says(backing_format, tmp_pat
     assert opened == {str(path), str(base)}
 
 
+@counts_opened_files
 def test_info_opens_one_file(tmp_path, build_directory):
     """Though a good backing file lies beside it."""
     _, _, path = good_and_evil(tmp_path)

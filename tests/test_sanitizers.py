@@ -14,8 +14,8 @@ CANARIES = {
     "address": [("heap-buffer-overflow", "volatile char *block = malloc(10); block[10] = 1; free((void *) block);"),
                 ("heap-use-after-free", "volatile char *block = malloc(10); free((void *) block); block[1] = 1;"),
                 ("detected memory leaks", "void *volatile block = malloc(10); block = NULL;")],
-    "undefined": [("signed integer overflow", "volatile int most = 2147483647; most = most + 1;"),
-                  ("shift exponent", "volatile int many = 64; many = 1 << many;")],
+    "undefined": [("__ubsan_handle_add_overflow", "volatile int most = 2147483647; most = most + 1;"),
+                  ("__ubsan_handle_shift_out_of_bounds", "volatile int many = 64; many = 1 << many;")],
     "thread": [("data race", "pthread_t thread; pthread_create(&thread, NULL, count, NULL); counter++; pthread_join(thread, NULL);")]}
 EXPECTED = [canary for sanitizer in SANITIZERS.split(",") for canary in CANARIES[sanitizer]] if SANITIZERS else []
 PROGRAM = """

@@ -259,13 +259,23 @@ void qcow2_ahead_free(struct qcow2_ahead *ahead)
 
 /* ---- Readers ---------------------------------------------------------------- */
 
+static bool has_threads(struct qcow2_ahead *ahead)
+{
+  bool answer;
+
+  pthread_mutex_lock(&ahead->lock);
+  answer = ahead->thread_limit > 0;
+  pthread_mutex_unlock(&ahead->lock);
+  return answer;
+}
+
 struct qcow2_ahead_reader *qcow2_ahead_reader_new(struct qcow2_ahead *ahead,
                                                   const struct qcow2_ahead_disk *disk)
 {
   unsigned window = (unsigned) min_u64(ahead->budget / disk->unit, UNITS_GUESSED_MAX);
   struct qcow2_ahead_reader *reader;
 
-  if (ahead->thread_limit == 0 || window == 0)
+  if (window == 0 || !has_threads(ahead))
     return NULL;
   reader = calloc(1, sizeof(*reader));
   if (reader == NULL)
