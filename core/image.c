@@ -17,12 +17,12 @@
 #define CACHE_BYTES_DEFAULT ((size_t) 64 << 20)
 /* Below this a cache could not hold a cluster of 2 MiB. */
 #define CACHE_BYTES_MIN ((size_t) 4 << 20)
-/* The part of the budget that goes to L1 and L2 table slices. */
-#define TABLE_CACHE_SHARE 4u
-/* The part that goes to blocks of guest bytes. The rest is for decoded clusters, ... */
-#define BLOCK_CACHE_SHARE 16u
-/* ... of which this part may be decoded ahead. */
-#define AHEAD_SHARE 6u
+/* Three sixteenths of the budget, but no less than so much, are for decoded clusters: they are the coarse side, and what is small and often used
+   is kept on the other. */
+#define CLUSTER_CACHE_SHARE(budget) ((budget) / 16 * 3)
+#define CLUSTER_CACHE_MIN ((size_t) 5 << 19)
+/* The part of these that may be decoded ahead. */
+#define AHEAD_SHARE 3u
 
 /* ---- Opening and closing ------------------------------------------------- */
 
@@ -32,14 +32,12 @@ static int shared_make(struct qcow2_shared *shared, size_t cache_bytes, struct q
 
   if (budget < CACHE_BYTES_MIN)
     budget = CACHE_BYTES_MIN;
-  shared->table_cache = qcow2_cache_new(budget / TABLE_CACHE_SHARE);
-  shared->block_cache = qcow2_cache_new(budget / BLOCK_CACHE_SHARE);
-  clusters = budget - budget / TABLE_CACHE_SHARE - budget / BLOCK_CACHE_SHARE;
-  shared->cluster_cache = qcow2_cache_new(clusters);
+  clusters = CLUSTER_CACHE_SHARE(budget) < CLUSTER_CACHE_MIN ? CLUSTER_CACHE_MIN : CLUSTER_CACHE_SHARE(budget);
+  shared->small_cache = qcow2_cache_new(budget - clusters, true);
+  shared->cluster_cache = qcow2_cache_new(clusters, false);
   shared->pool = qcow2_decompressor_pool_new();
   shared->ahead = qcow2_ahead_new(clusters / AHEAD_SHARE);
-  if (shared->table_cache == NULL || shared->block_cache == NULL || shared->cluster_cache == NULL ||
-      shared->pool == NULL || shared->ahead == NULL)
+  if (shared->small_cache == NULL || shared->cluster_cache == NULL || shared->pool == NULL || shared->ahead == NULL)
     return qcow2_error_set_nomem(error);
   return 0;
 }
@@ -166,8 +164,7 @@ void qcow2_image_close(struct qcow2_image *image)
   qcow2_chain_free(&image->chain);
   qcow2_decompressor_pool_free(image->shared.pool);
   qcow2_cache_free(image->shared.cluster_cache);
-  qcow2_cache_free(image->shared.block_cache);
-  qcow2_cache_free(image->shared.table_cache);
+  qcow2_cache_free(image->shared.small_cache);
   free(image);
 }
 

@@ -99,7 +99,7 @@ int qcow2_layer_new_qcow2(struct qcow2_opened_file *file, const struct qcow2_sha
   layer->geometry = qcow2_geometry_of(&layer->metadata.header);
   layer->tables = (struct qcow2_tables){ .geometry = &layer->geometry,
                                          .slices = { .storage = &layer->file.storage,
-                                                     .cache = shared->table_cache,
+                                                     .cache = shared->small_cache,
                                                      .cache_space = space,
                                                      .cluster_size = layer->geometry.cluster_size },
                                          .l1_offset = layer->metadata.header.l1_offset,

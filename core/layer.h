@@ -31,8 +31,7 @@ struct qcow2_layer {
 
 /* What the layers of an image share. */
 struct qcow2_shared {
-  struct qcow2_cache *table_cache;
-  struct qcow2_cache *block_cache;   /* guest bytes, for small reads */
+  struct qcow2_cache *small_cache;   /* table slices, and guest bytes for small reads */
   struct qcow2_cache *cluster_cache; /* decoded clusters */
   struct qcow2_decompressor_pool *pool;
   struct qcow2_ahead *ahead;

@@ -29,10 +29,14 @@
 /* What is decoded ahead is this much at once, or a cluster if that is larger. */
 #define UNIT_BYTES_MIN 65536u
 
+/* From here on spaces in the cache are views', below they are layers'. */
+#define BLOCK_SPACES (UINT64_C(1) << 32)
+
 struct qcow2_view {
   struct qcow2_stack stack;
   uint64_t start, size; /* bytes */
   struct qcow2_blocks blocks;
+  atomic_bool is_packed; /* something that takes work to decode was met: it is kept in small pieces */
   uint32_t unit;                     /* what is decoded ahead at once, bytes */
   struct qcow2_ahead_reader *reader; /* NULL: nothing is decoded ahead */
 };
@@ -147,8 +151,8 @@ static int view_finish(struct qcow2_view *view, struct qcow2_image *image, int c
   }
   view->stack.end = view->start + view->size;
   qcow2_stack_remember(&view->stack);
-  view->blocks = (struct qcow2_blocks){ .cache = image->shared.block_cache,
-                                        .cache_space = atomic_fetch_add(&image->views_opened, 1),
+  view->blocks = (struct qcow2_blocks){ .cache = image->shared.small_cache,
+                                        .cache_space = BLOCK_SPACES + 2 * atomic_fetch_add(&image->views_opened, 1),
                                         .size = view->size,
                                         .load = read_for_block,
                                         .context = view };
@@ -273,13 +277,15 @@ static int place_error(const struct qcow2_view *view, const struct qcow2_piece *
 }
 
 /* Before the piece's first *count bytes are read: if that takes work, take part in what is being decoded ahead, unit by unit. */
-static void announce(const struct qcow2_view *view, const struct qcow2_piece *piece, uint64_t guest_offset,
+static void announce(struct qcow2_view *view, const struct qcow2_piece *piece, uint64_t guest_offset,
                      size_t *count)
 {
   uint32_t unit = view->unit;
 
-  if (view->reader == NULL ||
-      !qcow2_cluster_takes_work(&view->stack.chain->layers[piece->layer]->source, &piece->mapping, guest_offset))
+  if (!qcow2_cluster_takes_work(&view->stack.chain->layers[piece->layer]->source, &piece->mapping, guest_offset))
+    return;
+  atomic_store_explicit(&view->is_packed, true, memory_order_relaxed);
+  if (view->reader == NULL)
     return;
   *count = (size_t) min_u64(*count, unit - guest_offset % unit);
   qcow2_ahead_reach(view->reader, guest_offset);
@@ -303,7 +309,7 @@ static void decode_ahead(void *context, uint64_t guest_offset, uint64_t length)
 }
 
 /* Read the first bytes of at most `length`. *count is how many were read or, on an error, how many of them it concerns. */
-static int read_next(const struct qcow2_view *view, struct qcow2_holes *holes, uint64_t guest_offset,
+static int read_next(struct qcow2_view *view, struct qcow2_holes *holes, uint64_t guest_offset,
                      uint8_t *out, size_t length, size_t *count, struct qcow2_error *error)
 {
   struct qcow2_piece piece;
@@ -325,7 +331,7 @@ static int read_next(const struct qcow2_view *view, struct qcow2_holes *holes, u
 }
 
 /* Read all of it, piece by piece. */
-static int read_pieces(const struct qcow2_view *view, uint64_t guest_offset, uint8_t *out, size_t length,
+static int read_pieces(struct qcow2_view *view, uint64_t guest_offset, uint8_t *out, size_t length,
                        struct qcow2_error *error)
 {
   struct qcow2_holes holes;
@@ -348,12 +354,21 @@ static int read_for_block(void *context, uint64_t guest_offset, void *buffer, si
   return read_pieces(context, guest_offset, buffer, length, error);
 }
 
+/* Read from blocks, if the read is so small that these are better, and they can be had. */
+static bool read_small(const struct qcow2_view *view, uint64_t guest_offset, uint8_t *out, size_t length)
+{
+  enum qcow2_block_size size =
+      atomic_load_explicit(&view->is_packed, memory_order_relaxed) ? QCOW2_BLOCKS_FINE : QCOW2_BLOCKS_COARSE;
+
+  return qcow2_blocks_suit(size, length) && qcow2_blocks_read(&view->blocks, size, guest_offset, out, length);
+}
+
 int qcow2_view_read(struct qcow2_view *view, uint64_t guest_offset, void *buffer, size_t length,
                     struct qcow2_error *error)
 {
   int code = check_range(view, guest_offset, length, error);
 
-  if (code != 0 || (length < BLOCKS_READ_MAX && qcow2_blocks_read(&view->blocks, guest_offset, buffer, length)))
+  if (code != 0 || read_small(view, guest_offset, buffer, length))
     return code;
   return read_pieces(view, guest_offset, buffer, length, error);
 }
@@ -373,7 +388,7 @@ int qcow2_view_salvage(struct qcow2_view *view, uint64_t guest_offset, void *buf
   size_t count;
   int code = check_range(view, guest_offset, length, error);
 
-  if (code == 0 && length < BLOCKS_READ_MAX && qcow2_blocks_read(&view->blocks, guest_offset, buffer, length))
+  if (code == 0 && read_small(view, guest_offset, buffer, length))
     return 0;
   qcow2_holes_clear(&holes, &view->stack);
   guest_offset += view->start;

@@ -317,8 +317,8 @@ void qcow2_ahead_reader_free(struct qcow2_ahead_reader *reader)
   free(reader);
 }
 
-/* Queue what is worth decoding now that the reader is at `unit`. */
-static void queue_ahead(struct qcow2_ahead *ahead, struct qcow2_ahead_reader *reader, uint64_t unit)
+/* Queue what is worth decoding now that the reader is at `unit`. Returns whether there is something new for the threads to do. */
+static bool queue_ahead(struct qcow2_ahead *ahead, struct qcow2_ahead_reader *reader, uint64_t unit)
 {
   uint64_t units[UNITS_GUESSED_MAX];
   size_t count = qcow2_streams_note(&reader->streams, unit, reader->window, units);
@@ -326,15 +326,14 @@ static void queue_ahead(struct qcow2_ahead *ahead, struct qcow2_ahead_reader *re
 
   if (ahead->reached < UNITS_BEFORE_THREADS) {
     ahead->reached++;
-    return;
+    return false;
   }
   if (ahead->thread_count == 0 && count > 0)
     start_threads(ahead);
   for (size_t i = 0; i < count && ahead->thread_count > 0; i++)
     if (units[i] < reader->unit_count && job_find(ahead, reader, units[i]) == NULL)
       any = job_add(ahead, reader, units[i]) || any;
-  if (any)
-    pthread_cond_broadcast(&ahead->queued);
+  return any;
 }
 
 /* Return when the unit is nobody's job: take it back, or see it done. */
@@ -349,7 +348,7 @@ static void settle(struct qcow2_ahead *ahead, const struct qcow2_ahead_reader *r
       job->state = JOB_NONE;
       return;
     }
-    other = job_next(ahead, reader);
+    other = reader->streams.is_sure ? job_next(ahead, reader) : NULL;
     if (other != NULL)
       job_run(ahead, other);
     else
@@ -361,11 +360,16 @@ void qcow2_ahead_reach(struct qcow2_ahead_reader *reader, uint64_t guest_offset)
 {
   struct qcow2_ahead *ahead = reader->ahead;
   uint64_t unit = guest_offset / reader->disk.unit;
+  bool is_new;
 
   if (atomic_exchange_explicit(&reader->last_unit, unit, memory_order_relaxed) == unit)
     return;
   pthread_mutex_lock(&ahead->lock);
-  queue_ahead(ahead, reader, unit);
+  is_new = queue_ahead(ahead, reader, unit);
+  pthread_mutex_unlock(&ahead->lock);
+  if (is_new) /* without the lock: a thread that wakes wants it */
+    pthread_cond_broadcast(&ahead->queued);
+  pthread_mutex_lock(&ahead->lock);
   settle(ahead, reader, unit);
   pthread_mutex_unlock(&ahead->lock);
 }

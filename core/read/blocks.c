@@ -6,32 +6,41 @@
 #include "../base/checked.h"
 
 /* Large enough that reading a table of inodes takes few calls of the system, small enough that little is read in vain. */
-#define BLOCK_BYTES 16384u
+#define COARSE_BYTES 16384u
+/* The block size of most file systems. */
+#define FINE_BYTES 4096u
 
 /* Load a block; if some of it cannot be read, leave it empty, which is remembered: a failing medium isn't asked again for each piece. */
 static int load_block(void *context, struct qcow2_cache_key key, struct qcow2_cache_block *block,
                       struct qcow2_error *error)
 {
   const struct qcow2_blocks *blocks = context;
-  size_t length = (size_t) min_u64(BLOCK_BYTES, blocks->size - key.offset);
+  size_t length = (size_t) min_u64(block->length, blocks->size - key.offset);
 
   (void) error;
   block->filled = blocks->load(blocks->context, key.offset, block->data, length, NULL) == 0 ? length : 0;
   return 0;
 }
 
-bool qcow2_blocks_read(const struct qcow2_blocks *blocks, uint64_t guest_offset, uint8_t *buffer,
-                       size_t length)
+bool qcow2_blocks_suit(enum qcow2_block_size size, size_t length)
 {
+  return size == QCOW2_BLOCKS_FINE ? length <= FINE_BYTES : length < FINE_BYTES;
+}
+
+bool qcow2_blocks_read(const struct qcow2_blocks *blocks, enum qcow2_block_size size,
+                       uint64_t guest_offset, uint8_t *buffer, size_t length)
+{
+  size_t block_bytes = size == QCOW2_BLOCKS_FINE ? FINE_BYTES : COARSE_BYTES;
+  uint64_t space = blocks->cache_space + (size == QCOW2_BLOCKS_FINE);
   bool is_read = true;
 
   while (is_read && length > 0) {
-    size_t in_block = (size_t) (guest_offset % BLOCK_BYTES);
-    size_t count = (size_t) min_u64(length, BLOCK_BYTES - in_block);
-    struct qcow2_cache_key key = { blocks->cache_space, guest_offset - in_block };
+    size_t in_block = (size_t) (guest_offset % block_bytes);
+    size_t count = (size_t) min_u64(length, block_bytes - in_block);
+    struct qcow2_cache_key key = { space, guest_offset - in_block };
     struct qcow2_cache_block *block;
 
-    if (qcow2_cache_pin(blocks->cache, key, BLOCK_BYTES, load_block, (void *) (uintptr_t) blocks, &block, NULL) != 0)
+    if (qcow2_cache_pin(blocks->cache, key, block_bytes, load_block, (void *) (uintptr_t) blocks, &block, NULL) != 0)
       return false;
     is_read = block->filled > 0;
     if (is_read)

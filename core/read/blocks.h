@@ -10,8 +10,11 @@
 
 #include "cache.h"
 
-/* Reads of at least so many bytes are better off without. */
-#define BLOCKS_READ_MAX 4096u
+/* Blocks of two sizes: */
+enum qcow2_block_size {
+  QCOW2_BLOCKS_COARSE, /* so that little time goes to the system, */
+  QCOW2_BLOCKS_FINE    /* or where it is work to get them, so that many can be kept of what is scattered over the disk */
+};
 
 /* Read guest bytes, all or an error. */
 typedef int qcow2_blocks_load(void *context, uint64_t guest_offset, void *buffer, size_t length,
@@ -20,15 +23,18 @@ typedef int qcow2_blocks_load(void *context, uint64_t guest_offset, void *buffer
 /* Where a disk's blocks come from, and where they are kept. Borrowed pointers. */
 struct qcow2_blocks {
   struct qcow2_cache *cache;
-  uint64_t cache_space; /* tells this disk's blocks from others' */
+  uint64_t cache_space; /* this and the next one tell this disk's blocks from others' */
   uint64_t size;        /* of the disk, bytes */
   qcow2_blocks_load *load;
   void *context;
 };
 
-/* Read `length` (< BLOCKS_READ_MAX) bytes inside the disk. Returns false if it could not be done, perhaps because of bytes near
+/* True if a read of that length is better answered from blocks than by itself. */
+bool qcow2_blocks_suit(enum qcow2_block_size size, size_t length);
+
+/* Read `length` bytes inside the disk. Returns false if it could not be done, perhaps because of bytes near
    those that were asked for: the caller reads these themselves, and gets the reason. */
-bool qcow2_blocks_read(const struct qcow2_blocks *blocks, uint64_t guest_offset, uint8_t *buffer,
-                       size_t length);
+bool qcow2_blocks_read(const struct qcow2_blocks *blocks, enum qcow2_block_size size,
+                       uint64_t guest_offset, uint8_t *buffer, size_t length);
 
 #endif

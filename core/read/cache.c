@@ -10,8 +10,11 @@
 /* The hash table has one bucket for every so many bytes of budget: the usual size of a block and more. */
 #define BUDGET_PER_BUCKET 4096u
 #define BUCKET_BITS_MIN 6u
-/* A use of a block before this part of the budget was loaded after it is still the use that it was loaded for. */
-#define SAME_USE_SHARE 16u
+/* The part of the budget for entries that are new, and the most for those that are protected: ... */
+#define NEW_SHARE(budget) ((budget) / 16)
+#define PROTECTED_SHARE(budget) ((budget) / 4 * 3)
+/* Where old entries are preferred, one of so many that are no longer new lines up behind them. */
+#define PREFERENCE 4u
 
 enum entry_state {
   ENTRY_LOADING, /* one thread fills it, others wait */
@@ -23,12 +26,11 @@ struct entry {
   struct qcow2_cache_block block; /* its data follows the entry. First: a block pointer is an entry pointer */
   struct qcow2_cache_key key;
   enum entry_state state;
-  bool protected;
   bool is_unused;              /* it was loaded ahead, and nobody has asked for it yet */
-  uint64_t since;              /* how much had been loaded when it was first wanted */
   unsigned pins;               /* users, loader and waiters */
   struct entry *bucket_next;
-  struct entry *newer, *older; /* in its segment's list */
+  struct segment *segment;
+  struct entry *newer, *older; /* in its list */
 };
 
 /* What an entry costs of the budget. */
@@ -47,8 +49,9 @@ struct qcow2_cache {
   pthread_mutex_t lock;
   pthread_cond_t loaded_one;
   size_t budget;
-  uint64_t loaded; /* bytes, ever */
-  struct segment probation, protected;
+  bool prefers_old;
+  unsigned passed; /* how many entries stopped being new */
+  struct segment new, probation, protected;
   struct entry **buckets; /* 1 << bucket_bits */
   unsigned bucket_bits;
   uint64_t offset_factor, space_factor; /* odd */
@@ -56,8 +59,10 @@ struct qcow2_cache {
 
 /* ---- Segments ---------------------------------------------------------- */
 
+/* Add the entry as the newest of the segment. */
 static void segment_add(struct segment *segment, struct entry *entry)
 {
+  entry->segment = segment;
   entry->older = segment->newest;
   entry->newer = NULL;
   if (segment->newest != NULL)
@@ -68,8 +73,24 @@ static void segment_add(struct segment *segment, struct entry *entry)
   segment->bytes += entry_bytes(entry->block.length);
 }
 
-static void segment_remove(struct segment *segment, struct entry *entry)
+/* Add the entry as the oldest. */
+static void segment_add_oldest(struct segment *segment, struct entry *entry)
 {
+  entry->segment = segment;
+  entry->older = NULL;
+  entry->newer = segment->oldest;
+  if (segment->oldest != NULL)
+    segment->oldest->older = entry;
+  else
+    segment->newest = entry;
+  segment->oldest = entry;
+  segment->bytes += entry_bytes(entry->block.length);
+}
+
+static void segment_remove(struct entry *entry)
+{
+  struct segment *segment = entry->segment;
+
   if (entry->newer != NULL) /* NOLINT(clang-analyzer-core.NullDereference): a segment with bytes has an oldest entry */
     entry->newer->older = entry->older;
   else
@@ -79,11 +100,6 @@ static void segment_remove(struct segment *segment, struct entry *entry)
   else
     segment->oldest = entry->newer;
   segment->bytes -= entry_bytes(entry->block.length);
-}
-
-static struct segment *segment_of(struct qcow2_cache *cache, const struct entry *entry)
-{
-  return entry->protected ? &cache->protected : &cache->probation;
 }
 
 /* ---- The table --------------------------------------------------------- */
@@ -121,7 +137,7 @@ static void table_remove(struct qcow2_cache *cache, const struct entry *entry)
 static void entry_detach(struct qcow2_cache *cache, struct entry *entry)
 {
   table_remove(cache, entry);
-  segment_remove(segment_of(cache, entry), entry);
+  segment_remove(entry);
 }
 
 static void entry_unpin(struct entry *entry)
@@ -144,38 +160,58 @@ static bool evict_from(struct qcow2_cache *cache, struct segment *segment)
   return false;
 }
 
+static bool evict_any(struct qcow2_cache *cache)
+{
+  return evict_from(cache, &cache->probation) || evict_from(cache, &cache->new) ||
+         evict_from(cache, &cache->protected);
+}
+
 /* Evict until a block of `length` bytes fits the budget, or everything left is pinned. */
 static void make_room(struct qcow2_cache *cache, size_t length)
 {
-  while (cache->probation.bytes + cache->protected.bytes + entry_bytes(length) > cache->budget)
-    if (!evict_from(cache, &cache->probation) && !evict_from(cache, &cache->protected))
+  while (cache->new.bytes + cache->probation.bytes + cache->protected.bytes + entry_bytes(length) > cache->budget)
+    if (!evict_any(cache))
       return;
 }
 
-/* Let the protected take no more than their part of the budget: the oldest of them, but not `newest`, are on probation again. */
-static void limit_protected(struct qcow2_cache *cache, const struct entry *newest)
+/* Add the entry to the new ones. The oldest of them stop being new when they are too many. */
+static void add_new(struct qcow2_cache *cache, struct entry *entry)
 {
-  while (cache->protected.bytes > cache->budget / 4 * 3 && cache->protected.oldest != newest) {
+  segment_add(&cache->new, entry);
+  while (cache->new.bytes > NEW_SHARE(cache->budget) && cache->new.oldest != entry) {
+    struct entry *oldest = cache->new.oldest;
+
+    segment_remove(oldest);
+    if (cache->prefers_old && ++cache->passed % PREFERENCE != 0)
+      segment_add_oldest(&cache->probation, oldest);
+    else
+      segment_add(&cache->probation, oldest);
+  }
+}
+
+/* Add the entry to the protected ones. The oldest of them are on probation again when they are too many. */
+static void add_protected(struct qcow2_cache *cache, struct entry *entry)
+{
+  segment_add(&cache->protected, entry);
+  while (cache->protected.bytes > PROTECTED_SHARE(cache->budget) && cache->protected.oldest != entry) {
     struct entry *oldest = cache->protected.oldest;
 
-    segment_remove(&cache->protected, oldest);
-    oldest->protected = false;
+    segment_remove(oldest);
     segment_add(&cache->probation, oldest);
   }
 }
 
-/* Note a use of a ready entry: it becomes the newest of its segment, and protected if this is another use than that it was
-   loaded for. */
+/* Note a use of a ready entry. What was loaded ahead becomes new with its first use. */
 static void entry_touch(struct qcow2_cache *cache, struct entry *entry)
 {
-  if (entry->is_unused)
-    entry->since = cache->loaded;
+  bool is_new = entry->is_unused || entry->segment == &cache->new;
+
   entry->is_unused = false;
-  segment_remove(segment_of(cache, entry), entry);
-  if (cache->loaded - entry->since > cache->budget / SAME_USE_SHARE)
-    entry->protected = true;
-  segment_add(segment_of(cache, entry), entry);
-  limit_protected(cache, entry);
+  segment_remove(entry);
+  if (is_new)
+    add_new(cache, entry);
+  else
+    add_protected(cache, entry);
 }
 
 static struct entry *entry_new(struct qcow2_cache *cache, struct qcow2_cache_key key, size_t length)
@@ -186,15 +222,13 @@ static struct entry *entry_new(struct qcow2_cache *cache, struct qcow2_cache_key
   entry = malloc(entry_bytes(length));
   if (entry == NULL)
     return NULL;
-  cache->loaded += entry_bytes(length);
   *entry = (struct entry){ .block = { .data = (uint8_t *) (entry + 1), .length = length },
                            .key = key,
                            .state = ENTRY_LOADING,
-                           .since = cache->loaded,
                            .pins = 1,
                            .bucket_next = *bucket };
   *bucket = entry;
-  segment_add(&cache->probation, entry);
+  add_new(cache, entry);
   return entry;
 }
 
@@ -327,7 +361,7 @@ static void choose_factors(struct qcow2_cache *cache)
   cache->space_factor = random[1] | 1;
 }
 
-struct qcow2_cache *qcow2_cache_new(size_t budget)
+struct qcow2_cache *qcow2_cache_new(size_t budget, bool prefers_old)
 {
   struct qcow2_cache *cache = calloc(1, sizeof(*cache));
 
@@ -343,6 +377,7 @@ struct qcow2_cache *qcow2_cache_new(size_t budget)
   }
   choose_factors(cache);
   cache->budget = budget;
+  cache->prefers_old = prefers_old;
   pthread_mutex_init(&cache->lock, NULL);
   pthread_cond_init(&cache->loaded_one, NULL);
   return cache;
@@ -352,7 +387,7 @@ void qcow2_cache_free(struct qcow2_cache *cache)
 {
   if (cache == NULL)
     return;
-  while (evict_from(cache, &cache->probation) || evict_from(cache, &cache->protected))
+  while (evict_any(cache))
     ;
   pthread_cond_destroy(&cache->loaded_one);
   pthread_mutex_destroy(&cache->lock);

@@ -6,9 +6,14 @@
  * asks for a block that is not there loads it, outside the lock; others who ask meanwhile wait for that one load. A
  * pinned block stays where it is until it is unpinned.
  *
- * Eviction is a segmented LRU: a new block is on probation, a second use protects it, and protected blocks may take
- * three quarters of the budget. So one sweep over the disk does not drive out what is used again and again. Uses that follow one
- * another closely, as when a sweep reads a block piece by piece, are one.
+ * Eviction is a segmented LRU. A block is new as long as it is among those used last, a sixteenth of the budget: uses that follow
+ * one another so closely, as when a sweep reads a block piece by piece, are one. Then it is on probation; a second use
+ * protects it, and protected blocks may take three quarters of the budget. So one sweep over the disk does not drive out what is used
+ * again and again.
+ *
+ * A walk that comes by a second time, over more than the cache holds, would find nothing: each block is evicted before its turn. Therefore a
+ * cache can prefer old blocks. Of those that stop being new it evicts three of four at once, and so keeps a part of the walk
+ * rather than the end of it.
  */
 #ifndef QCOW2_READ_CACHE_H
 #define QCOW2_READ_CACHE_H
@@ -34,9 +39,9 @@ struct qcow2_cache_block {
 typedef int qcow2_cache_load(void *context, struct qcow2_cache_key key,
                              struct qcow2_cache_block *block, struct qcow2_error *error);
 
-/* A cache of at most `budget` bytes, blocks that are pinned at the moment aside. NULL: no memory. The caller frees it
+/* A cache of at most `budget` bytes, blocks that are pinned at the moment aside; whether it prefers old blocks, see above. NULL: no memory. The caller frees it
    with qcow2_cache_free(). */
-struct qcow2_cache *qcow2_cache_new(size_t budget);
+struct qcow2_cache *qcow2_cache_new(size_t budget, bool prefers_old);
 
 /* Free the cache, of which no block may be pinned. NULL is allowed. */
 void qcow2_cache_free(struct qcow2_cache *cache);

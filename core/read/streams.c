@@ -2,19 +2,21 @@
 #include "streams.h"
 
 #include <stdbool.h>
+#include <string.h>
 
 #include "../base/checked.h"
 
 /* A reader who skips no more than so many units still goes on. */
 #define SKIP_MAX 2u
-/* A unit that follows the last is worth a point, one that is skipped costs one. With the first point one unit is guessed, then one more for
-   each so many points: what is decoded in vain takes time too. */
+/* A unit that follows the last is worth a point, one that is skipped costs some. From SCORE_MIN on UNITS_MIN units are guessed, and one more for
+   each SCORE_PER_UNIT points: what is decoded in vain takes time too. */
+#define SKIP_COST 2u
+#define SCORE_MIN 2u
+#define UNITS_MIN 3u
 #define SCORE_PER_UNIT 4u
 #define SCORE_MAX 1000u
 /* From this score on a long run is surer than what came next the last time. */
 #define SCORE_SURE 16u
-/* So many steps are guessed from what came next the last time. */
-#define STEPS_AHEAD 2u
 
 /* ---- Ascending order ------------------------------------------------------- */
 
@@ -49,7 +51,7 @@ static void stream_advance(struct qcow2_stream *stream, uint64_t unit)
   if (step == 1)
     stream->score = (unsigned) min_u64(stream->score + 1, SCORE_MAX);
   else if (step > 1)
-    stream->score -= (unsigned) min_u64(step - 1, stream->score);
+    stream->score -= (unsigned) min_u64((step - 1) * SKIP_COST, stream->score);
   stream->last = unit;
   if (stream->end <= unit)
     stream->end = unit + 1;
@@ -57,10 +59,10 @@ static void stream_advance(struct qcow2_stream *stream, uint64_t unit)
 
 static size_t guess_in_order(struct qcow2_stream *stream, unsigned window, uint64_t *guessed)
 {
-  uint64_t end = stream->last + 1 + min_u64(1 + stream->score / SCORE_PER_UNIT, window);
+  uint64_t end = stream->last + 1 + min_u64(UNITS_MIN + stream->score / SCORE_PER_UNIT, window);
   size_t count = 0;
 
-  if (stream->score == 0)
+  if (stream->score < SCORE_MIN)
     return 0;
   while (stream->end < end)
     guessed[count++] = stream->end++;
@@ -82,17 +84,31 @@ static void step_note(struct qcow2_streams *streams, uint64_t unit)
   streams->last = unit;
 }
 
+/* Take off the path what the reader has behind him now, or all of it if he left it. */
+static void path_advance(struct qcow2_streams *streams, uint64_t unit)
+{
+  size_t taken = 0;
+
+  while (taken < streams->path_length && streams->path[taken] != unit)
+    taken++;
+  if (taken < streams->path_length)
+    taken++;
+  streams->path_length -= taken;
+  memmove(streams->path, streams->path + taken, streams->path_length * sizeof(streams->path[0]));
+}
+
 static size_t guess_steps(struct qcow2_streams *streams, uint64_t unit, uint64_t *guessed)
 {
+  uint64_t end = streams->path_length > 0 ? streams->path[streams->path_length - 1] : unit;
   size_t count = 0;
 
-  while (count < STEPS_AHEAD) {
-    const struct qcow2_step *step = step_of(streams, unit);
+  while (streams->path_length < STEPS_AHEAD) {
+    const struct qcow2_step *step = step_of(streams, end);
 
-    if (step->from != (uint32_t) unit || step->to == step->from)
+    if (step->from != (uint32_t) end || step->to == step->from)
       break;
-    unit = step->to;
-    guessed[count++] = unit;
+    end = step->to;
+    streams->path[streams->path_length++] = guessed[count++] = end;
   }
   return count;
 }
@@ -103,12 +119,15 @@ size_t qcow2_streams_note(struct qcow2_streams *streams, uint64_t unit, unsigned
                           uint64_t guessed[UNITS_GUESSED_MAX])
 {
   struct qcow2_stream *stream = find_stream(streams, unit);
-  size_t count = 0;
+  size_t count;
 
   stream_advance(stream, unit);
   stream->used = ++streams->clock;
   step_note(streams, unit);
-  if (stream->score < SCORE_SURE)
-    count = guess_steps(streams, unit, guessed);
-  return count > 0 ? count : guess_in_order(stream, window, guessed);
+  path_advance(streams, unit);
+  streams->is_sure = stream->score >= SCORE_SURE;
+  if (streams->is_sure)
+    return guess_in_order(stream, window, guessed);
+  count = guess_steps(streams, unit, guessed);
+  return streams->path_length > 0 ? count : guess_in_order(stream, window, guessed);
 }

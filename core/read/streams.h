@@ -3,13 +3,16 @@
 #ifndef QCOW2_READ_STREAMS_H
 #define QCOW2_READ_STREAMS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 /* At how many places a reader is followed. A walk over a file system goes on in its directories and in its inodes by turns. */
 #define STREAMS 4u
 /* Of so many units it is remembered which came next. */
-#define STEPS 16384u
+#define STEPS 65536u
+/* So many steps are guessed from what came next the last time. */
+#define STEPS_AHEAD 16u
 /* No more units are guessed at once. */
 #define UNITS_GUESSED_MAX 32u
 
@@ -31,6 +34,9 @@ struct qcow2_streams {
   struct qcow2_stream stream[STREAMS];
   uint64_t clock;
   uint64_t last; /* the unit that was reached last */
+  bool is_sure;  /* it was one of a long row: what is guessed will be read */
+  uint64_t path[STEPS_AHEAD]; /* the steps that were guessed and not taken yet */
+  size_t path_length;
   struct qcow2_step step[STEPS];
 };
 

@@ -6,9 +6,10 @@ disk.raw is a GPT disk with an ext4 file system of files from /usr; all other im
 import hashlib
 import os
 import shutil
-import stat
 import subprocess
 from pathlib import Path
+
+from lib.encrypted import clock_environment
 
 MIB = 1 << 20
 START_SECTOR = 2048  # of the ext4 partition
@@ -26,8 +27,8 @@ CONVERSIONS = {
 }
 
 
-def run(*command):
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
+def run(*command, **options):
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, **options)
     if done.returncode != 0:
         raise SystemExit(f"{' '.join(map(str, command))}: {done.stdout}{done.stderr}")
 
@@ -66,7 +67,8 @@ class Images:
         unfinished.rename(path)
 
     def convert(self, path, *options):
-        run("qemu-img", "convert", "-q", "-W", "-m", 4, "-f", "raw", "-O", "qcow2", *options, self.path("disk"), path)
+        run("qemu-img", "convert", "-q", "-W", "-m", 4, "-f", "raw", "-O", "qcow2", *options, self.path("disk"), path,
+            env=clock_environment())
 
     # ---- The disk ------------------------------------------------------------
 
@@ -127,22 +129,23 @@ def hash_of(value):
 
 
 def pick_files(source, tree, bytes_max):
-    """Link (or copy, to another file system) files from everywhere below `source` into `tree`, until they take so many bytes."""
-    found = []
-    for directory, _, names in os.walk(source):
-        for name in names:
-            path = os.path.join(directory, name)
-            status = os.lstat(path)
-            if stat.S_ISREG(status.st_mode) and status.st_size <= FILE_BYTES_MAX:
-                found.append((hash_of(path), path, status.st_size))
+    """Link (or copy, to another file system) directories from everywhere below `source`, each with all its files, into `tree`, until
+    they take so many bytes."""
     total = 0
-    for _, path, size in sorted(found):
-        total += (size + 4095) // 4096 * 4096
-        if total > bytes_max:
-            break
-        target = tree / os.path.relpath(path, source)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            os.link(path, target)
-        except OSError:
-            shutil.copy2(path, target)
+    for directory in sorted((directory for directory, _, _ in os.walk(source)), key=hash_of):
+        for entry in sorted(os.scandir(directory), key=lambda entry: entry.name):
+            size = (entry.stat(follow_symlinks=False).st_size + 4095) // 4096 * 4096
+            if not entry.is_file(follow_symlinks=False) or size > FILE_BYTES_MAX:
+                continue
+            total += size
+            if total > bytes_max:
+                return
+            link(Path(entry.path), tree / os.path.relpath(entry.path, source))
+
+
+def link(path, target):
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(path, target)
+    except OSError:
+        shutil.copy2(path, target)

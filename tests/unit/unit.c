@@ -349,11 +349,13 @@ static void test_streams_in_order(void)
   uint64_t guessed[UNITS_GUESSED_MAX];
 
   memset(&streams, 0, sizeof(streams));
-  reach_units(1000, 1001, 1, 0, "one unit is no order");
-  CHECK(qcow2_streams_note(&streams, 1001, 8, guessed) == 1 && guessed[0] == 1002);
-  reach_units(1002, 1100, 1, 98 + 7, "each unit once, up to the window of 8");
+  reach_units(1000, 1002, 1, 0, "two units are no order");
+  CHECK(qcow2_streams_note(&streams, 1002, 8, guessed) == 3 && guessed[0] == 1003 && guessed[2] == 1005);
+  reach_units(1003, 1100, 1, 97 + 8 - 3, "each unit once, up to the window of 8");
+  CHECK(streams.is_sure);
   CHECK(qcow2_streams_note(&streams, 1100, 8, guessed) == 1 && guessed[0] == 1108);
-  reach_units(5000, 5010, 1, 9 + 2, "another place");
+  reach_units(5000, 5010, 1, 7 + 3 + 2, "another place");
+  CHECK(!streams.is_sure);
   reach_units(1101, 1104, 1, 3, "and back at the first");
 }
 
@@ -379,8 +381,9 @@ static void test_streams_steps(void)
     for (size_t i = 0; i < 6; i++) {
       size_t count = qcow2_streams_note(&streams, walk[i], 8, guessed);
 
-      check_number(count, round == 0 ? 0 : 2, "guessed units", "a walk, and again");
-      CHECK(round == 0 || (guessed[0] == walk[(i + 1) % 6] && guessed[1] == walk[(i + 2) % 6]));
+      /* The second time all that is ahead is guessed at first, then with each step another. */
+      check_number(count, round == 0 ? 0 : i == 0 ? STEPS_AHEAD : 1, "guessed units", "a walk, and again");
+      CHECK(round == 0 || i > 0 || (guessed[0] == walk[1] && guessed[1] == walk[2]));
     }
 }
 
@@ -421,7 +424,7 @@ static int use_block(struct qcow2_cache *cache, uint64_t offset, struct loads *l
 
 static void test_cache_hits(void)
 {
-  struct qcow2_cache *cache = qcow2_cache_new(100 * BLOCK);
+  struct qcow2_cache *cache = qcow2_cache_new(100 * BLOCK, false);
   struct loads loads = { 0, 0 };
 
   for (uint64_t round = 0; round < 3; round++)
@@ -439,7 +442,7 @@ static void use_blocks(struct qcow2_cache *cache, uint64_t first, uint64_t end, 
 
 static void test_cache_budget_and_scan(void)
 {
-  struct qcow2_cache *cache = qcow2_cache_new(20 * BLOCK);
+  struct qcow2_cache *cache = qcow2_cache_new(20 * BLOCK, false);
   struct loads loads = { 0, 0 };
 
   use_blocks(cache, 0, 5, &loads);
@@ -457,7 +460,7 @@ static void test_cache_budget_and_scan(void)
 /* Reading a block in pieces while sweeping over the disk does not protect it. */
 static void test_cache_same_use(void)
 {
-  struct qcow2_cache *cache = qcow2_cache_new(40 * BLOCK);
+  struct qcow2_cache *cache = qcow2_cache_new(40 * BLOCK, false);
   struct loads loads = { 0, 0 };
 
   use_blocks(cache, 0, 5, &loads);
@@ -472,10 +475,28 @@ static void test_cache_same_use(void)
   qcow2_cache_free(cache);
 }
 
+/* Walks by turns over more than fits: of what a cache that prefers old blocks keeps, each walk finds most again. */
+static unsigned loads_of_walks(bool prefers_old)
+{
+  struct qcow2_cache *cache = qcow2_cache_new(200 * BLOCK, prefers_old);
+  struct loads loads = { 0, 0 };
+
+  for (int round = 0; round < 4; round++)
+    use_blocks(cache, 0, 300, &loads);
+  qcow2_cache_free(cache);
+  return loads.count;
+}
+
+static void test_cache_prefers_old(void)
+{
+  check_number(loads_of_walks(false), 4 * 300, "loads", "the last used are kept");
+  CHECK(loads_of_walks(true) < 300 + 3 * 170);
+}
+
 /* What is loaded ahead is on probation until its first use, and so it is still after that use. */
 static void test_cache_ahead(void)
 {
-  struct qcow2_cache *cache = qcow2_cache_new(40 * BLOCK);
+  struct qcow2_cache *cache = qcow2_cache_new(40 * BLOCK, false);
   struct loads loads = { 0, 0 };
   struct qcow2_cache_block *block;
   struct qcow2_cache_key key = { 1, 7 };
@@ -499,7 +520,7 @@ static void test_cache_ahead(void)
 
 static void test_cache_failed_load(void)
 {
-  struct qcow2_cache *cache = qcow2_cache_new(20 * BLOCK);
+  struct qcow2_cache *cache = qcow2_cache_new(20 * BLOCK, false);
   struct loads loads = { 0, QCOW2_ERROR_IO };
 
   CHECK(use_block(cache, 7, &loads) == QCOW2_ERROR_IO);
@@ -529,7 +550,7 @@ static void *hammer_cache(void *context)
 
 static void test_cache_threads(void)
 {
-  struct qcow2_cache *cache = qcow2_cache_new(16 * BLOCK); /* a quarter of what is asked for */
+  struct qcow2_cache *cache = qcow2_cache_new(16 * BLOCK, false); /* a quarter of what is asked for */
   struct loads loads = { 0, 0 };
   struct hammer hammers[4];
   pthread_t threads[4];
@@ -692,6 +713,7 @@ static const struct {
   { "cache_budget_and_scan", test_cache_budget_and_scan },
   { "cache_failed_load", test_cache_failed_load },
   { "cache_hits", test_cache_hits },
+  { "cache_prefers_old", test_cache_prefers_old },
   { "cache_same_use", test_cache_same_use },
   { "cache_threads", test_cache_threads },
   { "checked_arithmetic", test_checked_arithmetic },
