@@ -347,7 +347,6 @@ EVIL = {
 }
 
 
-@pytest.mark.unsanitized("what it puts before the system's calls, and what the sanitizer does, exclude each other")
 @pytest.mark.parametrize("case", EVIL)
 def test_exchanged_at_each_step_of_opening(case, swapper, tmp_path):
     """The file that was checked, or an error that says so; never the other one, and no waiting for it."""

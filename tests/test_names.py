@@ -9,8 +9,6 @@ import pytest
 from lib import tools
 from lib.tools import assert_refused
 
-pytestmark = pytest.mark.unsanitized(
-    "some of The Sleuth Kit's programs hang with the sanitizer before them, also without our library")
 SIZE = 256 << 10  # of every disk here, bytes
 BOTH = pytest.mark.parametrize("image_type", ["qcow2", None], ids=["told", "detected"])
 

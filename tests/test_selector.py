@@ -131,7 +131,6 @@ def test_opens_as_the_image_name_in_it(name, byte, image_type, evidence):
     assert_byte(img_cat(path, image_type=image_type), byte)
 
 
-@pytest.mark.unsanitized("fls hangs with the sanitizer before it, also without our library")
 def test_every_tool_takes_it(tmp_path):
     """A disk with a partition and a file system: tools, with the type told or not, agree with what they say of the image."""
     from lib import disks

@@ -15,8 +15,6 @@ from lib import disks, oracle, tools
 from lib.tools import assert_refused, assert_same
 from lib.variants import SNAPSHOT, VARIANTS, Workshop, copy_sparse
 
-pytestmark = pytest.mark.unsanitized(
-    "some of The Sleuth Kit's programs hang with the sanitizer before them, also without our library")
 MAKE_DISK = {"gpt": disks.make_gpt, "mbr": disks.make_mbr}
 FILESYSTEMS = [f"{disk}-{filesystem}" for disk in MAKE_DISK for filesystem in ("ext4", "ntfs", "fat")]
 GPT_FILESYSTEMS = FILESYSTEMS[:3]
