@@ -6,6 +6,7 @@ import os
 import re
 
 import pytest
+from lib.encrypted import create
 from lib.namespace import CLEAN, in_namespace
 from lib.project import BUILD, SOURCE, run
 
@@ -142,8 +143,7 @@ def keys(value):
 def test_info_json_is_as_documented(built, disk, tmp_path):
     """Each key that is printed is documented, and each that is documented is printed."""
     locked = tmp_path / "locked.qcow2"
-    run("qemu-img", "create", "-q", "-f", "qcow2", "--object", "secret,id=s,data=x", "-o",
-        "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=100", locked, "1M")
+    create(locked, "1M")
     marked = tmp_path / "marked.qcow2"
     run("qemu-img", "create", "-q", "-f", "qcow2", "-o", "lazy_refcounts=on", marked, "1M")
     run("qemu-img", "bitmap", "--add", marked, "bits")
