@@ -210,5 +210,7 @@ int qcow2_layer_map(const struct qcow2_layer *layer, const struct qcow2_tables *
   code = qcow2_mapping_find(tables, guest_offset, length, mapping, error);
   if (code == 0)
     cut_at_file_end(layer, mapping);
+  else /* behind the layer's end there are zeros, whatever its tables lack */
+    mapping->length = min_u64(mapping->length, size - guest_offset);
   return code;
 }

@@ -187,6 +187,19 @@ def test_damage_in_a_backing_file(core, tmp_path, rng):
         check_view(core, view, top.disk.model, bad, rng)
 
 
+def test_damage_ends_where_a_shorter_backing_file_does(core, tmp_path, rng):
+    """What its lost table says is lost; behind its end the overlay reads as zeros."""
+    base = filled()
+    data = base.build()
+    place = len(data) + 8 * C
+    poke(data, base.disk.l1_offset + 16, "Q", place)
+    base.write(tmp_path / "base.qcow2", data)
+    top = Image(3 * REACH, cluster_bits=12, backing=b"base.qcow2", backing_format=b"qcow2", backing_model=base.disk.model)
+    top.write(tmp_path / "top.qcow2")
+    with core.Image(tmp_path / "top.qcow2") as opened, opened.view() as view:
+        check_view(core, view, top.disk.model, [Bad(2 * REACH, base.disk.size, "TRUNCATED", place, "base.qcow2")], rng)
+
+
 def test_damage_in_a_data_file(core, tmp_path, rng):
     image = Image(9 * C, cluster_bits=12, data_file=b"disk.data")
     for i in range(9):
