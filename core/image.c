@@ -21,23 +21,28 @@
    is kept on the other. */
 #define CLUSTER_CACHE_SHARE(budget) ((budget) / 16 * 3)
 #define CLUSTER_CACHE_MIN ((size_t) 5 << 19)
-/* The part of these that may be decoded ahead. */
+/* The part of the budget for blocks that cost only a call of the system. */
+#define COARSE_CACHE_SHARE(budget) ((budget) / 16)
+/* The part of the decoded clusters that may be decoded ahead. */
 #define AHEAD_SHARE 3u
 
 /* ---- Opening and closing ------------------------------------------------- */
 
 static int shared_make(struct qcow2_shared *shared, size_t cache_bytes, struct qcow2_error *error)
 {
-  size_t budget = cache_bytes == 0 ? CACHE_BYTES_DEFAULT : cache_bytes, clusters;
+  size_t budget = cache_bytes == 0 ? CACHE_BYTES_DEFAULT : cache_bytes, clusters, coarse;
 
   if (budget < CACHE_BYTES_MIN)
     budget = CACHE_BYTES_MIN;
   clusters = CLUSTER_CACHE_SHARE(budget) < CLUSTER_CACHE_MIN ? CLUSTER_CACHE_MIN : CLUSTER_CACHE_SHARE(budget);
-  shared->small_cache = qcow2_cache_new(budget - clusters, true);
+  coarse = COARSE_CACHE_SHARE(budget);
+  shared->coarse_cache = qcow2_cache_new(coarse, false);
+  shared->small_cache = qcow2_cache_new(budget - clusters - coarse, true);
   shared->cluster_cache = qcow2_cache_new(clusters, false);
   shared->pool = qcow2_decompressor_pool_new();
   shared->ahead = qcow2_ahead_new(clusters / AHEAD_SHARE);
-  if (shared->small_cache == NULL || shared->cluster_cache == NULL || shared->pool == NULL || shared->ahead == NULL)
+  if (shared->coarse_cache == NULL || shared->small_cache == NULL || shared->cluster_cache == NULL ||
+      shared->pool == NULL || shared->ahead == NULL)
     return qcow2_error_set_nomem(error);
   return 0;
 }
@@ -165,6 +170,7 @@ void qcow2_image_close(struct qcow2_image *image)
   qcow2_decompressor_pool_free(image->shared.pool);
   qcow2_cache_free(image->shared.cluster_cache);
   qcow2_cache_free(image->shared.small_cache);
+  qcow2_cache_free(image->shared.coarse_cache);
   free(image);
 }
 

@@ -31,7 +31,8 @@ struct qcow2_layer {
 
 /* What the layers of an image share. */
 struct qcow2_shared {
-  struct qcow2_cache *small_cache;   /* table slices, and guest bytes for small reads */
+  struct qcow2_cache *coarse_cache;  /* guest bytes for small reads, */
+  struct qcow2_cache *small_cache;   /* those of them that take work, and table slices */
   struct qcow2_cache *cluster_cache; /* decoded clusters */
   struct qcow2_decompressor_pool *pool;
   struct qcow2_ahead *ahead;

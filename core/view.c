@@ -37,6 +37,7 @@ struct qcow2_view {
   uint64_t start, size; /* bytes */
   struct qcow2_blocks blocks;
   atomic_bool is_packed; /* something that takes work to decode was met: it is kept in small pieces */
+  _Atomic uint64_t row, row_end;     /* so many bytes were read in ascending order, up to here */
   uint32_t unit;                     /* what is decoded ahead at once, bytes */
   struct qcow2_ahead_reader *reader; /* NULL: nothing is decoded ahead */
 };
@@ -151,8 +152,9 @@ static int view_finish(struct qcow2_view *view, struct qcow2_image *image, int c
   }
   view->stack.end = view->start + view->size;
   qcow2_stack_remember(&view->stack);
-  view->blocks = (struct qcow2_blocks){ .cache = image->shared.small_cache,
-                                        .cache_space = BLOCK_SPACES + 2 * atomic_fetch_add(&image->views_opened, 1),
+  view->blocks = (struct qcow2_blocks){ .caches = { [QCOW2_BLOCKS_COARSE] = image->shared.coarse_cache,
+                                                    [QCOW2_BLOCKS_FINE] = image->shared.small_cache },
+                                        .cache_space = BLOCK_SPACES + atomic_fetch_add(&image->views_opened, 1),
                                         .size = view->size,
                                         .load = read_for_block,
                                         .context = view };
@@ -354,13 +356,25 @@ static int read_for_block(void *context, uint64_t guest_offset, void *buffer, si
   return read_pieces(context, guest_offset, buffer, length, error);
 }
 
+/* Note a read. Returns how many bytes were read just before it in ascending order, as far as one thread reads. */
+static uint64_t note_row(struct qcow2_view *view, uint64_t guest_offset, size_t length)
+{
+  uint64_t row = atomic_load_explicit(&view->row_end, memory_order_relaxed) == guest_offset
+                     ? atomic_load_explicit(&view->row, memory_order_relaxed)
+                     : 0;
+
+  atomic_store_explicit(&view->row, row + length, memory_order_relaxed);
+  atomic_store_explicit(&view->row_end, guest_offset + length, memory_order_relaxed);
+  return row;
+}
+
 /* Read from blocks, if the read is so small that these are better, and they can be had. */
-static bool read_small(const struct qcow2_view *view, uint64_t guest_offset, uint8_t *out, size_t length)
+static bool read_small(struct qcow2_view *view, uint64_t guest_offset, uint8_t *out, size_t length)
 {
   enum qcow2_block_size size =
       atomic_load_explicit(&view->is_packed, memory_order_relaxed) ? QCOW2_BLOCKS_FINE : QCOW2_BLOCKS_COARSE;
 
-  return qcow2_blocks_suit(size, length) && qcow2_blocks_read(&view->blocks, size, guest_offset, out, length);
+  return qcow2_blocks_suit(size, length, note_row(view, guest_offset, length)) && qcow2_blocks_read(&view->blocks, size, guest_offset, out, length);
 }
 
 int qcow2_view_read(struct qcow2_view *view, uint64_t guest_offset, void *buffer, size_t length,

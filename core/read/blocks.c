@@ -9,6 +9,8 @@
 #define COARSE_BYTES 16384u
 /* The block size of most file systems. */
 #define FINE_BYTES 4096u
+/* After so much in a row it is a file that is being read: its blocks will hardly be asked for again. */
+#define ROW_BYTES 16384u
 
 /* Load a block; if some of it cannot be read, leave it empty, which is remembered: a failing medium isn't asked again for each piece. */
 static int load_block(void *context, struct qcow2_cache_key key, struct qcow2_cache_block *block,
@@ -22,30 +24,31 @@ static int load_block(void *context, struct qcow2_cache_key key, struct qcow2_ca
   return 0;
 }
 
-bool qcow2_blocks_suit(enum qcow2_block_size size, size_t length)
+bool qcow2_blocks_suit(enum qcow2_block_size size, size_t length, uint64_t row)
 {
-  return size == QCOW2_BLOCKS_FINE ? length <= FINE_BYTES : length < FINE_BYTES;
+  if (size == QCOW2_BLOCKS_FINE)
+    return length < FINE_BYTES || (length == FINE_BYTES && row < ROW_BYTES);
+  return length < FINE_BYTES || (length < COARSE_BYTES && row > 0);
 }
 
 bool qcow2_blocks_read(const struct qcow2_blocks *blocks, enum qcow2_block_size size,
                        uint64_t guest_offset, uint8_t *buffer, size_t length)
 {
   size_t block_bytes = size == QCOW2_BLOCKS_FINE ? FINE_BYTES : COARSE_BYTES;
-  uint64_t space = blocks->cache_space + (size == QCOW2_BLOCKS_FINE);
   bool is_read = true;
 
   while (is_read && length > 0) {
     size_t in_block = (size_t) (guest_offset % block_bytes);
     size_t count = (size_t) min_u64(length, block_bytes - in_block);
-    struct qcow2_cache_key key = { space, guest_offset - in_block };
+    struct qcow2_cache_key key = { blocks->cache_space, guest_offset - in_block };
     struct qcow2_cache_block *block;
 
-    if (qcow2_cache_pin(blocks->cache, key, block_bytes, load_block, (void *) (uintptr_t) blocks, &block, NULL) != 0)
+    if (qcow2_cache_pin(blocks->caches[size], key, block_bytes, load_block, (void *) (uintptr_t) blocks, &block, NULL) != 0)
       return false;
     is_read = block->filled > 0;
     if (is_read)
       memcpy(buffer, block->data + in_block, count);
-    qcow2_cache_unpin(blocks->cache, block);
+    qcow2_cache_unpin(blocks->caches[size], block);
     buffer += count;
     guest_offset += count;
     length -= count;
