@@ -3,7 +3,7 @@
  * reads IMAGE open            open the image and its disk, read the first sector
  * reads IMAGE random MIB N    read N times 4 KiB at random places of MIB of the disk, once these have been read
  * reads nbd+unix:... random MIB N    the same through an NBD server
- * Prints the seconds that took, of random reads those for each.
+ * Prints the seconds that took, of random reads those for each, and the peak of the memory that was resident, in KiB.
  */
 #include <err.h>
 #include <libnbd.h>
@@ -101,6 +101,22 @@ static double measure_random(const char *name, uint64_t bytes, unsigned long cou
   return start / (double) count;
 }
 
+/* What the system counts for a child began with its parent's memory; this begins with the program. */
+static unsigned long peak_kib(void)
+{
+  FILE *status = fopen("/proc/self/status", "re");
+  unsigned long kib = 0;
+  char line[256];
+
+  if (status == NULL)
+    err(1, "/proc/self/status");
+  while (kib == 0 && fgets(line, sizeof(line), status) != NULL)
+    if (strncmp(line, "VmHWM:", 6) == 0)
+      kib = strtoul(line + 6, NULL, 10);
+  fclose(status);
+  return kib;
+}
+
 int main(int argc, char **argv)
 {
   unsigned long mib = argc == 5 ? strtoul(argv[3], NULL, 10) : 0;
@@ -112,6 +128,6 @@ int main(int argc, char **argv)
     seconds = measure_random(argv[1], (uint64_t) mib << 20, strtoul(argv[4], NULL, 10));
   else
     errx(2, "usage: reads IMAGE open | reads IMAGE random MIB N");
-  printf("%.9f\n", seconds);
+  printf("%.9f %lu\n", seconds, peak_kib());
   return 0;
 }

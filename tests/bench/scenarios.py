@@ -19,7 +19,7 @@ IMG_CAT_BARS = {"plain": {"raw": 1.1}, "zlib": {"nbdcopy": 0.45, "floor": 1.6}, 
 class Contender:
     command: list
     dropin: bool = False
-    prints_seconds: bool = False  # measured by the program itself; else from its start to its end
+    measures_itself: bool = False  # measured by the program itself; else from its start to its end
     output: str = ""              # a directory to be made before and removed after it
     server: tuple = ()            # a command to run meanwhile, and the socket that shows it is ready
 
@@ -105,7 +105,7 @@ class Bench:
         if variant in CONVERTED:
             contenders["convert"] = self.convert(variant)
         if variant in FLOORS:
-            contenders["floor"] = Contender([self.programs / "floor", self.images.path(variant), 2], prints_seconds=True)
+            contenders["floor"] = Contender([self.programs / "floor", self.images.path(variant), 2], measures_itself=True)
         return Scenario(name, contenders, IMG_CAT_BARS.get(variant, {}), same_output=True)
 
     def tsk_recover(self, name, variant):
@@ -120,12 +120,12 @@ class Bench:
         server = ["qemu-nbd", "-r", "-t", "-k", socket, *self.qemu_options(variant)[0], self.qemu_options(variant)[1]]
         reads = [self.programs / "reads"]
         return Scenario(name, {
-            "ours": Contender([*reads, image, "random", 32, 200000], prints_seconds=True),
-            "qemu-nbd": Contender([*reads, f"nbd+unix:///?socket={socket}", "random", 32, 4000], prints_seconds=True,
+            "ours": Contender([*reads, image, "random", 32, 200000], measures_itself=True),
+            "qemu-nbd": Contender([*reads, f"nbd+unix:///?socket={socket}", "random", 32, 4000], measures_itself=True,
                                   server=(server, socket)),
         }, {"qemu-nbd": 0.05} if variant == "zlib" else {})
 
     def open(self, name, variant):
-        ours = Contender([self.programs / "reads", self.images.path(variant), "open"], prints_seconds=True)
+        ours = Contender([self.programs / "reads", self.images.path(variant), "open"], measures_itself=True)
         limits = {"seconds_max": 0.010, "mib_max": 16} if variant == "empty" else {}
         return Scenario(name, {"ours": ours}, **limits)
