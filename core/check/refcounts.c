@@ -147,9 +147,9 @@ bool qcow2_checker_load_refcounts(struct qcow2_checker *checker)
 
 enum block_state { BLOCK_NONE, BLOCK_BAD, BLOCK_GOOD };
 
-/* What an entry of the refcount table names. Says what is wrong with it if `tell`. */
+/* What an entry of the refcount table names; a block must lie below `end`, a cluster. Says what is wrong with it if `tell`. */
 static enum block_state look_at_block(struct qcow2_checker *checker, uint64_t index, uint64_t entry,
-                                      bool tell)
+                                      uint64_t end, bool tell)
 {
   uint64_t offset = entry & REFCOUNT_OFFSET_MASK;
   struct qcow2_finding finding = FINDING(QCOW2_FINDING_RESERVED_BITS, QCOW2_WEIGHT_CORRUPTION);
@@ -162,7 +162,7 @@ static enum block_state look_at_block(struct qcow2_checker *checker, uint64_t in
   } else if (!is_aligned(offset, checker->layer->geometry.cluster_size)) {
     finding.kind = QCOW2_FINDING_UNALIGNED;
     problem = "its offset is not a multiple of the cluster size";
-  } else if (offset >> checker->layer->geometry.cluster_bits >= checker->cluster_end) {
+  } else if (offset >> checker->layer->geometry.cluster_bits >= end) {
     finding.kind = QCOW2_FINDING_PAST_END;
     problem = "it lies behind the end of the file";
   } else {
@@ -177,8 +177,8 @@ static enum block_state look_at_block(struct qcow2_checker *checker, uint64_t in
   return BLOCK_BAD;
 }
 
-/* Call `visit` for the clusters of the blocks that can be ones, within the tally. */
-static bool each_block(struct qcow2_checker *checker, bool tell,
+/* Call `visit` for the clusters of the blocks that can be ones, below `end` and within the tally. */
+static bool each_block(struct qcow2_checker *checker, uint64_t end, bool tell,
                        void (*visit)(struct qcow2_checker *checker, uint64_t index, uint64_t cluster))
 {
   uint64_t blocks = qcow2_checker_refcount_blocks(checker);
@@ -188,7 +188,7 @@ static bool each_block(struct qcow2_checker *checker, bool tell,
 
     if (!qcow2_checker_refcount_entry(checker, index, &entry))
       return false;
-    if (look_at_block(checker, index, entry, tell && checker->is_first_walk) != BLOCK_GOOD)
+    if (look_at_block(checker, index, entry, end, tell && checker->is_first_walk) != BLOCK_GOOD)
       continue;
     first = last = entry >> checker->layer->geometry.cluster_bits;
     if (qcow2_tally_clip(&checker->tally, &first, &last))
@@ -203,9 +203,10 @@ static void mark_block(struct qcow2_checker *checker, uint64_t index, uint64_t c
   *tally_cell(&checker->tally, cluster) |= USE_REFCOUNTS;
 }
 
+/* It is not known yet how far behind the end of the file references lead: a block there that nothing else leads to is told of later. */
 bool qcow2_checker_mark_refcounts(struct qcow2_checker *checker)
 {
-  return each_block(checker, false, mark_block);
+  return each_block(checker, UINT64_MAX, false, mark_block);
 }
 
 static void count_block(struct qcow2_checker *checker, uint64_t index, uint64_t cluster)
@@ -226,5 +227,5 @@ static void count_block(struct qcow2_checker *checker, uint64_t index, uint64_t 
 
 bool qcow2_checker_count_refcount_blocks(struct qcow2_checker *checker)
 {
-  return each_block(checker, true, count_block);
+  return each_block(checker, checker->cluster_end, true, count_block);
 }
