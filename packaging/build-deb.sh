@@ -23,6 +23,7 @@ cd "$work/tsk-qcow2-$version"
 cp -R packaging/debian debian
 sh packaging/changelog.sh >debian/changelog
 dpkg-buildpackage -b -us -uc
+rm -rf "$out_dir"
 mkdir -p "$out_dir"
 cp ../*.deb ../*.buildinfo ../*.changes "$out_dir"
 lintian --fail-on error,warning "$out_dir"/*.changes
