@@ -103,7 +103,7 @@ struct qcow2_error {
 /* The name of a status code, such as "TRUNCATED". Static storage, never NULL. */
 QCOW2_API const char *qcow2_status_name(int code);
 
-/* The library's version, such as "0.1.0". Static storage. */
+/* The library's version: three numbers with dots between them. Static storage. */
 QCOW2_API const char *qcow2_version(void);
 
 /* ---- Storage ----------------------------------------------------------- */

@@ -21,15 +21,9 @@ tar xf "tsk-qcow2-$version.tar.gz" -C "$work"
 
 cd "$work/tsk-qcow2-$version"
 cp -R packaging/debian debian
-# The version stands in configure.ac alone.
-cat >debian/changelog <<CHANGELOG
-tsk-qcow2 ($version) unstable; urgency=medium
-
-  * See NEWS.md.
-
- -- tsk-qcow2 maintainers <maintainers@tsk-qcow2.invalid>  $(date -R -u ${SOURCE_DATE_EPOCH:+-d "@$SOURCE_DATE_EPOCH"})
-CHANGELOG
+sh packaging/changelog.sh >debian/changelog
 dpkg-buildpackage -b -us -uc
+rm -rf "$out_dir"
 mkdir -p "$out_dir"
 cp ../*.deb ../*.buildinfo ../*.changes "$out_dir"
 lintian --fail-on error,warning "$out_dir"/*.changes

@@ -3,6 +3,7 @@
 #
 # Try the Debian packages (made by packaging/build-deb.sh) in a new root: installed, upgraded, removed. Needs root, debootstrap, qemu-utils, and a
 # package mirror, which is taken from this machine's own configuration.
+# shellcheck disable=SC1091,SC2016,SC2046  # in single quotes: for apt, dpkg, the shell inside the root
 set -eu
 source_dir=$(cd "$(dirname "$0")/.." && pwd)
 debs=$source_dir/build/deb
@@ -12,7 +13,7 @@ sh "$source_dir/scripts/install-packages.sh" demo build clean-root
 root=$(mktemp -d)
 finish() {
   umount "$root/proc" 2>/dev/null || true
-  rm -rf "$root"
+  rm -rf --one-file-system "$root" "$root.log"
 }
 trap finish EXIT
 trap 'exit 1' INT TERM
@@ -20,6 +21,9 @@ trap 'exit 1' INT TERM
 step() { printf '\n== %s\n' "$*"; }
 inside() { chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive "$@"; }
 fail() { echo "$*" >&2; exit 1; }
+quietly() { "$@" >"$root.log" 2>&1 || { cat "$root.log" >&2; exit 1; }; }
+deb() { for name in "$@"; do (cd "$debs" && echo "/tmp/$(ls "${name}"_*.deb)"); done; } # paths inside the root
+apt_get() { quietly inside apt-get -y -q --no-install-recommends "$@"; }
 
 # Every file with its content, but for what package managers and caches keep of their own.
 fingerprint() {
@@ -30,59 +34,114 @@ fingerprint() {
 
 step "A new root"
 suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
-mirror=$(apt-get indextargets --format '$(REPO_URI) $(SUITE)' | awk -v suite="$suite" '$2 == suite || $2 == "stable" { print $1; exit }')
-[ -n "$mirror" ] || mirror=$(apt-get indextargets --format '$(REPO_URI)' | head -n 1)
-debootstrap --variant=minbase "$suite" "$root" "$mirror" >"$root.log" 2>&1 || { cat "$root.log" >&2; exit 1; }
-rm -f "$root.log"
+mirror=$(apt-get indextargets --format '$(REPO_URI) $(CODENAME)' | awk -v suite="$suite" '$2 == suite { print $1; exit }')
+quietly debootstrap --variant=minbase "$suite" "$root" "$mirror"
 chmod 755 "$root" # for users inside
 for file in /etc/apt/apt.conf.d/*proxy* /etc/apt/apt.conf; do
   [ -f "$file" ] && mkdir -p "$root/etc/apt/apt.conf.d" && cp "$file" "$root/etc/apt/apt.conf.d/99-${file##*/}"
 done
 mount -t proc proc "$root/proc"
-inside apt-get update -q >/dev/null
-inside apt-get install -y -q --no-install-recommends sleuthkit libjansson4 libdeflate0 libzstd1 libgcrypt20 >/dev/null 2>&1
+apt_get update
+apt_get install sleuthkit libjansson4 libdeflate0 libzstd1 libgcrypt20
 inside useradd examiner
 sh "$source_dir/scripts/demo-disk.sh" "$root/tmp/demo" >/dev/null
 chmod 755 "$root/tmp/demo"
 fingerprint >"$root/root/before"
 ! inside fls -i qcow2 -o 2048 /tmp/demo/demo.qcow2 2>/dev/null || fail "the new root understands qcow2 already"
 
+
 listing() { inside fls -i qcow2 -o 2048 -r -p /tmp/demo/demo.qcow2@before-deletion; }
+works() { listing 2>&1 | grep -q secret-plan.txt || fail "broken by $*"; }
+libtsk=$(inside dpkg -S /usr/lib/\*/libtsk.so.\* | sed -n 's/:.*//p' | sort -u)
+dropin() { inside dpkg -L tsk-qcow2 | grep '/dropin/libtsk'; }
 
 step "Installed: works at once, for every user"
 cp "$debs"/*.deb "$root/tmp"
-inside sh -c 'apt-get install -y -q /tmp/tsk-qcow2_*.deb' >/dev/null
+apt_get install $(deb tsk-qcow2)
 listing | grep secret-plan.txt
 inside su examiner -c 'fls -i qcow2 -o 2048 -r -p /tmp/demo/demo.qcow2@before-deletion' | grep -q secret-plan.txt || fail "not for every user"
 inside tsk-qcow2 status
+inside tsk-qcow2 status | grep -q '^fls: *knows qcow2' || fail "status and fls do not agree"
 
-step "Upgraded: by itself, and libtsk under it"
-inside sh -c 'apt-get install -y -q --reinstall /tmp/tsk-qcow2_*.deb' >/dev/null
-listing | grep -q secret-plan.txt || fail "broken by an upgrade"
-inside apt-get install -y -q --reinstall libtsk19 >/dev/null
-listing | grep -q secret-plan.txt || fail "broken by an upgrade of libtsk"
+step "Upgraded"
+apt_get install --reinstall $(deb tsk-qcow2)
+works "an upgrade"
+quietly inside dpkg --unpack $(deb tsk-qcow2)
+works "an upgrade that is not yet configured"
+quietly inside dpkg --configure tsk-qcow2
 inside tsk-qcow2 disable >/dev/null
-inside sh -c 'apt-get install -y -q --reinstall /tmp/tsk-qcow2_*.deb' >/dev/null
+apt_get install --reinstall $(deb tsk-qcow2)
 ! listing >/dev/null 2>&1 || fail "an upgrade enabled what the user had disabled"
 inside tsk-qcow2 enable >/dev/null
+echo "works, and stays disabled if it was"
 
-step "Another libtsk, with another soname: the programs that load it are left alone"
-cc -shared -nostdlib -x c /dev/null -Wl,-soname,libtsk.so.22 -o "$root/usr/lib/libtsk.so.22"
+step "libtsk upgraded under it: the same soname, a later version in a file of another name"
+quietly inside sh -c "cd /tmp && apt-get download $libtsk"
+dpkg-deb -R "$root"/tmp/"$libtsk"_*.deb "$root/tmp/later"
+sed -i 's/^Version: .*/&.later/' "$root/tmp/later/DEBIAN/control"
+(
+  cd "$root"/tmp/later/usr/lib/*/
+  soname=$(basename "$(dropin)")
+  mv "$(readlink "$soname")" "$soname.99.0"
+  ln -sf "$soname.99.0" "$soname"
+)
+rm "$root/tmp/later/DEBIAN/md5sums" "$root"/tmp/"$libtsk"_*.deb
+dpkg-deb --root-owner-group -b "$root/tmp/later" "$root/tmp/later.deb" >/dev/null
+apt_get install /tmp/later.deb
+inside dpkg-query -W "$libtsk"
+works "a later libtsk"
+apt_get install --allow-downgrades "$libtsk=$(inside dpkg-query -W -f '${Version}' sleuthkit)"
+works "libtsk as it was before"
+
+step "The Sleuth Kit with a libtsk of another soname: it is left alone"
+# Made from this one, by a name of the same length in both.
+old=$(basename "$(dropin)")
+real=$(inside readlink -f "$(inside sh -c "echo /usr/lib/*/$old")")
+sed "s/$old/libtsk.so.XX/g" "$root$real" >"$root/usr/lib/libtsk.so.XX"
+mkdir "$root/tmp/other"
+sed "s/$old/libtsk.so.XX/g" "$root/usr/bin/fls" >"$root/tmp/other/fls"
+chmod 755 "$root/tmp/other/fls"
 inside ldconfig
-inside ldconfig -p | grep 'libtsk.so.22 .*=> /usr/lib/libtsk.so.22$'
-listing | grep -q secret-plan.txt || fail "broken by another libtsk"
-inside rm -f /usr/lib/libtsk.so.22
+inside ldd /tmp/other/fls | grep libtsk
+inside sh -c '/tmp/other/fls -i list 2>&1' | grep -q raw || fail "it does not start"
+! inside sh -c '/tmp/other/fls -i list 2>&1' | grep qcow2 || fail "it is not left alone"
+inside env PATH=/tmp/other:/usr/bin:/bin tsk-qcow2 status | grep '^fls: *does not know qcow2' || fail "status does not tell"
+works "another libtsk"
+rm -r "$root/usr/lib/libtsk.so.XX" "$root/tmp/other"
 inside ldconfig
 
 step "Removed: without a trace"
-inside apt-get remove -y -q tsk-qcow2 >/dev/null
+apt_get remove tsk-qcow2
 fingerprint >"$root/root/after"
 diff "$root/root/before" "$root/root/after" || fail "traces are left"
 inside img_stat -i raw /tmp/demo/demo.qcow2 >/dev/null || fail "The Sleuth Kit is broken"
 echo "none"
 
-step "The development packages"
-inside sh -c 'apt-get install -y -q --no-install-recommends gcc libc6-dev pkg-config /tmp/lib*.deb' >/dev/null 2>&1
+step "libtsk removed, and tsk-qcow2 with it"
+apt_get install $(deb tsk-qcow2)
+
+apt_get remove "$libtsk"
+[ -z "$(inside sh -c 'ls /etc/ld.so.conf.d | grep tsk-qcow2')" ] || fail "traces are left"
+apt_get install sleuthkit
+fingerprint | diff "$root/root/before" - || fail "traces are left"
+echo "none left"
+
+step "The development packages: shared, static, and for programs with libtsk"
+apt_get install gcc libc6-dev pkg-config $(deb libqcow2core0 libqcow2core-dev libtsk-qcow2-0 libtsk-qcow2-dev)
 inside sh -c 'gcc /usr/share/doc/libqcow2core-dev/examples/hash-snapshots.c -o /tmp/hash $(pkg-config --cflags --libs qcow2core libgcrypt)'
 inside /tmp/hash /tmp/demo/demo.qcow2
+quietly inside sh -c 'gcc -static /usr/share/doc/libqcow2core-dev/examples/hash-snapshots.c -o /tmp/hash-static $(pkg-config --static --cflags --libs qcow2core libgcrypt)'
+[ "$(inside /tmp/hash-static /tmp/demo/demo.qcow2)" = "$(inside /tmp/hash /tmp/demo/demo.qcow2)" ] || fail "static and shared do not agree"
+printf '%s\n' '#include <tsk_qcow2.h>' 'int main(void) { return tsk_qcow2_recognise("/tmp/demo/demo.qcow2") ? 0 : 1; }' >"$root/tmp/recognise.c"
+inside sh -c 'gcc /tmp/recognise.c -o /tmp/recognise $(pkg-config --cflags --libs tsk_qcow2) && /tmp/recognise'
+
+step "The Python module"
+apt_get install python3-tsk $(deb python3-qcow2core libqcow2core0)
+inside su examiner -c 'cd /tmp/demo && exec python3 -' <<'PYTHON'
+import pytsk3
+from qcow2core.tsk import ImgInfo
+
+filesystem = pytsk3.FS_Info(ImgInfo("demo.qcow2@before-deletion"), offset=1048576)
+print([entry.info.name.name.decode() for entry in filesystem.open_dir("/Documents") if b"plan" in entry.info.name.name])
+PYTHON
 printf '\nAll is well.\n'

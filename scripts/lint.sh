@@ -18,7 +18,7 @@ make -s -j"$(nproc)" check-programs
 
 cd "$source_dir"
 step "shellcheck"
-find scripts .ci tests -type f -exec grep -lEZ '^#!/bin/(ba)?sh' {} + | xargs -0 shellcheck
+find scripts packaging .ci tests -type f -exec grep -lEZ '^#!/bin/(ba)?sh' {} + | xargs -0 shellcheck
 
 step "cppcheck"
 # The library's idea of mmap() is wrong: with MAP_ANONYMOUS the descriptor is -1. And loaded libraries stay loaded.

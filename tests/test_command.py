@@ -79,6 +79,30 @@ def test_enable_then_plain_fls_then_disable(command, disk):
     assert "Unsupported image type" in result.stdout
 
 
+def test_enable_leaves_another_libtsk_of_the_same_soname_alone(command):
+    """One below /usr/local, say: its programs need not work with the libtsk behind the plugin."""
+    result = in_namespace(f"""
+        mkdir $etc/own
+        cp $(ldconfig -p | sed -n 's/.*libtsk.so.[0-9]* .*=> //p' | head -n 1) $etc/own
+        echo $etc/own > /etc/ld.so.conf.d/00-own.conf
+        ldconfig
+        ! {command} enable
+        ls /etc/ld.so.conf.d""")
+    assert re.search(r"programs here load \S*/own/libtsk.so", result.stderr), result.stderr
+    assert "tsk-qcow2" not in result.stdout
+
+
+def test_status_asks_fls_itself(command, tmp_path):
+    """It may load another libtsk: then it is as it was, and status says why it does not know qcow2."""
+    (tmp_path / "fls").write_text("#!/bin/sh\nenv -i /usr/bin/fls -i list 2>&1 | grep -v qcow2\n")
+    (tmp_path / "fls").chmod(0o755)
+    result = in_namespace(f"{command} enable; {command} status; PATH={tmp_path}:$PATH {command} status; "
+                          f"PATH={tmp_path}/nowhere /bin/sh -c '{command} status'")
+    answers = [line.split(":")[1].strip() for line in result.stdout.splitlines() if line.startswith("fls:")]
+    assert len(answers) == 3 and answers[0] == "knows qcow2"
+    assert answers[1].startswith("does not know qcow2") and answers[2].startswith("does not start")
+
+
 def test_enable_is_not_fooled_by_the_library_path(command):
     """Another file that sorts before ours names libtsk's directory: enable must see that it does not help."""
     result = in_namespace(f"""

@@ -9,12 +9,12 @@ import pytest
 from lib.project import BUILD, SOURCE, run
 
 COMMAND = os.path.join(BUILD, "tsk_qcow2", "tsk-qcow2")
-PAGES = sorted(Path(SOURCE, "man").glob("*.[1-8]"))
+PAGES = sorted(Path(BUILD, "man").glob("*.[1-8]"))
 
 
 def page(name):
     """A manual page's text without its markup."""
-    text = Path(SOURCE, "man", name).read_text()
+    text = Path(BUILD, "man", name).read_text()
     text = re.sub(r'^\.\\".*\n', "", text, flags=re.M)
     text = re.sub(r"\\f[BRIP]", "", text).replace("\\-", "-").replace("\\(en", "-")
     text = re.sub(r"^\.[A-Z]+ ?", "", text, flags=re.M)

@@ -105,6 +105,15 @@ def test_verified(results):
     assert results["tsk-qcow2 verify disk.qcow2"].splitlines()[-1] == "Good: all of it can be read."
 
 
+def test_python_example(folder):
+    """It lists what the snapshot's root directory holds."""
+    pytest.importorskip("pytsk3", reason="pytsk3 is not installed (Debian: python3-tsk)")
+    example, = re.findall(r"^```python\n(.*?)^```", README, re.M | re.S)
+    environment = {**tools.CLEAN, "PYTHONPATH": f"{SOURCE}/tsk_qcow2/python", "PYTHONDONTWRITEBYTECODE": "1",
+                   "QCOW2CORE_LIBRARY": f"{BUILD}/core/.libs/libqcow2core.so"}
+    assert "Documents" in run("/usr/bin/python3", "-c", example, cwd=folder, env=environment).stdout.split()
+
+
 def test_links_lead_somewhere():
     for path in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
         assert Path(SOURCE, path).exists(), path

@@ -50,6 +50,13 @@ bool loader_picks(char *path, size_t path_size);
 /* True if `path`, as loader_picks() gave it, is the drop-in. */
 bool loader_is_dropin(const char *path);
 
+/* True if `path` is the libtsk that the drop-in stands in front of, under whatever name. */
+bool loader_is_real(const char *path);
+
+/* What fls, as PATH finds it, says of the types that it knows: it may load another libtsk than the one behind the drop-in. */
+enum loader_answer { LOADER_NO_FLS, LOADER_FLS_WITHOUT_QCOW2, LOADER_FLS_WITH_QCOW2 };
+enum loader_answer loader_ask_fls(void);
+
 /* True if libtsk's own calls to tsk_img_open() reach the drop-in, which the loader must be picking: so tools like tsk_recover,
    which open images inside libtsk, are covered too. */
 bool loader_reaches_inside(void);

@@ -83,6 +83,18 @@ static int check_root(int argc, const char *command)
   return EXIT_OK;
 }
 
+/* The plugin loads the one libtsk that it was built for. Where programs load another of the same soname, such as one below /usr/local,
+   they might not even start with that. */
+static int check_libtsk(void)
+{
+  char path[4096];
+
+  if (getenv("LD_LIBRARY_PATH") != NULL || !loader_picks(path, sizeof(path)) || loader_is_dropin(path) || loader_is_real(path))
+    return EXIT_OK;
+  return complain_failed("programs here load %s, and the plugin was built for " TSK_LIBRARY ", so nothing was changed; build it with "
+                         "./configure TSK_LIBRARY=%s", path, path);
+}
+
 int command_enable(int argc, char *argv[])
 {
   int code = check_root(argc, "enable");
@@ -96,6 +108,9 @@ int command_enable(int argc, char *argv[])
     printf("Already enabled.\n");
     return EXIT_OK;
   }
+  code = check_libtsk();
+  if (code != EXIT_OK)
+    return code;
   if (!write_configuration())
     return complain_failed("cannot write %s: %s", CONFIGURATION, strerror(errno));
   if (!run_ldconfig() || !loader_obeys()) {
@@ -104,7 +119,7 @@ int command_enable(int argc, char *argv[])
                            "/etc/ld.so.conf.d name the directory of libtsk?");
   }
   printf("Enabled: Sleuth Kit programs on this machine now understand qcow2.\n"
-         "Try: fls -i qcow2 disk.qcow2        Undo: tsk-qcow2 disable\n");
+         "Try: img_stat -i qcow2 disk.qcow2        Undo: tsk-qcow2 disable\n");
   return EXIT_OK;
 }
 

@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "command.h"
 
@@ -27,6 +28,32 @@ bool loader_picks(char *path, size_t path_size)
   }
   snprintf(path, path_size, "%s", library == NULL ? dlerror() : "no tsk_img_open in it");
   return false;
+}
+
+bool loader_is_real(const char *path)
+{
+  struct stat picked, real;
+
+  return stat(path, &picked) == 0 && stat(TSK_LIBRARY, &real) == 0 && picked.st_dev == real.st_dev &&
+         picked.st_ino == real.st_ino;
+}
+
+enum loader_answer loader_ask_fls(void)
+{
+  FILE *types = popen("fls -i list 2>&1", "r"); /* NOLINT(cert-env33-c): nothing of an image, or of the user, is in the command */
+  enum loader_answer answer = LOADER_NO_FLS;
+  char line[256];
+
+  if (types == NULL)
+    return answer;
+  while (fgets(line, sizeof(line), types) != NULL) {
+    if (answer == LOADER_NO_FLS && strstr(line, "Supported image format types") != NULL)
+      answer = LOADER_FLS_WITHOUT_QCOW2;
+    if (strncmp(line, "\tqcow2 ", 7) == 0)
+      answer = LOADER_FLS_WITH_QCOW2;
+  }
+  pclose(types);
+  return answer;
 }
 
 bool loader_is_dropin(const char *path)

@@ -28,7 +28,7 @@ static bool prepend_library_path(void)
 int command_run(int argc, char *argv[])
 {
   if (argc < 1)
-    return complain_usage("run needs a tool: tsk-qcow2 run fls -i qcow2 disk.qcow2");
+    return complain_usage("run needs a tool: tsk-qcow2 run img_stat -i qcow2 disk.qcow2");
   if (access(DROPIN_DIRECTORY "/" TSK_SONAME, R_OK) != 0)
     return complain_failed("the plugin is not installed in %s", DROPIN_DIRECTORY);
   if (!prepend_library_path())

@@ -37,6 +37,13 @@ def _library():
     return declarations.load(os.environ.get("QCOW2CORE_LIBRARY", "libqcow2core.so.0"))
 
 
+def __getattr__(name):
+    """__version__ is the library's."""
+    if name == "__version__":
+        return _library().qcow2_version().decode()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 class Error(OSError):
     """A failure. `code` is the status's name, such as "TRUNCATED"; the message is a sentence that says what to do. The guest and the host
     offset of the place, in bytes, are None where they do not apply."""
