@@ -19,7 +19,7 @@ IMG_CAT_BARS = {"plain": {"raw": 1.1}, "zlib": {"nbdcopy": 0.45, "floor": 1.6}, 
 class Contender:
     command: list
     dropin: bool = False
-    measures_itself: bool = False  # measured by the program itself; else from its start to its end
+    measures_itself: bool = False  # it prints its seconds, and perhaps its KiB; else they are those from its start to its end
     output: str = ""              # a directory to be made before and removed after it
     server: tuple = ()            # a command to run meanwhile, and the socket that shows it is ready
 
