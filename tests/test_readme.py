@@ -3,6 +3,7 @@
 import re
 import subprocess
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from lib import encrypted, tools
@@ -46,10 +47,15 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def results(folder):
+def environment(tmp_path_factory):
+    """Of a user who has the plugin."""
+    return {**tools.CLEAN, "LD_LIBRARY_PATH": str(tools.DROPIN), "PATH": f"{BUILD}/tsk_qcow2:/usr/bin:/bin",
+            "HOME": str(tmp_path_factory.mktemp("home"))}
+
+
+@pytest.fixture(scope="module")
+def results(folder, environment):
     """What each command printed."""
-    environment = {**tools.CLEAN, "LD_LIBRARY_PATH": str(tools.DROPIN),
-                   "PATH": f"{BUILD}/tsk_qcow2:/usr/bin:/bin", "HOME": str(folder)}
     out = {}
     for block in blocks():
         where = folder
@@ -70,10 +76,35 @@ def test_every_command_runs(results):
     assert len(results) > 12
 
 
-def test_the_main_job(results):
-    listing = next(out for command, out in results.items() if command.startswith("fls -i qcow2 -o 2048 -r -p disk.qcow2@"))
-    assert "r/r 15:\tDocuments/secret-plan.txt" in listing
-    assert PLAN in results.values()
+def screen():
+    """The commands of README's picture, each with the lines that it prints there."""
+    image = re.search(r"\((docs/.*\.svg)\)", README)[1]
+    commands = []
+    for text in ElementTree.parse(Path(SOURCE, image)).iterfind(".//{*}text"):
+        line = "".join(text.itertext())
+        if line.startswith("$ "):
+            commands.append((line[2:], []))
+        else:
+            commands[-1][1].append(line)
+    return commands
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("picture")
+    run("sh", Path(SOURCE, "scripts", "demo-disk.sh"), folder)
+    (folder / "demo.qcow2").rename(folder / "disk.qcow2")
+    return folder
+
+
+@pytest.mark.parametrize("command, lines", [pytest.param(*shown, id=shown[0]) for shown in screen()])
+def test_the_picture_shows_what_is_printed(demo, environment, command, lines):
+    def timeless(text):
+        return re.sub(r"[0-9a-f]{64}|\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "...", text.expandtabs(8))
+
+    done = subprocess.run(command, shell=True, cwd=demo, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert lines and timeless(done.stdout).splitlines() == [timeless(line) for line in lines]
 
 
 def test_recovered_file(results, folder):
