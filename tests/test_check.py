@@ -210,6 +210,8 @@ DEFECTS = {
     "refcount block with reserved bits": (filled, lambda i, d: change(d, i.refcount_table, add=8), {"reserved-bits": 1}),
     "refcount block twice": (filled, lambda i, d: poke(d, i.refcount_table + 8, "Q", i.refcount_blocks[0]),
                              {"refcount-block": 1, "refcount-low": 1}),
+    "refcount block and an L1 table just past the end": (filled, lambda i, d: [poke(d, i.refcount_table + 8, "Q", past(d)),
+                                                                               poke(d, snapshot_entry(i), "Q", past(d))], None),
     "no refcount block": (filled, lambda i, d: poke(d, i.refcount_table, "Q", 0), None),
     "no refcount table": (filled, lambda i, d: poke(d, 56, "I", 0), None),
     "refcount table past the end": (filled, lambda i, d: poke(d, 48, "Q", past(d, 1)), None),
