@@ -81,15 +81,27 @@ def rng(request):
 
 
 @pytest.fixture(scope="session")
-def command(tmp_path_factory):
+def source(tmp_path_factory):
+    """The source, to be configured in other directories: a copy, if it was configured where it lies."""
+    from lib.project import BUILD, SOURCE, run
+
+    if not os.path.exists(os.path.join(SOURCE, "config.status")):
+        return SOURCE
+    copy = tmp_path_factory.mktemp("source") / "tsk-qcow2"
+    run("make", "distdir", f"distdir={copy}", cwd=BUILD)
+    return str(copy)
+
+
+@pytest.fixture(scope="session")
+def command(source, tmp_path_factory):
     """The tsk-qcow2 command, installed with all the rest into a prefix."""
-    from lib.project import SANITIZERS, SOURCE, run
+    from lib.project import SANITIZERS, run
 
     if SANITIZERS:
         pytest.skip("what is installed here is built without sanitizers")
     directory = tmp_path_factory.mktemp("command")
     build, prefix = directory / "build", directory / "prefix"
     build.mkdir()
-    run(os.path.join(SOURCE, "configure"), f"--prefix={prefix}", "CFLAGS=-O1", cwd=build)
+    run(os.path.join(source, "configure"), f"--prefix={prefix}", "CFLAGS=-O1", cwd=build)
     run("make", "-j2", "install", cwd=build)
     return prefix / "bin" / "tsk-qcow2"

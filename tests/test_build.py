@@ -269,9 +269,9 @@ def test_destdir_install_and_uninstall(tmp_path):
     assert left == []
 
 
-def test_without_optional_libraries(tmp_path):
+def test_without_optional_libraries(source, tmp_path):
     """zlib alone reads what libdeflate reads. Selectors that leave their directory are neither written nor followed."""
-    run(os.path.join(SOURCE, "configure"), "--without-libdeflate", "--without-libgcrypt", "--enable-developer", cwd=tmp_path)
+    run(os.path.join(source, "configure"), "--without-libdeflate", "--without-libgcrypt", "--enable-developer", cwd=tmp_path)
     run("make", "-j2", cwd=tmp_path)
     raw, image = tmp_path / "disk.raw", tmp_path / "disk.qcow2"
     shutil.copy(os.path.join(BUILD, "core/.libs/libqcow2core.so"), raw)

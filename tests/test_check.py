@@ -162,6 +162,8 @@ DEFECTS = {
     "refcount of the header 0": (filled, lambda i, d: set_refcount(i, d, 0, 0), {"refcount-low": 1}),
     "refcount of an L2 table 2": (filled, lambda i, d: set_refcount(i, d, i.disk.l2_offsets[0], 2), {"copied": 1}),
     "refcount of a compressed cluster": (filled, lambda i, d: set_refcount(i, d, word(d, entry(i, 4)) & (1 << 58) - 1, 1), {"refcount-low": 1}),
+    "compressed data on top of guest data": (filled, lambda i, d: change(d, entry(i, 4), ~((1 << 58) - 1), host(i, d, 0)),
+                                             {"overlap": 1, "refcount-low": 1}),
     "a leaked cluster": (leaky, lambda i, d: None, {}),
     "two entries to one cluster": (filled, lambda i, d: exchange_l2(i, d, 1, host(i, d, 0), COPIED), {"refcount-low": 1}),
     "entry to the active L1 table": (filled, lambda i, d: exchange_l2(i, d, 0, i.disk.l1_offset, COPIED), {"refcount-low": 1, "overlap": 1}),

@@ -55,7 +55,7 @@ def check_top(history, rng):
 
 def check_consistency(history):
     """Corruptions and leaks are as many as qemu-img check counts; it leaves some at times. No image that QEMU made has other defects,
-    unless it is corrupt."""
+    unless it is corrupt, or guest data have been overwritten."""
     for index, layer in enumerate(history.layers):
         if layer.format != "qcow2":
             continue
@@ -65,10 +65,17 @@ def check_consistency(history):
         with core.Image(layer.path, no_chain=True) as ours:
             result, found = ours.check(report_max=5, memory_bytes=4096)
         expect((result.corruptions, result.leaks) == (theirs.get("corruptions", 0), theirs.get("leaks", 0)), layer.name, found, done.stderr)
-        expect(result.is_complete and (result.corruptions or not result.defects), layer.name, found)
+        others = [one for one in found if one.weight == "defect" and not is_packed_into_data(one)]
+        expect(result.is_complete and (result.corruptions or not others), layer.name, others)
+        history.counts["checked: overwritten by QEMU"] += any(map(is_packed_into_data, found))
         history.counts["checked"] += 1
         history.counts["checked: leaks"] += result.leaks > 0
         history.counts["checked: corrupt"] += result.corruptions > 0
+
+
+def is_packed_into_data(finding):
+    """QEMU 7.2 goes on packing compressed data into the cluster where it did so last, though that was freed and is guest data by now."""
+    return finding.kind == "overlap" and "compressed data" in finding.sentence
 
 
 def check_damage(views, expected):
