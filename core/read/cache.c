@@ -13,7 +13,8 @@
 /* The part of the budget for entries that are new, and the most for those that are protected: ... */
 #define NEW_SHARE(budget) ((budget) / 16)
 #define PROTECTED_SHARE(budget) ((budget) / 4 * 3)
-/* Where old entries are preferred, one of so many that are no longer new lines up behind them. */
+/* Of entries that have no claim to be kept (where old ones are preferred, those that stop being new; those that were read through), one of
+   so many is kept like others: if it is used again after all, it will be found. */
 #define PREFERENCE 4u
 
 enum entry_state {
@@ -27,6 +28,7 @@ struct entry {
   struct qcow2_cache_key key;
   enum entry_state state;
   bool is_unused;              /* it was loaded ahead, and nobody has asked for it yet */
+  size_t taken;                /* bytes, see qcow2_cache_take() */
   unsigned pins;               /* users, loader and waiters */
   struct entry *bucket_next;
   struct segment *segment;
@@ -50,7 +52,7 @@ struct qcow2_cache {
   pthread_cond_t loaded_one;
   size_t budget;
   bool prefers_old;
-  unsigned passed; /* how many entries stopped being new */
+  unsigned passed; /* how many entries had no claim to be kept */
   struct segment new, probation, protected;
   struct entry **buckets; /* 1 << bucket_bits */
   unsigned bucket_bits;
@@ -174,6 +176,12 @@ static void make_room(struct qcow2_cache *cache, size_t length)
       return;
 }
 
+/* Whether an entry that has no claim to be kept is kept like others. */
+static bool is_kept(struct qcow2_cache *cache)
+{
+  return ++cache->passed % PREFERENCE == 0;
+}
+
 /* Add the entry to the new ones. The oldest of them stop being new when they are too many. */
 static void add_new(struct qcow2_cache *cache, struct entry *entry)
 {
@@ -182,7 +190,7 @@ static void add_new(struct qcow2_cache *cache, struct entry *entry)
     struct entry *oldest = cache->new.oldest;
 
     segment_remove(oldest);
-    if (cache->prefers_old && ++cache->passed % PREFERENCE != 0)
+    if (cache->prefers_old && !is_kept(cache))
       segment_add_oldest(&cache->probation, oldest);
     else
       segment_add(&cache->probation, oldest);
@@ -346,6 +354,20 @@ void qcow2_cache_unpin(struct qcow2_cache *cache, struct qcow2_cache_block *bloc
 {
   pthread_mutex_lock(&cache->lock);
   entry_unpin((struct entry *) block);
+  pthread_mutex_unlock(&cache->lock);
+}
+
+void qcow2_cache_take(struct qcow2_cache *cache, struct qcow2_cache_block *block, size_t length)
+{
+  struct entry *entry = (struct entry *) block;
+
+  pthread_mutex_lock(&cache->lock);
+  if (entry->taken < block->length && entry->taken + length >= block->length && !is_kept(cache)) {
+    segment_remove(entry);
+    segment_add_oldest(&cache->probation, entry);
+  }
+  entry->taken += length;
+  entry_unpin(entry);
   pthread_mutex_unlock(&cache->lock);
 }
 

@@ -207,6 +207,6 @@ int qcow2_compressed_read(const struct qcow2_compressed_source *source,
     code = failure_error(source, mapping, block, error);
   else
     memcpy(buffer, block->data + in_cluster, length);
-  qcow2_cache_unpin(source->cache, block);
+  qcow2_cache_take(source->cache, block, length);
   return code;
 }

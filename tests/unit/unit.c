@@ -493,6 +493,34 @@ static void test_cache_prefers_old(void)
   CHECK(loads_of_walks(true) < 300 + 3 * 170);
 }
 
+/* Use half of each block, and the other halves of some after so much else that the cache would have forgotten them. */
+static void test_cache_take(void)
+{
+  struct qcow2_cache *cache = qcow2_cache_new(100 * BLOCK, false);
+  struct loads loads = { 0, 0 };
+  struct qcow2_cache_block *block;
+
+  for (uint64_t offset = 0; offset < 40; offset++) {
+    qcow2_cache_pin(cache, (struct qcow2_cache_key){ 1, offset }, BLOCK, count_load, &loads, &block, NULL);
+    qcow2_cache_take(cache, block, BLOCK / 2);
+  }
+  for (uint64_t offset = 1000; offset < 1150; offset++) /* read through in two pieces, and so out of the way */
+    for (int half = 0; half < 2; half++) {
+      qcow2_cache_pin(cache, (struct qcow2_cache_key){ 1, offset }, BLOCK, count_load, &loads, &block, NULL);
+      qcow2_cache_take(cache, block, BLOCK / 2);
+    }
+  check_number(loads.count, 40 + 150, "loads", "two sweeps");
+  use_blocks(cache, 0, 40, &loads);
+  check_number(loads.count, 40 + 150, "loads", "blocks of which something was left");
+  for (int round = 0; round < 10; round++) /* few blocks that are read through again and again are kept all the same */
+    for (uint64_t offset = 2000; offset < 2020; offset++) {
+      qcow2_cache_pin(cache, (struct qcow2_cache_key){ 1, offset }, BLOCK, count_load, &loads, &block, NULL);
+      qcow2_cache_take(cache, block, BLOCK);
+    }
+  CHECK(loads.count < 40 + 150 + 20 * 6);
+  qcow2_cache_free(cache);
+}
+
 /* What is loaded ahead is on probation until its first use, and so it is still after that use. */
 static void test_cache_ahead(void)
 {
@@ -709,6 +737,7 @@ static const struct {
   const char *name;
   void (*run)(void);
 } TESTS[] = {
+  { "cache_take", test_cache_take },
   { "cache_ahead", test_cache_ahead },
   { "cache_budget_and_scan", test_cache_budget_and_scan },
   { "cache_failed_load", test_cache_failed_load },
