@@ -11,9 +11,9 @@
  * protects it, and protected blocks may take three quarters of the budget. So one sweep over the disk does not drive out what is used
  * again and again.
  *
- * A walk that comes by a second time, over more than the cache holds, would find nothing: each block is evicted before its turn. Therefore a
- * cache can prefer old blocks. Of those that stop being new it evicts three of four at once, and so keeps a part of the walk
- * rather than the end of it.
+ * A walk that comes by a second time, over more than the cache holds, would find nothing: each block is evicted before its turn.
+ * Therefore a cache can prefer old blocks. Of those that stop being new it evicts three of four at once, and so keeps a part of
+ * the walk rather than the end of it.
  */
 #ifndef QCOW2_READ_CACHE_H
 #define QCOW2_READ_CACHE_H
@@ -39,8 +39,8 @@ struct qcow2_cache_block {
 typedef int qcow2_cache_load(void *context, struct qcow2_cache_key key,
                              struct qcow2_cache_block *block, struct qcow2_error *error);
 
-/* A cache of at most `budget` bytes, blocks that are pinned at the moment aside; whether it prefers old blocks, see above. NULL: no memory. The caller frees it
-   with qcow2_cache_free(). */
+/* A cache of at most `budget` bytes, blocks that are pinned at the moment aside; whether it prefers old blocks, see above. NULL: no
+   memory. The caller frees it with qcow2_cache_free(). */
 struct qcow2_cache *qcow2_cache_new(size_t budget, bool prefers_old);
 
 /* Free the cache, of which no block may be pinned. NULL is allowed. */
