@@ -14,7 +14,7 @@
  *     tsk_img_close(img);
  *   }
  *
- * Image names are described in README.md: IMAGE[@SNAPSHOT][,OPTION[=VALUE]]...
+ * Image names are described in tsk-qcow2-image-names(7): IMAGE[@SNAPSHOT][,OPTION[=VALUE]]...
  * Errors are reported as libtsk's functions do: NULL or -1, with tsk_error_get() and its kin for the reason.
  */
 #ifndef TSK_QCOW2_H
