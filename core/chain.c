@@ -270,8 +270,8 @@ static int undeclared_error(const struct qcow2_opened_file *file, const char *fo
                          qcow2_text_quote(file->path, backing), format, format);
 }
 
-/* Find out whether the backing file is qcow2 or raw: by what the image above declares, else by its first bytes. Those must be readable then:
-   a file is not taken for raw because of a fault. *looks_like is a format that an undeclared file starts as; NULL: none. */
+/* Find out whether the backing file is qcow2 or raw: by what the image above declares, else by its first bytes. Those must be
+   readable then: a file is not taken for raw because of a fault. *looks_like is a format that an undeclared file starts as; NULL: none. */
 static int find_format(const struct qcow2_layer *above, enum next_layer next,
                        const struct qcow2_opened_file *file, bool *is_qcow2, const char **looks_like,
                        struct qcow2_error *error)

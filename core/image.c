@@ -17,8 +17,7 @@
 #define CACHE_BYTES_DEFAULT ((size_t) 64 << 20)
 /* Below this a cache could not hold a cluster of 2 MiB. */
 #define CACHE_BYTES_MIN ((size_t) 4 << 20)
-/* Three sixteenths of the budget, but no less than so much, are for decoded clusters: they are the coarse side, and what is small and often used
-   is kept on the other. */
+/* Three sixteenths of the budget, but no less than so much, are for decoded clusters; the rest is for what is small and often used. */
 #define CLUSTER_CACHE_SHARE(budget) ((budget) / 16 * 3)
 #define CLUSTER_CACHE_MIN ((size_t) 5 << 19)
 /* The part of the budget for blocks that cost only a call of the system. */

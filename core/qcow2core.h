@@ -283,9 +283,10 @@ QCOW2_API int qcow2_view_read(struct qcow2_view *view, uint64_t guest_offset, vo
    bytes that were asked for, and may go on past them. `damage` lasts as long as the call. */
 typedef void qcow2_damage_report(void *context, const struct qcow2_error *damage);
 
-/* As qcow2_view_read(), but what cannot be read because the image is damaged or a file of it fails (CORRUPT, TRUNCATED, IO) becomes zeros,
-   and is reported, in ascending order of guest offsets. `report` may be NULL. A damaged range is reported by each read that touches it. Read
-   a whole view with this to learn all its bad ranges. Where the operating system fails, what is lost is told in units of 4 KiB.
+/* As qcow2_view_read(), but what cannot be read because the image is damaged or a file of it fails (CORRUPT, TRUNCATED, IO) becomes
+   zeros, and is reported, in ascending order of guest offsets. `report` may be NULL. A damaged range is reported by each read that
+   touches it. Read a whole view with this to learn all its bad ranges. Where the operating system fails, what is lost is told in
+   units of 4 KiB.
    Errors: NOMEM, ARGUMENT, and UNSUPPORTED if libgcrypt fails. */
 QCOW2_API int qcow2_view_salvage(struct qcow2_view *view, uint64_t guest_offset, void *buffer,
                                  size_t length, qcow2_damage_report *report, void *context,

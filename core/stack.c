@@ -51,8 +51,8 @@ void qcow2_holes_clear(struct qcow2_holes *holes, const struct qcow2_stack *stac
 
 /* ---- From read to read ----------------------------------------------------- */
 
-/* For places of PLACE_BYTES it is remembered how many layers, from the topmost on, leave all of it to those below. A place's number and that
-   count (at most 255) share a word, so threads need no lock. Places that share a slot drive each other out. */
+/* For places of PLACE_BYTES it is remembered how many layers, from the topmost on, leave all of it to those below. A place's number
+   and that count (at most 255) share a word, so threads need no lock. Places that share a slot drive each other out. */
 #define PLACE_BYTES UINT64_C(65536)
 #define PLACE_SLOTS 8192u
 #define LAYERS_WORTH_REMEMBERING 3u

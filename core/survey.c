@@ -10,9 +10,6 @@
 #include "base/error.h"
 #include "storage/storage.h"
 
-#define REFCOUNT_TABLE_BYTES_MAX (UINT64_C(8) << 20)
-#define REFCOUNT_TABLE_OFFSET_MASK (~UINT64_C(511))
-#define REFCOUNT_ENTRY_BYTES 8u
 /* Tables are looked through in pieces of this many bytes; entries do not straddle them. */
 #define PIECE_BYTES 65536u
 
@@ -183,7 +180,7 @@ static bool last_refcount_block(struct survey *survey, uint64_t *index, uint64_t
   const struct qcow2_header *header = &survey->layer->metadata.header;
   uint64_t cluster_size = survey->layer->geometry.cluster_size;
   uint64_t bytes = header->refcount_table_clusters * cluster_size;
-  uint8_t entry[REFCOUNT_ENTRY_BYTES];
+  uint8_t entry[REFCOUNT_TABLE_ENTRY_BYTES];
   int64_t bit;
 
   survey->bad_refcounts = bytes == 0 || bytes > REFCOUNT_TABLE_BYTES_MAX || header->refcount_table_offset > INT64_MAX ||
@@ -192,9 +189,9 @@ static bool last_refcount_block(struct survey *survey, uint64_t *index, uint64_t
     return false;
   need(survey, "its refcount table", header->refcount_table_offset + bytes, 0);
   bit = last_set_bit(survey, header->refcount_table_offset, bytes);
-  *index = (uint64_t) bit / 8 / REFCOUNT_ENTRY_BYTES;
+  *index = (uint64_t) bit / 8 / REFCOUNT_TABLE_ENTRY_BYTES;
   if (bit < 0 ||
-      qcow2_storage_read(survey->storage, header->refcount_table_offset + *index * REFCOUNT_ENTRY_BYTES,
+      qcow2_storage_read(survey->storage, header->refcount_table_offset + *index * REFCOUNT_TABLE_ENTRY_BYTES,
                          entry, sizeof(entry), NULL) != 0)
     return false;
   *offset = be64_get(entry) & REFCOUNT_TABLE_OFFSET_MASK;

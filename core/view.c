@@ -24,14 +24,14 @@
 
 /* ---- Views --------------------------------------------------------------- */
 
-/* Inside the view functions guest offsets count from the start of the L1 table's reach, as in the format: a VM state lies
-   behind the disk there. The caller's offsets count from `start`. */
 /* What is decoded ahead is this much at once, or a cluster if that is larger. */
 #define UNIT_BYTES_MIN 65536u
 
 /* From here on spaces in the cache are views', below they are layers'. */
 #define BLOCK_SPACES (UINT64_C(1) << 32)
 
+/* Below, a guest offset counts from the start of what the L1 table maps, as in the format: a VM state lies behind the disk there. Those of
+   callers, and of blocks, count from `start`. */
 struct qcow2_view {
   struct qcow2_stack stack;
   uint64_t start, size; /* bytes */
@@ -131,7 +131,7 @@ static int view_new(struct qcow2_image *image, struct qcow2_view **out,
 static qcow2_blocks_load read_for_block;
 static qcow2_ahead_work decode_ahead;
 
-/* What the layers' clusters are at most, and at least 64 KiB. */
+/* The size of the largest cluster of all layers, and at least UNIT_BYTES_MIN. */
 static uint32_t unit_of(const struct qcow2_stack *stack)
 {
   uint32_t unit = UNIT_BYTES_MIN;
@@ -213,7 +213,8 @@ uint64_t qcow2_view_size(const struct qcow2_view *view)
 
 /* ---- Reading ------------------------------------------------------------- */
 
-/* Where the system fails to read a run, the blocks of this size that are bad are found out: file systems and the page cache read no less. */
+/* Where the system fails to read a run, the blocks of this size that are bad are found out: file systems and the page cache read
+   no less. */
 #define BAD_BLOCK_BYTES 4096u
 
 static int check_range(const struct qcow2_view *view, uint64_t guest_offset, uint64_t length,
@@ -374,7 +375,8 @@ static bool read_small(struct qcow2_view *view, uint64_t guest_offset, uint8_t *
   enum qcow2_block_size size =
       atomic_load_explicit(&view->is_packed, memory_order_relaxed) ? QCOW2_BLOCKS_FINE : QCOW2_BLOCKS_COARSE;
 
-  return qcow2_blocks_suit(size, length, note_row(view, guest_offset, length)) && qcow2_blocks_read(&view->blocks, size, guest_offset, out, length);
+  return qcow2_blocks_suit(size, length, note_row(view, guest_offset, length)) &&
+         qcow2_blocks_read(&view->blocks, size, guest_offset, out, length);
 }
 
 int qcow2_view_read(struct qcow2_view *view, uint64_t guest_offset, void *buffer, size_t length,
@@ -434,7 +436,7 @@ int qcow2_view_map(struct qcow2_view *view, uint64_t guest_offset, uint64_t leng
                : qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "a length of 0 cannot be mapped");
   qcow2_holes_clear(&holes, &view->stack);
   code = qcow2_stack_find(&view->stack, &holes, view->start + guest_offset,
-                    min_u64(length, view->size - guest_offset), &piece, error);
+                          min_u64(length, view->size - guest_offset), &piece, error);
   if (code != 0)
     return place_error(view, &piece, view->start + guest_offset, piece.mapping.length, code, error);
   *extent = (struct qcow2_extent){ .kind = piece.mapping.kind,

@@ -113,6 +113,14 @@ def test_includes_point_one_way():
             assert os.path.dirname(target) in RANKS[folder], f"core/{path} includes core/{target}"
 
 
+def test_architecture_names_each_file():
+    with open(os.path.join(SOURCE, "ARCHITECTURE.md")) as file:
+        words = set(re.findall(r"\w+", file.read()))
+    names = {os.path.splitext(os.path.basename(path))[0] for folder in ("core", "tsk_qcow2")
+             for path in glob.glob(f"{SOURCE}/{folder}/**/*.[ch]", recursive=True)}
+    assert len(names) > 60 and names <= words, f"not in ARCHITECTURE.md: {sorted(names - words)}"
+
+
 def test_core_knows_nothing_of_tsk():
     for path in glob.glob(SOURCE + "/core/**/*.[ch]", recursive=True):
         with open(path) as file:

@@ -556,7 +556,7 @@ def test_exit_status_and_verdict(tmp_path, name, status, words_there):
     assert plain.returncode == as_json.returncode == status
     answer = json.loads(as_json.stdout)
     assert words_there in plain.stdout and words_there in answer["verdict"]
-    assert f"{answer['corruptions']} corruptions, {answer['leaks']} leaks, {answer['defects']} other defects" in plain.stdout
+    assert f"Corruptions: {answer['corruptions']}, leaks: {answer['leaks']}, other defects: {answer['defects']};" in plain.stdout
     for finding in answer["findings"]:
         assert f"{finding['weight']}: {finding['text']}" in plain.stdout
     assert sum(answer["counts"].values()) == len(answer["findings"])

@@ -167,7 +167,7 @@ def test_open_what_is_no_image(tmp_path):
     (tmp_path / "empty").write_bytes(b"")
     (tmp_path / "raw").write_bytes(bytes(4096))
     os.mkfifo(tmp_path / "fifo")
-    fails("NOT_QCOW2", Opened, tmp_path / "empty")
+    assert "it is empty" in fails("NOT_QCOW2", Opened, tmp_path / "empty").message
     fails("NOT_QCOW2", Opened, tmp_path / "raw")
     missing = fails("IO", Opened, tmp_path / "missing")
     assert missing.os_errno == errno.ENOENT and "missing" in missing.message

@@ -318,7 +318,8 @@ def test_search_directory_without_the_file(tmp_path):
     (tmp_path / "empty").mkdir()
     raw(tmp_path / "base.raw")
     assert_base(overlay(tmp_path / "top.qcow2", "base.raw"), search=[tmp_path / "empty"])
-    refused(overlay(tmp_path / "top.qcow2", "/gone/base.raw"), "DENIED", "/gone/base.raw", search=[tmp_path / "empty"])
+    refused(overlay(tmp_path / "top.qcow2", "/gone/base.raw"), "DENIED", "/gone/base.raw", "another directory",
+            search=[tmp_path / "empty"])
     refused(overlay(tmp_path / "top.qcow2", "base.raw"), "IO ARGUMENT DENIED", "nowhere", search=[tmp_path / "nowhere"])
 
 

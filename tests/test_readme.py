@@ -27,7 +27,6 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("readme")
     run("sh", Path(SOURCE, "scripts", "demo-disk.sh"), folder / "demo")
     (folder / "demo" / "demo.qcow2").rename(folder / "disk.qcow2")
-    run("qemu-img", "snapshot", "-c", "before-update", folder / "disk.qcow2")
     (folder / "bases").mkdir()
     run("qemu-img", "convert", "-O", "qcow2", folder / "disk.qcow2", folder / "bases" / "base.qcow2")
     run("qemu-img", "create", "-q", "-u", "-f", "qcow2", "-b", "/var/lib/machines/base.qcow2", "-F", "qcow2",
@@ -62,7 +61,6 @@ def results(folder, environment):
         for command in block:
             if command.startswith("cd "):
                 where = folder / command[3:]
-                where.mkdir()
                 continue
             words = command.replace(BASES, str(folder / "bases")).replace("/mnt/evidence", str(folder))
             done = subprocess.run(["bash", "-c", words], cwd=where, env=environment, capture_output=True, text=True,
@@ -128,7 +126,7 @@ def test_saved_memory(results, folder):
 
 
 def test_selector_files(results, folder):
-    listing = results["fls -o 2048 disk-before-update.img"]
+    listing = results["fls -o 2048 disk-before-deletion.img"]
     assert "Documents" in listing and (folder / "my-case" / "disk-active.img").exists()
 
 

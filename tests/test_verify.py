@@ -78,6 +78,8 @@ def test_one_state_alone(tmp_path):
     assert len(out.splitlines()) == 2
     status, report = verify_json(f"{path}@2")
     assert [s["id"] for s in report["states"]] == ["2"]
+    status, out, err = verify("--json", f"{path}@2,vmstate")  # a mistake of the user's, and no damage
+    assert (status, out) == (1, "") and "snapshot ID 2 has no VM state" in err
 
 
 @pytest.fixture

@@ -2,18 +2,19 @@
 /*
  * qcow2names.h - qcow2 images by the names that users type: IMAGE[@SNAPSHOT][,OPTION[=VALUE]]...
  *
- * Part of libqcow2core, for programs that open what a user names, as the Sleuth Kit tools do. README.md describes image
- * names, and the environment variables that add to them. Errors, threads and trust are as in qcow2core.h; a name is the
- * user's word, so what it says is followed, and what the image says is not; nor is what a selector file says that the user did not
- * write.
+ * Part of libqcow2core, for programs that open what a user names, as the Sleuth Kit tools do. tsk-qcow2-image-names(7) describes
+ * image names, and the environment variables that add to them. Errors, threads and trust are as in qcow2core.h: a name is the
+ * user's word, and is followed wherever it leads; what an image says of other files is checked, and so is what a selector file says
+ * that the user did not write.
  *
  *   const char *name = "disk.qcow2@before-update";
  *   struct qcow2_named *named;
  *   struct qcow2_error error;
+ *   char block[512];
  *
- *   if (qcow2_named_open(1, &name, NULL, &named, &error) != 0)
+ *   if (qcow2_named_open(1, &name, NULL, &named, &error) != 0 ||
+ *       qcow2_named_read(named, 0, block, sizeof(block), &error) != 0)
  *     errx(1, "%s", error.message);
- *   qcow2_named_read(named, 0, block, sizeof(block), &error);
  *   qcow2_named_close(named);
  */
 #ifndef QCOW2NAMES_H

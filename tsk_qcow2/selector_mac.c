@@ -82,8 +82,9 @@ int tsk_qcow2_mac_verify(const char *text, const uint8_t mac[TSK_QCOW2_MAC_BYTES
     gcry_mac_close(handle);
   }
   if (gcry_err_code(status) == GPG_ERR_CHECKSUM)
-    return tsk_qcow2_complain(error, QCOW2_ERROR_DENIED, "its authentication code is not by your key, or not for this text in this directory (root, under sudo, has "
-                              "a key of its own)");
+    return tsk_qcow2_complain(error, QCOW2_ERROR_DENIED,
+                              "its authentication code is not by your key, or not for this text in this directory (root, under "
+                              "sudo, has a key of its own)");
   return status == 0 ? 0 : complain_libgcrypt(error, status);
 }
 

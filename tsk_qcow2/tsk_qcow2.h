@@ -14,7 +14,7 @@
  *     tsk_img_close(img);
  *   }
  *
- * Image names are described in README.md: IMAGE[@SNAPSHOT][,OPTION[=VALUE]]...
+ * Image names are described in tsk-qcow2-image-names(7): IMAGE[@SNAPSHOT][,OPTION[=VALUE]]...
  * Errors are reported as libtsk's functions do: NULL or -1, with tsk_error_get() and its kin for the reason.
  */
 #ifndef TSK_QCOW2_H
@@ -52,15 +52,17 @@ TSK_QCOW2_API int tsk_qcow2_owns(const TSK_IMG_INFO *img);
 
 /* What tsk_img_read() does, for an image that tsk_qcow2_open() made, without libtsk's small cache and lock: stock libtsk
    up to 4.14 turns some read errors into garbage. Reads up to `len` bytes at byte `off`: fewer only at the end of the image.
-   With "errors=zero" in the image name, what is damaged reads as zeros. Returns their number, or -1 with TSK_ERR_IMG_READ, _READ_OFF or _ARG. Any number of threads. */
+   With "errors=zero" in the image name, what is damaged reads as zeros. Returns the number of bytes read, or -1 with
+   TSK_ERR_IMG_READ, _READ_OFF or _ARG. Any number of threads. */
 TSK_QCOW2_API ssize_t tsk_qcow2_read(TSK_IMG_INFO *img, TSK_OFF_T off, char *buf, size_t len);
 
 /* Gets a sentence in UTF-8, which lasts as long as the call. */
 typedef void tsk_qcow2_tell(void *context, const char *sentence);
 
-/* From now on have each damaged range of the image that a read meets told once, with the reason, and when the image is closed how many there
-   were: libtsk and its tools replace such reasons by words of their own, or pass over them, and with "errors=zero" in the image name a read of a damaged
-   range succeeds. `tell` may be called by any thread that reads. Call this before the first read. An image that is not ours is left alone. */
+/* From now on have each damaged range of the image that a read meets told once, with the reason, and when the image is closed how
+   many there were: libtsk and its tools replace such reasons by words of their own, or pass over them, and with "errors=zero" in the
+   image name a read of a damaged range succeeds. `tell` may be called by any thread that reads. Call this before the first read. An
+   image that is not ours is left alone. */
 TSK_QCOW2_API void tsk_qcow2_report_damage(TSK_IMG_INFO *img, tsk_qcow2_tell *tell, void *context);
 
 /* Sentences about what is wrong with the image though it could be opened; NULL past the last one, or if the image is

@@ -8,9 +8,6 @@
 #include "../format/snapshot.h"
 #include "checker.h"
 
-#define BITMAP_RESERVED_MASK UINT64_C(0xff000000000001fe)
-#define BITMAP_ALL_ONES UINT64_C(1)
-
 static void count(struct qcow2_checker *checker, uint32_t use, const char *what, uint64_t offset, uint64_t length)
 {
   struct qcow2_reference_made reference = { .use = use,
@@ -44,7 +41,7 @@ static void check_entry(struct qcow2_checker *checker, uint64_t table_offset, ui
 
   finding.table_offset = table_offset;
   finding.host_offset = offset;
-  if ((entry & BITMAP_RESERVED_MASK) != 0 || (offset != 0 && (entry & BITMAP_ALL_ONES) != 0)) {
+  if ((entry & BITMAP_TABLE_ENTRY_RESERVED) != 0 || (offset != 0 && (entry & BITMAP_TABLE_ENTRY_ALL_ONES) != 0)) {
     problem = "has reserved bits set";
   } else if (!is_aligned(offset, cluster_size)) {
     finding.kind = QCOW2_FINDING_UNALIGNED;

@@ -8,11 +8,6 @@
 #include "../base/checked.h"
 #include "checker.h"
 
-#define REFCOUNT_TABLE_BYTES_MAX (UINT64_C(8) << 20)
-#define REFCOUNT_ENTRY_BYTES 8u
-#define REFCOUNT_OFFSET_MASK (~UINT64_C(511))
-#define REFCOUNT_RESERVED_MASK UINT64_C(511)
-
 /* Refcounts are looked at one by one, mostly in order: pieces of the file are kept, each in the one slot that it can be in. */
 #define SLOT_BYTES 4096u
 #define SLOT_COUNT 64u
@@ -62,7 +57,7 @@ uint64_t qcow2_checker_refcount_blocks(const struct qcow2_checker *checker)
   if (bytes > REFCOUNT_TABLE_BYTES_MAX || header->refcount_table_offset > INT64_MAX - bytes ||
       !is_aligned(header->refcount_table_offset, checker->layer->geometry.cluster_size))
     return 0;
-  return bytes / REFCOUNT_ENTRY_BYTES;
+  return bytes / REFCOUNT_TABLE_ENTRY_BYTES;
 }
 
 uint64_t qcow2_checker_refcounts_per_block(const struct qcow2_checker *checker)
@@ -72,7 +67,7 @@ uint64_t qcow2_checker_refcounts_per_block(const struct qcow2_checker *checker)
 
 static uint64_t entry_offset(const struct qcow2_checker *checker, uint64_t index)
 {
-  return checker->layer->metadata.header.refcount_table_offset + index * REFCOUNT_ENTRY_BYTES;
+  return checker->layer->metadata.header.refcount_table_offset + index * REFCOUNT_TABLE_ENTRY_BYTES;
 }
 
 bool qcow2_checker_refcount_entry(struct qcow2_checker *checker, uint64_t index, uint64_t *entry)
@@ -113,7 +108,7 @@ bool qcow2_checker_refcount(struct qcow2_checker *checker, uint64_t cluster, uin
     return true;
   if (!qcow2_checker_refcount_entry(checker, index, &entry))
     return false;
-  offset = entry & REFCOUNT_OFFSET_MASK;
+  offset = entry & REFCOUNT_TABLE_OFFSET_MASK;
   if (offset == 0)
     return true;
   *is_known = is_aligned(offset, checker->layer->geometry.cluster_size) && offset <= INT64_MAX;
@@ -151,13 +146,13 @@ enum block_state { BLOCK_NONE, BLOCK_BAD, BLOCK_GOOD };
 static enum block_state look_at_block(struct qcow2_checker *checker, uint64_t index, uint64_t entry,
                                       uint64_t end, bool tell)
 {
-  uint64_t offset = entry & REFCOUNT_OFFSET_MASK;
+  uint64_t offset = entry & REFCOUNT_TABLE_OFFSET_MASK;
   struct qcow2_finding finding = FINDING(QCOW2_FINDING_RESERVED_BITS, QCOW2_WEIGHT_CORRUPTION);
   const char *problem;
 
   if (entry == 0)
     return BLOCK_NONE;
-  if ((entry & REFCOUNT_RESERVED_MASK) != 0) {
+  if ((entry & ~REFCOUNT_TABLE_OFFSET_MASK) != 0) {
     problem = "it has reserved bits set";
   } else if (!is_aligned(offset, checker->layer->geometry.cluster_size)) {
     finding.kind = QCOW2_FINDING_UNALIGNED;
@@ -194,7 +189,7 @@ static bool each_block(struct qcow2_checker *checker, uint64_t end, bool tell,
     if (qcow2_tally_clip(&checker->tally, &first, &last))
       visit(checker, index, first);
   }
-  return qcow2_checker_work(checker, blocks * REFCOUNT_ENTRY_BYTES);
+  return qcow2_checker_work(checker, blocks * REFCOUNT_TABLE_ENTRY_BYTES);
 }
 
 static void mark_block(struct qcow2_checker *checker, uint64_t index, uint64_t cluster)

@@ -15,7 +15,6 @@
 #define GRANULARITY_BITS_MIN 9
 #define GRANULARITY_BITS_MAX 31
 #define NAME_BYTES_MAX 1023
-#define TABLE_ENTRY_ALL_ONES UINT64_C(1)
 
 int qcow2_bitmaps_extension_decode(const struct qcow2_extension *extension, uint32_t cluster_size,
                                    struct qcow2_bitmaps_extension *bitmaps,
@@ -103,5 +102,5 @@ enum qcow2_bitmap_cluster qcow2_bitmap_table_entry_decode(uint64_t entry, uint64
   *host_offset = entry & TABLE_OFFSET_MASK;
   if (*host_offset != 0)
     return BITMAP_STORED;
-  return (entry & TABLE_ENTRY_ALL_ONES) != 0 ? BITMAP_ALL_ONES : BITMAP_ALL_ZEROS;
+  return (entry & BITMAP_TABLE_ENTRY_ALL_ONES) != 0 ? BITMAP_ALL_ONES : BITMAP_ALL_ZEROS;
 }

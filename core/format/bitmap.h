@@ -11,6 +11,9 @@
 #define BITMAP_BYTES_MAX (UINT64_C(512) << 20)
 #define BITMAP_FIXED_BYTES 24u
 #define BITMAP_TABLE_ENTRY_BYTES 8u
+/* A bitmap table entry holds a host offset as an L2 entry does; without one, this bit says that all bits are set. */
+#define BITMAP_TABLE_ENTRY_ALL_ONES UINT64_C(1)
+#define BITMAP_TABLE_ENTRY_RESERVED UINT64_C(0xff000000000001fe)
 
 struct qcow2_bitmaps_extension {
   uint32_t count;

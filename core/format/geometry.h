@@ -18,6 +18,12 @@
 #define L1_ENTRY_BYTES 8u
 #define L1_TABLE_BYTES_MAX (UINT64_C(32) << 20)
 
+/* QEMU's limit: 2^20 refcount blocks. */
+#define REFCOUNT_TABLE_BYTES_MAX (UINT64_C(8) << 20)
+#define REFCOUNT_TABLE_ENTRY_BYTES 8u
+/* An entry of the refcount table holds a host offset in bits 9..63. */
+#define REFCOUNT_TABLE_OFFSET_MASK (~UINT64_C(511))
+
 /* L1 and standard L2 entries hold a host offset in bits 9..55. */
 #define TABLE_OFFSET_MASK UINT64_C(0x00fffffffffffe00)
 

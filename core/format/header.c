@@ -31,6 +31,8 @@ int qcow2_header_measure(const uint8_t *bytes, size_t length, size_t *needed,
 {
   uint32_t cluster_bits, version;
 
+  if (length == 0)
+    return qcow2_error_set(error, QCOW2_ERROR_NOT_QCOW2, "this is not a qcow2 image: it is empty");
   if (length < 8 || be32_get(bytes) != QCOW2_MAGIC)
     return qcow2_error_set(error, QCOW2_ERROR_NOT_QCOW2,
                            "this is not a qcow2 image: it does not start with \"QFI\\xfb\"");

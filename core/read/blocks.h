@@ -31,7 +31,8 @@ struct qcow2_blocks {
   void *context;
 };
 
-/* True if a read of that length is better answered from blocks than by itself. `row` is how many bytes were read just before it in ascending order. */
+/* True if a read of that length is better answered from blocks than by itself. `row` is how many bytes were read just before it in
+   ascending order. */
 bool qcow2_blocks_suit(enum qcow2_block_size size, size_t length, uint64_t row);
 
 /* Read `length` bytes inside the disk. Returns false if it could not be done, perhaps because of bytes near

@@ -11,12 +11,12 @@
  * protects it, and protected blocks may take three quarters of the budget. So one sweep over the disk does not drive out what is used
  * again and again.
  *
- * Files lie side by side in a block, and are read in any order: a block that was read through, in whatever pieces, makes room for those
- * that were not.
+ * Files lie side by side in a block, and are read in any order: a block that was read through, in whatever pieces, makes room for
+ * those that were not.
  *
- * A walk that comes by a second time, over more than the cache holds, would find nothing: each block is evicted before its turn. Therefore a
- * cache can prefer old blocks. Of those that stop being new it evicts three of four at once, and so keeps a part of the walk
- * rather than the end of it.
+ * A walk that comes by a second time, over more than the cache holds, would find nothing: each block is evicted before its turn.
+ * Therefore a cache can prefer old blocks. Of those that stop being new it evicts three of four at once, and so keeps a part of
+ * the walk rather than the end of it.
  */
 #ifndef QCOW2_READ_CACHE_H
 #define QCOW2_READ_CACHE_H
@@ -42,8 +42,8 @@ struct qcow2_cache_block {
 typedef int qcow2_cache_load(void *context, struct qcow2_cache_key key,
                              struct qcow2_cache_block *block, struct qcow2_error *error);
 
-/* A cache of at most `budget` bytes, blocks that are pinned at the moment aside; whether it prefers old blocks, see above. NULL: no memory. The caller frees it
-   with qcow2_cache_free(). */
+/* A cache of at most `budget` bytes, blocks that are pinned at the moment aside; whether it prefers old blocks, see above. NULL: no
+   memory. The caller frees it with qcow2_cache_free(). */
 struct qcow2_cache *qcow2_cache_new(size_t budget, bool prefers_old);
 
 /* Free the cache, of which no block may be pinned. NULL is allowed. */
@@ -70,8 +70,8 @@ void qcow2_cache_load_ahead(struct qcow2_cache *cache, struct qcow2_cache_key ke
 /* Give a pinned block back. */
 void qcow2_cache_unpin(struct qcow2_cache *cache, struct qcow2_cache_block *block);
 
-/* Give a pinned block back, of which `length` bytes were taken to be kept elsewhere, or because a file is being read. When as many were taken as it
-   has, it is mostly the next to be evicted, before blocks of which something is left to be read, unless it is used again before that. */
+/* Give a pinned block back, of which `length` bytes were taken. When as many were taken as it has, it is mostly the next to be
+   evicted, before blocks of which something is left to be read, unless it is used again before that. */
 void qcow2_cache_take(struct qcow2_cache *cache, struct qcow2_cache_block *block, size_t length);
 
 #endif

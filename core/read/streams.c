@@ -8,8 +8,8 @@
 
 /* A reader who skips no more than so many units still goes on. */
 #define SKIP_MAX 2u
-/* A unit that follows the last is worth a point, one that is skipped costs some. From SCORE_MIN on UNITS_MIN units are guessed, and one more for
-   each SCORE_PER_UNIT points: what is decoded in vain takes time too. */
+/* A unit that follows the last is worth a point, one that is skipped costs some. From SCORE_MIN on UNITS_MIN units are guessed, and
+   one more for each SCORE_PER_UNIT points: what is decoded in vain takes time too. */
 #define SKIP_COST 2u
 #define SCORE_MIN 2u
 #define UNITS_MIN 3u

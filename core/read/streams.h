@@ -41,8 +41,8 @@ struct qcow2_streams {
 };
 
 /* Note that the reader reached a unit. Returns how many units are guessed to be next that were not before, and puts their numbers into
-   `guessed`. Of those in ascending order, at most `window` (not more than UNITS_GUESSED_MAX) from the reached one on are guessed. They may lie past
-   the disk's end. */
+   `guessed`. Of those in ascending order, at most `window` (not more than UNITS_GUESSED_MAX) from the reached one on are guessed. They
+   may lie past the disk's end. */
 size_t qcow2_streams_note(struct qcow2_streams *streams, uint64_t unit, unsigned window,
                           uint64_t guessed[UNITS_GUESSED_MAX]);
 

@@ -167,7 +167,8 @@ static int open_slot(const struct attempt *attempt, const struct qcow2_luks_slot
   return code == 0 ? check_key(attempt->luks, key, error) : code;
 }
 
-static int wrong_passphrase(const struct qcow2_luks *luks, struct qcow2_error *error)
+static int wrong_passphrase(const struct qcow2_luks *luks, const struct qcow2_passphrase *passphrase,
+                            struct qcow2_error *error)
 {
   char list[QCOW2_KEY_SLOTS * 4] = "";
   size_t used = 0;
@@ -179,7 +180,9 @@ static int wrong_passphrase(const struct qcow2_luks *luks, struct qcow2_error *e
     return qcow2_error_set(error, QCOW2_ERROR_KEY,
                            "no passphrase can open it: none of the key slots in its LUKS header is active");
   return qcow2_error_set(error, QCOW2_ERROR_KEY,
-                         "the passphrase is wrong: it opens none of the active key slots (%s)", list);
+                         "the passphrase is %s: it opens none of the active key slots, which are number %s; give another one "
+                         "by \",key-file=PATH\" in the image name",
+                         passphrase->length == 0 ? "empty" : "wrong", list);
 }
 
 /* Try the active slots in turn. One that cannot be tried does not keep the others from being tried. */
@@ -201,7 +204,7 @@ static int open_any_slot(const struct attempt *attempt, uint8_t key[CIPHER_KEY_B
     }
   }
   if (first_code == 0)
-    return wrong_passphrase(attempt->luks, error);
+    return wrong_passphrase(attempt->luks, attempt->passphrase, error);
   if (error != NULL)
     *error = first_error;
   return first_code;

@@ -308,6 +308,8 @@ static void advise(const struct qcow2_reference *reference, char *out, size_t ou
 {
   bool searchable = searched_name(reference) != NULL;
   bool given = reference->advice != NULL && reference->advice[0] != '\0';
+  const char *search = reference->search_count > 0 ? "\",search=DIRECTORY\" with another directory than those searched"
+                                                   : "\",search=DIRECTORY\"";
 
   if (reference->advice == NULL)
     out[0] = '\0';
@@ -315,7 +317,7 @@ static void advise(const struct qcow2_reference *reference, char *out, size_t ou
     snprintf(out, out_size, " Which file it is cannot be said for a deeper layer");
   else
     snprintf(out, out_size, " To say which file it is, add %s%s%s to the image name", reference->advice,
-             searchable && given ? " or " : "", searchable ? "\",search=DIRECTORY\"" : "");
+             searchable && given ? " or " : "", searchable ? search : "");
 }
 
 /* Refuse the reference for the given reason (a clause), and say what to type. Returns DENIED. */

@@ -47,8 +47,8 @@ static uint64_t le_peek(struct fuzz_input input, size_t at, unsigned count)
   return value;
 }
 
-/* True if a frame has a compressed block of no bytes. There is no such (RFC 8878, 3.1.1.2.3: it is smaller than what it gives), but libzstd's streams,
-   other than its whole frames, pass over one. */
+/* True if a frame has a compressed block of no bytes. There is no such (RFC 8878, 3.1.1.2.3: it is smaller than what it gives), but
+   libzstd's streams, other than its whole frames, pass over one. */
 static bool has_empty_compressed_block(struct fuzz_input input)
 {
   static const unsigned id_bytes[] = { 0, 1, 2, 4 }, size_bytes[] = { 0, 2, 4, 8 };

@@ -99,7 +99,7 @@ static void print_totals(const struct check *check)
     if (result->counts[kind] > check->shown[kind])
       printf("... and %" PRIu64 " more of the kind \"%s\"\n", result->counts[kind] - check->shown[kind],
              qcow2_finding_kind_name((enum qcow2_finding_kind) kind));
-  printf("%" PRIu64 " corruptions, %" PRIu64 " leaks, %" PRIu64 " other defects; %" PRIu64 " clusters of %u bytes are in use\n",
+  printf("Corruptions: %" PRIu64 ", leaks: %" PRIu64 ", other defects: %" PRIu64 "; clusters in use: %" PRIu64 ", of %u bytes\n",
          result->corruptions, result->leaks, result->defects, result->used_clusters,
          1u << check->layer.header->cluster_bits);
   if (result->unreadable > 0)

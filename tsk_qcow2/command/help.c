@@ -44,7 +44,7 @@ static const struct topic TOPICS[] = {
     "--vmstate   read saved memory too\n"
     "--no-hash   no SHA-256, and so pass over holes\n"
     "--json      print JSON\n"
-    "A snapshot in the image's name is read alone.\n"
+    "If the image name chooses a snapshot, only that is read.\n"
     "Exit status: 0 all of it can be read, 4 some of it cannot, 1 the image is unusable.\n" },
   { "check", "check [--json] IMAGE", "do refcounts and tables agree? Opens no other file, and writes nothing\n",
     "--json    print JSON\n"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * `tsk-qcow2 info --json`, as info-json.md describes it. Keys are the format's own terms, sizes and offsets are bytes, absent things are null or empty lists.
- * Names are escaped as in messages, since JSON has no place for bytes that are not UTF-8.
+ * `tsk-qcow2 info --json`, as info-json.md describes it. Keys are the format's own terms, sizes and offsets are bytes, absent things
+ * are null or empty lists. Names are escaped as in messages, since JSON has no place for bytes that are not UTF-8.
  */
 #include <inttypes.h>
 #include <jansson.h>
@@ -121,7 +121,8 @@ static json_t *layers_value(const struct qcow2_image *image)
                         "path", path_value(layer.path), "data_path", path_value(layer.data_path),
                         "file_size", json_number(layer.file_size), "allocated_size",
                         layer.allocated_size == 0 ? json_null() : json_number(layer.allocated_size),
-                        "needed_size", layer.is_raw ? json_null() : json_number(layer.needed_size), "virtual_size", json_number(layer.size)));
+                        "needed_size", layer.is_raw ? json_null() : json_number(layer.needed_size), "virtual_size",
+                        json_number(layer.size)));
   return list;
 }
 

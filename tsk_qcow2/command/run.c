@@ -27,6 +27,8 @@ static bool prepend_library_path(void)
 
 int command_run(int argc, char *argv[])
 {
+  bool is_missing;
+
   if (argc < 1)
     return complain_usage("run needs a tool: tsk-qcow2 run img_stat -i qcow2 disk.qcow2");
   if (access(DROPIN_DIRECTORY "/" TSK_SONAME, R_OK) != 0)
@@ -34,6 +36,10 @@ int command_run(int argc, char *argv[])
   if (!prepend_library_path())
     return complain_failed("out of memory");
   execvp(argv[0], argv);
-  complain_failed("cannot run %s: %s", argv[0], strerror(errno));
-  return errno == ENOENT ? 127 : 126; /* as a shell does */
+  is_missing = errno == ENOENT;
+  if (is_missing)
+    complain_failed("there is no program %s; those of The Sleuth Kit are in the package sleuthkit", argv[0]);
+  else
+    complain_failed("cannot run %s: %s", argv[0], strerror(errno));
+  return is_missing ? 127 : 126; /* as a shell does */
 }

@@ -260,13 +260,14 @@ static uint64_t lost_snapshots(const struct verify *verify)
 static void print_verdict(const struct verify *verify, uint64_t lost)
 {
   if (lost > 0)
-    printf("%" PRIu64 " snapshots cannot be read from the snapshot table.\n", lost);
+    printf("%" PRIu64 " snapshot%s cannot be read from the snapshot table.\n", lost, lost == 1 ? "" : "s");
   if (verify->bad_state_count == 0 && lost == 0)
     printf("Good: all of it can be read.\n");
   else
-    printf("Damaged: %" PRIu64 " of %" PRIu64 " states cannot be read as a whole (%" PRIu64 " ranges, %" PRIu64
+    printf("Damaged: %" PRIu64 " of %" PRIu64 " states cannot be read as a whole (%" PRIu64 " range%s, %" PRIu64
            " bytes). \",errors=zero\" after the image name reads zeros there.\n",
-           verify->bad_state_count, verify->state_count, verify->bad_range_count, verify->bad_bytes);
+           verify->bad_state_count, verify->state_count, verify->bad_range_count,
+           verify->bad_range_count == 1 ? "" : "s", verify->bad_bytes);
 }
 
 /* Print what follows the states in JSON. */
@@ -295,6 +296,19 @@ static int conclude(struct verify *verify)
   return status != EXIT_OK || is_good ? status : EXIT_DAMAGED;
 }
 
+/* That the snapshot which the image's name chooses has no VM state is no damage but the user's mistake. */
+static int check_choice(const struct verify *verify)
+{
+  struct qcow2_view *view;
+  struct qcow2_error error;
+
+  if (!verify->opened.is_vm_state)
+    return EXIT_OK;
+  if (qcow2_view_open_vm_state(verify->opened.image, verify->opened.snapshot_index, &view, &error) == QCOW2_ERROR_NOT_FOUND)
+    return complain_failed("%s", error.message);
+  return EXIT_OK;
+}
+
 static void print_warnings(const struct qcow2_image *image)
 {
   const char *warning;
@@ -315,6 +329,9 @@ int command_verify(int argc, char *argv[])
     status = arguments_open(&arguments, TSK_QCOW2_CHAIN_ONLY, &verify.opened);
   if (status != EXIT_OK)
     return status;
+  status = check_choice(&verify);
+  if (status != EXIT_OK)
+    return arguments_finish(&verify.opened, status);
   verify.hash = (arguments.given & ARGUMENT_NO_HASH) == 0;
   verify.vm_states = (arguments.given & ARGUMENT_VM_STATE) != 0;
   verify.json = (arguments.given & ARGUMENT_JSON) != 0;
