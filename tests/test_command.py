@@ -8,7 +8,7 @@ import re
 import pytest
 from lib.encrypted import create
 from lib.namespace import CLEAN, in_namespace
-from lib.project import BUILD, SOURCE, run
+from lib.project import BUILD, SOURCE, can_change_user, run
 
 
 @pytest.fixture
@@ -138,8 +138,10 @@ def test_enable_without_the_plugin_changes_nothing(command):
 
 @pytest.mark.parametrize("word", ["enable", "disable"])
 def test_without_root_it_says_so(command, word):
-    result = run("setpriv", "--reuid=65534", "--clear-groups", command, word, env=CLEAN, check=False) \
-        if os.geteuid() == 0 else run(command, word, env=CLEAN, check=False)
+    if os.geteuid() == 0 and not can_change_user():
+        pytest.skip("there is no user but root here")
+    other = ["setpriv", "--reuid=65534", "--clear-groups"] if os.geteuid() == 0 else []
+    result = run(*other, command, word, env=CLEAN, check=False)
     assert result.returncode != 0
     assert "needs root" in result.stderr or "Permission denied" in result.stderr
 

@@ -19,6 +19,12 @@ def sanitized(leaks=False):
     return given
 
 
+def can_change_user():
+    """Whether this is root, and there is another user to become: in a user namespace there may be none."""
+    with open("/proc/self/uid_map") as ranges:
+        return os.geteuid() == 0 and sum(int(line.split()[2]) for line in ranges) > 65534
+
+
 def run(*command, timeout=600, check=True, env=None, **more):
     """Run a command to its end; text output. With check, its output is in the error if it fails. Programs of the build must not leak."""
     command = [str(word) for word in command]
