@@ -131,15 +131,28 @@ static int view_new(struct qcow2_image *image, struct qcow2_view **out,
 static qcow2_blocks_load read_for_block;
 static qcow2_ahead_work decode_ahead;
 
-/* The size of the largest cluster of all layers, and at least UNIT_BYTES_MIN. */
-static uint32_t unit_of(const struct qcow2_stack *stack)
+static uint32_t largest_cluster(const struct qcow2_stack *stack)
 {
-  uint32_t unit = UNIT_BYTES_MIN;
+  uint32_t largest = 0;
 
   for (size_t i = 0; i < stack->layer_count; i++)
-    if (stack->chain->layers[i]->geometry.cluster_size > unit)
-      unit = stack->chain->layers[i]->geometry.cluster_size;
-  return unit;
+    if (stack->chain->layers[i]->geometry.cluster_size > largest)
+      largest = stack->chain->layers[i]->geometry.cluster_size;
+  return largest;
+}
+
+/* Let what the view shows be decoded ahead; without memory for that, it is not. */
+static void start_ahead(struct qcow2_view *view, struct qcow2_ahead *ahead)
+{
+  uint32_t cluster_size = largest_cluster(&view->stack);
+  struct qcow2_ahead_disk disk = { .end = view->stack.end,
+                                   .unit = cluster_size > UNIT_BYTES_MIN ? cluster_size : UNIT_BYTES_MIN,
+                                   .in_parts = cluster_size < UNIT_BYTES_MIN,
+                                   .work = decode_ahead,
+                                   .context = view };
+
+  view->unit = disk.unit;
+  view->reader = qcow2_ahead_reader_new(ahead, &disk);
 }
 
 /* Make the view ready for reading, now that it is known what it shows; or close it, if that could not be found out. */
@@ -158,13 +171,8 @@ static int view_finish(struct qcow2_view *view, struct qcow2_image *image, int c
                                         .size = view->size,
                                         .load = read_for_block,
                                         .context = view };
-  view->unit = unit_of(&view->stack);
   if (qcow2_chain_is_of_files(&image->chain))
-    view->reader = qcow2_ahead_reader_new(image->shared.ahead,
-                                          &(struct qcow2_ahead_disk){ .end = view->stack.end,
-                                                                      .unit = view->unit,
-                                                                      .work = decode_ahead,
-                                                                      .context = view });
+    start_ahead(view, image->shared.ahead);
   *out = view;
   return 0;
 }

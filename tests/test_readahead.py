@@ -172,14 +172,18 @@ def test_threads_come_with_reading_in_order_and_go_with_the_image(compressed):
 
 
 def test_no_threads_for_little_or_random_reading_nor_for_plain_images(compressed, tmp_path, rng):
-    path, want = compressed
     plain = Image(size=100 << 16, cluster_bits=16)
+    scattered = Image(size=20_000 << 16, cluster_bits=16)
     for cluster in range(100):
         plain.disk.normal(cluster, pattern(cluster, 1 << 16))
+        scattered.disk.compressed(cluster * 200, squeezable(cluster, 1 << 16))
     plain.write(tmp_path / "plain.qcow2")
-    with Opened(path) as opened, opened.view() as view:
+    scattered.write(tmp_path / "scattered.qcow2")
+    with Opened(compressed[0]) as opened, opened.view() as view:
         read_on(view, 0, 12 * 64 * KIB)
-        places = list(range(0, len(want), 256 * KIB))
+        assert thread_count() == 0
+    with Opened(tmp_path / "scattered.qcow2") as opened, opened.view() as view:
+        places = [cluster * 200 << 16 for cluster in range(100)]
         rng.shuffle(places)
         for at in places:
             view.read(at, 4 * KIB)

@@ -16,6 +16,8 @@
 #define THREADS_MAX 3u
 /* Threads are not worth starting before so many units were read. */
 #define UNITS_BEFORE_THREADS 16u
+/* Of so many units it is remembered that they were begun; more than are guessed at a time. */
+#define BEGUN_SLOTS 256u
 
 enum job_state { JOB_NONE, JOB_QUEUED, JOB_RUNNING };
 
@@ -48,6 +50,7 @@ struct qcow2_ahead_reader {
   unsigned window; /* units */
   uint64_t unit_count;
   _Atomic uint64_t last_unit; /* reached; UINT64_MAX: none yet */
+  uint64_t begun[BEGUN_SLOTS]; /* by a thread, and not reached since: a unit's number + 1, 0: none */
   struct qcow2_streams streams;
 };
 
@@ -91,12 +94,19 @@ static bool job_add(struct qcow2_ahead *ahead, struct qcow2_ahead_reader *reader
   return false;
 }
 
+/* Where it is remembered that the unit was begun, or another one of the same slot. */
+static uint64_t *begun_slot(struct qcow2_ahead_reader *reader, uint64_t unit)
+{
+  return &reader->begun[unit % BEGUN_SLOTS];
+}
+
 /* Run the job; the lock is not held meanwhile. */
 static void job_run(struct qcow2_ahead *ahead, struct job *job)
 {
   const struct qcow2_ahead_disk *disk = &job->reader->disk;
   uint64_t guest_offset = job->unit * disk->unit;
 
+  *begun_slot(job->reader, job->unit) = job->unit + 1;
   job->state = JOB_RUNNING;
   pthread_mutex_unlock(&ahead->lock);
   disk->work(disk->context, guest_offset, min_u64(disk->unit, disk->end - guest_offset));
@@ -317,7 +327,8 @@ void qcow2_ahead_reader_free(struct qcow2_ahead_reader *reader)
   free(reader);
 }
 
-/* Queue what is worth decoding now that the reader is at `unit`. Returns whether there is something new for the threads to do. */
+/* Queue what is worth decoding now that the reader is at `unit`, in place of what was before. Returns whether there is something to do for
+   the threads. */
 static bool queue_ahead(struct qcow2_ahead *ahead, struct qcow2_ahead_reader *reader, uint64_t unit)
 {
   uint64_t units[UNITS_GUESSED_MAX];
@@ -330,8 +341,11 @@ static bool queue_ahead(struct qcow2_ahead *ahead, struct qcow2_ahead_reader *re
   }
   if (ahead->thread_count == 0 && count > 0)
     start_threads(ahead);
+  if (*begun_slot(reader, unit) == unit + 1)
+    *begun_slot(reader, unit) = 0;
+  drop_jobs(ahead, reader);
   for (size_t i = 0; i < count && ahead->thread_count > 0; i++)
-    if (units[i] < reader->unit_count && job_find(ahead, reader, units[i]) == NULL)
+    if (units[i] < reader->unit_count && *begun_slot(reader, units[i]) != units[i] + 1)
       any = job_add(ahead, reader, units[i]) || any;
   return any;
 }
@@ -348,7 +362,9 @@ static void settle(struct qcow2_ahead *ahead, const struct qcow2_ahead_reader *r
       job->state = JOB_NONE;
       return;
     }
-    other = reader->streams.is_sure ? job_next(ahead, reader) : NULL;
+    if (reader->disk.in_parts && !reader->streams.is_sure)
+      return; /* perhaps only a part is needed */
+    other = job_next(ahead, reader);
     if (other != NULL)
       job_run(ahead, other);
     else

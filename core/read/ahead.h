@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Decoding ahead of a sequential reader, in threads.
+ * Decoding ahead of a reader, in threads.
  *
- * A disk is divided into units. Whoever reads a unit that takes work to decode says so first; when that happens in ascending order, threads
- * are started (once for an image) that decode the next units into the caches. A reader who comes to a unit that nobody has begun to decode
- * takes it back; while another is being decoded for him, he helps with the next. What is done ahead is only ever a
- * favour: its failures are forgotten, and the reader meets them by himself.
+ * A disk is divided into units. Whoever reads a unit that takes work to decode says so first; when it can be guessed what he will read
+ * next, threads are started (once for an image) that decode that into the caches. A unit that nobody has begun to decode when the
+ * reader comes to it is his own; while it is being decoded for him, he helps with the next. What is done ahead is only ever a favour:
+ * its failures are forgotten, and the reader meets them by himself.
  *
  * The threads end with the image. fork() waits for what they are doing, so in the child no lock is held by a thread that is not there; the
  * child reads without threads.
@@ -13,6 +13,7 @@
 #ifndef QCOW2_READ_AHEAD_H
 #define QCOW2_READ_AHEAD_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -32,6 +33,7 @@ typedef void qcow2_ahead_work(void *context, uint64_t guest_offset, uint64_t len
 struct qcow2_ahead_disk {
   uint64_t end;  /* bytes */
   uint32_t unit; /* bytes */
+  bool in_parts; /* parts of a unit can be read before all of it is decoded */
   qcow2_ahead_work *work;
   void *context; /* passed to it */
 };

@@ -2,19 +2,16 @@
 #include "streams.h"
 
 #include <stdbool.h>
-#include <string.h>
 
 #include "../base/checked.h"
 
-/* A reader who skips no more than so many units still goes on. */
-#define SKIP_MAX 2u
-/* A unit that follows the last is worth a point, one that is skipped costs some. From SCORE_MIN on UNITS_MIN units are guessed, and
-   one more for each SCORE_PER_UNIT points: what is decoded in vain takes time too. */
-#define SKIP_COST 2u
-#define SCORE_MIN 2u
+/* A reader who skips no more than so many units still goes on: the directories of a file system lie between its files. */
+#define SKIP_MAX 8u
+/* A unit that follows the last is worth a point, one after a gap costs half of them. With the first point UNITS_MIN units are guessed,
+   and one more for each SCORE_PER_UNIT points: what is decoded in vain takes time too. */
 #define UNITS_MIN 3u
-#define SCORE_PER_UNIT 4u
-#define SCORE_MAX 1000u
+#define SCORE_PER_UNIT 2u
+#define SCORE_MAX 64u
 /* From this score on a long run is surer than what came next the last time. */
 #define SCORE_SURE 16u
 
@@ -23,8 +20,7 @@
 /* True if the stream, reaching `unit`, goes on. */
 static bool goes_on(const struct qcow2_stream *stream, uint64_t unit)
 {
-  return stream->used != 0 && unit >= stream->last &&
-         (unit - stream->last <= SKIP_MAX + 1 || unit < stream->end);
+  return stream->used != 0 && unit >= stream->last && unit - stream->last <= SKIP_MAX + 1;
 }
 
 /* The stream that goes on at the unit, or else a new one in place of that which was not used for the longest time. */
@@ -40,7 +36,7 @@ static struct qcow2_stream *find_stream(struct qcow2_streams *streams, uint64_t 
     if (stream->used < oldest->used)
       oldest = stream;
   }
-  *oldest = (struct qcow2_stream){ .last = unit, .end = unit + 1 };
+  *oldest = (struct qcow2_stream){ .last = unit };
   return oldest;
 }
 
@@ -51,21 +47,18 @@ static void stream_advance(struct qcow2_stream *stream, uint64_t unit)
   if (step == 1)
     stream->score = (unsigned) min_u64(stream->score + 1, SCORE_MAX);
   else if (step > 1)
-    stream->score -= (unsigned) min_u64((step - 1) * SKIP_COST, stream->score);
+    stream->score = stream->score > 2 ? stream->score / 2 : 1;
   stream->last = unit;
-  if (stream->end <= unit)
-    stream->end = unit + 1;
 }
 
-static size_t guess_in_order(struct qcow2_stream *stream, unsigned window, uint64_t *guessed)
+static size_t guess_in_order(const struct qcow2_stream *stream, unsigned window, uint64_t *guessed)
 {
-  uint64_t end = stream->last + 1 + min_u64(UNITS_MIN + stream->score / SCORE_PER_UNIT, window);
-  size_t count = 0;
+  size_t count = (size_t) min_u64(UNITS_MIN + stream->score / SCORE_PER_UNIT, window);
 
-  if (stream->score < SCORE_MIN)
+  if (stream->score == 0)
     return 0;
-  while (stream->end < end)
-    guessed[count++] = stream->end++;
+  for (size_t i = 0; i < count; i++)
+    guessed[i] = stream->last + 1 + i;
   return count;
 }
 
@@ -79,36 +72,21 @@ static struct qcow2_step *step_of(struct qcow2_streams *streams, uint64_t unit)
 
 static void step_note(struct qcow2_streams *streams, uint64_t unit)
 {
-  if (unit != streams->last)
+  if (streams->clock > 1 && unit != streams->last)
     *step_of(streams, streams->last) = (struct qcow2_step){ (uint32_t) streams->last, (uint32_t) unit };
   streams->last = unit;
 }
 
-/* Take off the path what the reader has behind him now, or all of it if he left it. */
-static void path_advance(struct qcow2_streams *streams, uint64_t unit)
-{
-  size_t taken = 0;
-
-  while (taken < streams->path_length && streams->path[taken] != unit)
-    taken++;
-  if (taken < streams->path_length)
-    taken++;
-  streams->path_length -= taken;
-  memmove(streams->path, streams->path + taken, streams->path_length * sizeof(streams->path[0]));
-}
-
 static size_t guess_steps(struct qcow2_streams *streams, uint64_t unit, uint64_t *guessed)
 {
-  uint64_t end = streams->path_length > 0 ? streams->path[streams->path_length - 1] : unit;
   size_t count = 0;
 
-  while (streams->path_length < STEPS_AHEAD) {
-    const struct qcow2_step *step = step_of(streams, end);
+  while (count < STEPS_AHEAD) {
+    const struct qcow2_step *step = step_of(streams, unit);
 
-    if (step->from != (uint32_t) end || step->to == step->from)
+    if (step->from != (uint32_t) unit || step->to == step->from)
       break;
-    end = step->to;
-    streams->path[streams->path_length++] = guessed[count++] = end;
+    unit = guessed[count++] = step->to;
   }
   return count;
 }
@@ -119,15 +97,13 @@ size_t qcow2_streams_note(struct qcow2_streams *streams, uint64_t unit, unsigned
                           uint64_t guessed[UNITS_GUESSED_MAX])
 {
   struct qcow2_stream *stream = find_stream(streams, unit);
-  size_t count;
+  size_t count = 0;
 
   stream_advance(stream, unit);
   stream->used = ++streams->clock;
   step_note(streams, unit);
-  path_advance(streams, unit);
   streams->is_sure = stream->score >= SCORE_SURE;
-  if (streams->is_sure)
-    return guess_in_order(stream, window, guessed);
-  count = guess_steps(streams, unit, guessed);
-  return streams->path_length > 0 ? count : guess_in_order(stream, window, guessed);
+  if (!streams->is_sure)
+    count = guess_steps(streams, unit, guessed);
+  return count > 0 ? count : guess_in_order(stream, window, guessed);
 }

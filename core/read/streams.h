@@ -19,7 +19,6 @@
 /* A place from which on a disk is read in ascending order. Units are equal parts of the disk, counted from 0. */
 struct qcow2_stream {
   uint64_t last;  /* the unit that was reached last */
-  uint64_t end;   /* the units below it were reached or guessed */
   uint64_t used;  /* when it was used last; 0: never */
   unsigned score; /* how sure it is that the reader goes on */
 };
@@ -32,16 +31,14 @@ struct qcow2_step {
 /* All zero at first. */
 struct qcow2_streams {
   struct qcow2_stream stream[STREAMS];
-  uint64_t clock;
+  uint64_t clock; /* units reached */
   uint64_t last; /* the unit that was reached last */
   bool is_sure;  /* it was one of a long row: what is guessed will be read */
-  uint64_t path[STEPS_AHEAD]; /* the steps that were guessed and not taken yet */
-  size_t path_length;
   struct qcow2_step step[STEPS];
 };
 
-/* Note that the reader reached a unit. Returns how many units are guessed to be next that were not before, and puts their numbers into
-   `guessed`. Of those in ascending order, at most `window` (not more than UNITS_GUESSED_MAX) from the reached one on are guessed. They
+/* Note that the reader reached a unit. Returns how many units are guessed to be read after it, and puts their numbers into `guessed`, the next
+   one first; most of them were guessed before. In ascending order, at most `window` (not more than UNITS_GUESSED_MAX) are guessed. They
    may lie past the disk's end. */
 size_t qcow2_streams_note(struct qcow2_streams *streams, uint64_t unit, unsigned window,
                           uint64_t guessed[UNITS_GUESSED_MAX]);
