@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: MIT */
+/* What POSIX and Windows do each in its own way, but for files (storage/). */
+#ifndef QCOW2_BASE_SYSTEM_H
+#define QCOW2_BASE_SYSTEM_H
+
+#include <pthread.h>
+
+/* The number of processors that this process may use, > 0. */
+unsigned qcow2_system_processors(void);
+
+/* Start a thread, which the program's signals are not for. Returns 0 or an errno value. */
+int qcow2_system_thread_start(pthread_t *thread, void *(*run)(void *), void *context);
+
+/* As pthread_atfork(); where there is no fork(), nothing. */
+void qcow2_system_watch_forks(void (*before)(void), void (*in_parent)(void), void (*in_child)(void));
+
+#endif
