@@ -29,7 +29,7 @@ unpack_libraries() {
   [ ! -e "$1/complete" ] || return 0
   rm -rf "$1"
   mkdir -p "$1/packages"
-  debian_apt "$1" "$2" update
+  debian_apt "$1" "$2" update || true # of several servers, one may not answer; what is missing then, the next line says
   (cd "$1/packages" && debian_apt "$1" "$2" download libc6 zlib1g zlib1g-dev libzstd1 libzstd-dev libdeflate0 libdeflate-dev \
     libgcrypt20 libgcrypt20-dev libgpg-error0 libgpg-error-dev)
   for package in "$1"/packages/*.deb; do dpkg -x "$package" "$1"; done
@@ -47,7 +47,7 @@ fetch_sources() {
     -o "Dir::Etc::SourceParts=$top_dir/sources/lists.d" "$@"
   for package in zlib libzstd; do
     [ ! -d "$top_dir/sources/$package" ] || continue
-    (cd "$top_dir/sources" && debian_apt "$@" update && debian_apt "$@" source --download-only "$package" &&
+    (cd "$top_dir/sources" && { debian_apt "$@" update || true; } && debian_apt "$@" source --download-only "$package" &&
       dpkg-source --no-check -x "$package"_*.dsc "$package")
   done
 }
@@ -158,7 +158,10 @@ make_windows() {
 if [ "${1-}" = --here ]; then # in the target's folder, as a process of its own
   case $2 in
   gcc | clang) make_native "$2" ;;
-  *) "make_$2" ;;
+  musl) make_musl ;;
+  i386) make_i386 ;;
+  s390x) make_s390x ;;
+  windows) make_windows ;;
   esac
   exit
 fi
@@ -169,7 +172,8 @@ for target in "$@"; do
   *) echo "portability.sh: there is no target $target; there are $targets" >&2 && exit 2 ;;
   esac
 done
-[ $# -gt 0 ] || eval "set -- $targets"
+# shellcheck disable=SC2086  # a list of words
+[ $# -gt 0 ] || set -- $targets
 
 sh "$source_dir/scripts/install-packages.sh" build portability
 [ -x "$source_dir/configure" ] || sh "$source_dir/scripts/autogen.sh"

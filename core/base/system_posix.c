@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-#define _GNU_SOURCE /* sched_getaffinity, CPU_COUNT */
+#define _GNU_SOURCE /* sched_getaffinity, CPU_COUNT, explicit_bzero */
 #include "system.h"
 
 #include <sched.h>
 #include <signal.h>
+#include <string.h>
 
 unsigned qcow2_system_processors(void)
 {
@@ -27,4 +28,9 @@ int qcow2_system_thread_start(pthread_t *thread, void *(*run)(void *), void *con
 void qcow2_system_watch_forks(void (*before)(void), void (*in_parent)(void), void (*in_child)(void))
 {
   pthread_atfork(before, in_parent, in_child);
+}
+
+void qcow2_system_wipe(void *secret, size_t length)
+{
+  explicit_bzero(secret, length);
 }

@@ -22,3 +22,8 @@ void qcow2_system_watch_forks(void (*before)(void), void (*in_parent)(void), voi
   (void) in_parent;
   (void) in_child;
 }
+
+void qcow2_system_wipe(void *secret, size_t length)
+{
+  SecureZeroMemory(secret, length);
+}
