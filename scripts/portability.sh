@@ -69,11 +69,11 @@ build_zstd() {
 
 # ---- Building and testing ----------------------------------------------------------
 
-# build ARGUMENTS...: configure with these, and build, in the current folder. In LINK is what make is told of linking the programs.
+# build ARGUMENTS...: configure with these, and build, in the current folder.
 build() {
   [ -e Makefile ] || "$source_dir/configure" --enable-developer --without-tsk "$@"
   make -s -j"$(nproc)"
-  make -s -j"$(nproc)" check-programs ${LINK+"LDFLAGS=$LINK"}
+  make -s -j"$(nproc)" check-programs
 }
 
 # run_tests RUNNER...
@@ -141,11 +141,11 @@ make_windows() {
   CC=x86_64-w64-mingw32-gcc-posix AR=x86_64-w64-mingw32-ar build_zstd "$PWD/libraries"
   PKG_CONFIG_LIBDIR=$PWD/libraries/lib/pkgconfig:/usr/x86_64-w64-mingw32/lib/pkgconfig
   export PKG_CONFIG_LIBDIR
-  # The programs carry their libraries: Windows knows no others than those beside a program.
-  LINK=-all-static build --host=x86_64-w64-mingw32 CC=x86_64-w64-mingw32-gcc-posix PKG_CONFIG="pkg-config --static"
+  build --host=x86_64-w64-mingw32 CC=x86_64-w64-mingw32-gcc-posix
   WINEPREFIX=$PWD/wine
   WINEDEBUG=-all
-  export WINEPREFIX WINEDEBUG
+  WINEPATH="Z:\\usr\\x86_64-w64-mingw32\\lib;Z:\\usr\\x86_64-w64-mingw32\\bin;Z:\\usr\\lib\\gcc\\x86_64-w64-mingw32\\12-posix"
+  export WINEPREFIX WINEDEBUG WINEPATH
   if timeout 120 wine64 cmd /c exit 0; then
     run_tests wine64
   else

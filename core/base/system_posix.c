@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-#define _GNU_SOURCE /* sched_getaffinity, CPU_COUNT, explicit_bzero */
+#define _GNU_SOURCE /* sched_getaffinity, CPU_COUNT, explicit_bzero, getentropy */
 #include "system.h"
 
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
+#include <unistd.h>
 
 unsigned qcow2_system_processors(void)
 {
@@ -28,6 +29,11 @@ int qcow2_system_thread_start(pthread_t *thread, void *(*run)(void *), void *con
 void qcow2_system_watch_forks(void (*before)(void), void (*in_parent)(void), void (*in_child)(void))
 {
   pthread_atfork(before, in_parent, in_child);
+}
+
+bool qcow2_system_random(void *out, size_t length)
+{
+  return getentropy(out, length) == 0;
 }
 
 void qcow2_system_wipe(void *secret, size_t length)

@@ -2,6 +2,7 @@
 #include "system.h"
 
 #include <windows.h>
+#include <ntsecapi.h> /* RtlGenRandom; needs windows.h */
 
 unsigned qcow2_system_processors(void)
 {
@@ -21,6 +22,11 @@ void qcow2_system_watch_forks(void (*before)(void), void (*in_parent)(void), voi
   (void) before;
   (void) in_parent;
   (void) in_child;
+}
+
+bool qcow2_system_random(void *out, size_t length)
+{
+  return RtlGenRandom(out, (ULONG) length);
 }
 
 void qcow2_system_wipe(void *secret, size_t length)

@@ -16,7 +16,7 @@ packages := zlib libzstd libdeflate libgcrypt
 core := $(filter-out %/cipher_none.c %_windows.c,$(shell cd $(SOURCE) && find core -name '*.c'))
 names := $(filter-out %/backend.c %/dropin.c %/foreign.c,$(shell cd $(SOURCE) && find tsk_qcow2 -maxdepth 1 -name '*.c'))
 fuzzed := $(core) $(names)
-harness := $(addprefix tests/fuzz/,$(addsuffix .c,$(targets) files support traps views))
+harness := $(addprefix tests/fuzz/,$(addsuffix .c,$(targets) support traps views))
 flags := -g -O1 -std=gnu11 -Wall -Wextra -Werror -MMD -I$(SOURCE)/core -DPACKAGE_VERSION='"fuzz"' \
 	-DHAVE_LIBDEFLATE=1 -DHAVE_LIBGCRYPT=1 $(shell pkg-config --cflags $(packages))
 libraries := $(shell pkg-config --libs $(packages)) -lpthread

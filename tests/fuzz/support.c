@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "../../core/base/bytes.h"
 #include "../../core/base/checked.h"
@@ -129,4 +130,36 @@ static int read_failing(void *context, uint64_t offset, void *buffer, size_t len
 struct qcow2_storage fuzz_storage_failing(struct fuzz_input *input)
 {
   return (struct qcow2_storage){ .context = input, .size = input->length, .read = read_failing };
+}
+
+/* ---- The input as a file ------------------------------------------------ */
+
+static char file_paths[FUZZ_FILES][64];
+
+static void remove_files(void)
+{
+  for (size_t i = 0; i < FUZZ_FILES; i++)
+    unlink(file_paths[i]);
+}
+
+static void name_files(void)
+{
+  const char *directory = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : access("/tmp", W_OK) == 0 ? "/tmp" : ".";
+
+  for (unsigned i = 0; i < FUZZ_FILES; i++)
+    snprintf(file_paths[i], sizeof(file_paths[i]), "%s/fuzz-image-%ld-%u", directory, (long) getpid(), i);
+  atexit(remove_files);
+}
+
+const char *fuzz_input_file(const struct fuzz_input *input, unsigned number)
+{
+  FILE *file;
+
+  if (file_paths[0][0] == '\0')
+    name_files();
+  file = fopen(file_paths[number], "wb");
+  FUZZ_CHECK(file != NULL);
+  FUZZ_CHECK(fwrite(input->bytes, 1, input->length, file) == input->length);
+  FUZZ_CHECK(fclose(file) == 0);
+  return file_paths[number];
 }

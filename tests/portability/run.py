@@ -27,7 +27,10 @@ class Build:
         self.failures = 0
 
     def run(self, program, *arguments, folder=None):
-        path = self.directory / (program + ".exe" if self.is_windows else program)
+        path = self.directory / program
+        if self.is_windows:  # beside it may be a program of libtool's that starts it through a shell
+            path = path.parent / ".libs" / f"{path.name}.exe"
+            path = path if path.exists() else self.directory / f"{program}.exe"
         return subprocess.run([*self.runner, str(path), *map(str, arguments)], capture_output=True, text=True, timeout=600, cwd=folder,
                               errors="surrogateescape", env={**os.environ, "WINEDEBUG": "-all"})
 
