@@ -146,8 +146,9 @@ make_windows() {
   WINEDEBUG=-all
   WINEPATH="Z:\\usr\\x86_64-w64-mingw32\\lib;Z:\\usr\\x86_64-w64-mingw32\\bin;Z:\\usr\\lib\\gcc\\x86_64-w64-mingw32\\12-posix"
   export WINEPREFIX WINEDEBUG WINEPATH
-  if timeout 120 wine64 cmd /c exit 0; then
-    run_tests wine64
+  wine=$(command -v wine64 || echo /usr/lib/wine/wine64)
+  if timeout 120 "$wine" cmd /c exit 0; then
+    run_tests "$wine"
   else
     say cannot "compiled only: wine does not start here"
   fi

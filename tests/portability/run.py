@@ -7,7 +7,6 @@
 These are the unit tests, the fuzzers' corpora, and images that the builder makes, read by digest.c. Prints what failed, then a line that
 counts what ran. The status is 1 if anything failed.
 """
-import os
 import subprocess
 import sys
 import tempfile
@@ -32,7 +31,7 @@ class Build:
             path = path.parent / ".libs" / f"{path.name}.exe"
             path = path if path.exists() else self.directory / f"{program}.exe"
         return subprocess.run([*self.runner, str(path), *map(str, arguments)], capture_output=True, text=True, timeout=600, cwd=folder,
-                              errors="surrogateescape", env={**os.environ, "WINEDEBUG": "-all"})
+                              errors="surrogateescape")
 
     def expect(self, what, result, stdout, status=0):
         """Say and count it if a program ended with another status, or printed other things, than expected (None: anything)."""
