@@ -144,8 +144,9 @@ make_windows() {
   build --host=x86_64-w64-mingw32 CC=x86_64-w64-mingw32-gcc-posix
   WINEPREFIX=$PWD/wine
   WINEDEBUG=-all
+  LC_ALL=C.UTF-8 # file names
   WINEPATH="Z:\\usr\\x86_64-w64-mingw32\\lib;Z:\\usr\\x86_64-w64-mingw32\\bin;Z:\\usr\\lib\\gcc\\x86_64-w64-mingw32\\12-posix"
-  export WINEPREFIX WINEDEBUG WINEPATH
+  export WINEPREFIX WINEDEBUG LC_ALL WINEPATH
   wine=$(command -v wine64 || echo /usr/lib/wine/wine64)
   if timeout 120 "$wine" cmd /c exit 0; then
     run_tests "$wine"

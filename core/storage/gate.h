@@ -40,7 +40,7 @@ void qcow2_opened_file_close_directory(struct qcow2_opened_file *file);
 /* True if both are the same file of the system, under whatever names. */
 bool qcow2_opened_file_same(const struct qcow2_opened_file *a, const struct qcow2_opened_file *b);
 
-/* Open a path that is the user's word: a regular file or block device. Errors: IO, NOMEM. */
+/* Open a path that is the user's word: a regular file or block device; on Windows a regular file, by a path in UTF-8. Errors: IO, NOMEM. */
 int qcow2_gate_open_named(const char *path, struct qcow2_opened_file *file,
                           struct qcow2_error *error);
 

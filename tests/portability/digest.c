@@ -11,6 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <zlib.h>
+#ifdef _WIN32
+#include <windows.h>
+#include <shellapi.h> /* CommandLineToArgvW; needs windows.h */
+#endif
 
 #include "../../core/qcow2core.h"
 
@@ -107,6 +111,29 @@ static int print_image(struct qcow2_image *image, struct qcow2_error *error)
   return code;
 }
 
+#ifdef _WIN32
+/* Windows has them in UTF-16, the library takes UTF-8. They last until the program ends. */
+static void fetch_arguments(int *argc, char *argv[])
+{
+  wchar_t **wide = CommandLineToArgvW(GetCommandLineW(), argc);
+
+  for (int i = 0; i < *argc; i++) {
+    int size = WideCharToMultiByte(CP_UTF8, 0, wide[i], -1, NULL, 0, NULL, NULL);
+
+    argv[i] = malloc((size_t) size);
+    if (argv[i] == NULL)
+      exit(2);
+    WideCharToMultiByte(CP_UTF8, 0, wide[i], -1, argv[i], size, NULL, NULL);
+  }
+}
+#else
+static void fetch_arguments(int *argc, char *argv[])
+{
+  (void) argc;
+  (void) argv;
+}
+#endif
+
 int main(int argc, char *argv[])
 {
   static const struct qcow2_passphrase passphrase = { "secret", 6 };
@@ -115,6 +142,7 @@ int main(int argc, char *argv[])
   struct qcow2_image *image;
   int code;
 
+  fetch_arguments(&argc, argv);
   if (argc < 2)
     return 2;
   options.backing_paths = (const char *const *) argv + 2;

@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from lib.builder import SUBCLUSTERS, Image, Model, Piece, RawModel, pattern, squeezable  # noqa: E402
 
 GIB = 1 << 30
+UNICODE_NAME = "Bücher 雪.qcow2"
 CLEAN = "0 corruptions, 0 leaks, 0 defects"
 
 
@@ -147,6 +148,8 @@ def make(folder):
     cases = [Case((f"{name}.qcow2", *([image.backing.decode()] if image.backing else [])),
                   expected(image, FAR_CHECK if name == "far" else CLEAN)) for name, image in images.items()]
     cases.append(Case(("overlay.qcow2",), expected(images["overlay"]), ["DENIED"]))  # by the image's word
-    cases.append(Case(("mixed.qcow2.missing",), ["IO"]))
+    cases.append(Case(("missing.qcow2",), ["IO"]))
+    images["mixed"].write(folder / UNICODE_NAME, bytes(images["mixed"].host))
+    cases.append(Case((UNICODE_NAME,), expected(images["mixed"])))
     cases.append(Case(("encrypted.qcow2",), encrypt(folder)))
     return cases
