@@ -27,7 +27,8 @@ cppcheck -j"$(nproc)" --std=c11 --enable=warning,performance,portability --inlin
   --suppress=invalidFunctionArg:tsk_qcow2/backend.c --suppress=resourceLeak:tsk_qcow2/command/loader.c core tsk_qcow2 tests
 
 step "clang-tidy"
-# tests/jvm needs a Java development kit, *_windows.c Windows. Left out is what asks for other habits than ours, or sees bugs where there are none: results of printf() are not looked at,
+# Left out are tests/jvm, which needs a Java development kit, and *_windows.c, which need Windows.
+# Of the checks, left out is what asks for other habits than ours, or sees bugs where there are none: results of printf() are not looked at,
 # snprintf(), memcpy() and strcat() are used with care, parameters may have like types, names like __wrap_malloc are the linker's.
 checks='-*,clang-analyzer-*,bugprone-*,cert-*
 ,-clang-analyzer-security.insecureAPI.DeprecatedOrUnsafeBufferHandling,-clang-analyzer-security.insecureAPI.strcpy,-clang-analyzer-optin.performance.Padding
