@@ -73,7 +73,7 @@ build_zstd() {
 build() {
   [ -e Makefile ] || "$source_dir/configure" --enable-developer --without-tsk "$@"
   make -s -j"$(nproc)"
-  make -s -j"$(nproc)" check-programs
+  make -s -j"$(nproc)" portability-programs
 }
 
 # run_tests RUNNER...
@@ -86,7 +86,7 @@ say() { echo "$2" >"$1.txt"; }
 
 make_native() {
   say built "64 bits, little-endian, glibc, by $("$1" --version | sed -n 1p)"
-  build CC="$1"
+  build CC="$1" --with-libgcrypt --with-libdeflate
   run_tests
 }
 
@@ -100,7 +100,7 @@ make_musl() {
   build_zstd "$PWD/libraries"
   PKG_CONFIG_LIBDIR=$PWD/libraries/lib/pkgconfig
   export PKG_CONFIG_LIBDIR
-  build CC=musl-gcc
+  build CC=musl-gcc --without-libgcrypt --without-libdeflate
   run_tests
 }
 
@@ -113,7 +113,7 @@ make_foreign() {
   PKG_CONFIG_ALLOW_SYSTEM_CFLAGS=1
   PKG_CONFIG_ALLOW_SYSTEM_LIBS=1
   export PKG_CONFIG_SYSROOT_DIR PKG_CONFIG_LIBDIR PKG_CONFIG_ALLOW_SYSTEM_CFLAGS PKG_CONFIG_ALLOW_SYSTEM_LIBS
-  build --host="$2" CPPFLAGS="-I$libraries/usr/include -I$libraries/usr/include/$3" \
+  build --host="$2" --with-libgcrypt --with-libdeflate CPPFLAGS="-I$libraries/usr/include -I$libraries/usr/include/$3" \
     LDFLAGS="-L$libraries/usr/lib/$3 -Wl,-rpath-link,$libraries/usr/lib/$3:$libraries/lib/$3"
 }
 
@@ -141,7 +141,7 @@ make_windows() {
   CC=x86_64-w64-mingw32-gcc-posix AR=x86_64-w64-mingw32-ar build_zstd "$PWD/libraries"
   PKG_CONFIG_LIBDIR=$PWD/libraries/lib/pkgconfig:/usr/x86_64-w64-mingw32/lib/pkgconfig
   export PKG_CONFIG_LIBDIR
-  build --host=x86_64-w64-mingw32 CC=x86_64-w64-mingw32-gcc-posix
+  build --host=x86_64-w64-mingw32 --with-libgcrypt --without-libdeflate CC=x86_64-w64-mingw32-gcc-posix
   WINEPREFIX=$PWD/wine
   WINEDEBUG=-all
   LC_ALL=C.UTF-8 # file names

@@ -71,7 +71,7 @@ static int derive(const struct qcow2_luks *luks, const void *secret, size_t secr
     status = gcry_md_setkey(hmac, secret_length == 0 ? "" : secret, secret_length);
   for (uint32_t at = 0; status == 0 && at < out_length; at += digest_length, index++) {
     derive_block(hmac, salt, iterations, index, block, digest_length);
-    memcpy(out + at, block, min_u64(out_length - at, digest_length));
+    memcpy(out + at, block, (size_t) min_u64(out_length - at, digest_length));
   }
   qcow2_system_wipe(block, sizeof(block));
   gcry_md_close(hmac);

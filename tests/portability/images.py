@@ -3,7 +3,6 @@
 
 make(FOLDER) returns a list of Case. None of them needs more than some MiB of a disk that has holes.
 """
-import subprocess
 import sys
 import zlib
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from lib.builder import SUBCLUSTERS, Image, Model, Piece, RawModel, pattern, squeezable  # noqa: E402
+from lib.encrypted import qemu  # noqa: E402
 
 GIB = 1 << 30
 UNICODE_NAME = "Bücher 雪.qcow2"
@@ -22,6 +22,7 @@ class Case:
     arguments: tuple  # of digest, in the folder
     lines: list  # that it prints
     windows_lines: list = None  # where they differ there
+    is_encrypted: bool = False
 
 
 # ---- What is expected ------------------------------------------------------------
@@ -131,9 +132,8 @@ def far_overlay(folder):
 
 def encrypt(folder):
     """base.raw as an image that qemu-img encrypts."""
-    subprocess.run(["qemu-img", "convert", "-q", "-f", "raw", "-O", "qcow2", "--object", "secret,id=key,data=secret", "-o",
-                    "encrypt.format=luks,encrypt.key-secret=key,encrypt.iter-time=10", "base.raw", "encrypted.qcow2"],
-                   cwd=folder, check=True)
+    qemu("qemu-img", "convert", "-q", "-f", "raw", "-O", "qcow2", "-o", "encrypt.format=luks,encrypt.key-secret=s0,encrypt.iter-time=100",
+         folder / "base.raw", folder / "encrypted.qcow2", secrets=[b"secret"])
     return [disk_line(RawModel((folder / "base.raw").read_bytes())), CLEAN]
 
 
@@ -151,5 +151,5 @@ def make(folder):
     cases.append(Case(("missing.qcow2",), ["IO"]))
     images["mixed"].write(folder / UNICODE_NAME, bytes(images["mixed"].host))
     cases.append(Case((UNICODE_NAME,), expected(images["mixed"])))
-    cases.append(Case(("encrypted.qcow2",), encrypt(folder)))
+    cases.append(Case(("encrypted.qcow2",), encrypt(folder), is_encrypted=True))
     return cases

@@ -23,6 +23,7 @@ class Build:
     def __init__(self, directory, runner):
         self.directory, self.runner = Path(directory).resolve(), runner
         self.is_windows = (self.directory / "tests/unit/unit.exe").exists()
+        self.has_libgcrypt = "#define HAVE_LIBGCRYPT 1" in (self.directory / "config.h").read_text()
         self.failures = 0
 
     def run(self, program, *arguments, folder=None):
@@ -62,9 +63,13 @@ class Build:
     def images(self, folder):
         cases = make(folder)
         for case in cases:
-            lines = case.windows_lines if self.is_windows and case.windows_lines else case.lines
+            lines = case.lines
+            if self.is_windows and case.windows_lines:
+                lines = case.windows_lines
+            if case.is_encrypted and not self.has_libgcrypt:
+                lines = ["UNSUPPORTED"]
             result = self.run("tests/portability/digest", *case.arguments, folder=folder)
-            self.expect("digest " + " ".join(case.arguments), result, "".join(line + "\n" for line in lines), len(lines) == 1)
+            self.expect("digest " + " ".join(case.arguments), result, "".join(line + "\n" for line in lines), int(len(lines) == 1))
         return f"{len(cases)} images", True
 
 
