@@ -26,7 +26,8 @@
  *   No byte of an image is trusted, and a file that an image refers to is opened
  *   by itself only when it is a regular file below the image's own directory,
  *   reached by a relative path without "..", without symbolic links. Everything
- *   else needs the caller's word in struct qcow2_open_options.
+ *   else needs the caller's word in struct qcow2_open_options. On Windows all
+ *   references do; paths there are in UTF-8.
  *
  * Example: copy a snapshot's disk to standard output.
  *

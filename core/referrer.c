@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "referrer.h"
 
-#include <errno.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 
 #include "base/error.h"
 #include "base/text.h"
@@ -16,12 +14,8 @@ struct qcow2_referrer {
 static int check_file(const struct qcow2_opened_file *file, const char *path, struct qcow2_error *error)
 {
   char quoted[TEXT_ESCAPED_BYTES];
-  struct stat status;
 
-  if (fstat(file->descriptor, &status) != 0)
-    return qcow2_error_set_errno(error, errno, QCOW2_NO_OFFSET, "cannot examine \"%s\"",
-                                 qcow2_text_quote(path, quoted));
-  if (file->directory >= 0 && S_ISREG(status.st_mode))
+  if (file->directory >= 0 && file->is_regular)
     return 0;
   return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "\"%s\" is not a regular file in a directory",
                          qcow2_text_quote(path, quoted));

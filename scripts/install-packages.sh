@@ -6,6 +6,7 @@
 #   autopsy  Autopsy 2.24 and a browser to drive it, for its tests
 #   package  to build the Debian packages          clean-root  to try them in a new root
 #   lint   to look for bugs in the source          bench  to run the benchmark
+#   portability  to build and test the core for other machines
 set -eu
 
 packages=
@@ -22,6 +23,9 @@ for group in "$@"; do
     dosfstools strace util-linux qemu-system-x86
     ewf-tools afflib-tools python3-pytest-xdist valgrind" ;;
   autopsy) packages="$packages autopsy chromium chromium-driver" ;;
+  portability) packages="$packages python3 qemu-utils clang musl-tools gcc-i686-linux-gnu libc6-dev-i386-cross
+    gcc-s390x-linux-gnu libc6-dev-s390x-cross qemu-user-static gcc-mingw-w64-x86-64-posix mingw-w64-x86-64-dev libz-mingw-w64-dev
+    libgcrypt-mingw-w64-dev libgpg-error-mingw-w64-dev wine64 dpkg-dev" ;;
   lint) packages="$packages clang clang-tidy cppcheck shellcheck" ;;
   *) echo "install-packages.sh: there is no group $group" >&2; exit 2 ;;
   esac

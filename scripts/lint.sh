@@ -27,7 +27,8 @@ cppcheck -j"$(nproc)" --std=c11 --enable=warning,performance,portability --inlin
   --suppress=invalidFunctionArg:tsk_qcow2/backend.c --suppress=resourceLeak:tsk_qcow2/command/loader.c core tsk_qcow2 tests
 
 step "clang-tidy"
-# tests/jvm needs a Java development kit. Left out is what asks for other habits than ours, or sees bugs where there are none: results of printf() are not looked at,
+# Left out are tests/jvm, which needs a Java development kit, and *_windows.c, which need Windows.
+# Of the checks, left out is what asks for other habits than ours, or sees bugs where there are none: results of printf() are not looked at,
 # snprintf(), memcpy() and strcat() are used with care, parameters may have like types, names like __wrap_malloc are the linker's.
 checks='-*,clang-analyzer-*,bugprone-*,cert-*
 ,-clang-analyzer-security.insecureAPI.DeprecatedOrUnsafeBufferHandling,-clang-analyzer-security.insecureAPI.strcpy,-clang-analyzer-optin.performance.Padding
@@ -41,6 +42,6 @@ FLAGS="-std=gnu11 -DHAVE_CONFIG_H -I$build_dir -Icore -Itsk_qcow2 -include $buil
   $(pkg-config --cflags tsk zlib libzstd libdeflate libgcrypt jansson)"
 export CHECKS FLAGS
 # shellcheck disable=SC2016  # the inner shell expands these
-find core tsk_qcow2 tests -name '*.c' ! -path 'tests/jvm/*' -print0 | xargs -0 -P "$(nproc)" -n 1 sh -c '
+find core tsk_qcow2 tests -name '*.c' ! -path 'tests/jvm/*' ! -name '*_windows.c' -print0 | xargs -0 -P "$(nproc)" -n 1 sh -c '
   clang-tidy --quiet --warnings-as-errors="*" --checks="$CHECKS" "$1" -- $FLAGS 2>/dev/null' lint
 printf '\nNo findings.\n'

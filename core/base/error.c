@@ -24,7 +24,7 @@ static void trim_character(char *message, size_t size)
 
 static void error_fill(struct qcow2_error *error, int code, uint64_t guest_offset,
                        uint64_t host_offset, const char *format, va_list arguments)
-    __attribute__((format(printf, 5, 0)));
+    __attribute__((format(ERROR_PRINTF, 5, 0)));
 
 static void error_fill(struct qcow2_error *error, int code, uint64_t guest_offset,
                        uint64_t host_offset, const char *format, va_list arguments)
@@ -73,7 +73,11 @@ int qcow2_error_set_at(struct qcow2_error *error, int code, uint64_t guest_offse
 
 char *qcow2_errno_text(int os_errno, char *out, size_t out_size)
 {
+#ifdef _WIN32
+  if (strerror_s(out, out_size, os_errno) != 0)
+#else
   if (strerror_r(os_errno, out, out_size) != 0)
+#endif
     snprintf(out, out_size, "system error %d", os_errno);
   return out;
 }

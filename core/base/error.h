@@ -3,23 +3,32 @@
 #ifndef QCOW2_BASE_ERROR_H
 #define QCOW2_BASE_ERROR_H
 
+#include <stdio.h> /* __MINGW_PRINTF_FORMAT */
+
 #include "../qcow2core.h"
+
+/* What printf() of this build understands: Windows has its own too. */
+#if defined(__MINGW_PRINTF_FORMAT)
+#define ERROR_PRINTF __MINGW_PRINTF_FORMAT
+#else
+#define ERROR_PRINTF printf
+#endif
 
 /* Each fills *error (which may be NULL) and returns `code`. Text that comes from an image must
    have gone through qcow2_text_escape(). */
 
 /* An error that has no place in the image. */
 int qcow2_error_set(struct qcow2_error *error, int code, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
+    __attribute__((format(ERROR_PRINTF, 3, 4)));
 
 /* An error at a guest and a host offset, in bytes; either may be QCOW2_NO_OFFSET. */
 int qcow2_error_set_at(struct qcow2_error *error, int code, uint64_t guest_offset,
                        uint64_t host_offset, const char *format, ...)
-    __attribute__((format(printf, 5, 6)));
+    __attribute__((format(ERROR_PRINTF, 5, 6)));
 
 /* QCOW2_ERROR_IO with the system's reason; the sentence ends in ": reason". */
 int qcow2_error_set_errno(struct qcow2_error *error, int os_errno, uint64_t host_offset,
-                          const char *format, ...) __attribute__((format(printf, 4, 5)));
+                          const char *format, ...) __attribute__((format(ERROR_PRINTF, 4, 5)));
 
 /* The system's words for an errno value, in `out`; returns `out`. */
 char *qcow2_errno_text(int os_errno, char *out, size_t out_size);

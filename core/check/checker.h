@@ -6,6 +6,7 @@
 #ifndef QCOW2_CHECK_CHECKER_H
 #define QCOW2_CHECK_CHECKER_H
 
+#include "../base/error.h"
 #include "../image.h"
 #include "tally.h"
 
@@ -43,7 +44,7 @@ struct qcow2_checker {
 
 /* Count a finding, and tell the caller of it, unless he has enough of its kind. */
 void qcow2_checker_report(struct qcow2_checker *checker, const struct qcow2_finding *finding,
-                          const char *format, ...) __attribute__((format(printf, 3, 4)));
+                          const char *format, ...) __attribute__((format(ERROR_PRINTF, 3, 4)));
 
 /* ---- Reading within the bound (tables.c) --------------------------------------- */
 

@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-#define _GNU_SOURCE /* sched_getaffinity, pthread_setname_np */
+#define _GNU_SOURCE /* pthread_setname_np */
 #include "ahead.h"
 
 #include <pthread.h>
-#include <sched.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
 
 #include "../base/checked.h"
+#include "../base/system.h"
 #include "streams.h"
 
 #define JOBS_MAX 64u
@@ -164,7 +163,7 @@ static void after_fork_in_child(void)
 
 static void watch_forks(void)
 {
-  pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+  qcow2_system_watch_forks(before_fork, after_fork_in_parent, after_fork_in_child);
 }
 
 static void list_add(struct qcow2_ahead *ahead)
@@ -212,27 +211,19 @@ static void *thread_main(void *context)
   return NULL;
 }
 
-/* Start the threads, with the lock held. The program's signals are not for them. Without threads the readers do all. */
+/* Start the threads, with the lock held. Without threads the readers do all. */
 static void start_threads(struct qcow2_ahead *ahead)
 {
-  sigset_t all, before;
-
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
   while (ahead->thread_count < ahead->thread_limit &&
-         pthread_create(&ahead->threads[ahead->thread_count], NULL, thread_main, ahead) == 0)
+         qcow2_system_thread_start(&ahead->threads[ahead->thread_count], thread_main, ahead) == 0)
     ahead->thread_count++;
   ahead->thread_limit = ahead->thread_count;
-  pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
 /* One processor is the reader's own. */
 static unsigned processors_to_spare(void)
 {
-  cpu_set_t set;
-  int count = sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
-
-  return (unsigned) min_u64((uint64_t) count - 1, THREADS_MAX);
+  return (unsigned) min_u64(qcow2_system_processors() - 1, THREADS_MAX);
 }
 
 struct qcow2_ahead *qcow2_ahead_new(size_t budget)

@@ -3,9 +3,9 @@
 
 #include <pthread.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "../base/error.h"
+#include "../base/system.h"
 
 /* The hash table has one bucket for every so many bytes of budget: the usual size of a block and more. */
 #define BUDGET_PER_BUCKET 4096u
@@ -375,7 +375,7 @@ static void choose_factors(struct qcow2_cache *cache)
 {
   uint64_t random[2];
 
-  if (getentropy(random, sizeof(random)) != 0) { /* no secret, but no worse a hash */
+  if (!qcow2_system_random(random, sizeof(random))) { /* no secret, but no worse a hash */
     random[0] = UINT64_C(0x9E3779B97F4A7C15);
     random[1] = UINT64_C(0xD1B54A32D192ED03);
   }

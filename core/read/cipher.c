@@ -9,6 +9,7 @@
 
 #include "../base/bytes.h"
 #include "../base/error.h"
+#include "../base/system.h"
 #include "libgcrypt.h"
 #include "twofish.h"
 
@@ -98,7 +99,7 @@ static int open_ivgen(const struct qcow2_cipher *cipher, gcry_cipher_hd_t *handl
   gcry_md_hash_buffer(hash, digest, cipher->key, spec->key_bytes);
   code = open_handle(algorithm_number(spec->algorithm, length), GCRY_CIPHER_MODE_ECB, digest, length,
                      qcow2_cipher_algorithm_name(spec->algorithm), handle, error);
-  explicit_bzero(digest, sizeof(digest));
+  qcow2_system_wipe(digest, sizeof(digest));
   return code;
 }
 
@@ -217,9 +218,9 @@ void qcow2_cipher_free(struct qcow2_cipher *cipher)
   }
   pthread_mutex_destroy(&cipher->lock);
   if (cipher->twofish != NULL)
-    explicit_bzero(cipher->twofish, 2 * sizeof(cipher->twofish[0]));
+    qcow2_system_wipe(cipher->twofish, 2 * sizeof(cipher->twofish[0]));
   free(cipher->twofish);
-  explicit_bzero(cipher, sizeof(*cipher));
+  qcow2_system_wipe(cipher, sizeof(*cipher));
   free(cipher);
 }
 

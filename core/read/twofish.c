@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "../base/bytes.h"
+#include "../base/system.h"
 
 #define ROUNDS 16u
 #define KEY_WORDS 3u /* of 64 bits: k */
@@ -131,9 +132,9 @@ void qcow2_twofish_set_key(struct qcow2_twofish *twofish, const uint8_t key[TWOF
   for (unsigned index = 0; index < 4; index++)
     for (unsigned byte = 0; byte < 256; byte++)
       twofish->boxes[index][byte] = spread(index, substitute(index, (uint8_t) byte, s));
-  explicit_bzero(even, sizeof(even));
-  explicit_bzero(odd, sizeof(odd));
-  explicit_bzero(s, sizeof(s));
+  qcow2_system_wipe(even, sizeof(even));
+  qcow2_system_wipe(odd, sizeof(odd));
+  qcow2_system_wipe(s, sizeof(s));
 }
 
 /* ---- Blocks ------------------------------------------------------------------ */

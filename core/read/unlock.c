@@ -9,6 +9,7 @@
 #include "../base/bytes.h"
 #include "../base/checked.h"
 #include "../base/error.h"
+#include "../base/system.h"
 #include "../storage/storage.h"
 #include "libgcrypt.h"
 
@@ -53,7 +54,7 @@ static void derive_block(gcry_md_hd_t hmac, const uint8_t salt[LUKS_SALT_BYTES],
     for (uint32_t j = 0; j < digest_length; j++)
       block[j] ^= link[j];
   }
-  explicit_bzero(link, sizeof(link));
+  qcow2_system_wipe(link, sizeof(link));
 }
 
 /* PBKDF2. libgcrypt's own leaves a part of the key in memory that it frees. */
@@ -70,9 +71,9 @@ static int derive(const struct qcow2_luks *luks, const void *secret, size_t secr
     status = gcry_md_setkey(hmac, secret_length == 0 ? "" : secret, secret_length);
   for (uint32_t at = 0; status == 0 && at < out_length; at += digest_length, index++) {
     derive_block(hmac, salt, iterations, index, block, digest_length);
-    memcpy(out + at, block, min_u64(out_length - at, digest_length));
+    memcpy(out + at, block, (size_t) min_u64(out_length - at, digest_length));
   }
-  explicit_bzero(block, sizeof(block));
+  qcow2_system_wipe(block, sizeof(block));
   gcry_md_close(hmac);
   return status == 0 ? 0 : qcow2_libgcrypt_error(error, status, "derive a key from the passphrase");
 }
@@ -93,8 +94,8 @@ static void diffuse(uint8_t *block, uint32_t length, int hash, uint32_t digest_l
     gcry_md_hash_buffer(hash, digest, input, 4 + count);
     memcpy(block + at, digest, count);
   }
-  explicit_bzero(input, sizeof(input));
-  explicit_bzero(digest, sizeof(digest));
+  qcow2_system_wipe(input, sizeof(input));
+  qcow2_system_wipe(digest, sizeof(digest));
 }
 
 /* Merge the stripes into the key that was split. */
@@ -133,7 +134,7 @@ static int decrypt_material(const struct attempt *attempt, const struct qcow2_lu
   if (code == 0)
     code = qcow2_cipher_decrypt(cipher, 0, material, length, error);
   qcow2_cipher_free(cipher);
-  explicit_bzero(key, sizeof(key));
+  qcow2_system_wipe(key, sizeof(key));
   return code;
 }
 
@@ -162,7 +163,7 @@ static int open_slot(const struct attempt *attempt, const struct qcow2_luks_slot
   code = decrypt_material(attempt, slot, material, length, error);
   if (code == 0)
     merge_stripes(attempt->luks, material, key);
-  explicit_bzero(material, length);
+  qcow2_system_wipe(material, length);
   free(material);
   return code == 0 ? check_key(attempt->luks, key, error) : code;
 }
@@ -235,7 +236,7 @@ int qcow2_unlock_luks(const struct qcow2_storage *image, uint64_t host_offset,
     code = open_any_slot(&attempt, key, error);
   if (code == 0)
     code = qcow2_cipher_new(&luks->cipher, key, cipher, error);
-  explicit_bzero(key, sizeof(key));
+  qcow2_system_wipe(key, sizeof(key));
   return code;
 }
 
@@ -254,6 +255,6 @@ int qcow2_unlock_aes(const struct qcow2_passphrase *passphrase, struct qcow2_cip
   if (passphrase->length > 0)
     memcpy(key, passphrase->bytes, passphrase->length < sizeof(key) ? passphrase->length : sizeof(key));
   code = qcow2_cipher_new(&spec, key, cipher, error);
-  explicit_bzero(key, sizeof(key));
+  qcow2_system_wipe(key, sizeof(key));
   return code;
 }

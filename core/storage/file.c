@@ -7,6 +7,8 @@
 #include "../base/error.h"
 #include "storage.h"
 
+_Static_assert(sizeof(off_t) >= 8, "offsets beyond 2 GiB");
+
 struct file {
   int descriptor;
 };

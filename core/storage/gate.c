@@ -134,6 +134,7 @@ static int opened_file_fill(struct qcow2_opened_file *file, char *path, int dire
                                       .descriptor = descriptor,
                                       .directory = directory,
                                       .allocated_size = (uint64_t) status->st_blocks * 512,
+                                      .is_regular = S_ISREG(status->st_mode),
                                       .has_identity = true,
                                       .device = status->st_dev,
                                       .inode = status->st_ino };

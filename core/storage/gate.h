@@ -7,12 +7,13 @@
  * if it is a relative path without "..", that reaches a regular file below the image's own real
  * directory without passing a symbolic link. The word of a referrer (a file that leads to images) counts as an image's. Whatever is opened is opened read-only, without blocking
  * on a FIFO, and without changing its access time where the system allows that.
+ *
+ * On Windows an image's word is not followed (gate_windows.c).
  */
 #ifndef QCOW2_STORAGE_GATE_H
 #define QCOW2_STORAGE_GATE_H
 
 #include <stdbool.h>
-#include <sys/types.h>
 
 #include "../qcow2core.h"
 
@@ -23,9 +24,9 @@ struct qcow2_opened_file {
   int descriptor; /* of the file, owned by the storage; -1: not a file of the system */
   int directory;  /* descriptor of the real directory it lies in, where its own references start; -1: none */
   uint64_t allocated_size; /* bytes on its file system; 0: not known */
+  bool is_regular; /* false: a block device, or not a file of the system */
   bool has_identity;
-  dev_t device;
-  ino_t inode;
+  uint64_t device, inode; /* on Windows: the volume's serial number, and the index on it */
 };
 
 #define OPENED_FILE_NONE { .descriptor = -1, .directory = -1 }
@@ -39,7 +40,7 @@ void qcow2_opened_file_close_directory(struct qcow2_opened_file *file);
 /* True if both are the same file of the system, under whatever names. */
 bool qcow2_opened_file_same(const struct qcow2_opened_file *a, const struct qcow2_opened_file *b);
 
-/* Open a path that is the user's word: a regular file or block device. Errors: IO, NOMEM. */
+/* Open a path that is the user's word: a regular file or block device; on Windows a regular file, by a path in UTF-8. Errors: IO, NOMEM. */
 int qcow2_gate_open_named(const char *path, struct qcow2_opened_file *file,
                           struct qcow2_error *error);
 

@@ -58,7 +58,7 @@ static bool has_empty_compressed_block(struct fuzz_input input)
     unsigned descriptor = (unsigned) le_peek(input, at + 4, 1), is_last = 0;
 
     if ((le_peek(input, at, 4) & ZSTD_MAGIC_SKIPPABLE_MASK) == ZSTD_MAGIC_SKIPPABLE_START) {
-      at += 8 + le_peek(input, at + 4, 4);
+      at += 8 + (size_t) le_peek(input, at + 4, 4);
       continue;
     }
     if (le_peek(input, at, 4) != ZSTD_MAGICNUMBER)

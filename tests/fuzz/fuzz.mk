@@ -13,7 +13,7 @@ FUZZ_TARGETS ?= image check order mapping decompress luks tables reference selec
 
 targets := image check order mapping decompress luks tables reference selector name
 packages := zlib libzstd libdeflate libgcrypt
-core := $(filter-out %/cipher_none.c,$(shell cd $(SOURCE) && find core -name '*.c'))
+core := $(filter-out %/cipher_none.c %_windows.c,$(shell cd $(SOURCE) && find core -name '*.c'))
 names := $(filter-out %/backend.c %/dropin.c %/foreign.c,$(shell cd $(SOURCE) && find tsk_qcow2 -maxdepth 1 -name '*.c'))
 fuzzed := $(core) $(names)
 harness := $(addprefix tests/fuzz/,$(addsuffix .c,$(targets) support traps views))

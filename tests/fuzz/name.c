@@ -67,7 +67,7 @@ static char *take_text(struct fuzz_input *input)
 
 static void take_strings(struct fuzz_input *input, struct tsk_qcow2_strings *strings)
 {
-  for (size_t count = fuzz_take(input, 1) % 3; count > 0; count--) {
+  for (uint64_t count = fuzz_take(input, 1) % 3; count > 0; count--) {
     char *text = take_text(input);
 
     FUZZ_CHECK(tsk_qcow2_strings_add(strings, text, strlen(text), NULL) == 0);

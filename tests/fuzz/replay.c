@@ -14,9 +14,11 @@ static const struct target {
   const char *name;
   void (*run)(const uint8_t *data, size_t size);
 } TARGETS[] = {
-  { "image", fuzz_image },   { "check", fuzz_check },     { "order", fuzz_order },   { "mapping", fuzz_mapping }, { "decompress", fuzz_decompress },
-  { "luks", fuzz_luks },     { "tables", fuzz_tables },   { "reference", fuzz_reference },
-  { "selector", fuzz_selector }, { "name", fuzz_name },
+  { "image", fuzz_image },   { "check", fuzz_check },   { "order", fuzz_order }, { "mapping", fuzz_mapping },
+  { "decompress", fuzz_decompress }, { "luks", fuzz_luks }, { "tables", fuzz_tables },
+#ifndef _WIN32 /* the gate's part that follows an image's word, and names */
+  { "reference", fuzz_reference }, { "selector", fuzz_selector }, { "name", fuzz_name },
+#endif
 };
 
 #define TARGET_COUNT (sizeof(TARGETS) / sizeof(TARGETS[0]))

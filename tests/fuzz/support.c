@@ -2,7 +2,6 @@
 #include "fuzz.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -145,7 +144,7 @@ static void remove_files(void)
 
 static void name_files(void)
 {
-  const char *directory = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
+  const char *directory = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : access("/tmp", W_OK) == 0 ? "/tmp" : ".";
 
   for (unsigned i = 0; i < FUZZ_FILES; i++)
     snprintf(file_paths[i], sizeof(file_paths[i]), "%s/fuzz-image-%ld-%u", directory, (long) getpid(), i);
@@ -154,13 +153,13 @@ static void name_files(void)
 
 const char *fuzz_input_file(const struct fuzz_input *input, unsigned number)
 {
-  int descriptor;
+  FILE *file;
 
   if (file_paths[0][0] == '\0')
     name_files();
-  descriptor = open(file_paths[number], O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-  FUZZ_CHECK(descriptor >= 0);
-  FUZZ_CHECK(write(descriptor, input->bytes, input->length) == (ssize_t) input->length);
-  close(descriptor);
+  file = fopen(file_paths[number], "wb");
+  FUZZ_CHECK(file != NULL);
+  FUZZ_CHECK(fwrite(input->bytes, 1, input->length, file) == input->length);
+  FUZZ_CHECK(fclose(file) == 0);
   return file_paths[number];
 }

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: MIT */
+/* What POSIX and Windows do each in its own way, but for files (storage/). */
+#ifndef QCOW2_BASE_SYSTEM_H
+#define QCOW2_BASE_SYSTEM_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+/* The number of processors that this process may use, > 0. */
+unsigned qcow2_system_processors(void);
+
+/* Start a thread, which the program's signals are not for. Returns 0 or an errno value. */
+int qcow2_system_thread_start(pthread_t *thread, void *(*run)(void *), void *context);
+
+/* As pthread_atfork(); where there is no fork(), nothing. */
+void qcow2_system_watch_forks(void (*before)(void), void (*in_parent)(void), void (*in_child)(void));
+
+/* Fill up to 256 bytes with what nobody can guess. Returns false if the system has none. */
+bool qcow2_system_random(void *out, size_t length);
+
+/* Overwrite a secret with zeros, also if nothing reads them any more. */
+void qcow2_system_wipe(void *secret, size_t length);
+
+#endif

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+/* What the unit tests share. */
+#ifndef TESTS_UNIT_UNIT_H
+#define TESTS_UNIT_UNIT_H
+
+#include <stdint.h>
+
+/* Say what is not true, and count it. */
+#define CHECK(condition) check((condition), #condition, __LINE__)
+void check(int condition, const char *text, int line);
+
+/* Say that a number is another than expected, and count it. */
+void check_number(uint64_t got, uint64_t expected, const char *what, const char *name);
+
+/* Of image names (names.c), which are not built for Windows. */
+void test_damaged_ranges(void);
+void test_damaged_ranges_without_end(void);
+void test_image_names(void);
+void test_selectors(void);
+
+#endif
