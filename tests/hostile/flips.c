@@ -117,12 +117,12 @@ static void read_piece(struct qcow2_view *view, uint64_t at, size_t length, stru
 static void read_disk(struct qcow2_view *view, struct outcome *outcome)
 {
   uint64_t size = qcow2_view_size(view);
-  uint8_t *whole = malloc(content.length + 1);
+  uint8_t *whole = malloc((size_t) content.length + 1);
 
   outcome->size_differs = size != content.length;
   if (size > content.length)
     size = content.length;
-  if (whole != NULL && qcow2_view_read(view, 0, whole, size, NULL) == 0 && memcmp(whole, content.data, size) == 0)
+  if (whole != NULL && qcow2_view_read(view, 0, whole, (size_t) size, NULL) == 0 && memcmp(whole, content.data, (size_t) size) == 0)
     outcome->right++;
   else
     for (uint64_t at = 0; at < size; at += PIECE_BYTES)
@@ -252,7 +252,7 @@ static void set_rule(uint8_t *rules, uint64_t bits, const char *text)
   if (*end == '=' && first <= last && last < bits)
     for (unsigned rule = 0; rule < RULES; rule++)
       if (strcmp(end + 1, rule_names[rule]) == 0) {
-        memset(rules + first, (int) rule, last - first + 1);
+        memset(rules + first, (int) rule, (size_t) (last - first + 1));
         return;
       }
   fprintf(stderr, "not a rule: %s\n", text);
@@ -262,7 +262,7 @@ static void set_rule(uint8_t *rules, uint64_t bits, const char *text)
 static bool flip(int rule_count, char *rule_texts[])
 {
   uint64_t bits = (UINT64_C(1) << image.data[23]) * 8; /* cluster_bits' last byte */
-  uint8_t *rules = calloc(1, bits); /* EXACT */
+  uint8_t *rules = calloc(1, (size_t) bits); /* EXACT */
   unsigned tried[RULES] = { 0 }, opened = 0;
   bool good = true;
 
@@ -295,9 +295,9 @@ static bool truncate_image(uint64_t step)
     uint8_t *data = image.data;
     struct outcome outcome;
 
-    image.data = malloc(length_now + 1); /* a buffer of its own, so that a sanitizer sees a read past its end */
+    image.data = malloc((size_t) length_now + 1); /* a buffer of its own, so that a sanitizer sees a read past its end */
     image.length = length_now;
-    memcpy(image.data, data, length_now);
+    memcpy(image.data, data, (size_t) length_now);
     outcome = try_image();
     free(image.data);
     image.data = data;
@@ -320,8 +320,8 @@ static void load(const char *path, struct bytes *bytes)
   }
   rewind(file);
   bytes->length = (uint64_t) length;
-  bytes->data = malloc(bytes->length + 1);
-  if (bytes->data == NULL || fread(bytes->data, 1, bytes->length, file) != bytes->length) {
+  bytes->data = malloc((size_t) bytes->length + 1);
+  if (bytes->data == NULL || fread(bytes->data, 1, (size_t) bytes->length, file) != bytes->length) {
     perror(path);
     exit(2);
   }
