@@ -301,12 +301,14 @@ static int check_choice(const struct verify *verify)
 {
   struct qcow2_view *view;
   struct qcow2_error error;
+  int code;
 
   if (!verify->opened.is_vm_state)
     return EXIT_OK;
-  if (qcow2_view_open_vm_state(verify->opened.image, verify->opened.snapshot_index, &view, &error) == QCOW2_ERROR_NOT_FOUND)
-    return complain_failed("%s", error.message);
-  return EXIT_OK;
+  code = qcow2_view_open_vm_state(verify->opened.image, verify->opened.snapshot_index, &view, &error);
+  if (code == 0)
+    qcow2_view_close(view);
+  return code == QCOW2_ERROR_NOT_FOUND ? complain_failed("%s", error.message) : EXIT_OK;
 }
 
 static void print_warnings(const struct qcow2_image *image)
