@@ -77,11 +77,11 @@ static void step_note(struct qcow2_streams *streams, uint64_t unit)
   streams->last = unit;
 }
 
-static size_t guess_steps(struct qcow2_streams *streams, uint64_t unit, uint64_t *guessed)
+static size_t guess_steps(struct qcow2_streams *streams, uint64_t unit, unsigned window, uint64_t *guessed)
 {
   size_t count = 0;
 
-  while (count < STEPS_AHEAD) {
+  while (count < min_u64(STEPS_AHEAD, window)) {
     const struct qcow2_step *step = step_of(streams, unit);
 
     if (step->from != (uint32_t) unit || step->to == step->from)
@@ -104,6 +104,6 @@ size_t qcow2_streams_note(struct qcow2_streams *streams, uint64_t unit, unsigned
   step_note(streams, unit);
   streams->is_sure = stream->score >= SCORE_SURE;
   if (!streams->is_sure)
-    count = guess_steps(streams, unit, guessed);
+    count = guess_steps(streams, unit, window, guessed);
   return count > 0 ? count : guess_in_order(stream, window, guessed);
 }

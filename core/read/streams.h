@@ -37,9 +37,9 @@ struct qcow2_streams {
   struct qcow2_step step[STEPS];
 };
 
-/* Note that the reader reached a unit. Returns how many units are guessed to be read after it, and puts their numbers into `guessed`, the next
-   one first; most of them were guessed before. In ascending order, at most `window` (not more than UNITS_GUESSED_MAX) are guessed. They
-   may lie past the disk's end. */
+/* Note that the reader reached a unit. Returns how many units are guessed to be read after it, at most `window` (which is not more than
+   UNITS_GUESSED_MAX), and puts their numbers into `guessed`, the next one first; most of them were guessed before. They may lie past the
+   disk's end. */
 size_t qcow2_streams_note(struct qcow2_streams *streams, uint64_t unit, unsigned window,
                           uint64_t guessed[UNITS_GUESSED_MAX]);
 

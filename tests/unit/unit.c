@@ -325,7 +325,7 @@ static void test_streams_steps(void)
   memset(&streams, 0, sizeof(streams));
   for (int round = 0; round < 2; round++)
     for (size_t i = 0; i < 6; i++)
-      reach_units(walk[i], walk[i] + 1, 1, round == 0 ? 0 : STEPS_AHEAD, walk[(i + 1) % 6], "a walk, and again");
+      reach_units(walk[i], walk[i] + 1, 1, round == 0 ? 0 : 8, walk[(i + 1) % 6], "a walk, and again");
 }
 
 /* ---- The cache -------------------------------------------------------------- */
