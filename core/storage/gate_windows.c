@@ -20,18 +20,6 @@ void qcow2_opened_file_close_directory(struct qcow2_opened_file *file)
   file->directory = -1; /* it was none */
 }
 
-void qcow2_opened_file_close(struct qcow2_opened_file *file)
-{
-  qcow2_storage_close(&file->storage);
-  free(file->path);
-  *file = (struct qcow2_opened_file) OPENED_FILE_NONE;
-}
-
-bool qcow2_opened_file_same(const struct qcow2_opened_file *a, const struct qcow2_opened_file *b)
-{
-  return a->has_identity && b->has_identity && a->device == b->device && a->inode == b->inode;
-}
-
 /* ---- The user's word --------------------------------------------------- */
 
 static int refuse_named(const char *path, const char *problem, struct qcow2_error *error)

@@ -434,30 +434,31 @@ static void test_cache_prefers_old(void)
   CHECK(loads_of_walks(true) < 300 + 3 * 170);
 }
 
+static void take_block(struct qcow2_cache *cache, uint64_t offset, size_t length, struct loads *loads)
+{
+  struct qcow2_cache_block *block;
+
+  CHECK(qcow2_cache_pin(cache, (struct qcow2_cache_key){ 1, offset }, BLOCK, count_load, loads, &block, NULL) == 0);
+  qcow2_cache_take(cache, block, length);
+}
+
 /* Use half of each block, and the other halves of some after so much else that the cache would have forgotten them. */
 static void test_cache_take(void)
 {
   struct qcow2_cache *cache = qcow2_cache_new(100 * BLOCK, false);
   struct loads loads = { 0, 0 };
-  struct qcow2_cache_block *block;
 
-  for (uint64_t offset = 0; offset < 40; offset++) {
-    qcow2_cache_pin(cache, (struct qcow2_cache_key){ 1, offset }, BLOCK, count_load, &loads, &block, NULL);
-    qcow2_cache_take(cache, block, BLOCK / 2);
-  }
+  for (uint64_t offset = 0; offset < 40; offset++)
+    take_block(cache, offset, BLOCK / 2, &loads);
   for (uint64_t offset = 1000; offset < 1150; offset++) /* read through in two pieces, and so out of the way */
-    for (int half = 0; half < 2; half++) {
-      qcow2_cache_pin(cache, (struct qcow2_cache_key){ 1, offset }, BLOCK, count_load, &loads, &block, NULL);
-      qcow2_cache_take(cache, block, BLOCK / 2);
-    }
+    for (int half = 0; half < 2; half++)
+      take_block(cache, offset, BLOCK / 2, &loads);
   check_number(loads.count, 40 + 150, "loads", "two sweeps");
   use_blocks(cache, 0, 40, &loads);
   check_number(loads.count, 40 + 150, "loads", "blocks of which something was left");
   for (int round = 0; round < 10; round++) /* few blocks that are read through again and again are kept all the same */
-    for (uint64_t offset = 2000; offset < 2020; offset++) {
-      qcow2_cache_pin(cache, (struct qcow2_cache_key){ 1, offset }, BLOCK, count_load, &loads, &block, NULL);
-      qcow2_cache_take(cache, block, BLOCK);
-    }
+    for (uint64_t offset = 2000; offset < 2020; offset++)
+      take_block(cache, offset, BLOCK, &loads);
   CHECK(loads.count < 40 + 150 + 20 * 6);
   qcow2_cache_free(cache);
 }

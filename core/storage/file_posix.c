@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: MIT */
+/* Reading a file, on POSIX systems. */
+#include "file.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+_Static_assert(sizeof(off_t) >= 8, "offsets beyond 2 GiB");
+
+int qcow2_file_read(void *context, uint64_t offset, void *buffer, size_t length)
+{
+  const struct qcow2_file *file = context;
+  char *out = buffer;
+
+  while (length > 0) {
+    ssize_t count = pread(file->descriptor, out, length, (off_t) offset);
+
+    if (count < 0 && errno == EINTR)
+      continue;
+    if (count < 0)
+      return errno;
+    if (count == 0) /* the file shrank since it was opened */
+      return EIO;
+    out += count;
+    offset += (uint64_t) count;
+    length -= (size_t) count;
+  }
+  return 0;
+}

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: MIT */
+/* What the gate opened, but for what the system's own part of it must close (gate.c, gate_windows.c). */
+#include <stdlib.h>
+
+#include "gate.h"
+#include "storage.h"
+
+void qcow2_opened_file_close(struct qcow2_opened_file *file)
+{
+  qcow2_storage_close(&file->storage);
+  qcow2_opened_file_close_directory(file);
+  free(file->path);
+  *file = (struct qcow2_opened_file) OPENED_FILE_NONE;
+}
+
+bool qcow2_opened_file_same(const struct qcow2_opened_file *a, const struct qcow2_opened_file *b)
+{
+  return a->has_identity && b->has_identity && a->device == b->device && a->inode == b->inode;
+}
