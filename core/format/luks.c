@@ -146,7 +146,8 @@ static int decode_essiv(const char *text, uint64_t host_offset, struct qcow2_cip
                             "bytes", HASHES[hash], ALGORITHMS[spec->algorithm], DIGEST_BYTES[hash]);
 }
 
-/* Decode the IV generator, what follows "MODE-": "plain64", "essiv:sha256". ECB, which uses none, may have none. */
+/* Decode the IV generator, what follows "MODE-": "plain64", "essiv:sha256". ECB, which uses none, may have none. A hash that
+   another one than ESSIV carries ("plain64:sha256") means nothing: QEMU writes it if asked to, and ignores it, as dm-crypt does. */
 static int decode_ivgen(const char *text, uint64_t host_offset, struct qcow2_cipher_spec *spec,
                         struct qcow2_error *error)
 {
@@ -156,7 +157,7 @@ static int decode_ivgen(const char *text, uint64_t host_offset, struct qcow2_cip
   spec->ivgen = QCOW2_IVGEN_PLAIN64;
   if (*text == '\0' && spec->mode == QCOW2_CIPHER_ECB)
     return 0;
-  if (ivgen < 0 || (text[length] == ':') != (ivgen == QCOW2_IVGEN_ESSIV))
+  if (ivgen < 0 || (ivgen == QCOW2_IVGEN_ESSIV && text[length] != ':'))
     return unknown_error(error, host_offset, "IV generator", text);
   spec->ivgen = (enum qcow2_ivgen) ivgen;
   return ivgen == QCOW2_IVGEN_ESSIV ? decode_essiv(text + length + 1, host_offset, spec, error) : 0;
