@@ -7,6 +7,7 @@ import re
 import shutil
 
 import pytest
+from lib import tools
 from lib.builder import pattern
 from lib.project import BUILD, SOURCE, run
 
@@ -59,7 +60,7 @@ def test_library_names_each_library_that_it_uses(library):
     """Whoever links with it, and the packages' dependencies, rely on that."""
     library = os.path.join(BUILD, library)
     needed = re.findall(r"NEEDED.*\[(.*)\]", run("readelf", "-d", library).stdout)
-    places = dict(re.findall(r"(\S+) => (\S+)", run("ldd", library).stdout))
+    places = dict(re.findall(r"(\S+) => (\S+)", run("ldd", library, env={**tools.CLEAN, **tools.stock()}).stdout))
     assert len(needed) > 1
     found = set().union(*(exported(places[name]) for name in needed if name in places))
     assert undefined(library) - found == set()
@@ -235,8 +236,17 @@ def test_example(prefix, example, tmp_path):
     assert result.stdout == "".join(f"{hashlib.sha256(data).hexdigest()}  {len(data)} bytes  {name}\n" for name, data in states)
 
 
+def skip_if_libtsk_cannot_be_linked(folder):
+    """By its own pkg-config file, without anything of ours."""
+    flags = run("pkg-config", "--static", "--libs", "tsk").stdout.split()
+    linked = run("gcc", "-shared", "-xc", "/dev/null", "-xnone", "-o", folder / "stock.so", *flags, check=False)
+    if linked.returncode != 0:
+        pytest.skip("libtsk-dev lacks libraries that its tsk.pc names: " + ", ".join(re.findall(r"cannot find (-l\w+)", linked.stderr)))
+
+
 def test_static_tsk_program_built_with_pkg_config(prefix, image, tmp_path):
     """Static but for libtsk, which many systems have as a shared library only."""
+    skip_if_libtsk_cannot_be_linked(tmp_path)
     for name in ("qcow2core", "tsk_qcow2"):
         os.remove(prefix / "lib" / f"lib{name}.so")
     try:
@@ -273,8 +283,24 @@ def test_destdir_install_and_uninstall(tmp_path):
     files = {os.path.basename(path) for path in glob.glob(str(tmp_path) + "/**", recursive=True) if os.path.isfile(path)}
     assert {"qcow2core.h", "qcow2names.h", "tsk_qcow2.h", "tsk-qcow2", "qcow2core.pc", "tsk_qcow2.pc"} <= files
     run("make", "uninstall", f"DESTDIR={tmp_path}", cwd=BUILD)
-    left = [path for path in glob.glob(str(tmp_path) + "/**", recursive=True) if os.path.isfile(path)]
+    left = [path for path in tmp_path.rglob("*") if path.is_file() or "qcow2" in str(path.relative_to(tmp_path))]
     assert left == []
+
+
+def test_configure_cleans_up(command):
+    """The source has a folder "core", as a crashing compiler leaves a file, which configure removes."""
+    assert sorted(path.name for path in (command.parents[2] / "build").glob("conf*")) == ["config.h", "config.log", "config.status"]
+
+
+def test_without_python_the_module_is_left_out(source, tmp_path):
+    """There is no place where a Python would look for it. It goes where the user says."""
+    for given, place in (("PYTHON=/nonexistent", None), ("pythondir=/opt/python", "opt/python/qcow2core/tsk.py")):
+        folder = tmp_path / given.replace("/", "-")
+        folder.mkdir()
+        said = run(os.path.join(source, "configure"), "PYTHON=/nonexistent", given, cwd=folder).stdout
+        assert ("Python module      left out: no python3 was found" in said) == (place is None)
+        run("make", "install-dist_qcow2corepythonDATA", f"DESTDIR={folder}/there", cwd=folder)
+        assert [str(path.relative_to(folder / "there")) for path in folder.rglob("tsk.py")] == ([place] if place else [])
 
 
 def test_without_optional_libraries(source, tmp_path):

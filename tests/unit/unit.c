@@ -226,11 +226,11 @@ static void test_checked_arithmetic(void)
 
 static void test_header_probe(void)
 {
-  static const uint8_t v2[8] = "QFI\xfb\0\0\0\2", v1[8] = "QFI\xfb\0\0\0\1", v9[8] = "QFI\xfb\0\0\0\x09";
+  const uint8_t *v2 = (const uint8_t *) "QFI\xfb\0\0\0\2";
 
   CHECK(qcow2_header_probe(v2, 8));
-  CHECK(qcow2_header_probe(v9, 8));
-  CHECK(!qcow2_header_probe(v1, 8));
+  CHECK(qcow2_header_probe((const uint8_t *) "QFI\xfb\0\0\0\x09", 8));
+  CHECK(!qcow2_header_probe((const uint8_t *) "QFI\xfb\0\0\0\1", 8));
   CHECK(!qcow2_header_probe(v2, 7));
   CHECK(!qcow2_header_probe((const uint8_t *) "QFI\xfa\0\0\0\2", 8));
   CHECK(!qcow2_header_probe(v2, 0));
