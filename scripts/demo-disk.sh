@@ -46,7 +46,10 @@ image=$work/demo.qcow2
 offset=1048576
 truncate -s 64M "$raw"
 printf 'label: gpt\nstart=2048, size=126976, type=linux, name=data\n' | sfdisk -q "$raw"
-mke2fs -q -F -t ext4 -L demo -E "offset=$offset,root_owner=0:0" -d "$files" "$raw" 63488k
+# The features are named, for defaults differ between versions, and with them the inodes of the files.
+features=none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,64bit,flex_bg,metadata_csum
+features=$features,sparse_super,large_file,huge_file,dir_nlink,extra_isize
+mke2fs -q -F -t ext4 -O "$features" -L demo -E "offset=$offset,root_owner=0:0" -d "$files" "$raw" 63488k
 
 # The snapshot holds the disk as it is now.
 qemu-img create -q -f qcow2 "$image" 64M
