@@ -17,6 +17,7 @@ sys.path.insert(0, str(TESTS))
 sys.dont_write_bytecode = True
 os.environ.setdefault("TSK_QCOW2_BUILD", str(TESTS.parent))
 os.environ.setdefault("TSK_QCOW2_SEED", "1")
+os.environ["PATH"] += ":/usr/sbin:/sbin"  # mke2fs, sfdisk and others, which are in root's PATH only
 import lib  # noqa: E402, F401  for what it does to sys.path
 
 

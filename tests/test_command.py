@@ -6,6 +6,7 @@ import os
 import re
 
 import pytest
+from lib import tools
 from lib.encrypted import create
 from lib.namespace import CLEAN, in_namespace
 from lib.project import BUILD, SOURCE, can_change_user, run
@@ -33,7 +34,7 @@ def disk(tmp_path_factory):
 # ---- run --------------------------------------------------------------------
 
 def test_run_makes_a_tool_understand_qcow2(command, disk):
-    plain = run("fls", "-i", "qcow2", disk, env=CLEAN, check=False)
+    plain = run("fls", "-i", "qcow2", disk, env={**CLEAN, **tools.stock()}, check=False)
     assert plain.returncode != 0 and "Unsupported image type" in plain.stderr
     assert "hello.txt" in run(command, "run", "fls", "-i", "qcow2", f"{disk}@first", env=CLEAN).stdout
 

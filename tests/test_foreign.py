@@ -32,9 +32,9 @@ def overlay_over(base, name, declared, directory):
     return overlay, expected
 
 
-def sha256(*names):
+def sha256(*names, environment=None):
     """Of what img_cat says, and that it said it without complaint."""
-    result = tools.run("img_cat", "-i", "qcow2", *names)
+    result = tools.run("img_cat", "-i", "qcow2", *names, environment=environment)
     assert result.returncode == 0, result.complaint
     return hashlib.sha256(result.stdout).hexdigest()
 
@@ -84,8 +84,9 @@ def test_e01_that_the_user_names(base, e01, tmp_path, declared):
     if declared is None:
         drop_backing_format(overlay)
     os.remove(original)
-    assert sha256(f"{overlay},backing={e01}") == expected
-    assert sha256(overlay, e01) == expected
+    environment = tools.way_round("img_stat", e01)  # some systems' own tools crash when they close an E01
+    assert sha256(f"{overlay},backing={e01}", environment=environment) == expected
+    assert sha256(overlay, e01, environment=environment) == expected
 
 
 def drop_backing_format(image):

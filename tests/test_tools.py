@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from lib import disks, oracle, tools
+from lib.project import SOURCE
 from lib.tools import assert_refused, assert_same
 from lib.variants import SNAPSHOT, VARIANTS, Workshop, copy_sparse
 
@@ -418,6 +419,17 @@ def test_img_stat_of_variant(disk, variant, evidence):
         assert (result.returncode, result.stdout) == (0, b"qcow2\n"), result.complaint
         result = tools.run("img_stat", *chosen, *made.images)
         assert result.returncode == 0 and str(made.raw.stat().st_size) in result.stdout.decode()
+
+
+@pytest.mark.skipif(bool(tools.NATIVE), reason="about the tools of the distribution")
+@pytest.mark.parametrize("tool", tools.MUST_END)
+def test_the_tool_of_this_system_ends(tool):
+    if tools.way_to_the_end(tool):
+        pytest.skip(f"the stock {tool} never ends here, with or without the plugin (docs/distributions.md). The tests take the way round.")
+
+
+def test_the_way_round_is_documented():
+    assert "LD_PRELOAD=" + tools.UNDISTURBED["LD_PRELOAD"] in Path(SOURCE, "docs", "distributions.md").read_text()
 
 
 # ---- Types, names, and what must stay as it was -----------------------------------------
