@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: MIT
 #
 # Build the Debian packages, in build/deb, from a release tarball of this tree: packaging/build-deb.sh
-# Installs what that needs through apt.
+# Installs what that needs through apt. They are for the release that they are built on: packaging/README.md.
+# shellcheck disable=SC1091
 set -eu
 source_dir=$(cd "$(dirname "$0")/.." && pwd)
 out_dir=$source_dir/build/deb
@@ -21,7 +22,7 @@ tar xf "tsk-qcow2-$version.tar.gz" -C "$work"
 
 cd "$work/tsk-qcow2-$version"
 cp -R packaging/debian debian
-sh packaging/changelog.sh >debian/changelog
+sh packaging/changelog.sh "$(. /etc/os-release && echo "${VERSION_ID:+~$ID$VERSION_ID}")" >debian/changelog
 dpkg-buildpackage -b -us -uc
 rm -rf "$out_dir"
 mkdir -p "$out_dir"

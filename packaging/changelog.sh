@@ -1,13 +1,13 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# Print debian/changelog: the version stands in configure.ac, its date in NEWS.md.
+# Print debian/changelog: the version stands in configure.ac, its date in NEWS.md. changelog.sh [SUFFIX], which the version gets.
 set -eu
 source_dir=$(cd "$(dirname "$0")/.." && pwd)
 version=$(sed -n 's/^AC_INIT(\[tsk-qcow2\], \[\(.*\)\])$/\1/p' "$source_dir/configure.ac")
 date=$(sed -n "s/^## \[$version\] - //p" "$source_dir/NEWS.md")
 [ -n "$date" ] || { echo "changelog.sh: NEWS.md has no dated entry for version $version" >&2; exit 1; }
 cat <<CHANGELOG
-tsk-qcow2 ($version) unstable; urgency=medium
+tsk-qcow2 ($version${1-}) unstable; urgency=medium
 
   * See NEWS.md.
 

@@ -23,8 +23,8 @@ clean_root_make() {
   clean_root_run "$1" apt-get update -q
 }
 
-# clean_root_run ROOT COMMAND...: as root of ROOT. It is the root of a mount namespace, and not of chroot, under which the kernel
-# refuses user namespaces. So the mounts, and what was left running, end with the command.
+# clean_root_run ROOT COMMAND...: as root of ROOT, in namespaces of its own: the mounts, and what was left running, end with the command.
+# ROOT is moved to the place of the old one, because the kernel refuses user namespaces under a mere chroot.
 clean_root_run() {
   unshare --mount --pid --fork --kill-child sh -c '
     set -eu
@@ -35,8 +35,6 @@ clean_root_run() {
     mount --rbind /dev dev
     mount -t proc proc proc
     mount -t sysfs -o ro sysfs sys
-    pivot_root . .
-    umount -l .
-    cd /
-    exec env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive "$@"' clean-root "$@"
+    mount --move . /
+    exec chroot . env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive "$@"' clean-root "$@"
 }

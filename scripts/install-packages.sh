@@ -21,7 +21,7 @@ for group in "$@"; do
   demo) packages="$packages e2fsprogs fdisk qemu-utils" ;;
   test) packages="$packages python3 python3-pytest python3-tsk g++ e2fsprogs fdisk qemu-utils sleuthkit ntfs-3g mtools
     dosfstools strace util-linux qemu-system-x86
-    ewf-tools afflib-tools python3-pytest-xdist valgrind" ;;
+    ewf-tools afflib-tools python3-pytest-xdist valgrind groff-base" ;;
   autopsy) packages="$packages autopsy chromium chromium-driver" ;;
   portability) packages="$packages python3 qemu-utils clang musl-tools gcc-i686-linux-gnu libc6-dev-i386-cross
     gcc-s390x-linux-gnu libc6-dev-s390x-cross qemu-user-static gcc-mingw-w64-x86-64-posix mingw-w64-x86-64-dev libz-mingw-w64-dev
