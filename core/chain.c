@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/text.h"
+#include "contents.h"
 #include "encryption.h"
 #include "referrer.h"
 #include "storage/storage.h"
@@ -56,7 +57,13 @@ static bool chain_holds(const struct qcow2_chain *chain, const struct qcow2_open
 
 /* ---- The external data file --------------------------------------------- */
 
-/* A path that the caller's options give: the caller's word, unless it comes from a referrer. Errors: those of the gate. */
+/* Whose word the paths in the options are. */
+static enum qcow2_named_by given_by(const struct qcow2_open_options *options)
+{
+  return options->referrer == NULL ? NAMED_BY_CALLER : NAMED_BY_REFERRER;
+}
+
+/* Open a path that the options give. Errors: those of the gate. */
 static int open_given(const struct qcow2_open_options *options, const char *path, const char *role,
                       struct qcow2_opened_file *file, struct qcow2_error *error)
 {
@@ -75,6 +82,10 @@ static int open_data_file(const struct qcow2_chain *chain, struct qcow2_layer *l
                                        .distrust = layer->is_probed ? PROBED_DISTRUST : NULL,
                                        .search_directories = options->search_directories,
                                        .search_count = options->search_count };
+  const struct qcow2_contents_question question = { .named_by = given == NULL ? NAMED_BY_IMAGE : given_by(options),
+                                                    .is_data_file = true,
+                                                    .word = given == NULL ? NULL : options->data_format };
+  struct qcow2_contents contents;
   struct qcow2_opened_file file;
   char quoted[TEXT_ESCAPED_BYTES];
   int code;
@@ -89,14 +100,16 @@ static int open_data_file(const struct qcow2_chain *chain, struct qcow2_layer *l
                        : qcow2_gate_open_reference(&reference, &file, error);
   if (code != 0)
     return code;
-  if (chain_holds(chain, &file)) {
+  code = chain_holds(chain, &file)
+             ? qcow2_error_set(error, QCOW2_ERROR_CORRUPT, "the external data file of \"%s\" is an image of the chain itself",
+                               layer_name(layer, quoted))
+             : qcow2_contents_open(&question, options, &file, &contents, error);
+  if (code != 0) {
     qcow2_opened_file_close(&file);
-    return qcow2_error_set(error, QCOW2_ERROR_CORRUPT,
-                           "the external data file of \"%s\" is an image of the chain itself",
-                           layer_name(layer, quoted));
+    return code;
   }
   qcow2_opened_file_close_directory(&file);
-  qcow2_layer_set_data_file(layer, &file);
+  qcow2_layer_set_data_file(layer, &file, contents.warning);
   return 0;
 }
 
@@ -157,28 +170,21 @@ static int complete_layer(struct qcow2_chain *chain, struct qcow2_layer *layer,
 
 /* ---- The backing file --------------------------------------------------- */
 
-/* Where the next layer comes from. */
-enum next_layer {
-  NEXT_NONE,     /* the chain ends here */
-  NEXT_GIVEN,    /* the user's path */
-  NEXT_REFERRED, /* a path of the referrer's */
-  NEXT_REFERENCE /* the image's word */
-};
-
-/* Decide where the layer below the lowest one comes from. Errors: ARGUMENT. */
+/* Decide whether there is a layer below the lowest one, and who names it. Errors: ARGUMENT. */
 static int choose_next(const struct qcow2_chain *chain, const struct qcow2_open_options *options,
-                       enum next_layer *next, struct qcow2_error *error)
+                       bool *more, enum qcow2_named_by *named_by, struct qcow2_error *error)
 {
   const struct qcow2_layer *lowest = chain->layers[chain->count - 1];
   size_t given = chain->count - 1;
   bool refers = !lowest->is_raw && lowest->metadata.backing_file != NULL;
   char quoted[TEXT_ESCAPED_BYTES];
 
-  *next = refers ? NEXT_REFERENCE : NEXT_NONE;
+  *more = refers;
+  *named_by = NAMED_BY_IMAGE;
   if (given >= options->backing_count)
     return 0;
   if (strcmp(options->backing_paths[given], QCOW2_BACKING_NONE) == 0) {
-    *next = NEXT_NONE;
+    *more = false;
     return given + 1 == options->backing_count
                ? 0
                : qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
@@ -189,12 +195,12 @@ static int choose_next(const struct qcow2_chain *chain, const struct qcow2_open_
                            "a backing file was given for \"%s\", which %s",
                            layer_name(lowest, quoted),
                            lowest->is_raw ? "is raw and has none" : "refers to none");
-  *next = options->referrer == NULL ? NEXT_GIVEN : NEXT_REFERRED;
+  *named_by = given_by(options);
   return 0;
 }
 
 static int open_backing(const struct qcow2_chain *chain, const struct qcow2_open_options *options,
-                        enum next_layer next, struct qcow2_opened_file *file,
+                        enum qcow2_named_by named_by, struct qcow2_opened_file *file,
                         struct qcow2_error *error)
 {
   const struct qcow2_layer *lowest = chain->layers[chain->count - 1];
@@ -207,7 +213,7 @@ static int open_backing(const struct qcow2_chain *chain, const struct qcow2_open
                                        .search_directories = options->search_directories,
                                        .search_count = options->search_count };
 
-  if (next == NEXT_GIVEN || next == NEXT_REFERRED)
+  if (named_by != NAMED_BY_IMAGE)
     return open_given(options, options->backing_paths[chain->count - 1], reference.role, file, error);
   qcow2_referrer_share_search(options->referrer, options->referrer_search_count, &reference);
   return qcow2_gate_open_reference(&reference, file, error);
@@ -229,129 +235,37 @@ static int check_backing(const struct qcow2_chain *chain, const struct qcow2_ope
   return 0;
 }
 
-enum declared_format { DECLARED_NONE, DECLARED_RAW, DECLARED_QCOW2, DECLARED_OTHER };
-
-static enum declared_format declared_format(const struct qcow2_layer *layer)
+/* The format that the caller gives the backing file of the layer; NULL: none. */
+static const char *given_format(const struct qcow2_chain *chain, const struct qcow2_open_options *options)
 {
-  const char *format = layer->metadata.backing_format;
+  size_t index = chain->count - 1;
 
-  if (format == NULL || format[0] == '\0')
-    return DECLARED_NONE;
-  if (strcmp(format, "qcow2") == 0)
-    return DECLARED_QCOW2;
-  /* "file" and "host_device" are QEMU's names for a file's and a device's plain bytes. */
-  if (strcmp(format, "raw") == 0 || strcmp(format, "file") == 0 ||
-      strcmp(format, "host_device") == 0)
-    return DECLARED_RAW;
-  return DECLARED_OTHER;
+  return options->backing_formats != NULL && index < options->backing_count ? options->backing_formats[index] : NULL;
 }
 
-static int format_error(const struct qcow2_layer *above, const struct qcow2_opened_file *file,
-                        int code, const char *rule, struct qcow2_error *error)
+/* Make a layer of the backing file, which it owns from the call on. */
+static int new_backing_layer(const struct qcow2_chain *chain, enum qcow2_named_by named_by,
+                             const struct qcow2_open_options *options, const struct qcow2_shared *shared,
+                             struct qcow2_opened_file *file, struct qcow2_layer **layer, struct qcow2_error *error)
 {
-  char backing[TEXT_ESCAPED_BYTES], image[TEXT_ESCAPED_BYTES], format[TEXT_ESCAPED_BYTES];
-
-  return qcow2_error_set(error, code, "\"%s\" declares its backing file to be of format \"%s\", %s: \"%s\"",
-                         layer_name(above, image),
-                         qcow2_text_quote(above->metadata.backing_format, format), rule,
-                         qcow2_text_quote(file->path, backing));
-}
-
-/* Nobody declares the format, and the file starts as one does that is not read here. It is not taken for raw unless the user names
-   it. */
-static int undeclared_error(const struct qcow2_opened_file *file, const char *format,
-                            struct qcow2_error *error)
-{
-  char backing[TEXT_ESCAPED_BYTES];
-
-  return qcow2_error_set(error, QCOW2_ERROR_DENIED,
-                         "the format of the backing file \"%s\" is not declared, and it starts as %s does; to have it read, as "
-                         "%s if its name ends so and otherwise as raw, add \",backing=PATH\" to the image name",
-                         qcow2_text_quote(file->path, backing), format, format);
-}
-
-/* Find out whether the backing file is qcow2 or raw: by what the image above declares, else by its first bytes. Those must be
-   readable then: a file is not taken for raw because of a fault. *looks_like is a format that an undeclared file starts as; NULL: none. */
-static int find_format(const struct qcow2_layer *above, enum next_layer next,
-                       const struct qcow2_opened_file *file, bool *is_qcow2, const char **looks_like,
-                       struct qcow2_error *error)
-{
-  enum declared_format declared = declared_format(above);
-  int code;
-
-  *is_qcow2 = false;
-  *looks_like = NULL;
-  if (declared == DECLARED_RAW)
-    return 0;
-  if (declared == DECLARED_OTHER)
-    return format_error(above, file, QCOW2_ERROR_UNSUPPORTED,
-                        "which cannot be read here (raw and qcow2 can)", error);
-  code = qcow2_layer_probe(file, is_qcow2, looks_like, error);
-  if (code != 0)
-    return qcow2_error_add_file(error, code, file->path);
-  if (declared == DECLARED_QCOW2 && !*is_qcow2)
-    return format_error(above, file, QCOW2_ERROR_CORRUPT, "but it is not a qcow2 image", error);
-  if (next != NEXT_GIVEN && *looks_like != NULL)
-    return undeclared_error(file, *looks_like, error);
-  return 0;
-}
-
-/* Make a layer of the backing file, in the format that the image above it declares. */
-static int new_backing_layer(const struct qcow2_layer *above, enum next_layer next,
-                             struct qcow2_opened_file *file, const struct qcow2_shared *shared,
-                             uint64_t space, struct qcow2_layer **layer, struct qcow2_error *error)
-{
-  const char *looks_like;
-  bool is_qcow2;
-  int code = find_format(above, next, file, &is_qcow2, &looks_like, error);
+  const struct qcow2_layer *above = chain->layers[chain->count - 1];
+  const struct qcow2_contents_question question = { .named_by = named_by,
+                                                    .word = given_format(chain, options),
+                                                    .declared = above->metadata.backing_format };
+  struct qcow2_contents contents;
+  int code = qcow2_contents_open(&question, options, file, &contents, error);
 
   if (code != 0) {
     qcow2_opened_file_close(file);
     return code;
   }
-  code = is_qcow2 ? qcow2_layer_new_qcow2(file, shared, space, layer, error)
-                  : qcow2_layer_new_raw(file, shared, space, layer, error);
+  code = contents.is_qcow2 ? qcow2_layer_new_qcow2(file, shared, chain->count, layer, error)
+                           : qcow2_layer_new_raw(file, shared, chain->count, &contents, layer, error);
   if (code != 0)
     return code;
-  (*layer)->is_probed = declared_format(above) == DECLARED_NONE;
-  (*layer)->looks_like = looks_like;
+  (*layer)->is_probed = contents.is_probed;
   qcow2_metadata_drop_data(&(*layer)->metadata); /* megabytes, which nobody asks for */
   return 0;
-}
-
-/* Offer the backing file to the caller, who may know its format. QCOW2_NOT_FOREIGN: the file is left as it was. Otherwise it
-   belongs to the layer, or is closed. */
-static int offer_foreign(const struct qcow2_layer *above, enum next_layer next,
-                         const struct qcow2_open_options *options,
-                         const struct qcow2_shared *shared, uint64_t space,
-                         struct qcow2_opened_file *file, struct qcow2_layer **layer,
-                         struct qcow2_error *error)
-{
-  char path[64]; /* leads to the very file that passed the gate */
-  struct qcow2_foreign foreign = { .path = next == NEXT_GIVEN ? file->path : path,
-                                   .declared_format = above->metadata.backing_format,
-                                   .is_callers_word = next == NEXT_GIVEN };
-  struct qcow2_storage storage = { 0 };
-  const char *format = NULL;
-  int code;
-
-  if (options->open_foreign == NULL ||
-      (next != NEXT_GIVEN && declared_format(above) != DECLARED_OTHER))
-    return QCOW2_NOT_FOREIGN;
-  snprintf(path, sizeof(path), "/proc/self/fd/%d", file->descriptor);
-  code = options->open_foreign(options->foreign_context, &foreign, &storage, &format, error);
-  if (code == QCOW2_NOT_FOREIGN)
-    return code;
-  if (code != 0) {
-    qcow2_opened_file_close(file);
-    return code;
-  }
-  code = qcow2_layer_new_raw(file, shared, space, layer, error);
-  if (code == 0)
-    qcow2_layer_set_foreign(*layer, &storage, format);
-  else
-    qcow2_storage_close(&storage);
-  return code;
 }
 
 /* Add the layer below the lowest one. *more is false when the chain is complete. */
@@ -360,13 +274,12 @@ static int add_backing(struct qcow2_chain *chain, const struct qcow2_open_option
 {
   struct qcow2_layer *above = chain->layers[chain->count - 1], *layer;
   struct qcow2_opened_file file = OPENED_FILE_NONE;
-  enum next_layer next;
-  int code = choose_next(chain, options, &next, error);
+  enum qcow2_named_by named_by;
+  int code = choose_next(chain, options, more, &named_by, error);
 
-  *more = next != NEXT_NONE;
-  if (code != 0 || next == NEXT_NONE)
+  if (code != 0 || !*more)
     return code;
-  code = open_backing(chain, options, next, &file, error);
+  code = open_backing(chain, options, named_by, &file, error);
   if (code != 0)
     return code;
   code = check_backing(chain, &file, error);
@@ -374,9 +287,7 @@ static int add_backing(struct qcow2_chain *chain, const struct qcow2_open_option
     qcow2_opened_file_close(&file);
     return code;
   }
-  code = offer_foreign(above, next, options, shared, chain->count, &file, &layer, error);
-  if (code == QCOW2_NOT_FOREIGN)
-    code = new_backing_layer(above, next, &file, shared, chain->count, &layer, error);
+  code = new_backing_layer(chain, named_by, options, shared, &file, &layer, error);
   if (code == 0)
     code = chain_add(chain, layer, error);
   if (code == 0 && !layer->is_raw)

@@ -184,7 +184,7 @@ int qcow2_image_probe(const char *path)
     return 0;
   if (qcow2_gate_open_named(path, &file, &error) != 0)
     return error.code == QCOW2_ERROR_ARGUMENT || error.os_errno == ENOENT || error.os_errno == EACCES ? 0 : -1;
-  code = qcow2_layer_probe(&file, &is_qcow2, NULL, NULL);
+  code = qcow2_layer_probe(&file, &is_qcow2, NULL);
   qcow2_opened_file_close(&file);
   return code != 0 ? -1 : is_qcow2;
 }

@@ -8,10 +8,6 @@
 #include "base/error.h"
 #include "storage/storage.h"
 
-/* Enough to tell every format that is known. */
-#define PROBE_BYTES 32u
-_Static_assert(PROBE_BYTES >= HEADER_BYTES_TO_PROBE, "qcow2 too");
-
 /* ---- Making ------------------------------------------------------------- */
 
 static struct qcow2_layer *layer_new(struct qcow2_opened_file *file,
@@ -37,25 +33,17 @@ static struct qcow2_layer *layer_new(struct qcow2_opened_file *file,
   return layer;
 }
 
-int qcow2_layer_new_raw(struct qcow2_opened_file *file, const struct qcow2_shared *shared,
-                        uint64_t space, struct qcow2_layer **layer, struct qcow2_error *error)
+int qcow2_layer_new_raw(struct qcow2_opened_file *file, const struct qcow2_shared *shared, uint64_t space,
+                        const struct qcow2_contents *contents, struct qcow2_layer **layer, struct qcow2_error *error)
 {
   *layer = layer_new(file, shared, space);
   if (*layer == NULL)
     return qcow2_error_set_nomem(error);
   (*layer)->is_raw = true;
-  (*layer)->format = "raw";
+  (*layer)->format = contents->format;
+  memcpy((*layer)->warning, contents->warning, sizeof(contents->warning));
   (*layer)->size = (*layer)->file.storage.size;
   return 0;
-}
-
-void qcow2_layer_set_foreign(struct qcow2_layer *layer, const struct qcow2_storage *storage,
-                             const char *format)
-{
-  qcow2_storage_close(&layer->file.storage);
-  layer->file.storage = *storage;
-  layer->format = format;
-  layer->size = storage->size;
 }
 
 /* Read and decode cluster 0. */
@@ -122,8 +110,9 @@ void qcow2_layer_free(struct qcow2_layer *layer)
   free(layer);
 }
 
-void qcow2_layer_set_data_file(struct qcow2_layer *layer, struct qcow2_opened_file *data_file)
+void qcow2_layer_set_data_file(struct qcow2_layer *layer, struct qcow2_opened_file *data_file, const char *warning)
 {
+  memcpy(layer->warning, warning, sizeof(layer->warning));
   layer->data_file = *data_file;
   layer->source.data = &layer->data_file.storage;
   layer->source.encrypted.storage = &layer->data_file.storage;
@@ -136,34 +125,15 @@ void qcow2_layer_set_cipher(struct qcow2_layer *layer, struct qcow2_cipher *ciph
   layer->source.encrypted.cipher_counts_guest = layer->metadata.header.crypt_method == CRYPT_METHOD_AES;
 }
 
-/* The name of the format (not qcow2) that a file of these first bytes is of; NULL: none that is known. */
-static const char *foreign_format(const uint8_t *start, size_t length)
+int qcow2_layer_probe(const struct qcow2_opened_file *file, bool *is_qcow2, struct qcow2_error *error)
 {
-  static const struct {
-    const char *start, *format;
-  } known[] = { { "KDMV", "VMDK" },        { "COWD", "VMDK" },          { "# Disk DescriptorFile", "VMDK" },
-                { "conectix", "VHD" },     { "vhdxfile", "VHDX" },      { "<<< ", "VDI" },
-                { "EVF\x09\x0d\x0a\xff", "EWF" }, { "QFI\xfb", "qcow" }, { "QED", "QED" } };
-
-  for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
-    if (length >= strlen(known[i].start) && memcmp(start, known[i].start, strlen(known[i].start)) == 0)
-      return known[i].format;
-  return NULL;
-}
-
-int qcow2_layer_probe(const struct qcow2_opened_file *file, bool *is_qcow2, const char **foreign,
-                      struct qcow2_error *error)
-{
-  uint8_t start[PROBE_BYTES];
+  uint8_t start[HEADER_BYTES_TO_PROBE];
   size_t length = (size_t) min_u64(file->storage.size, sizeof(start));
   int code = qcow2_storage_read(&file->storage, 0, start, length, error);
 
-  if (code != 0)
-    return code;
-  *is_qcow2 = qcow2_header_probe(start, length);
-  if (foreign != NULL)
-    *foreign = *is_qcow2 ? NULL : foreign_format(start, length);
-  return 0;
+  if (code == 0)
+    *is_qcow2 = qcow2_header_probe(start, length);
+  return code;
 }
 
 /* ---- Mapping ------------------------------------------------------------ */

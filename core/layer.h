@@ -4,6 +4,7 @@
 #ifndef QCOW2_LAYER_H
 #define QCOW2_LAYER_H
 
+#include "contents.h"
 #include "format/geometry.h"
 #include "format/header.h"
 #include "read/cluster_reader.h"
@@ -17,7 +18,7 @@ struct qcow2_layer {
   bool is_raw;        /* its bytes are the disk's */
   const char *format; /* static */
   bool is_probed; /* no image declared its format: what it refers to needs the user's word */
-  const char *looks_like; /* a format that such a file starts as, though it is read as raw; static, NULL: none */
+  char warning[QCOW2_FOREIGN_WARNING_BYTES]; /* of the caller who opened it or its data file; empty: none */
   uint64_t size;  /* virtual size, bytes */
   uint64_t needed_size; /* bytes that the file must have, as far as its tables were looked over */
   /* Of a qcow2 file only: */
@@ -38,32 +39,25 @@ struct qcow2_shared {
   struct qcow2_ahead *ahead;
 };
 
-/* Let the layer read from `storage`, which it owns from now on, in place of its file: `format` (static) is how that stores the disk. The
-   layer must be raw. */
-void qcow2_layer_set_foreign(struct qcow2_layer *layer, const struct qcow2_storage *storage,
-                             const char *format);
-
 /* Make a layer of an opened file, which it owns from the call on, also when it fails. `space` tells its blocks in the
    caches from other layers'. The caller frees it with qcow2_layer_free(). Errors: for qcow2 those of reading and
    decoding a header. */
-int qcow2_layer_new_raw(struct qcow2_opened_file *file, const struct qcow2_shared *shared,
-                        uint64_t space, struct qcow2_layer **layer, struct qcow2_error *error);
+int qcow2_layer_new_raw(struct qcow2_opened_file *file, const struct qcow2_shared *shared, uint64_t space,
+                        const struct qcow2_contents *contents, struct qcow2_layer **layer, struct qcow2_error *error);
 int qcow2_layer_new_qcow2(struct qcow2_opened_file *file, const struct qcow2_shared *shared,
                           uint64_t space, struct qcow2_layer **layer, struct qcow2_error *error);
 
 /* NULL is allowed. */
 void qcow2_layer_free(struct qcow2_layer *layer);
 
-/* Give a qcow2 layer its data file, which it owns from now on. */
-void qcow2_layer_set_data_file(struct qcow2_layer *layer, struct qcow2_opened_file *data_file);
+/* Give a qcow2 layer its data file, which it owns from now on, with the warning (maybe empty) of the caller who opened it. */
+void qcow2_layer_set_data_file(struct qcow2_layer *layer, struct qcow2_opened_file *data_file, const char *warning);
 
 /* Give a qcow2 layer the cipher of its normal clusters, which it owns from now on. */
 void qcow2_layer_set_cipher(struct qcow2_layer *layer, struct qcow2_cipher *cipher);
 
-/* Look at the file's first bytes: is it a qcow2 image? *foreign is the name of another format that it starts as, in static storage; NULL:
-   none that is known. NULL for `foreign` is allowed. Errors: IO. */
-int qcow2_layer_probe(const struct qcow2_opened_file *file, bool *is_qcow2, const char **foreign,
-                      struct qcow2_error *error);
+/* Look at the file's first bytes: is it a qcow2 image? Errors: IO. */
+int qcow2_layer_probe(const struct qcow2_opened_file *file, bool *is_qcow2, struct qcow2_error *error);
 
 /* What lies at `guest_offset` in this layer alone, for at most `length` bytes. `tables` and `size` are the layer's own,
    or a snapshot's. What lies past `size` is ZERO: it hides what is below. Errors: those of qcow2_mapping_find(). */

@@ -89,11 +89,18 @@ enum qcow2_status {
 /* Stands in an error's offsets, in bytes, for "does not apply". */
 #define QCOW2_NO_OFFSET UINT64_MAX
 
+/* What else than the message says would help; for layers above that know more than the library does. */
+enum qcow2_help {
+  QCOW2_HELP_NONE,
+  QCOW2_HELP_REFERRER /* the referrer's word was not enough for this, the caller's would be */
+};
+
 /* What went wrong. Owned by the caller, filled on failure only. `message` is one
    sentence in UTF-8 with control characters escaped, which says what to do. */
 struct qcow2_error {
   int code;              /* enum qcow2_status */
   int os_errno;          /* errno for QCOW2_ERROR_IO, else 0 */
+  int help;              /* enum qcow2_help */
   uint64_t guest_offset; /* bytes, or QCOW2_NO_OFFSET */
   uint64_t guest_length; /* of a read or look-up: bytes from guest_offset on that this error concerns, as far as is known. Else 0 */
   uint64_t host_offset;  /* bytes, or QCOW2_NO_OFFSET */
@@ -150,23 +157,26 @@ QCOW2_API int qcow2_referrer_follow(const struct qcow2_referrer *referrer, const
 
 struct qcow2_image;
 
-/* A backing file that is neither qcow2 nor known to be raw, for the caller to open. */
+/* A backing or data file in a format that the library does not read, for the caller to open. */
 struct qcow2_foreign {
-  const char *path;            /* leads to the file that passed the checks, while the call lasts */
-  const char *declared_format; /* what the image above it declares; NULL: nothing */
-  int is_callers_word;         /* 1: the caller's options name it; 0: only the image does, so nothing that *it* refers to
-                                  may be opened */
+  const char *path;   /* leads to the file that passed the checks, while the call lasts */
+  const char *format; /* static: "vmdk", "vhd", "ewf", "aff", "afd" or "afm", as The Sleuth Kit calls them, and never by the file's
+                         content alone. "raw": the file is the first part of a raw disk that was split into several */
+  int named_by_caller; /* 1: the caller's options name it; 0: only the image does, so nothing that *it* refers to may be opened */
 };
 
-/* Returned by qcow2_open_foreign: not a format of the caller's, read it as qcow2 or raw. */
-#define QCOW2_NOT_FOREIGN 1
+/* Capacity of a warning about such a file. */
+#define QCOW2_FOREIGN_WARNING_BYTES 256u
 
-/* Open a backing file in another format. Called for each file that the caller's options name, and for those that an image declares
-   to be of another format. On success (0) fill *storage, which the image owns from then on, and *format, a static string such as
-   "vmdk". Else return QCOW2_NOT_FOREIGN, or a negative status with *error filled. */
-typedef int qcow2_open_foreign(void *context, const struct qcow2_foreign *file,
-                               struct qcow2_storage *storage, const char **format,
-                               struct qcow2_error *error);
+/* Open such a file. On success return 0 and fill *storage, which gives the disk's bytes, and which the image owns from then on; `warning`
+   (capacity QCOW2_FOREIGN_WARNING_BYTES, empty at the call) may be filled with a sentence that qcow2_warning() shows. Else return a
+   negative status, with *error filled. */
+typedef int qcow2_open_foreign(void *context, const struct qcow2_foreign *file, struct qcow2_storage *storage,
+                               char *warning, struct qcow2_error *error);
+
+/* Tell whether a path that the caller's options name as a backing or data file, with this format (NULL: none is given), would go to
+   open_foreign: by the format, the name, or the first bytes. 1, also if that could not be found out; else 0. */
+QCOW2_API int qcow2_foreign_probe(const char *path, const char *format);
 
 /* Flags for struct qcow2_open_options. */
 enum {
@@ -209,7 +219,7 @@ struct qcow2_open_options {
      Values below 4 MiB are raised to it. */
   size_t cache_bytes;
 
-  /* Opens backing files in other formats; NULL: they are refused. */
+  /* Opens files in other formats than qcow2 and raw; NULL: they are refused. */
   qcow2_open_foreign *open_foreign;
   void *foreign_context; /* passed to it */
 
@@ -223,6 +233,12 @@ struct qcow2_open_options {
      the first on, are not the caller's word but the referrer's. Used while the image is being opened only. */
   const struct qcow2_referrer *referrer;
   size_t referrer_search_count;
+
+  /* How the `backing_paths`, and `data_file`, hold their disks: "raw", "qcow2" (backing files only), or a format as in struct qcow2_foreign.
+     NULL in place of a format: found out from what the image declares, the name's extension, and the first and last bytes; if these
+     disagree, the file is refused. `backing_formats` is NULL, or has `backing_count` of them. */
+  const char *const *backing_formats;
+  const char *data_format;
 };
 
 /* Tell whether a file starts with the magic and a version of 2 or more. `path` follows
@@ -533,7 +549,7 @@ struct qcow2_extension {
 struct qcow2_layer_info {
   const char *path;       /* as resolved, or NULL when opened from storage */
   const char *data_path;  /* the data file as resolved, or NULL */
-  const char *format;     /* "qcow2", "raw", or what the caller's open_foreign said; never NULL */
+  const char *format;     /* "qcow2", "raw", or as in struct qcow2_foreign; never NULL */
   int is_raw;             /* 1: not a qcow2 file, `header` is NULL */
   uint64_t file_size;     /* bytes */
   uint64_t allocated_size; /* bytes that the file occupies on its file system; 0: not known */

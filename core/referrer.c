@@ -62,8 +62,11 @@ int qcow2_referrer_open_file(const struct qcow2_referrer *referrer, const char *
                              struct qcow2_opened_file *file, struct qcow2_error *error)
 {
   const struct qcow2_reference reference = { .from = &referrer->file, .name = name, .role = role };
+  int code = qcow2_gate_open_reference(&reference, file, error);
 
-  return qcow2_gate_open_reference(&reference, file, error);
+  if (code == QCOW2_ERROR_DENIED && error != NULL)
+    error->help = QCOW2_HELP_REFERRER;
+  return code;
 }
 
 int qcow2_referrer_follow(const struct qcow2_referrer *referrer, const char *name, const char *role,

@@ -263,20 +263,6 @@ static int add_warnings(const struct survey *survey, struct qcow2_warnings *warn
   return code;
 }
 
-/* A file whose format nobody declares is read as raw unless it is qcow2. Say so if it looks like something else. */
-static int survey_raw(const struct qcow2_layer *layer, struct qcow2_warnings *warnings,
-                      struct qcow2_error *error)
-{
-  char sentence[160];
-
-  if (layer->looks_like == NULL)
-    return 0;
-  snprintf(sentence, sizeof(sentence),
-           "the format of this backing file is not declared, so it is read as raw, but it starts as %s does",
-           layer->looks_like);
-  return qcow2_warnings_add(warnings, layer->file.path, sentence, error);
-}
-
 static int survey_qcow2(struct qcow2_layer *layer, uint64_t *budget, struct qcow2_warnings *warnings,
                         struct qcow2_error *error)
 {
@@ -300,6 +286,10 @@ static int survey_qcow2(struct qcow2_layer *layer, uint64_t *budget, struct qcow
 int qcow2_survey(struct qcow2_layer *layer, uint64_t *budget, struct qcow2_warnings *warnings,
                  struct qcow2_error *error)
 {
-  return layer->is_raw ? survey_raw(layer, warnings, error)
-                       : survey_qcow2(layer, budget, warnings, error);
+  int code = layer->warning[0] == '\0'
+                 ? 0
+                 : qcow2_warnings_add(warnings, layer->data_file.path != NULL ? layer->data_file.path : layer->file.path,
+                                      layer->warning, error);
+
+  return code != 0 || layer->is_raw ? code : survey_qcow2(layer, budget, warnings, error);
 }

@@ -376,7 +376,9 @@ def test_raw_backing_file_whose_guest_wrote_a_qcow2_header(tmp_path):
     assert rest(path) == evil[512:SIZE]
     with Opened(path) as opened:
         assert opened.layer(1).is_raw == 1 and len(opened.layers) == 2
-    assert rest(path, backing=[tmp_path / "base.raw"]) == evil[512:SIZE]
+    backing = [tmp_path / "base.raw"]
+    refused(path, "ARGUMENT", "starts as qcow2 does", "format=raw", backing=backing)
+    assert rest(path, backing=backing, formats=[b"raw"]) == evil[512:SIZE]
 
 
 @pytest.mark.parametrize("data", (b"", b"QFI", BASE), ids=("empty", "short", "raw"))

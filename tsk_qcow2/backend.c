@@ -17,7 +17,6 @@
 
 #include "backend.h"
 #include "complain.h"
-#include "foreign.h"
 #include "named.h"
 
 /* The largest structure so far, with libtsk's 2 MiB cache inside, fits twice. */
@@ -249,8 +248,7 @@ static int backend_fill(struct backend *backend, int num_img, const TSK_TCHAR *c
 {
   TSK_IMG_INFO *info = &backend->tsk.info;
   uint64_t size;
-  int code = qcow2_named_open((size_t) num_img, (const char *const *) images, tsk_qcow2_open_foreign,
-                              &backend->named, error);
+  int code = qcow2_named_open((size_t) num_img, (const char *const *) images, NULL, &backend->named, error);
 
   if (code == 0)
     code = keep_names(info, num_img, images, error);

@@ -11,6 +11,7 @@ int tsk_qcow2_complain(struct qcow2_error *error, int code, const char *format, 
 
   error->code = code;
   error->os_errno = 0;
+  error->help = QCOW2_HELP_NONE;
   error->guest_offset = QCOW2_NO_OFFSET;
   error->guest_length = 0;
   error->host_offset = QCOW2_NO_OFFSET;

@@ -1,12 +1,24 @@
 /* SPDX-License-Identifier: MIT */
-/* Backing files in formats that libtsk reads: VMDK, VHD, EWF (E01), AFF. */
+/* Backing and data files in formats of others: VMDK, VHD, EWF (E01), AFF, and raw disks in several parts. */
 #ifndef TSK_QCOW2_FOREIGN_H
 #define TSK_QCOW2_FOREIGN_H
 
 #include <qcow2core.h>
 
-/* A qcow2_open_foreign: opens through libtsk what an image declares to be vmdk or vpc, and what the user names with the usual
-   extension of a format. */
+/* The context of tsk_qcow2_open_foreign(). */
+struct tsk_qcow2_foreign_openers {
+  qcow2_open_foreign *others; /* opens all formats but EWF; NULL: libtsk does, which is found or loaded when it is needed */
+};
+
+/* The qcow2_open_foreign of all image names: EWF by libewf, the other formats as its context, a struct tsk_qcow2_foreign_openers, says. */
 qcow2_open_foreign tsk_qcow2_open_foreign;
+
+/* Its parts; their context is not used. Errors: UNSUPPORTED if the library cannot be loaded or does not know the format; CORRUPT if it
+   cannot open the file; NOMEM. */
+qcow2_open_foreign tsk_qcow2_open_ewf;
+qcow2_open_foreign tsk_qcow2_open_by_tsk;
+
+/* 1 if libewf is there, or could be loaded. */
+int tsk_qcow2_has_libewf(void);
 
 #endif

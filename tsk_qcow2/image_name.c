@@ -17,16 +17,18 @@ int tsk_qcow2_strings_add(struct tsk_qcow2_strings *strings, const char *text, s
                           struct qcow2_error *error)
 {
   char **items = realloc(strings->items, (strings->count + 1) * sizeof(items[0]));
-  char *copy = malloc(length + 1);
+  char *copy = text == NULL ? NULL : malloc(length + 1);
 
   if (items != NULL)
     strings->items = items;
-  if (items == NULL || copy == NULL) {
+  if (items == NULL || (copy == NULL && text != NULL)) {
     free(copy);
     return tsk_qcow2_complain_nomem(error);
   }
-  memcpy(copy, text, length);
-  copy[length] = '\0';
+  if (copy != NULL) {
+    memcpy(copy, text, length);
+    copy[length] = '\0';
+  }
   items[strings->count++] = copy;
   return 0;
 }
@@ -44,7 +46,9 @@ void tsk_qcow2_name_free(struct tsk_qcow2_name *name)
   free(name->path);
   free(name->snapshot);
   free(name->data_file);
+  free(name->data_format);
   tsk_qcow2_strings_free(&name->backing);
+  tsk_qcow2_strings_free(&name->backing_formats);
   tsk_qcow2_strings_free(&name->search);
   tsk_qcow2_strings_free(&name->key_files);
   memset(name, 0, sizeof(*name));
@@ -91,11 +95,60 @@ static int parse_snapshot(const char **rest, struct tsk_qcow2_name *name,
   return name->snapshot == NULL ? tsk_qcow2_complain_nomem(error) : 0;
 }
 
+int tsk_qcow2_name_add_backing(struct tsk_qcow2_name *name, const char *path, struct qcow2_error *error)
+{
+  int code = tsk_qcow2_strings_add(&name->backing, path, strlen(path), error);
+
+  if (code != 0)
+    return code;
+  code = tsk_qcow2_strings_add(&name->backing_formats, NULL, 0, error);
+  if (code != 0)
+    free(name->backing.items[--name->backing.count]);
+  return code;
+}
+
 /* ---- Options ------------------------------------------------------------- */
 
 static int take_backing(struct tsk_qcow2_name *name, const char *value, struct qcow2_error *error)
 {
-  return tsk_qcow2_strings_add(&name->backing, value, strlen(value), error);
+  int code = tsk_qcow2_name_add_backing(name, value, error);
+
+  if (code == 0)
+    name->last_format = strcmp(value, QCOW2_BACKING_NONE) == 0
+                            ? NULL
+                            : &name->backing_formats.items[name->backing_formats.count - 1];
+  return code;
+}
+
+static int check_format(const char *value, bool is_data_file, struct qcow2_error *error)
+{
+  static const char *const FORMATS[] = { "raw", "vmdk", "vhd", "ewf", "aff", "afd", "afm", "qcow2" };
+  const size_t count = sizeof(FORMATS) / sizeof(FORMATS[0]) - (is_data_file ? 1 : 0);
+  char quoted[QUOTED_BYTES];
+
+  for (size_t i = 0; i < count; i++)
+    if (strcmp(FORMATS[i], value) == 0)
+      return 0;
+  return tsk_qcow2_complain(error, QCOW2_ERROR_ARGUMENT,
+                            "the option \"format\" of the image name takes raw, vmdk, vhd, ewf, aff, afd, afm%s, not \"%s\"",
+                            is_data_file ? "" : " or qcow2",
+                            qcow2_text_escape(value, strlen(value), quoted, sizeof(quoted)));
+}
+
+/* How the file is stored that the option just before this one names. */
+static int take_format(struct tsk_qcow2_name *name, const char *value, struct qcow2_error *error)
+{
+  int code;
+
+  if (name->last_format == NULL)
+    return tsk_qcow2_complain(error, QCOW2_ERROR_ARGUMENT,
+                              "the option \"format\" of the image name belongs right after the file that it is about: "
+                              "backing=PATH,format=FORMAT or data-file=PATH,format=FORMAT");
+  code = check_format(value, name->last_format == &name->data_format, error);
+  if (code != 0)
+    return code;
+  *name->last_format = strdup(value);
+  return *name->last_format == NULL ? tsk_qcow2_complain_nomem(error) : 0;
 }
 
 static int take_search(struct tsk_qcow2_name *name, const char *value, struct qcow2_error *error)
@@ -114,6 +167,7 @@ static int take_data_file(struct tsk_qcow2_name *name, const char *value,
   if (name->data_file != NULL)
     return tsk_qcow2_complain(error, QCOW2_ERROR_ARGUMENT, "the option \"data-file\" is given twice");
   name->data_file = strdup(value);
+  name->last_format = &name->data_format;
   return name->data_file == NULL ? tsk_qcow2_complain_nomem(error) : 0;
 }
 
@@ -146,6 +200,7 @@ static const struct option {
 } OPTIONS[] = {
   { "backing", "PATH", take_backing },
   { "data-file", "PATH", take_data_file },
+  { "format", "FORMAT", take_format },
   { "search", "DIRECTORY", take_search },
   { "vmstate", NULL, take_vm_state },
   { "errors", "zero", take_errors },
@@ -184,11 +239,15 @@ static int apply_option(struct tsk_qcow2_name *name, const char *text, struct qc
 
   if (option == NULL)
     return tsk_qcow2_complain(error, QCOW2_ERROR_ARGUMENT,
-                              "the image name has an unknown option \"%s\"; there are backing=PATH, "
-                              "backing=none, search=DIRECTORY, data-file=PATH, key-file=PATH, vmstate and errors=zero "
-                              "(\",,\" stands for a comma)", qcow2_text_escape(text, name_length, quoted, sizeof(quoted)));
+                              "the image name has an unknown option \"%s\"; there are backing=PATH, backing=none, data-file=PATH, "
+                              "format=FORMAT, search=DIRECTORY, key-file=PATH, vmstate and errors=zero (\",,\" stands for a comma)", qcow2_text_escape(text, name_length, quoted, sizeof(quoted)));
   code = check_value(option, value, error);
-  return code == 0 ? option->take(name, value, error) : code;
+  if (code == 0) {
+    code = option->take(name, value, error);
+    if (option->take != take_backing && option->take != take_data_file)
+      name->last_format = NULL;
+  }
+  return code;
 }
 
 int tsk_qcow2_name_parse_rest(const char *rest, struct tsk_qcow2_name *name,

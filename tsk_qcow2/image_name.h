@@ -25,9 +25,12 @@ struct tsk_qcow2_name {
   enum qcow2_snapshot_key snapshot_key;
   bool snapshot_is_index; /* `snapshot` is its place in the snapshot table, from 0 on */
   struct tsk_qcow2_strings backing; /* backing=, in order */
+  struct tsk_qcow2_strings backing_formats; /* the format= of each of them; an item is NULL: not given */
   struct tsk_qcow2_strings search;  /* search=, in order */
   struct tsk_qcow2_strings key_files; /* key-file=, in order */
   char *data_file;                  /* data-file=; NULL: not given */
+  char *data_format;                /* its format=; NULL: not given */
+  char **last_format;               /* while parsing: where a format= belongs; NULL: nowhere */
   bool errors_zero;                 /* errors=zero: what cannot be read reads as zeros, and is told */
   bool vm_state;                    /* vmstate: the snapshot's saved memory instead of its disk */
 };
@@ -48,10 +51,13 @@ int tsk_qcow2_name_path_length(const char *text, size_t *length, struct qcow2_er
 int tsk_qcow2_name_path_length_below(const char *directory, const char *text, size_t *length,
                                      struct qcow2_error *error);
 
+/* Append a backing file, of which no format is given. Returns 0 or QCOW2_ERROR_NOMEM. */
+int tsk_qcow2_name_add_backing(struct tsk_qcow2_name *name, const char *path, struct qcow2_error *error);
+
 /* All zero is allowed. */
 void tsk_qcow2_name_free(struct tsk_qcow2_name *name);
 
-/* Append a copy of `length` bytes. Returns 0 or QCOW2_ERROR_NOMEM. */
+/* Append a copy of `length` bytes, or NULL. Returns 0 or QCOW2_ERROR_NOMEM. */
 int tsk_qcow2_strings_add(struct tsk_qcow2_strings *strings, const char *text, size_t length,
                           struct qcow2_error *error);
 

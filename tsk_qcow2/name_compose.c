@@ -54,13 +54,21 @@ static void put_path_options(struct composer *composer, const char *option,
     put_path_option(composer, option, paths->items[i]);
 }
 
-static void put_backing(struct composer *composer, const struct tsk_qcow2_strings *paths)
+static void put_format(const struct composer *composer, const char *format)
 {
-  for (size_t i = 0; i < paths->count; i++)
-    if (strcmp(paths->items[i], QCOW2_BACKING_NONE) == 0)
+  if (format != NULL)
+    fprintf(composer->out, ",format=%s", format);
+}
+
+static void put_backing(struct composer *composer, const struct tsk_qcow2_name *name)
+{
+  for (size_t i = 0; i < name->backing.count; i++)
+    if (strcmp(name->backing.items[i], QCOW2_BACKING_NONE) == 0)
       fputs(",backing=" QCOW2_BACKING_NONE, composer->out);
-    else
-      put_path_option(composer, "backing", paths->items[i]);
+    else {
+      put_path_option(composer, "backing", name->backing.items[i]);
+      put_format(composer, name->backing_formats.items[i]);
+    }
 }
 
 static void put_snapshot(const struct composer *composer, const struct tsk_qcow2_name *name)
@@ -83,9 +91,11 @@ static void put_name(struct composer *composer, const struct tsk_qcow2_name *nam
   put_snapshot(composer, name);
   if (name->vm_state)
     fputs(",vmstate", composer->out);
-  put_backing(composer, &name->backing);
-  if (name->data_file != NULL)
+  put_backing(composer, name);
+  if (name->data_file != NULL) {
     put_path_option(composer, "data-file", name->data_file);
+    put_format(composer, name->data_format);
+  }
   put_path_options(composer, "search", &name->search);
   put_path_options(composer, "key-file", &name->key_files);
   if (name->errors_zero)

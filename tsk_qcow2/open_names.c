@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "complain.h"
+#include "foreign.h"
 #include "image_name.h"
 #include "key_file.h"
 #include "selector_follow.h"
@@ -39,7 +40,7 @@ static int add_chain(struct tsk_qcow2_name *name, size_t count, const char *cons
     return tsk_qcow2_complain(error, QCOW2_ERROR_ARGUMENT,
                               "the backing files are given twice: with backing=, and as further image names");
   for (size_t i = 0; code == 0 && i < count; i++)
-    code = tsk_qcow2_strings_add(&name->backing, names[i], strlen(names[i]), error);
+    code = tsk_qcow2_name_add_backing(name, names[i], error);
   return code;
 }
 
@@ -51,6 +52,7 @@ static int open_unlocked(const struct tsk_qcow2_followed *followed, enum tsk_qco
                          struct qcow2_error *error)
 {
   const struct tsk_qcow2_name *name = &followed->name;
+  struct tsk_qcow2_foreign_openers openers = { open_foreign };
   struct qcow2_open_options options = {
     .struct_size = sizeof(options),
     .flags = depth == TSK_QCOW2_HEADER_ONLY ? QCOW2_OPEN_NO_CHAIN : 0,
@@ -59,7 +61,10 @@ static int open_unlocked(const struct tsk_qcow2_followed *followed, enum tsk_qco
     .search_directories = (const char *const *) name->search.items,
     .search_count = name->search.count,
     .data_file = name->data_file,
-    .open_foreign = open_foreign,
+    .data_format = name->data_format,
+    .backing_formats = (const char *const *) name->backing_formats.items,
+    .open_foreign = tsk_qcow2_open_foreign,
+    .foreign_context = &openers,
     .referrer = followed->referrer,
     .referrer_search_count = followed->own_search_count,
   };

@@ -31,8 +31,10 @@ extern "C" {
 struct qcow2_named;
 
 /* Open the image that names[0] says; further names are its backing chain, the topmost first. `count` is at least 1.
-   `open_foreign` (called with a NULL context) opens backing files in other formats; NULL: they are refused. On success the caller
-   frees *named with qcow2_named_close().
+   Backing and data files in other formats: EWF (E01) is read by libewf, which is loaded when it is needed. The others are read by
+   `open_foreign` (called with a NULL context), for programs with a libtsk of their own; NULL: by the libtsk that the program has loaded, else by
+   the one that this library was built for, which is loaded. Where that cannot be had they are refused.
+   On success the caller frees *named with qcow2_named_close().
    Errors: those of qcow2_image_open(), qcow2_snapshot_find() and qcow2_view_open(). */
 QCOW2_API int qcow2_named_open(size_t count, const char *const names[], qcow2_open_foreign *open_foreign,
                                struct qcow2_named **named, struct qcow2_error *error);
@@ -62,13 +64,6 @@ QCOW2_API void qcow2_named_print(const struct qcow2_named *named, FILE *out);
 /* 1 if the image name leads to a file that starts as a qcow2 image (version 2 or later) does, to a selector file, or to one of
    which that could not be found out; else 0. After 1 no other reader should be tried: qcow2_named_open() says what is wrong. */
 QCOW2_API int qcow2_name_recognise(const char *name);
-
-/* For a qcow2_open_foreign: choose the format of the file by what the user's name for it or the image's declaration says, never by
-   its content. On success (0) *format is "vmdk", "vhd", "ewf", "aff", "afd" or "afm", static strings which are also the
-   Sleuth Kit's names. Else QCOW2_NOT_FOREIGN; or DENIED for a format that can lead to further files, if only the
-   image's declaration asks for it. */
-QCOW2_API int qcow2_foreign_choose(const struct qcow2_foreign *file, const char **format,
-                                   struct qcow2_error *error);
 
 #ifdef __cplusplus
 }

@@ -215,20 +215,39 @@ static void write_command(const char *name, char out[COMMAND_BYTES])
     snprintf(out, COMMAND_BYTES, "tsk-qcow2 selector IMAGE");
 }
 
-static int explain_denied(const struct tsk_qcow2_followed *followed, struct qcow2_error *error)
+/* The command that writes a selector for the same name, in `command`. */
+static void compose_command(const struct tsk_qcow2_followed *followed, char command[COMMAND_BYTES])
 {
-  char *directory = real_directory(followed->referrer);
+  char *directory = followed->referrer == NULL ? strdup("") : real_directory(followed->referrer);
   char *name = directory == NULL ? NULL : tsk_qcow2_name_compose(&followed->name, path_from, directory);
-  const struct qcow2_error refusal = *error;
-  char command[COMMAND_BYTES];
 
   write_command(name, command);
   free(name);
   free(directory);
+}
+
+/* What the selector names, it may not lead to; the user may. */
+static int explain_referrer(const struct tsk_qcow2_followed *followed, struct qcow2_error *error)
+{
+  const struct qcow2_error refusal = *error;
+  char command[COMMAND_BYTES];
+
+  compose_command(followed, command);
   return tsk_qcow2_complain(error, QCOW2_ERROR_DENIED,
-                            "%s The selector may not lead out of its directory, because %s. If you trust it, this writes one that may, "
+                            "%s The selector may not lead there, because %s. If you trust it, this writes one that may, "
                             "into the working directory: %s",
                             refusal.message, followed->distrust.message, command);
+}
+
+/* Something is to be added to the image name, which stands in the selector. */
+static int explain_addition(const struct tsk_qcow2_followed *followed, struct qcow2_error *error)
+{
+  const struct qcow2_error refusal = *error;
+  char command[COMMAND_BYTES];
+
+  compose_command(followed, command);
+  return tsk_qcow2_complain(error, refusal.code, "%s. The image name stands in the selector; this writes one to which more can be added: %s",
+                            refusal.message, command);
 }
 
 /* True if what the selector names is a selector in its turn. */
@@ -249,8 +268,10 @@ static bool names_selector(const struct tsk_qcow2_followed *followed)
 
 int tsk_qcow2_followed_explain(const struct tsk_qcow2_followed *followed, int code, struct qcow2_error *error)
 {
-  if (code == QCOW2_ERROR_DENIED && followed->referrer != NULL)
-    return explain_denied(followed, error);
+  if (code != 0 && error->help == QCOW2_HELP_REFERRER && followed->referrer != NULL)
+    return explain_referrer(followed, error);
+  if (code == QCOW2_ERROR_DENIED && followed->selector != NULL)
+    return explain_addition(followed, error);
   if (code == QCOW2_ERROR_NOT_QCOW2 && followed->selector != NULL)
     return complain_file(error, QCOW2_ERROR_ARGUMENT, followed->selector,
                          names_selector(followed) ? "names another selector file, which is not followed"

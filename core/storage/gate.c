@@ -251,19 +251,23 @@ static const char *reference_problem(const struct qcow2_reference *reference)
   return NULL;
 }
 
+bool qcow2_gate_lies_beside(const struct qcow2_opened_file *file, const char *name)
+{
+  struct stat status;
+
+  return file->directory >= 0 && fstatat(file->directory, name, &status, AT_SYMLINK_NOFOLLOW) == 0 &&
+         S_ISREG(status.st_mode);
+}
+
 /* A sentence that says when a file of the reference's base name lies beside the image. */
 static void hint_beside(const struct qcow2_reference *reference, char *out, size_t out_size)
 {
   const char *name = base_name(reference->name);
   char quoted[TEXT_ESCAPED_BYTES];
-  struct stat status;
 
   out[0] = '\0';
-  if (reference->from->directory < 0 || has_protocol(reference->name) || name[0] == '\0' ||
-      strcmp(name, "..") == 0 || strcmp(name, reference->name) == 0)
-    return;
-  if (fstatat(reference->from->directory, name, &status, AT_SYMLINK_NOFOLLOW) != 0 ||
-      !S_ISREG(status.st_mode))
+  if (has_protocol(reference->name) || name[0] == '\0' || strcmp(name, "..") == 0 ||
+      strcmp(name, reference->name) == 0 || !qcow2_gate_lies_beside(reference->from, name))
     return;
   snprintf(out, out_size, " A file named \"%s\" lies beside it.",
            qcow2_text_quote(name, quoted));
@@ -442,8 +446,13 @@ static int open_search_directory(const struct qcow2_reference *reference, size_t
   const char *name = reference->search_directories[index];
   char quoted[TEXT_ESCAPED_BYTES];
 
-  if (index < reference->search_from_count)
-    return open_search_directory_below(reference->search_from, name, directory, error);
+  if (index < reference->search_from_count) {
+    int code = open_search_directory_below(reference->search_from, name, directory, error);
+
+    if (code == QCOW2_ERROR_DENIED && error != NULL)
+      error->help = QCOW2_HELP_REFERRER;
+    return code;
+  }
   *directory = open(name, O_PATH | O_DIRECTORY | O_CLOEXEC);
   if (*directory >= 0)
     return 0;

@@ -3,6 +3,7 @@
  * A whole image. It is opened for its description alone; with nothing but its own word; and with all that it may want: its passphrase, and
  * as its data file or backing files the input once more, in files. Then every view is walked (views.c).
  */
+#include <stdio.h>
 #include <string.h>
 
 #include "../../core/base/bytes.h"
@@ -171,16 +172,14 @@ static void open_and_walk(struct fuzz_input *input, const struct qcow2_open_opti
 
 /* ---- The target --------------------------------------------------------------- */
 
-/* A backing file of another format: its disk is the input. */
-static int open_foreign(void *context, const struct qcow2_foreign *file, struct qcow2_storage *storage, const char **format,
+/* A file of another format: its disk is the input. */
+static int open_foreign(void *context, const struct qcow2_foreign *file, struct qcow2_storage *storage, char *warning,
                         struct qcow2_error *error)
 {
   (void) error;
-  FUZZ_CHECK(file->path != NULL && file->is_callers_word);
-  if (file->declared_format == NULL || strcmp(file->declared_format, "vmdk") != 0)
-    return QCOW2_NOT_FOREIGN;
+  FUZZ_CHECK(file->path != NULL && file->named_by_caller && warning[0] == '\0');
   *storage = fuzz_storage(context);
-  *format = "vmdk";
+  snprintf(warning, QCOW2_FOREIGN_WARNING_BYTES, "the disk is of format %s", file->format);
   return 0;
 }
 

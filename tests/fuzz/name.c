@@ -9,6 +9,8 @@
 #include "../../tsk_qcow2/name_compose.h"
 #include "fuzz.h"
 
+static const char *const BACKING_FORMATS[] = { NULL, "raw", "qcow2", "vmdk" };
+
 /* ---- Comparing ----------------------------------------------------------- */
 
 static void check_strings(const struct tsk_qcow2_strings *a, const struct tsk_qcow2_strings *b)
@@ -20,6 +22,12 @@ static void check_strings(const struct tsk_qcow2_strings *a, const struct tsk_qc
   }
 }
 
+static void check_format(const char *a, const char *b)
+{
+  FUZZ_CHECK((a == NULL) == (b == NULL));
+  FUZZ_CHECK(a == NULL || strcmp(a, b) == 0);
+}
+
 static void check_same(const struct tsk_qcow2_name *a, const struct tsk_qcow2_name *b)
 {
   FUZZ_CHECK(a->has_snapshot == b->has_snapshot && a->snapshot_key == b->snapshot_key);
@@ -28,7 +36,11 @@ static void check_same(const struct tsk_qcow2_name *a, const struct tsk_qcow2_na
   FUZZ_CHECK(a->vm_state == b->vm_state && a->errors_zero == b->errors_zero);
   FUZZ_CHECK((a->data_file == NULL) == (b->data_file == NULL));
   FUZZ_CHECK(a->data_file == NULL || strcmp(a->data_file, b->data_file) == 0);
+  check_format(a->data_format, b->data_format);
   check_strings(&a->backing, &b->backing);
+  FUZZ_CHECK(a->backing_formats.count == a->backing.count && b->backing_formats.count == b->backing.count);
+  for (size_t i = 0; i < a->backing.count; i++)
+    check_format(a->backing_formats.items[i], b->backing_formats.items[i]);
   check_strings(&a->search, &b->search);
   check_strings(&a->key_files, &b->key_files);
 }
@@ -75,6 +87,20 @@ static void take_strings(struct fuzz_input *input, struct tsk_qcow2_strings *str
   }
 }
 
+/* Backing files, some with a format. */
+static void take_backing(struct fuzz_input *input, struct tsk_qcow2_name *name)
+{
+  for (uint64_t count = fuzz_take(input, 1) % 3; count > 0; count--) {
+    char *text = take_text(input);
+    const char *format = BACKING_FORMATS[strcmp(text, QCOW2_BACKING_NONE) == 0 ? 0 : fuzz_take(input, 1) % 4];
+
+    FUZZ_CHECK(tsk_qcow2_name_add_backing(name, text, NULL) == 0);
+    if (format != NULL)
+      FUZZ_CHECK((name->backing_formats.items[name->backing.count - 1] = strdup(format)) != NULL);
+    free(text);
+  }
+}
+
 /* Any name, written, must be understood as it was meant. */
 static void check_any_name(struct fuzz_input input)
 {
@@ -89,7 +115,9 @@ static void check_any_name(struct fuzz_input input)
   name.errors_zero = (flags & 8) != 0;
   if ((flags & 16) != 0)
     name.data_file = take_text(&input);
-  take_strings(&input, &name.backing);
+  if ((flags & 48) == 48)
+    name.data_format = strdup("ewf");
+  take_backing(&input, &name);
   take_strings(&input, &name.search);
   take_strings(&input, &name.key_files);
   check_again(&name);

@@ -80,13 +80,15 @@ def string_array(strings):
     return (c_char_p * len(strings))(*map(os.fsencode, strings))
 
 
-def open_options(backing=(), search=(), data_file=None, no_chain=False, cache_bytes=0, passphrases=()):
+def open_options(backing=(), search=(), data_file=None, no_chain=False, cache_bytes=0, passphrases=(), formats=None,
+                 data_format=None):
     return OpenOptions(
         struct_size=ctypes.sizeof(OpenOptions), flags=NO_CHAIN if no_chain else 0,
         backing_paths=string_array(backing), backing_count=len(backing), search_directories=string_array(search),
         search_count=len(search), data_file=None if data_file is None else os.fsencode(data_file),
         cache_bytes=cache_bytes, passphrase_count=len(passphrases),
-        passphrases=(Passphrase * len(passphrases))(*((text, len(text)) for text in passphrases)))
+        passphrases=(Passphrase * len(passphrases))(*((text, len(text)) for text in passphrases)),
+        backing_formats=None if formats is None else (c_char_p * len(formats))(*formats), data_format=data_format)
 
 
 class PythonStorage:
@@ -115,7 +117,7 @@ class PythonStorage:
 
 class Image:
     """An opened image. Options: backing=[paths], search=[directories], data_file, no_chain, cache_bytes,
-    passphrases=[bytes]."""
+    passphrases=[bytes], formats=[bytes or None] of the backing files, data_format=bytes."""
 
     def __init__(self, path, **options):
         self.open("qcow2_image_open", os.fsencode(path), options)

@@ -40,6 +40,14 @@ void test_image_names(void)
     { ",backing", QCOW2_ERROR_ARGUMENT, NULL, QCOW2_BY_ID_OR_NAME, NULL, NULL },
     { ",backingx=a", QCOW2_ERROR_ARGUMENT, NULL, QCOW2_BY_ID_OR_NAME, NULL, NULL },
     { ",Backing=a", QCOW2_ERROR_ARGUMENT, NULL, QCOW2_BY_ID_OR_NAME, NULL, NULL },
+    { ",backing=a,format=raw", 0, NULL, QCOW2_BY_ID_OR_NAME, "a", NULL },
+    { ",data-file=d,format=ewf,backing=a,format=qcow2", 0, NULL, QCOW2_BY_ID_OR_NAME, "a", "d" },
+    { ",format=raw", QCOW2_ERROR_ARGUMENT, NULL, QCOW2_BY_ID_OR_NAME, NULL, NULL },
+    { ",backing=none,format=raw", QCOW2_ERROR_ARGUMENT, NULL, QCOW2_BY_ID_OR_NAME, NULL, NULL },
+    { ",backing=a,search=b,format=raw", QCOW2_ERROR_ARGUMENT, NULL, QCOW2_BY_ID_OR_NAME, NULL, NULL },
+    { ",backing=a,format=raw,format=raw", QCOW2_ERROR_ARGUMENT, NULL, QCOW2_BY_ID_OR_NAME, NULL, NULL },
+    { ",backing=a,format=vdi", QCOW2_ERROR_ARGUMENT, NULL, QCOW2_BY_ID_OR_NAME, NULL, NULL },
+    { ",data-file=a,format=qcow2", QCOW2_ERROR_ARGUMENT, NULL, QCOW2_BY_ID_OR_NAME, NULL, NULL },
     { ",data-file=a,data-file=b", QCOW2_ERROR_ARGUMENT, NULL, QCOW2_BY_ID_OR_NAME, NULL, NULL },
   };
 

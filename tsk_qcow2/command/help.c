@@ -59,6 +59,8 @@ static const struct topic TOPICS[] = {
     "  backing=none                        examine the overlay alone: its holes read as zeros\n"
     "  search=DIRECTORY                    look there for files that the image refers to\n"
     "  data-file=PATH                      the external data file\n"
+    "  format=FORMAT                       how the backing= or data-file= just before it is stored: raw, qcow2, vmdk, vhd,\n"
+    "                                      ewf, aff, afd or afm\n"
     "  key-file=PATH                       the file that holds the passphrase; repeat it for encrypted\n"
     "                                      backing files with passphrases of their own\n"
     "  vmstate                             the snapshot's saved memory instead of its disk\n"

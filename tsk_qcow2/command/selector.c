@@ -204,7 +204,17 @@ static int check_text(const struct piece *piece, const char *text, bool is_below
   return same ? EXIT_OK : complain_name(piece, "another file has the name that stands for the snapshot");
 }
 
-/* Write the image name, with all paths below the target's directory, or else all of them absolute and authenticated. */
+/* True if a file of the name is read through open_foreign, which a selector without authentication code may not ask for. */
+static bool leads_to_foreign(const struct tsk_qcow2_name *name)
+{
+  for (size_t i = 0; i < name->backing.count; i++)
+    if (strcmp(name->backing.items[i], QCOW2_BACKING_NONE) != 0 &&
+        qcow2_foreign_probe(name->backing.items[i], name->backing_formats.items[i]) != 0)
+      return true;
+  return name->data_file != NULL && qcow2_foreign_probe(name->data_file, name->data_format) != 0;
+}
+
+/* Write the image name, with all paths below the target's directory if that is enough, or else all of them absolute and authenticated. */
 static int write_name(const struct piece *piece, struct tsk_qcow2_selector *selector)
 {
   char failed[QUOTED_BYTES] = "", *signed_text;
@@ -212,7 +222,9 @@ static int write_name(const struct piece *piece, struct tsk_qcow2_selector *sele
   bool is_below;
   int code;
 
-  selector->name = tsk_qcow2_name_compose(&piece->name, map_below, (void *) (uintptr_t) piece->target);
+  selector->name = leads_to_foreign(&piece->name)
+                       ? NULL
+                       : tsk_qcow2_name_compose(&piece->name, map_below, (void *) (uintptr_t) piece->target);
   is_below = selector->name != NULL;
   if (!is_below)
     selector->name = tsk_qcow2_name_compose(&piece->name, map_absolute, failed);

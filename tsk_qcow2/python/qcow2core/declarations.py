@@ -9,7 +9,7 @@ TELL = ctypes.CFUNCTYPE(None, c_void_p, c_char_p)
 
 
 class Error(ctypes.Structure):
-    _fields_ = [("code", c_int), ("os_errno", c_int), ("guest_offset", c_uint64), ("guest_length", c_uint64),
+    _fields_ = [("code", c_int), ("os_errno", c_int), ("help", c_int), ("guest_offset", c_uint64), ("guest_length", c_uint64),
                 ("host_offset", c_uint64), ("table_offset", c_uint64), ("message", ctypes.c_char * 960)]
 
 
@@ -26,7 +26,8 @@ class OpenOptions(ctypes.Structure):
                 ("backing_count", c_size_t), ("search_directories", POINTER(c_char_p)), ("search_count", c_size_t),
                 ("data_file", c_char_p), ("cache_bytes", c_size_t), ("open_foreign", c_void_p),
                 ("foreign_context", c_void_p), ("passphrases", POINTER(Passphrase)), ("passphrase_count", c_size_t),
-                ("referrer", c_void_p), ("referrer_search_count", c_size_t)]
+                ("referrer", c_void_p), ("referrer_search_count", c_size_t), ("backing_formats", POINTER(c_char_p)),
+                ("data_format", c_char_p)]
 
 
 class RawExtent(ctypes.Structure):
