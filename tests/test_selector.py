@@ -236,7 +236,6 @@ OUTSIDE = {
     "apart.qcow2,data-file=DIR/outside/base.raw": "absolute path",
     "apart.qcow2,data-file=../outside/base.raw": '".."',
     "apart.qcow2,data-file=link.raw": "symbolic link",
-    "top.qcow2": "absolute path",  # the image's own reference
 }
 
 
@@ -263,6 +262,23 @@ def test_a_selector_that_leads_outside_is_refused(name, image_type, trap, home):
     path = selector(trap / "case/some.img", name.replace("DIR", str(trap)))
     assert_refused(img_cat(path, image_type=image_type, home=home), OUTSIDE[name], "not opened", "no authentication code",
                    "tsk-qcow2 selector ")
+
+
+@BOTH
+def test_the_image_of_a_selector_leads_outside(image_type, trap, home):
+    """It is the image's word that does not count, so a selector with an authentication code would not help: the advice is to add to the
+    name, in a selector, and following it does help."""
+    path = selector(trap / "case/some.img", "top.qcow2")
+    result = img_cat(path, image_type=image_type, home=home)
+    assert_refused(result, "absolute path", "not opened", "backing=PATH", "to which more can be added")
+    assert "authentication code" not in result.complaint
+    command = result.complaint[result.complaint.index("tsk-qcow2 selector '"):].rstrip(")\n")
+    command = command[:-1] + f",backing={trap}/outside/base.raw'"
+    (trap / "notes").mkdir()
+    subprocess.run(["sh", "-c", command.replace("tsk-qcow2", str(COMMAND), 1)], cwd=trap / "notes", check=True,
+                   env={**tools.CLEAN, "HOME": str(home)})
+    written, = (trap / "notes").iterdir()
+    assert_byte(img_cat(written, image_type=image_type, home=home), 0xBB)
 
 
 def test_a_selector_does_not_open_formats_that_lead_on(tmp_path, home):
