@@ -76,7 +76,7 @@ def test_enable_then_plain_fls_then_disable(command, disk):
     assert result.stdout.count("hello.txt") == 2
     assert "\nhello\n" in result.stdout
     assert "Enabled:             yes" in result.stdout
-    assert "Inside libtsk too:   yes" in result.stdout
+    assert "Calls inside libtsk: reach the plugin" in result.stdout
     assert "Unsupported image type" in result.stdout
 
 

@@ -137,13 +137,16 @@ static int check_read(const TSK_IMG_INFO *img, TSK_OFF_T off, const char *buf, s
   return 0;
 }
 
-static ssize_t backend_read(struct backend *backend, TSK_OFF_T off, char *buf, size_t len)
+typedef int read_function(struct qcow2_named *named, uint64_t guest_offset, void *buffer, size_t length,
+                          struct qcow2_error *error);
+
+static ssize_t backend_read(struct backend *backend, TSK_OFF_T off, char *buf, size_t len, read_function *read)
 {
   struct qcow2_error error;
 
   if (check_read(&backend->tsk.info, off, buf, &len) != 0)
     return -1;
-  if (qcow2_named_read(backend->named, (uint64_t) off, buf, len, &error) == 0)
+  if (read(backend->named, (uint64_t) off, buf, len, &error) == 0)
     return (ssize_t) len;
   tsk_error_take(&error, TSK_ERR_IMG_READ);
   return -1;
@@ -157,7 +160,7 @@ ssize_t tsk_qcow2_read(TSK_IMG_INFO *img, TSK_OFF_T off, char *buf, size_t len)
     tsk_error_say(TSK_ERR_IMG_ARG, "tsk_qcow2_read: not an image that tsk_qcow2_open made");
     return -1;
   }
-  return backend_read(backend, off, buf, len);
+  return backend_read(backend, off, buf, len, qcow2_named_read);
 }
 
 /* ---- Telling of damage ----------------------------------------------------- */
@@ -180,9 +183,11 @@ void tsk_qcow2_tell_counts(void)
 
 /* ---- libtsk's callbacks ---------------------------------------------------- */
 
+/* Called by libtsk's own tsk_img_read(), of which 4.11 to 4.15, but for 4.13, report some errors as success, with what is in the
+   buffer. */
 static ssize_t callback_read(TSK_IMG_INFO *img, TSK_OFF_T off, char *buf, size_t len)
 {
-  return backend_read((struct backend *) img, off, buf, len);
+  return backend_read((struct backend *) img, off, buf, len, tsk_qcow2_named_read_filled);
 }
 
 static void callback_imgstat(TSK_IMG_INFO *img, FILE *out)

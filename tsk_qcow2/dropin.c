@@ -2,7 +2,7 @@
 /*
  * The drop-in: a library with libtsk's soname that programs load in its place. It needs the real libtsk by its absolute path,
  * so every symbol that is not here is found there, and answers the image-opening functions and tsk_img_read() itself:
- * for qcow2 images from our backend, for all others by passing the call on.
+ * for qcow2 images from our backend, for all others by passing the call on. dropin_auto.c does the same for C++ methods.
  */
 #define _GNU_SOURCE /* RTLD_NOLOAD */
 #ifdef HAVE_CONFIG_H
@@ -11,14 +11,13 @@
 
 #include <dlfcn.h>
 #include <pthread.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "backend.h"
+#include "dropin.h"
 #include "tsk_qcow2.h"
 
-#define EXPORT __attribute__((visibility("default")))
 #define QCOW2_NAME "qcow2"
 #define QCOW2_DESCRIPTION "QEMU Copy-On-Write, versions 2 and 3"
 
@@ -31,31 +30,28 @@ static void real_find(void)
   real_library = dlopen(TSK_LIBRARY, RTLD_LAZY | RTLD_NOLOAD);
 }
 
-/* A function of the real libtsk. Without it there is no way to go on, nor to report an error: the call that we stand
-   for cannot be made. */
-static void *real_function(const char *name)
+/* Without the real function there is no way to go on, nor to report an error: the call that we stand for cannot be made. */
+void *tsk_qcow2_dropin_real(const char *symbol)
 {
   static pthread_once_t once = PTHREAD_ONCE_INIT;
   void *function;
 
   pthread_once(&once, real_find);
-  function = real_library == NULL ? NULL : dlsym(real_library, name);
+  function = real_library == NULL ? NULL : dlsym(real_library, symbol);
   if (function == NULL) {
     fprintf(stderr, "tsk-qcow2: %s of %s cannot be found; \"tsk-qcow2 disable\" takes tsk-qcow2 out of the way\n",
-            name, TSK_LIBRARY);
+            symbol, TSK_LIBRARY);
     abort();
   }
   return function;
 }
 
 /* Call the real function of the same name. */
-#define REAL(name) ((__typeof__(&name)) real_function(#name))
+#define REAL(name) ((__typeof__(&name)) tsk_qcow2_dropin_real(#name))
 
 /* ---- Opening ---------------------------------------------------------------- */
 
-/* True if the call is ours to answer: the type says so, or autodetection meets a qcow2 image, which then is never tried as
-   anything else. */
-static bool is_ours(int num_img, const TSK_TCHAR *const images[], TSK_IMG_TYPE_ENUM type)
+bool tsk_qcow2_dropin_is_ours(int num_img, const TSK_TCHAR *const images[], TSK_IMG_TYPE_ENUM type)
 {
   if (type == TSK_IMG_TYPE_QCOW2)
     return true;
@@ -75,8 +71,7 @@ static void __attribute__((destructor)) at_exit(void)
   tsk_qcow2_tell_counts();
 }
 
-/* Open, and tell on stderr what is wrong with the image: whoever runs a TSK tool has no other way to learn it. */
-static TSK_IMG_INFO *open_ours(int num_img, const TSK_TCHAR *const images[], unsigned int a_ssize)
+TSK_IMG_INFO *tsk_qcow2_dropin_open(int num_img, const TSK_TCHAR *const images[], unsigned int a_ssize)
 {
   TSK_IMG_INFO *img = tsk_qcow2_open(num_img, images, a_ssize);
   const char *warning;
@@ -90,8 +85,8 @@ static TSK_IMG_INFO *open_ours(int num_img, const TSK_TCHAR *const images[], uns
 EXPORT TSK_IMG_INFO *tsk_img_open(int num_img, const TSK_TCHAR *const images[],
                                   TSK_IMG_TYPE_ENUM type, unsigned int a_ssize)
 {
-  if (is_ours(num_img, images, type))
-    return open_ours(num_img, images, a_ssize);
+  if (tsk_qcow2_dropin_is_ours(num_img, images, type))
+    return tsk_qcow2_dropin_open(num_img, images, a_ssize);
   return REAL(tsk_img_open)(num_img, images, type, a_ssize);
 }
 
@@ -119,8 +114,8 @@ EXPORT TSK_IMG_INFO *tsk_img_open_opt(int num_img, const TSK_TCHAR *const images
                                       TSK_IMG_TYPE_ENUM type, unsigned int a_ssize,
                                       const TSK_IMG_OPTIONS *opts)
 {
-  if (is_ours(num_img, images, type))
-    return open_ours(num_img, images, a_ssize);
+  if (tsk_qcow2_dropin_is_ours(num_img, images, type))
+    return tsk_qcow2_dropin_open(num_img, images, a_ssize);
   return REAL(tsk_img_open_opt)(num_img, images, type, a_ssize, opts);
 }
 

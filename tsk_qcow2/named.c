@@ -19,6 +19,7 @@ struct qcow2_named {
   struct tsk_qcow2_damage damage;
   qcow2_tell *tell; /* NULL: nobody wants to know */
   void *tell_context;
+  bool was_filled; /* zeros were given together with an error; any thread sets it */
 };
 
 /* ---- Opening ---------------------------------------------------------------- */
@@ -127,6 +128,37 @@ int qcow2_named_read(struct qcow2_named *named, uint64_t guest_offset, void *buf
   return code;
 }
 
+int tsk_qcow2_named_read_filled(struct qcow2_named *named, uint64_t guest_offset, void *buffer, size_t length,
+                                struct qcow2_error *error)
+{
+  int code = qcow2_named_read(named, guest_offset, buffer, length, error);
+  struct qcow2_error unwanted, lost;
+
+  if (code == 0)
+    return 0;
+  __atomic_store_n(&named->was_filled, true, __ATOMIC_RELAXED);
+  if (qcow2_view_salvage(named->opened.view, guest_offset, buffer, length, meet_damage, named, &unwanted) == 0)
+    return code;
+  memset(buffer, 0, length);
+  lost = *error;
+  lost.guest_offset = guest_offset;
+  lost.guest_length = length;
+  meet_damage(named, &lost);
+  return code;
+}
+
+/* What became of the damaged ranges. */
+static const char *fate(const struct qcow2_named *named)
+{
+  if (named->opened.errors_zero)
+    return "was given as zeros";
+  if (__atomic_load_n(&named->was_filled, __ATOMIC_RELAXED))
+    return "could not be read, and this libtsk may have passed zeros on without an error "
+           "(\",errors=zero\" after the image name always gives zeros; \"tsk-qcow2 verify\" lists all damage)";
+  return "could not be read (\",errors=zero\" after the image name gives zeros instead; "
+         "\"tsk-qcow2 verify\" lists all damage)";
+}
+
 void tsk_qcow2_named_tell_count(struct qcow2_named *named)
 {
   bool is_complete;
@@ -138,9 +170,7 @@ void tsk_qcow2_named_tell_count(struct qcow2_named *named)
     return;
   snprintf(sentence, sizeof(sentence), "%s%zu damaged range%s (%" PRIu64 " bytes) of the image %s met; what is there %s",
            is_complete ? "" : "more than ", count, count == 1 ? "" : "s", bytes, count == 1 ? "was" : "were",
-           named->opened.errors_zero ? "was given as zeros"
-                                     : "could not be read (\",errors=zero\" after the image name gives zeros instead; "
-                                       "\"tsk-qcow2 verify\" lists all damage)");
+           fate(named));
   named->tell(named->tell_context, sentence);
   named->tell = NULL;
 }

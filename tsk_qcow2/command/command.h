@@ -57,8 +57,4 @@ bool loader_is_real(const char *path);
 enum loader_answer { LOADER_NO_FLS, LOADER_FLS_WITHOUT_QCOW2, LOADER_FLS_WITH_QCOW2 };
 enum loader_answer loader_ask_fls(void);
 
-/* True if libtsk's own calls to tsk_img_open() reach the drop-in, which the loader must be picking: so tools like tsk_recover,
-   which open images inside libtsk, are covered too. */
-bool loader_reaches_inside(void);
-
 #endif

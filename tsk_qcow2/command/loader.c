@@ -9,13 +9,6 @@
 
 #include "command.h"
 
-/* libtsk's numbers, in its ABI since 3.0; this command does not link libtsk, to see what others get. */
-#define TSK_IMG_TYPE_QCOW2 0x0800
-#define TSK_ERR_IMG_UNSUPTYPE (0x02000000 | 3)
-
-typedef void *open_sing_function(const char *image, int type, unsigned int sector_size);
-typedef uint32_t get_errno_function(void);
-
 bool loader_picks(char *path, size_t path_size)
 {
   void *library = dlopen(TSK_SONAME, RTLD_LAZY | RTLD_LOCAL);
@@ -59,22 +52,4 @@ enum loader_answer loader_ask_fls(void)
 bool loader_is_dropin(const char *path)
 {
   return strcmp(path, DROPIN_DIRECTORY "/" TSK_SONAME) == 0;
-}
-
-bool loader_reaches_inside(void)
-{
-  void *real = dlopen(TSK_LIBRARY, RTLD_LAZY | RTLD_NOLOAD);
-  open_sing_function *open_sing;
-  get_errno_function *get_errno;
-
-  if (real == NULL)
-    return false;
-  *(void **) &open_sing = dlsym(real, "tsk_img_open_sing");
-  *(void **) &get_errno = dlsym(real, "tsk_error_get_errno");
-  if (open_sing == NULL || get_errno == NULL)
-    return false;
-  /* The real function calls tsk_img_open(). The drop-in's says that there is no such file; the real one does not know
-     the type. */
-  return open_sing("/nonexistent/tsk-qcow2", TSK_IMG_TYPE_QCOW2, 0) == NULL &&
-         get_errno() != TSK_ERR_IMG_UNSUPTYPE;
 }

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "command.h"
+#include "program.h"
 
 /* Put the drop-in's directory first in the loader's search path of the tool. False: no memory. */
 static bool prepend_library_path(void)
@@ -25,6 +26,22 @@ static bool prepend_library_path(void)
   return done;
 }
 
+/* A program that would take a qcow2 image for a raw disk is not run: its output would look right. */
+static int check_program(const char *name)
+{
+  struct program_answer answer;
+  char path[4096], why[768];
+
+  if (!program_find(name, path, sizeof(path)))
+    return EXIT_OK; /* execvp() says what is wrong */
+  program_ask(path, false, &answer);
+  program_explain(&answer, why, sizeof(why));
+  if (why[0] == '\0')
+    return EXIT_OK;
+  return complain_failed("%s %s: it would take a qcow2 image for a raw disk. Make a raw copy for it: "
+                         "tsk-qcow2 run img_cat disk.qcow2 >disk.raw", path, why);
+}
+
 int command_run(int argc, char *argv[])
 {
   bool is_missing;
@@ -33,6 +50,8 @@ int command_run(int argc, char *argv[])
     return complain_usage("run needs a tool: tsk-qcow2 run img_stat -i qcow2 disk.qcow2");
   if (access(DROPIN_DIRECTORY "/" TSK_SONAME, R_OK) != 0)
     return complain_failed("the plugin is not installed in %s", DROPIN_DIRECTORY);
+  if (check_program(argv[0]) != EXIT_OK)
+    return EXIT_FAILED;
   if (!prepend_library_path())
     return complain_failed("out of memory");
   execvp(argv[0], argv);

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "command.h"
+#include "program.h"
 
 static const char *presence(const char *path)
 {
@@ -23,6 +24,34 @@ static void print_fls(void)
   printf("fls:                 %s\n", answers[loader_ask_fls()]);
 }
 
+struct found {
+  size_t understand, take_for_raw;
+};
+
+/* Count a program, and name it if it takes qcow2 images for raw disks. */
+static void visit_program(void *context, const char *path, const struct program_answer *answer)
+{
+  struct found *found = context;
+  char why[768];
+
+  if (answer->kind == PROGRAM_UNDERSTANDS) {
+    found->understand++;
+    return;
+  }
+  program_explain(answer, why, sizeof(why));
+  printf("%s%s %s\n", found->take_for_raw++ == 0 ? "Take it for raw:     " : "                     ", path, why);
+}
+
+static void print_programs(bool is_enabled)
+{
+  struct found found = { 0, 0 };
+
+  program_each_in_path(is_enabled, visit_program, &found);
+  if (found.take_for_raw == 0)
+    printf("Take it for raw:     none in PATH\n");
+  printf("Understand qcow2:    %zu programs in PATH%s\n", found.understand, is_enabled ? "" : ", with tsk-qcow2 run");
+}
+
 int command_status(int argc, char *argv[])
 {
   char path[4096];
@@ -40,13 +69,11 @@ int command_status(int argc, char *argv[])
   if (getenv("LD_LIBRARY_PATH") != NULL)
     printf("                     (LD_LIBRARY_PATH is set and counts here)\n");
   printf("Enabled:             %s\n", ours ? "yes" : "no (tsk-qcow2 enable, or tsk-qcow2 run TOOL)");
-  if (ours) {
+  if (ours)
     print_fls();
-    printf("Inside libtsk too:   %s\n",
-           loader_reaches_inside()
-               ? "yes"
-               : "no: this libtsk binds its own calls, so tsk_recover and tsk_loaddb do not see qcow2; fls and the others do");
-  }
-  printf("Never covered:       programs that carry a libtsk of their own, such as pstat and pytsk3\n");
+  printf("Calls inside libtsk: %s\n",
+         program_libtsk_binds_calls() ? "do not reach the plugin, which answers those of the programs instead" : "reach the plugin");
+  print_programs(ours);
+  printf("Never covered:       what carries a libtsk of its own, such as Python's pytsk3\n");
   return ours ? EXIT_OK : EXIT_NOT_ENABLED;
 }
