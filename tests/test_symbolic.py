@@ -83,11 +83,11 @@ def damaged(tmp_path_factory):
 def ask(own):
     """ask(way, image, offset, length): what the program got, behind the drop-in or not."""
 
-    def call(way, image, *piece, dropin=True):
+    def call(way, image, *piece, dropin=True, program="program"):
         environment = dict(CLEAN, LD_LIBRARY_PATH=str(DROPIN if dropin else own / "lib"))
         if project.SANITIZERS:
             environment.update(project.sanitized(), LD_PRELOAD=project.PRELOAD)
-        return run(*with_library(own / "lib" / SONAME), own / "program", way, image, *piece, env=environment, check=False)
+        return run(*with_library(own / "lib" / SONAME), own / program, way, image, *piece, env=environment, check=False)
 
     return call
 
@@ -166,10 +166,9 @@ def test_run_finds_programs_as_a_shell_does(command, own, image):
     assert result.returncode == 1 and "./static carries" in result.stderr
 
 
-def test_future_does_see_raw(own, image):
+def test_future_does_see_raw(ask, image):
     """Which is why it is refused."""
-    result = run(*with_library(own / "lib" / SONAME), own / "future", "examine", image, env=dict(CLEAN, LD_LIBRARY_PATH=str(DROPIN)))
-    assert result.stdout == "type 1\n"
+    assert ask("examine", image, program="future").stdout == "type 1\n"
 
 
 def status(command, folder, *prefix):
