@@ -29,7 +29,7 @@ def blob(data):
 
 
 def test_every_release_is_there():
-    assert RELEASES == ["4.11.1", "4.12.1", "4.13.0", "develop-2025-04-02"]
+    assert RELEASES == ["4.11.1", "4.12.1", "4.13.0", "4.14.0", "develop-2025-04-02"]
 
 
 @pytest.mark.parametrize("patch", PATCHES, ids=lambda path: "-".join(path.parts[-2:]))
@@ -45,10 +45,11 @@ def test_form(patch):
 
 @pytest.mark.parametrize("release", RELEASES)
 def test_readme_tells_of(release):
-    commits = {re.search(r"^commit ([0-9a-f]{40})", path.read_text(), re.M)[1] for path in FOLDER.glob(f"{release}/*")}
-    commit, = commits
+    sources = {re.search(r"^(commit [0-9a-f]{40}|sha256 [0-9a-f]{64})", path.read_text(), re.M)[1] for path in FOLDER.glob(f"{release}/*")}
+    source, = sources
+    kind, number = source.split()
     row, = [line for line in (FOLDER / "README.md").read_text().splitlines() if f"[{release}]" in line]
-    assert f"commit `{commit[:12]}`" in row
+    assert f"{kind} `{number[:12]}`" in row
     for path in FOLDER.glob(f"{release}/*.patch"):
         assert f"`{path.stem}`" in row
 
@@ -73,3 +74,11 @@ def test_applies(release, tmp_path):
         run("git", "apply", "--unidiff-zero", patch, cwd=tmp_path, env={**os.environ, "GIT_CEILING_DIRECTORIES": str(tmp_path.parent)})
     for path, (_, after) in changes.items():
         assert blob((tmp_path / path).read_bytes()) == after, path
+
+
+@pytest.mark.parametrize("text", sorted(FOLDER.glob("upstream/*.md")), ids=lambda path: path.stem)
+def test_text_for_others_says_what_why_and_how_it_was_tested(text):
+    words = text.read_text()
+    for part in (r"Title:\*\* \S", r"What( happens)?\W", r"(Why|The change)\.", r"Tested\*\*"):
+        assert re.search(rf"^\*\*{part}", words, re.M), part
+    assert f"upstream/{text.name}" in (FOLDER / "README.md").read_text()

@@ -92,7 +92,7 @@ def ask(own):
     return call
 
 
-WAYS = ["open", "open-utf8", "virtual", "db-open", "db-open-utf8", "add", "case-add"]
+WAYS = ["open", "open-utf8", "virtual", "db-open", "db-open-utf8", "db-virtual", "add", "case-add"]
 
 
 @pytest.mark.parametrize("way", WAYS)

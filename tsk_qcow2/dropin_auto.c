@@ -38,8 +38,8 @@ typedef void close_method(void *object);
 
 /* ---- The images that objects were given --------------------------------------- */
 
-/* libtsk does not close an image that it was given, so that is done here: when the object lets go of it. Of an object whose class is
-   libtsk's own that may not be noticed; its image is closed when there is another object at that address. */
+/* libtsk does not close an image that it was given, so that is done here: when the object lets go of it. If a pointer to an object of
+   libtsk's own class is deleted, that is not noticed: its image is closed when another object at that address lets go. */
 struct given {
   const void *object;
   TSK_IMG_INFO *img;
@@ -245,4 +245,5 @@ uint8_t tsk_qcow2_case_add(void *object, int num_img, const TSK_TCHAR *const ima
 CLOSES(tsk_qcow2_auto_close, "_ZN7TskAuto10closeImageEv")
 CLOSES(tsk_qcow2_auto_destroy, "_ZN7TskAutoD2Ev")
 CLOSES(tsk_qcow2_db_close, "_ZN9TskAutoDb10closeImageEv")
-CLOSES(tsk_qcow2_db_destroy, "_ZN9TskAutoDbD2Ev")
+CLOSES(tsk_qcow2_db_destroy, "_ZN9TskAutoDbD1Ev")
+CLOSES(tsk_qcow2_db_destroy_base, "_ZN9TskAutoDbD2Ev")

@@ -74,7 +74,18 @@ static int call_virtual(const request &request)
   return result;
 }
 
+/* An object of the library's own class. */
 static int call_db_open(const request &request)
+{
+  TskAutoDb database;
+
+  if (database.openImage(1, &request.image, TSK_IMG_TYPE_DETECT, 0, "d") != 0)
+    return 1;
+  show(&database, request);
+  return 0;
+}
+
+static int call_db_virtual(const request &request)
 {
   TskAutoDb *database = new Database;
   int result = database->openImage(1, &request.image, TSK_IMG_TYPE_DETECT, 0, "d");
@@ -117,8 +128,8 @@ static const struct {
   int (*call)(const request &);
 } ways[] = {
   { "open", call_open },       { "open-utf8", call_open_utf8 },       { "virtual", call_virtual },
-  { "db-open", call_db_open }, { "db-open-utf8", call_db_open_utf8 }, { "add", call_add },
-  { "case-add", call_case_add },
+  { "db-open", call_db_open }, { "db-open-utf8", call_db_open_utf8 }, { "db-virtual", call_db_virtual },
+  { "add", call_add },         { "case-add", call_case_add },
 };
 
 /* How often this process has the file open. */
