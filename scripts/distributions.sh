@@ -10,13 +10,14 @@
 #         packages/user    build-deb.sh with the plugin enabled; test-deb.sh: installed, used, upgraded, removed
 #         quickstart/root
 #         disabled/root    check.sh with the plugin disabled                            (disabled/user)
-#         Without --only these are done, in this order; --every does those in brackets too.
+#         rpm/user         build-rpm.sh, as far as Debian's tools go
+#         Without --only all but the last are done, in this order; --every does it and those in brackets too.
 # -k      only these tests of the suite, as pytest has it
 #
 # What is tried is the last commit of this checkout. The roots are kept below $TSK_QCOW2_ROOTS (/var/cache/tsk-qcow2-roots; 5 GB each),
 # brought up to date and used again; --fresh makes new ones. There are also the logs of all steps, and the packages of each release.
 # Needs root, debootstrap, and a mirror of Debian, which is taken from this machine's apt. A root takes about half an hour on two cores.
-# Ends with 1 if anything failed, 3 if a root could not be made.
+# Ends with 1 if anything failed, else with 3 if a root could not be made or packages for it not be had.
 # shellcheck disable=SC1091,SC2016  # in single quotes: for the shell inside the root
 set -eu
 source_dir=$(cd "$(dirname "$0")/.." && pwd)
@@ -24,7 +25,7 @@ source_dir=$(cd "$(dirname "$0")/.." && pwd)
 roots=${TSK_QCOW2_ROOTS:-/var/cache/tsk-qcow2-roots}
 all_names="bookworm trixie testing sid"
 usual_steps="quickstart/user enabled/user packages/user quickstart/root disabled/root"
-all_steps="quickstart/user enabled/user disabled/user packages/user quickstart/root enabled/root disabled/root"
+all_steps="quickstart/user enabled/user disabled/user packages/user quickstart/root enabled/root disabled/root rpm/user"
 
 complain() {
   echo "distributions.sh: $1" >&2
@@ -38,7 +39,7 @@ steps=$usual_steps
 expression=
 fresh=no
 
-# choose WORD LIST KIND: complain if the word is not in the list.
+# check_choice WORD LIST KIND: complain if the word is not in the list.
 check_choice() {
   case " $2 " in
   *" $1 "*) ;;
@@ -120,7 +121,7 @@ clone() {
 # ---- Steps: each gets user or root -------------------------------------------------
 
 run_quickstart() {
-  as "$1" 'bash scripts/quickstart.sh && cat build/demo/recovered.txt' | tee /dev/stderr | grep 'Bring the second ledger'
+  as "$1" 'bash scripts/quickstart.sh' && as "$1" 'grep "Bring the second ledger" build/demo/recovered.txt'
 }
 
 run_suite() {
@@ -136,14 +137,21 @@ run_packages() {
     clean_root_run "$root" sh /home/examiner/tsk-qcow2/packaging/test-deb.sh
 }
 
+# switch enable|disable user|root: the plugin, which is there since a quickstart.
+switch() {
+  clean_root_run "$root" sh -c 'command -v tsk-qcow2' || run_quickstart "$2" || return
+  clean_root_run "$root" tsk-qcow2 "$1"
+}
+
 # run_step STEP user|root
 run_step() {
   clone "$2" || return
   case $1 in
   quickstart) run_quickstart "$2" ;;
-  enabled) clean_root_run "$root" tsk-qcow2 enable && run_suite "$2" ;;
-  disabled) clean_root_run "$root" tsk-qcow2 disable && run_suite "$2" ;;
-  packages) clean_root_run "$root" tsk-qcow2 enable && run_packages "$2" ;;
+  enabled) switch enable "$2" && run_suite "$2" ;;
+  disabled) switch disable "$2" && run_suite "$2" ;;
+  packages) switch enable "$2" && run_packages "$2" ;;
+  rpm) clean_root_run "$root" apt-get install -y -q --no-install-recommends rpm rpmlint && as "$2" 'bash packaging/build-rpm.sh --nodeps' ;;
   esac
 }
 
@@ -172,7 +180,7 @@ for name in $names; do
   root=$roots/$name
   echo "== $name"
   if ! make_root >"$roots/log/$name-root.log" 2>&1 </dev/null; then
-    status=3
+    [ "$status" = 1 ] || status=3
     printf '%s\n  the root could not be made, or brought up to date: %s\n' "$name" "$roots/log/$name-root.log" >>"$table"
     continue
   fi
@@ -181,13 +189,13 @@ for name in $names; do
     who=${step#*/}
     log=$roots/log/$name-${step%/*}-$who.log
     echo "   $step"
-    if run_step "${step%/*}" "$who" >"$log" 2>&1 </dev/null; then
-      result=ok
-    else
-      result="FAILED, see $log"
-      [ "$status" = 3 ] || status=1
-      tail -n 20 "$log" >&2
-    fi
+    code=0
+    run_step "${step%/*}" "$who" >"$log" 2>&1 </dev/null || code=$?
+    case $code in
+    0) result=ok ;;
+    3) result="not done: packages cannot be had, see $log" && [ "$status" = 1 ] || status=3 ;;
+    *) result="FAILED, see $log" && status=1 && tail -n 20 "$log" >&2 ;;
+    esac
     { printf '  %-16s %s%s\n' "$step" "$result" "$(numbers "$log")" && skips "$log"; } >>"$table.root"
   done
   { printf '%s: %s\n' "$name" "$(versions)" && cat "$table.root"; } >>"$table"

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# Install what is missing through apt: install-packages.sh GROUP...
+# Install what is missing through apt: install-packages.sh GROUP...    (ends with 3 if apt cannot)
 #   build  to build tsk-qcow2          demo  to make and examine the demonstration disk
 #   tools  The Sleuth Kit's programs   test  to run the tests
 #   autopsy  Autopsy 2.24 and a browser to drive it, for its tests
@@ -48,4 +48,4 @@ export DEBIAN_FRONTEND=noninteractive
 {
   $as_root apt-get update -q
   $as_root apt-get install -y -q --no-install-recommends $missing
-} >"$log" 2>&1 || { cat "$log" >&2; exit 1; }
+} >"$log" 2>&1 || { cat "$log" >&2; exit 3; }
