@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 #
 # Build the Debian packages, in build/deb, from a release tarball of this tree: packaging/build-deb.sh
-# Installs what that needs through apt. They are for the release that they are built on: packaging/README.md.
+# Installs what that needs through apt. They are for the release that it runs on: packaging/README.md.
 # shellcheck disable=SC1091
 set -eu
 source_dir=$(cd "$(dirname "$0")/.." && pwd)
@@ -22,7 +22,8 @@ tar xf "tsk-qcow2-$version.tar.gz" -C "$work"
 
 cd "$work/tsk-qcow2-$version"
 cp -R packaging/debian debian
-sh packaging/changelog.sh "$(. /etc/os-release && echo "${VERSION_ID:+~$ID$VERSION_ID}")" >debian/changelog
+release=$(. /etc/os-release && echo "${VERSION_ID:+~$ID$VERSION_ID}") # testing and sid have none
+sh packaging/changelog.sh "$release" >debian/changelog
 dpkg-buildpackage -b -us -uc
 rm -rf "$out_dir"
 mkdir -p "$out_dir"

@@ -5,18 +5,21 @@
 #   scripts/distributions.sh [--fresh] [--every | --only STEP[,STEP]...] [-k EXPRESSION] [NAME...]
 #
 # NAME    bookworm (12), trixie (13), testing, sid; without one, all four
-# STEP    quickstart/user  quickstart.sh, as an ordinary user who may use sudo          (quickstart/root: as root)
-#         enabled/user     check.sh after it, with the plugin enabled                   (enabled/root)
-#         packages/user    build-deb.sh with the plugin enabled; test-deb.sh: installed, used, upgraded, removed
-#         quickstart/root
-#         disabled/root    check.sh with the plugin disabled                            (disabled/user)
-#         rpm/user         build-rpm.sh, as far as Debian's tools go
-#         Without --only all but the last are done, in this order; --every does it and those in brackets too.
+# STEP    quickstart/user  quickstart.sh, as an ordinary user who may use sudo
+#         enabled/user     check.sh, with the plugin enabled
+#         packages/user    build-deb.sh with the plugin enabled; test-deb.sh: the packages are installed,
+#                          used, upgraded, removed
+#         quickstart/root  as above, as root
+#         disabled/root    check.sh, with the plugin disabled
+#         Without --only these are done, in this order. There are also disabled/user, enabled/root and
+#         rpm/user: build-rpm.sh, as far as Debian's tools go. --every does these too.
 # -k      only these tests of the suite, as pytest has it
 #
-# What is tried is the last commit of this checkout. The roots are kept below $TSK_QCOW2_ROOTS (/var/cache/tsk-qcow2-roots; 5 GB each),
-# brought up to date and used again; --fresh makes new ones. There are also the logs of all steps, and the packages of each release.
-# Needs root, debootstrap, and a mirror of Debian, which is taken from this machine's apt. A root takes about half an hour on two cores.
+# What is tried is the last commit of this checkout. The roots are kept below $TSK_QCOW2_ROOTS
+# (/var/cache/tsk-qcow2-roots; 5 GB each), brought up to date and used again; --fresh makes new ones. The
+# logs of all steps and the packages of each release are kept there too.
+# Needs root, debootstrap, and a mirror of Debian, which is taken from this machine's apt. A root takes
+# about half an hour on two cores.
 # Ends with 1 if anything failed, else with 3 if a root could not be made or packages for it not be had.
 # shellcheck disable=SC1091,SC2016  # in single quotes: for the shell inside the root
 set -eu
@@ -25,7 +28,8 @@ source_dir=$(cd "$(dirname "$0")/.." && pwd)
 roots=${TSK_QCOW2_ROOTS:-/var/cache/tsk-qcow2-roots}
 all_names="bookworm trixie testing sid"
 usual_steps="quickstart/user enabled/user packages/user quickstart/root disabled/root"
-all_steps="quickstart/user enabled/user disabled/user packages/user quickstart/root enabled/root disabled/root rpm/user"
+all_steps="quickstart/user enabled/user disabled/user packages/user quickstart/root enabled/root
+disabled/root rpm/user"
 
 complain() {
   echo "distributions.sh: $1" >&2
@@ -41,7 +45,7 @@ fresh=no
 
 # check_choice WORD LIST KIND: complain if the word is not in the list.
 check_choice() {
-  case " $2 " in
+  case " $(echo "$2" | tr '\n' ' ') " in
   *" $1 "*) ;;
   *) complain "there is no $3 $1; there are: $2" ;;
   esac
@@ -75,7 +79,8 @@ done
 [ "$(id -u)" = 0 ] || complain "this needs root: sudo sh scripts/distributions.sh"
 names=${names:-$all_names}
 commit=$(git -C "$source_dir" rev-parse --short HEAD) || complain "this is no checkout"
-[ -z "$(git -C "$source_dir" status --porcelain)" ] || echo "distributions.sh: what is not committed is not tried" >&2
+[ -z "$(git -C "$source_dir" status --porcelain)" ] ||
+  echo "distributions.sh: what is not committed is not tried" >&2
 sh "$source_dir/scripts/install-packages.sh" clean-root
 mirror_and_suite=$(own_mirror_and_suite)
 mirror=${mirror_and_suite% *}
@@ -96,7 +101,8 @@ make_root() {
         echo "127.0.0.1 localhost $(hostname)" >/etc/hosts' &&
       mv "$root.new" "$root"
   else
-    clean_root_run "$root" sh -c 'apt-get update -q && apt-get dist-upgrade -y -q --no-install-recommends'
+    clean_root_run "$root" sh -c '
+      apt-get update -q && apt-get dist-upgrade -y -q --no-install-recommends'
   fi
 }
 
@@ -121,7 +127,8 @@ clone() {
 # ---- Steps: each gets user or root -------------------------------------------------
 
 run_quickstart() {
-  as "$1" 'bash scripts/quickstart.sh' && as "$1" 'grep "Bring the second ledger" build/demo/recovered.txt'
+  as "$1" 'bash scripts/quickstart.sh' &&
+    as "$1" 'grep "Bring the second ledger" build/demo/recovered.txt'
 }
 
 run_suite() {
@@ -133,7 +140,8 @@ run_suite() {
 # The packages are kept for who wants them.
 run_packages() {
   as "$1" 'bash packaging/build-deb.sh' &&
-    rm -rf "$roots/deb/$name" && mkdir -p "$roots/deb" && cp -r "$root/home/examiner/tsk-qcow2/build/deb" "$roots/deb/$name" &&
+    rm -rf "$roots/deb/$name" && mkdir -p "$roots/deb" &&
+    cp -r "$root/home/examiner/tsk-qcow2/build/deb" "$roots/deb/$name" &&
     clean_root_run "$root" sh /home/examiner/tsk-qcow2/packaging/test-deb.sh
 }
 
@@ -151,25 +159,33 @@ run_step() {
   enabled) switch enable "$2" && run_suite "$2" ;;
   disabled) switch disable "$2" && run_suite "$2" ;;
   packages) switch enable "$2" && run_packages "$2" ;;
-  rpm) clean_root_run "$root" apt-get install -y -q --no-install-recommends rpm rpmlint && as "$2" 'bash packaging/build-rpm.sh --nodeps' ;;
+  rpm)
+    clean_root_run "$root" apt-get install -y -q --no-install-recommends rpm rpmlint || return 3
+    as "$2" 'bash packaging/build-rpm.sh --nodeps'
+    ;;
   esac
 }
 
 # ---- The table ---------------------------------------------------------------------
 
-# Print what a step's log says: of the tests, how many; else nothing.
-numbers() { sed -n 's/^=* *\([0-9].*\(passed\|failed\|error\).*\) in [0-9].*/  \1/p' "$1" | sed 's/, [0-9]* warnings*//' | tail -n 1; }
+# Print how many tests passed, failed, were skipped; nothing if the step ran none.
+numbers() {
+  sed -n 's/^=* *\([0-9].*\(passed\|failed\|error\).*\) in [0-9].*/  \1/p' "$1" |
+    sed 's/, [0-9]* warnings*//' | tail -n 1
+}
 
 # Print the reasons for which tests were skipped, each with how many.
 skips() {
   sed -n 's/^SKIPPED \[\([0-9]*\)\] [^ ]*: \(.*\)/\1 \2/p' "$1" |
-    awk '{ number = $1; $1 = ""; count[$0] += number } END { for (reason in count) printf "    %4d %s\n", count[reason], reason }' | sort
+    awk '{ number = $1; $1 = ""; count[$0] += number }
+         END { for (reason in count) printf "    %4d %s\n", count[reason], reason }' | sort
 }
 
 versions() {
   clean_root_run "$root" sh -c '
-    echo "libtsk $(pkg-config --modversion tsk), QEMU $(qemu-img --version | sed -n "s/.*version \([0-9.]*\).*/\1/p")," \
-      "gcc $(gcc -dumpfullversion)"' 2>/dev/null || echo "not all is installed"
+    qemu=$(qemu-img --version | sed -n "s/.*version \([0-9.]*\).*/\1/p")
+    echo "libtsk $(pkg-config --modversion tsk), QEMU $qemu, gcc $(gcc -dumpfullversion)"' 2>/dev/null ||
+    echo "not all is installed"
 }
 
 status=0
@@ -181,7 +197,8 @@ for name in $names; do
   echo "== $name"
   if ! make_root >"$roots/log/$name-root.log" 2>&1 </dev/null; then
     [ "$status" = 1 ] || status=3
-    printf '%s\n  the root could not be made, or brought up to date: %s\n' "$name" "$roots/log/$name-root.log" >>"$table"
+    printf '%s\n  the root could not be made, or brought up to date: %s\n' \
+      "$name" "$roots/log/$name-root.log" >>"$table"
     continue
   fi
   : >"$table.root"
@@ -196,7 +213,8 @@ for name in $names; do
     3) result="not done: packages cannot be had, see $log" && [ "$status" = 1 ] || status=3 ;;
     *) result="FAILED, see $log" && status=1 && tail -n 20 "$log" >&2 ;;
     esac
-    { printf '  %-16s %s%s\n' "$step" "$result" "$(numbers "$log")" && skips "$log"; } >>"$table.root"
+    printf '  %-16s %s%s\n' "$step" "$result" "$(numbers "$log")" >>"$table.root"
+    skips "$log" >>"$table.root"
   done
   { printf '%s: %s\n' "$name" "$(versions)" && cat "$table.root"; } >>"$table"
   rm "$table.root"

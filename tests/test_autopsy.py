@@ -113,8 +113,8 @@ def autopsy(program, locker, home):
     environment = {**tools.CLEAN, "HOME": str(home), "LD_LIBRARY_PATH": str(tools.DROPIN)}
     locker.mkdir()
     with open(locker.parent / f"{locker.name}.log", "wb") as log:
-        process = subprocess.Popen([program, "-C", "-d", str(locker), "-p", str(port), "127.0.0.1"], stdin=subprocess.DEVNULL,
-                                   stdout=log, stderr=log, env=environment)
+        process = subprocess.Popen([program, "-C", "-d", str(locker), "-p", str(port), "127.0.0.1"],
+                                   stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
     try:
         webdriver.wait_for_port(port, process)
         yield Autopsy(locker, port)
@@ -124,7 +124,7 @@ def autopsy(program, locker, home):
 
 @pytest.fixture(scope="module")
 def starts(home, tmp_path_factory):
-    """Whether the Autopsy of this system does, and does not refuse its own PATH, as with newer Perls."""
+    """Whether the Autopsy of this system does, or refuses its own PATH, as with newer Perls."""
     locker = tmp_path_factory.mktemp("starts") / "locker"
     try:
         with autopsy(AUTOPSY, locker, home):
@@ -144,14 +144,17 @@ def program(starts, tmp_path_factory):
     copy = folder / "autopsy"
     copy.write_text(Path(AUTOPSY).read_text().replace("/usr/share/autopsy/", f"{folder}/share/"))
     copy.chmod(0o755)
-    command, = re.findall(r"^\$ sudo (sed .*ENV\{PATH\}.*)$", Path(SOURCE, "docs", "distributions.md").read_text(), re.M)
-    run("sh", "-c", command.replace(AUTOPSY, str(copy)).replace("/usr/share/autopsy", f"{folder}/share"))
+    text = Path(SOURCE, "docs", "distributions.md").read_text()
+    command, = re.findall(r"^\$ sudo (sed .*ENV\{PATH\}.*)$", text, re.M)
+    command = command.replace(AUTOPSY, str(copy)).replace("/usr/share/autopsy", f"{folder}/share")
+    run("sh", "-c", command)
     return str(copy)
 
 
 def test_the_autopsy_of_this_system_starts(starts):
     if not starts:
-        pytest.skip("Autopsy does not start here: this Perl refuses its PATH (docs/distributions.md). The tests take a mended copy.")
+        pytest.skip("Autopsy does not start here: this Perl refuses its PATH (docs/distributions.md). "
+                    "The tests take a mended copy.")
 
 
 @pytest.fixture(scope="module")

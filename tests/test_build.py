@@ -284,8 +284,8 @@ def test_destdir_install_and_uninstall(tmp_path):
     assert {"qcow2core.h", "qcow2names.h", "tsk_qcow2.h", "tsk-qcow2", "qcow2core.pc", "tsk_qcow2.pc"} <= files
     run("make", "uninstall", f"DESTDIR={tmp_path}", cwd=BUILD)
     prefix = re.search("^prefix = /(.*)$", Path(BUILD, "Makefile").read_text(), re.M)[1]
-    left = [path for path in (tmp_path / prefix).rglob("*") if path.is_file() or "qcow2" in path.name]
-    assert left == []
+    left = (tmp_path / prefix).rglob("*")
+    assert [path for path in left if path.is_file() or "qcow2" in path.name] == []
 
 
 def test_configure_cleans_up(command):

@@ -136,7 +136,7 @@ def test_e01_that_the_user_names(base, e01, tmp_path, declared):
     if declared is None:
         drop_backing_format(overlay)
     os.remove(original)
-    environment = tools.way_round("img_stat", e01)  # some systems' own tools crash when they close an E01
+    environment = tools.way_round("img_stat", e01)  # some systems' tools crash when they close it
     assert sha256(f"{overlay},backing={e01}", environment=environment) == expected
     assert sha256(overlay, e01, environment=environment) == expected
 

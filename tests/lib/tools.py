@@ -20,10 +20,11 @@ BUILD = Path(project.BUILD)
 DROPIN = BUILD / "tsk_qcow2" / "dropin"  # holds libtsk.so.19
 NATIVE = os.environ.get("TSK_QCOW2_TOOLS")
 CLEAN = {"LC_ALL": "C.UTF-8", "TZ": "UTC", "PATH": "/usr/local/bin:/usr/bin:/bin"}
-# What docs/distributions.md says to preload where libbfio disturbs the libraries that have one of their own inside.
+# What docs/distributions.md says to preload, where libbfio disturbs libraries with one of their own.
 UNDISTURBED = {"LD_PRELOAD": "libvslvm.so.1:libewf.so.2"}
-# Stock tools that do not end on some systems, and arguments with which they must, whatever they say.
-MUST_END = {"tsk_gettimes": ["{disk}"], "tsk_imageinfo": ["{disk}"], "tsk_loaddb": ["-d", "{disk}.db", "{disk}"]}
+# Stock tools that do not end on some systems, and arguments with which they must.
+MUST_END = {"tsk_gettimes": ["{disk}"], "tsk_imageinfo": ["{disk}"],
+            "tsk_loaddb": ["-d", "{disk}.db", "{disk}"]}
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def path(tool):
 
 @functools.cache
 def stock():
-    """Variables with which tools load libtsk itself, though the plugin may be enabled on this machine."""
+    """Variables with which tools load libtsk itself, though the plugin may be enabled here."""
     library, = DROPIN.glob("libtsk.so.*")
     real = re.search(r"NEEDED.*\[(/.*)\]", project.run("readelf", "-d", library).stdout)[1]
     return {"LD_LIBRARY_PATH": os.path.dirname(real)}
@@ -54,7 +55,8 @@ def survives(tool, *arguments, environment=None):
     """Whether a stock tool ends in time, and by itself."""
     variables = {**CLEAN, **stock(), **(environment or {})}
     try:
-        done = subprocess.run([path(tool), *arguments], env=variables, stdin=subprocess.DEVNULL, capture_output=True, timeout=10)
+        done = subprocess.run([path(tool), *arguments], env=variables, stdin=subprocess.DEVNULL,
+                              capture_output=True, timeout=10)
     except subprocess.TimeoutExpired:
         return False
     return done.returncode >= 0
@@ -65,7 +67,7 @@ def way_round(tool, *arguments):
     if survives(tool, *arguments):
         return {}
     if not survives(tool, *arguments, environment=UNDISTURBED):
-        pytest.skip(f"the stock {tool} does not survive this here, nor does the way round of docs/distributions.md help")
+        pytest.skip(f"the stock {tool} is broken here, even by the way round of docs/distributions.md")
     return UNDISTURBED
 
 
@@ -89,7 +91,8 @@ def run(tool, *arguments, dropin=True, prefix=(), environment=None, stdout=subpr
         assert any(DROPIN.glob("libtsk.so.*")), f"no libtsk.so.* in {DROPIN}: build first, or set TSK_QCOW2_BUILD"
         variables["LD_LIBRARY_PATH"] = str(DROPIN)
         if project.SANITIZERS:  # TSK's programs leak: they end without closing the image
-            variables.update(project.sanitized(), LD_PRELOAD=":".join(filter(None, [project.PRELOAD, variables.get("LD_PRELOAD")])))
+            preloaded = [project.PRELOAD, variables.get("LD_PRELOAD")]
+            variables.update(project.sanitized(), LD_PRELOAD=":".join(filter(None, preloaded)))
     command = [str(word) for word in (*prefix, path(tool), *arguments)]
     done = subprocess.run(command, env=variables, stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.PIPE,
                           timeout=timeout)
