@@ -109,7 +109,7 @@ static int open_data_file(const struct qcow2_chain *chain, struct qcow2_layer *l
     return code;
   }
   qcow2_opened_file_close_directory(&file);
-  qcow2_layer_set_data_file(layer, &file, contents.warning);
+  qcow2_layer_set_data_file(layer, &file, &contents);
   return 0;
 }
 

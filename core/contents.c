@@ -301,6 +301,7 @@ int qcow2_contents_open(const struct qcow2_contents_question *question, const st
   memset(contents, 0, sizeof(*contents));
   if (code != 0)
     return code;
+  contents->file_size = file->storage.size;
   contents->format = format->name;
   contents->is_qcow2 = format->use == FORMAT_QCOW2;
   contents->is_probed = contents->is_qcow2 && question->word == NULL &&

@@ -25,6 +25,7 @@ struct qcow2_contents {
   bool is_qcow2;   /* else the file's storage gives the disk's bytes */
   bool is_probed;  /* it is qcow2 by its first bytes, and nobody says that it should be */
   const char *format; /* static: "qcow2", "raw", "vmdk" */
+  uint64_t file_size; /* bytes; the disk's size is another in some formats */
   char warning[QCOW2_FOREIGN_WARNING_BYTES]; /* what whoever reads the image should know; empty: nothing */
 };
 

@@ -30,9 +30,10 @@ int qcow2_layer_get(const struct qcow2_image *image, size_t index, struct qcow2_
                                      .data_path = layer->data_file.path,
                                      .format = layer->format,
                                      .is_raw = layer->is_raw,
-                                     .file_size = layer->file.storage.size,
+                                     .file_size = layer->file_size,
                                      .allocated_size = layer->file.allocated_size,
                                      .needed_size = layer->needed_size,
+                                     .data_format = layer->data_format,
                                      .size = layer->size,
                                      .header = layer->is_raw ? NULL : &layer->metadata.header };
   return 0;

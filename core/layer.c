@@ -21,6 +21,7 @@ static struct qcow2_layer *layer_new(struct qcow2_opened_file *file,
   }
   layer->file = *file;
   layer->format = "qcow2";
+  layer->file_size = file->storage.size;
   layer->data_file = (struct qcow2_opened_file) OPENED_FILE_NONE;
   layer->source = (struct qcow2_cluster_source){ .data = &layer->file.storage,
                                                  .encrypted = { .storage = &layer->file.storage,
@@ -41,6 +42,7 @@ int qcow2_layer_new_raw(struct qcow2_opened_file *file, const struct qcow2_share
     return qcow2_error_set_nomem(error);
   (*layer)->is_raw = true;
   (*layer)->format = contents->format;
+  (*layer)->file_size = contents->file_size;
   memcpy((*layer)->warning, contents->warning, sizeof(contents->warning));
   (*layer)->size = (*layer)->file.storage.size;
   return 0;
@@ -110,9 +112,11 @@ void qcow2_layer_free(struct qcow2_layer *layer)
   free(layer);
 }
 
-void qcow2_layer_set_data_file(struct qcow2_layer *layer, struct qcow2_opened_file *data_file, const char *warning)
+void qcow2_layer_set_data_file(struct qcow2_layer *layer, struct qcow2_opened_file *data_file,
+                               const struct qcow2_contents *contents)
 {
-  memcpy(layer->warning, warning, sizeof(layer->warning));
+  memcpy(layer->warning, contents->warning, sizeof(layer->warning));
+  layer->data_format = contents->format;
   layer->data_file = *data_file;
   layer->source.data = &layer->data_file.storage;
   layer->source.encrypted.storage = &layer->data_file.storage;

@@ -17,8 +17,10 @@ struct qcow2_layer {
   struct qcow2_opened_file data_file; /* none unless the image has an external data file */
   bool is_raw;        /* its bytes are the disk's */
   const char *format; /* static */
+  const char *data_format; /* of the data file; static, NULL: none */
   bool is_probed; /* no image declared its format: what it refers to needs the user's word */
   char warning[QCOW2_FOREIGN_WARNING_BYTES]; /* of the caller who opened it or its data file; empty: none */
+  uint64_t file_size; /* bytes */
   uint64_t size;  /* virtual size, bytes */
   uint64_t needed_size; /* bytes that the file must have, as far as its tables were looked over */
   /* Of a qcow2 file only: */
@@ -50,8 +52,9 @@ int qcow2_layer_new_qcow2(struct qcow2_opened_file *file, const struct qcow2_sha
 /* NULL is allowed. */
 void qcow2_layer_free(struct qcow2_layer *layer);
 
-/* Give a qcow2 layer its data file, which it owns from now on, with the warning (maybe empty) of the caller who opened it. */
-void qcow2_layer_set_data_file(struct qcow2_layer *layer, struct qcow2_opened_file *data_file, const char *warning);
+/* Give a qcow2 layer its data file, which it owns from now on, and which was opened as `contents` says. */
+void qcow2_layer_set_data_file(struct qcow2_layer *layer, struct qcow2_opened_file *data_file,
+                               const struct qcow2_contents *contents);
 
 /* Give a qcow2 layer the cipher of its normal clusters, which it owns from now on. */
 void qcow2_layer_set_cipher(struct qcow2_layer *layer, struct qcow2_cipher *cipher);

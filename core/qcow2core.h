@@ -557,6 +557,7 @@ struct qcow2_layer_info {
                              the last cluster may legally be shorter */
   uint64_t size;          /* virtual size, bytes */
   const struct qcow2_header *header;
+  const char *data_format; /* how the data file holds the disk: as `format`; NULL: there is none */
 };
 
 /* The number of files in the chain, the image itself among them: at least 1. */

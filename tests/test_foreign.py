@@ -422,3 +422,42 @@ def test_img_stat_names_the_format(base, tmp_path):
     overlay = tmp_path / "overlay.qcow2"
     run("qemu-img", "create", "-q", "-f", "qcow2", "-b", "base.vmdk", "-F", "vmdk", overlay)
     assert b"Layer 1: vmdk" in tools.run("img_stat", "-i", "qcow2", overlay, tmp_path / "base.vmdk").stdout
+
+
+# ---- What is worth knowing though nothing is wrong --------------------------------------------
+
+
+def notes(name):
+    """By info, in text and JSON, and img_stat; they agree."""
+    listed = [note for layer in json.loads(run(COMMAND, "info", "--chain", "--json", name).stdout)["layers"] for note in layer["notes"]]
+    for text in (run(COMMAND, "info", "--chain", name).stdout, tools.run("img_stat", "-i", "qcow2", name).stdout.decode()):
+        assert [line.split("note: ")[1] for line in text.splitlines() if line.startswith("  note: ")] == listed
+    return listed
+
+
+@pytest.mark.parametrize("cut", [0, 512, SIZE - 65536])
+def test_a_short_raw_base_is_noted(base, cut, tmp_path):
+    """It may be a copy that was broken off: zeros beyond its end are right, but whoever reads them must know."""
+    (tmp_path / "short.raw").write_bytes(base.read_bytes()[:SIZE - cut])
+    overlay = tmp_path / "overlay.qcow2"
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-b", "short.raw", "-F", "raw", overlay, SIZE)
+    assert sha256(overlay) == oracle.convert(overlay)
+    said = notes(overlay)
+    assert len(said) == (cut > 0) and all(f"{cut} bytes shorter" in note and "incomplete copy" in note for note in said)
+
+
+def test_a_short_qcow2_base_is_none(tmp_path):
+    """Its header says how long its disk is."""
+    run("qemu-img", "create", "-q", "-f", "qcow2", tmp_path / "base.qcow2", "1M")
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-b", "base.qcow2", "-F", "qcow2", tmp_path / "overlay.qcow2", SIZE)
+    assert notes(tmp_path / "overlay.qcow2") == []
+
+
+def test_an_e01_is_noted(e01):
+    """Its file's size is not its disk's; and checking it whole is the work of its own tools."""
+    if tools.way_round("img_stat", e01):
+        pytest.skip("stock img_stat does not survive an E01 here")
+    name = over_e01(e01)
+    assert len(notes(name)) == 1 and "ewfverify" in notes(name)[0]
+    layer = json.loads(run(COMMAND, "info", "--chain", "--json", name).stdout)["layers"][1]
+    assert (layer["format"], layer["file_size"], layer["virtual_size"]) == ("ewf", e01.stat().st_size, SIZE)

@@ -6,6 +6,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "notes.h"
+
 #define TEXT_BYTES 1024
 
 /* Print "Label: text", the text escaped. */
@@ -111,6 +113,14 @@ static void print_header(FILE *out, const struct qcow2_image *image,
     print_text(out, "External data file, as written", header->data_file, header->data_file_length);
 }
 
+static void print_notes(FILE *out, const struct qcow2_image *image, size_t layer)
+{
+  char note[TSK_QCOW2_NOTE_BYTES];
+
+  for (size_t i = 0; tsk_qcow2_note(image, layer, i, note) != NULL; i++)
+    fprintf(out, "  note: %s\n", note);
+}
+
 static void print_layer(FILE *out, size_t index, const struct qcow2_layer_info *layer)
 {
   char escaped[TEXT_BYTES];
@@ -129,8 +139,10 @@ static void print_chain(FILE *out, const struct qcow2_image *image)
   struct qcow2_layer_info layer;
 
   for (size_t i = 0; i < qcow2_layer_count(image); i++)
-    if (qcow2_layer_get(image, i, &layer, NULL) == 0)
+    if (qcow2_layer_get(image, i, &layer, NULL) == 0) {
       print_layer(out, i, &layer);
+      print_notes(out, image, i);
+    }
 }
 
 static void print_extensions(FILE *out, const struct qcow2_image *image)

@@ -66,7 +66,8 @@ class RawBitmap(ctypes.Structure):
 
 class RawLayer(ctypes.Structure):
     _fields_ = [("path", c_char_p), ("data_path", c_char_p), ("format", c_char_p), ("is_raw", c_int), ("file_size", c_uint64),
-                ("allocated_size", c_uint64), ("needed_size", c_uint64), ("size", c_uint64), ("header", POINTER(RawHeader))]
+                ("allocated_size", c_uint64), ("needed_size", c_uint64), ("size", c_uint64), ("header", POINTER(RawHeader)),
+                ("data_format", c_char_p)]
 
 
 class KeySlot(ctypes.Structure):

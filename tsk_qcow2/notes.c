@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT */
+#include "notes.h"
+
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+/* A raw file is as long as its disk, so a copy that was broken off looks like a base that the overlay has outgrown. */
+static bool note_short(const struct qcow2_image *image, size_t index, const struct qcow2_layer_info *layer, char *out)
+{
+  struct qcow2_layer_info above;
+
+  if (!layer->is_raw || index == 0 || qcow2_layer_get(image, index - 1, &above, NULL) != 0 || layer->size >= above.size)
+    return false;
+  snprintf(out, TSK_QCOW2_NOTE_BYTES,
+           "the disk in this file is %" PRIu64 " bytes shorter than that of the layer above, which reads zeros there; that is legal, but "
+           "it is also what an incomplete copy looks like", above.size - layer->size);
+  return true;
+}
+
+static bool note_ewf(const char *format, char *out)
+{
+  if (format == NULL || strcmp(format, "ewf") != 0)
+    return false;
+  snprintf(out, TSK_QCOW2_NOTE_BYTES,
+           "only the parts of this EWF image that are read are checked; whether all of it is as it was acquired, ewfverify tells");
+  return true;
+}
+
+const char *tsk_qcow2_note(const struct qcow2_image *image, size_t layer, size_t index, char *out)
+{
+  struct qcow2_layer_info info;
+
+  if (qcow2_layer_get(image, layer, &info, NULL) != 0)
+    return NULL;
+  if (note_short(image, layer, &info, out) && index-- == 0)
+    return out;
+  if ((note_ewf(info.format, out) || note_ewf(info.data_format, out)) && index == 0)
+    return out;
+  return NULL;
+}
