@@ -46,13 +46,28 @@ void qcow2_chain_free(struct qcow2_chain *chain)
   memset(chain, 0, sizeof(*chain));
 }
 
-/* True if the file is one of the images of the chain already. */
-static bool chain_holds(const struct qcow2_chain *chain, const struct qcow2_opened_file *file)
+/* True if the file is one of the images of the chain, the context, already. */
+static bool chain_holds(const void *context, const struct qcow2_opened_file *file)
 {
+  const struct qcow2_chain *chain = context;
+
   for (size_t i = 0; i < chain->count; i++)
     if (qcow2_opened_file_same(&chain->layers[i]->file, file))
       return true;
   return false;
+}
+
+/* Let the reference be searched for as the options say, but not among the images of the chain. */
+static void add_search(const struct qcow2_chain *chain, const struct qcow2_open_options *options,
+                       struct qcow2_reference *reference)
+{
+  reference->search_directories = options->search_directories;
+  reference->search_count = options->search_count;
+  reference->search_variable = options->search_variable;
+  reference->search_variable_count = options->search_variable_count;
+  reference->is_taken = chain_holds;
+  reference->taken_context = chain;
+  qcow2_referrer_share_search(options->referrer, options->referrer_search_count, reference);
 }
 
 /* ---- The external data file --------------------------------------------- */
@@ -79,9 +94,7 @@ static int open_data_file(const struct qcow2_chain *chain, struct qcow2_layer *l
                                        .name = layer->metadata.data_file,
                                        .role = "data file",
                                        .advice = layer == chain->layers[0] ? "\",data-file=PATH\"" : "",
-                                       .distrust = layer->is_probed ? PROBED_DISTRUST : NULL,
-                                       .search_directories = options->search_directories,
-                                       .search_count = options->search_count };
+                                       .distrust = layer->is_probed ? PROBED_DISTRUST : NULL };
   const struct qcow2_contents_question question = { .named_by = given == NULL ? NAMED_BY_IMAGE : given_by(options),
                                                     .is_data_file = true,
                                                     .word = given == NULL ? NULL : options->data_format };
@@ -90,7 +103,7 @@ static int open_data_file(const struct qcow2_chain *chain, struct qcow2_layer *l
   char quoted[TEXT_ESCAPED_BYTES];
   int code;
 
-  qcow2_referrer_share_search(options->referrer, options->referrer_search_count, &reference);
+  add_search(chain, options, &reference);
   if (given == NULL && reference.name == NULL)
     return qcow2_error_set(error, QCOW2_ERROR_DENIED,
                            "\"%s\" keeps its data in an external data file, but does not name it (or by more than %u bytes); "
@@ -209,13 +222,11 @@ static int open_backing(const struct qcow2_chain *chain, const struct qcow2_open
                                        .role = "backing file",
                                        .advice = "\",backing=PATH\" (once for each layer, the topmost first; "
                                                  "\",backing=none\" examines the overlay alone)",
-                                       .distrust = lowest->is_probed ? PROBED_DISTRUST : NULL,
-                                       .search_directories = options->search_directories,
-                                       .search_count = options->search_count };
+                                       .distrust = lowest->is_probed ? PROBED_DISTRUST : NULL };
 
   if (named_by != NAMED_BY_IMAGE)
     return open_given(options, options->backing_paths[chain->count - 1], reference.role, file, error);
-  qcow2_referrer_share_search(options->referrer, options->referrer_search_count, &reference);
+  add_search(chain, options, &reference);
   return qcow2_gate_open_reference(&reference, file, error);
 }
 

@@ -208,7 +208,8 @@ struct qcow2_open_options {
   size_t backing_count;
 
   /* Directories in which a referred-to file is looked for by its base name, before
-     the place the image gives. It must be a regular file there, no symbolic link. */
+     the place the image gives. It must be a regular file there, no symbolic link. Files of the chain at hand are passed over. That another
+     file than the image's was found is a warning; and so is a directory that cannot be opened, unless the file is not found. */
   const char *const *search_directories;
   size_t search_count;
 
@@ -239,6 +240,10 @@ struct qcow2_open_options {
      disagree, the file is refused. `backing_formats` is NULL, or has `backing_count` of them. */
   const char *const *backing_formats;
   const char *data_format;
+
+  /* The environment variable that the last so many of the `search_directories` come from: messages name it. NULL, and 0: none. */
+  const char *search_variable;
+  size_t search_variable_count;
 };
 
 /* Tell whether a file starts with the magic and a version of 2 or more. `path` follows

@@ -283,13 +283,21 @@ static int survey_qcow2(struct qcow2_layer *layer, uint64_t *budget, struct qcow
   return code;
 }
 
+/* What the gate noted on the way to the file. */
+static int survey_way(const struct qcow2_opened_file *file, struct qcow2_warnings *warnings, struct qcow2_error *error)
+{
+  return file->warning == NULL ? 0 : qcow2_warnings_add(warnings, file->path, file->warning, error);
+}
+
 int qcow2_survey(struct qcow2_layer *layer, uint64_t *budget, struct qcow2_warnings *warnings,
                  struct qcow2_error *error)
 {
-  int code = layer->warning[0] == '\0'
-                 ? 0
-                 : qcow2_warnings_add(warnings, layer->data_file.path != NULL ? layer->data_file.path : layer->file.path,
-                                      layer->warning, error);
+  int code = survey_way(&layer->file, warnings, error);
 
+  if (code == 0)
+    code = survey_way(&layer->data_file, warnings, error);
+  if (code == 0 && layer->warning[0] != '\0')
+    code = qcow2_warnings_add(warnings, layer->data_file.path != NULL ? layer->data_file.path : layer->file.path,
+                              layer->warning, error);
   return code != 0 || layer->is_raw ? code : survey_qcow2(layer, budget, warnings, error);
 }

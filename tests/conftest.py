@@ -53,10 +53,13 @@ def pytest_report_header():
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Tests that inject faults record how many (record_property)."""
-    faults = sum(value for report in terminalreporter.getreports("passed") for name, value in report.user_properties if name == "faults")
-    if faults:
-        terminalreporter.write_line(f"{faults} faults were injected")
+    """Tests that inject faults record how many (record_property), and so do those of the table of doors."""
+    recorded = [pair for report in terminalreporter.getreports("passed") for pair in report.user_properties]
+    count = {wanted: [value for name, value in recorded if name == wanted] for wanted in ("faults", "names", "doors", "pairs")}
+    if count["faults"]:
+        terminalreporter.write_line(f"{sum(count['faults'])} faults were injected")
+    if count["pairs"]:
+        terminalreporter.write_line(f"{sum(count['names'])} names through {max(count['doors'])} doors: {sum(count['pairs'])} pairs")
 
 
 @pytest.fixture(scope="session")

@@ -50,7 +50,7 @@ int qcow2_named_open(size_t count, const char *const names[], qcow2_open_foreign
                      struct qcow2_named **named, struct qcow2_error *error)
 {
   struct qcow2_named *made = calloc(1, sizeof(*made));
-  struct qcow2_error unwanted;
+  struct qcow2_error unwanted, failure; /* what fails may succeed in another way: with the key file of the environment */
   int code;
 
   if (error == NULL)
@@ -58,10 +58,11 @@ int qcow2_named_open(size_t count, const char *const names[], qcow2_open_foreign
   if (made == NULL)
     return tsk_qcow2_complain_nomem(error);
   code = count == 0 || names[0] == NULL
-             ? tsk_qcow2_complain(error, QCOW2_ERROR_ARGUMENT, "there is no image name")
-             : tsk_qcow2_open_names(count, names, TSK_QCOW2_WHOLE, open_foreign, &made->opened, error);
+             ? tsk_qcow2_complain(&failure, QCOW2_ERROR_ARGUMENT, "there is no image name")
+             : tsk_qcow2_open_names(count, names, TSK_QCOW2_WHOLE, open_foreign, &made->opened, &failure);
   if (code != 0) {
     free(made);
+    *error = failure;
     return code;
   }
   tsk_qcow2_damage_init(&made->damage);

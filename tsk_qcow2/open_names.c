@@ -2,6 +2,7 @@
 #include "open_names.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,11 +16,13 @@
 #define KEY_FILE_VARIABLE "TSK_QCOW2_KEY_FILE"
 
 /* Append the directories of the environment. */
-static int add_environment(struct tsk_qcow2_strings *search, struct qcow2_error *error)
+static int add_environment(struct tsk_qcow2_followed *followed, struct qcow2_error *error)
 {
+  struct tsk_qcow2_strings *search = &followed->name.search;
   const char *value = getenv(SEARCH_VARIABLE);
   int code = 0;
 
+  followed->own_search_count = search->count;
   while (code == 0 && value != NULL && *value != '\0') {
     size_t length = strcspn(value, ":");
 
@@ -44,12 +47,9 @@ static int add_chain(struct tsk_qcow2_name *name, size_t count, const char *cons
   return code;
 }
 
-/* Open with these key files, which are the referrer's word if there is one, else the user's. */
-static int open_unlocked(const struct tsk_qcow2_followed *followed, enum tsk_qcow2_depth depth,
-                         qcow2_open_foreign *open_foreign,
-                         const struct tsk_qcow2_strings *key_files,
-                         const struct qcow2_referrer *key_referrer, struct qcow2_image **image,
-                         struct qcow2_error *error)
+static int open_with_keys(const struct tsk_qcow2_followed *followed, enum tsk_qcow2_depth depth,
+                          qcow2_open_foreign *open_foreign, const struct tsk_qcow2_keys *keys,
+                          struct qcow2_image **image, struct qcow2_error *error)
 {
   const struct tsk_qcow2_name *name = &followed->name;
   struct tsk_qcow2_foreign_openers openers = { open_foreign };
@@ -65,19 +65,53 @@ static int open_unlocked(const struct tsk_qcow2_followed *followed, enum tsk_qco
     .backing_formats = (const char *const *) name->backing_formats.items,
     .open_foreign = tsk_qcow2_open_foreign,
     .foreign_context = &openers,
+    .passphrases = keys->passphrases,
+    .passphrase_count = keys->count,
     .referrer = followed->referrer,
     .referrer_search_count = followed->own_search_count,
+    .search_variable = SEARCH_VARIABLE,
+    .search_variable_count = name->search.count - followed->own_search_count,
   };
+
+  return qcow2_image_open(name->path, &options, image, error);
+}
+
+/* Open with the key files of the name, which are the referrer's word if there is one. */
+static int open_by_name(const struct tsk_qcow2_followed *followed, enum tsk_qcow2_depth depth,
+                        qcow2_open_foreign *open_foreign, struct qcow2_image **image,
+                        struct qcow2_error *error)
+{
   struct tsk_qcow2_keys keys = { NULL, 0 };
   int code = 0;
 
   if (depth != TSK_QCOW2_HEADER_ONLY)
-    code = tsk_qcow2_keys_read(key_files, key_referrer, &keys, error);
-  options.passphrases = keys.passphrases;
-  options.passphrase_count = keys.count;
+    code = tsk_qcow2_keys_read(&followed->name.key_files, followed->referrer, &keys, error);
   if (code == 0)
-    code = qcow2_image_open(name->path, &options, image, error);
+    code = open_with_keys(followed, depth, open_foreign, &keys, image, error);
   tsk_qcow2_keys_free(&keys);
+  return code;
+}
+
+/* Open with the key file that the variable names, and say so if it is of no use. */
+static int open_by_variable(const struct tsk_qcow2_followed *followed, char *path,
+                            qcow2_open_foreign *open_foreign, struct qcow2_image **image,
+                            struct qcow2_error *error)
+{
+  const struct tsk_qcow2_strings key_files = { &path, 1 };
+  struct tsk_qcow2_keys keys = { NULL, 0 };
+  struct qcow2_error failure;
+  int code = tsk_qcow2_keys_read(&key_files, NULL, &keys, &failure);
+  bool is_key = code != 0;
+
+  if (code == 0)
+    code = open_with_keys(followed, TSK_QCOW2_WHOLE, open_foreign, &keys, image, &failure);
+  tsk_qcow2_keys_free(&keys);
+  if (code == 0)
+    return 0;
+  *error = failure;
+  if (is_key || code == QCOW2_ERROR_KEY)
+    snprintf(error->message, sizeof(error->message), "with the key file of %s: %.*s", KEY_FILE_VARIABLE,
+             (int) (sizeof(error->message) - sizeof("with the key file of " KEY_FILE_VARIABLE ": ")), failure.message);
   return code;
 }
 
@@ -86,14 +120,11 @@ static int open_image(const struct tsk_qcow2_followed *followed, enum tsk_qcow2_
                       struct qcow2_error *error)
 {
   char *path = getenv(KEY_FILE_VARIABLE);
-  const struct tsk_qcow2_strings from_environment = { &path, 1 };
-  const struct tsk_qcow2_strings *key_files = &followed->name.key_files;
-  int code;
+  int code = open_by_name(followed, depth, open_foreign, image, error);
 
-  code = open_unlocked(followed, depth, open_foreign, key_files, followed->referrer, image, error);
   /* The variable is for whatever images need a passphrase; others do without, and without the file. */
-  if (code == QCOW2_ERROR_KEY && key_files->count == 0 && path != NULL && *path != '\0')
-    code = open_unlocked(followed, depth, open_foreign, &from_environment, NULL, image, error);
+  if (code == QCOW2_ERROR_KEY && followed->name.key_files.count == 0 && path != NULL && *path != '\0')
+    code = open_by_variable(followed, path, open_foreign, image, error);
   return tsk_qcow2_followed_explain(followed, code, error);
 }
 
@@ -173,7 +204,7 @@ int tsk_qcow2_open_names(size_t count, const char *const names[], enum tsk_qcow2
 
   memset(opened, 0, sizeof(*opened));
   if (code == 0)
-    code = add_environment(&followed.name.search, error);
+    code = add_environment(&followed, error);
   if (code == 0)
     code = open_image(&followed, depth, open_foreign, &opened->image, error);
   if (code == 0)

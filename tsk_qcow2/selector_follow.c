@@ -151,7 +151,6 @@ static int parse_name(const struct tsk_qcow2_selector *selector, struct qcow2_re
     followed->referrer = referrer;
     code = parse_below(selector->name, directory, &followed->name, error);
   }
-  followed->own_search_count = followed->name.search.count;
   free(directory);
   return code;
 }

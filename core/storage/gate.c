@@ -412,6 +412,8 @@ static int open_beside(const struct qcow2_reference *reference, struct qcow2_ope
                          : refuse_for_errno(reference, os_errno, error);
 }
 
+/* ---- Searching ----------------------------------------------------------- */
+
 /* Open a directory that a referrer names, below its own. Errors: DENIED, NOMEM. */
 static int open_search_directory_below(const struct qcow2_opened_file *from, const char *name,
                                        int *directory, struct qcow2_error *error)
@@ -439,14 +441,55 @@ static int open_search_directory_below(const struct qcow2_opened_file *from, con
   return problem != NULL ? refuse(&reference, problem, error) : refuse_for_errno(&reference, os_errno, error);
 }
 
-/* Open one of the directories to search. Errors: IO, DENIED, NOMEM. */
-static int open_search_directory(const struct qcow2_reference *reference, size_t index, int *directory,
-                                 struct qcow2_error *error)
+/* A search by base name, in one directory after the other. */
+struct search {
+  const struct qcow2_reference *reference;
+  size_t index;       /* of the directory at hand */
+  int unopened_errno; /* why a directory could not be opened; 0: all could */
+  size_t unopened;    /* which one: the first */
+};
+
+/* True if the environment names the directory. */
+static bool is_by_variable(const struct qcow2_reference *reference, size_t index)
 {
-  const char *name = reference->search_directories[index];
+  return reference->search_count - index <= reference->search_variable_count;
+}
+
+/* Describe one of the directories. */
+static const char *describe_directory(const struct qcow2_reference *reference, size_t index,
+                                      char out[TEXT_ESCAPED_BYTES + 80])
+{
   char quoted[TEXT_ESCAPED_BYTES];
 
-  if (index < reference->search_from_count) {
+  qcow2_text_quote(reference->search_directories[index], quoted);
+  if (is_by_variable(reference, index))
+    snprintf(out, TEXT_ESCAPED_BYTES + 80, "\"%s\" (from %s)", quoted, reference->search_variable);
+  else
+    snprintf(out, TEXT_ESCAPED_BYTES + 80, "\"%s\"", quoted);
+  return out;
+}
+
+/* What to do so that the directory is not searched. */
+static const char *advise_unsearched(const struct qcow2_reference *reference, size_t index,
+                                     char out[TEXT_ESCAPED_BYTES + 80])
+{
+  char quoted[TEXT_ESCAPED_BYTES];
+
+  if (is_by_variable(reference, index))
+    snprintf(out, TEXT_ESCAPED_BYTES + 80, "for that one: unset %s", reference->search_variable);
+  else
+    snprintf(out, TEXT_ESCAPED_BYTES + 80, "for that one, leave out \",search=%s\"",
+             qcow2_text_quote(reference->search_directories[index], quoted));
+  return out;
+}
+
+/* Open the directory at hand. Returns 1 if that cannot be, which is noted, or 0. Errors: DENIED, NOMEM. */
+static int open_search_directory(struct search *search, int *directory, struct qcow2_error *error)
+{
+  const struct qcow2_reference *reference = search->reference;
+  const char *name = reference->search_directories[search->index];
+
+  if (search->index < reference->search_from_count) {
     int code = open_search_directory_below(reference->search_from, name, directory, error);
 
     if (code == QCOW2_ERROR_DENIED && error != NULL)
@@ -456,8 +499,11 @@ static int open_search_directory(const struct qcow2_reference *reference, size_t
   *directory = open(name, O_PATH | O_DIRECTORY | O_CLOEXEC);
   if (*directory >= 0)
     return 0;
-  return qcow2_error_set_errno(error, errno, QCOW2_NO_OFFSET, "cannot search the directory \"%s\" for the %s",
-                               qcow2_text_quote(name, quoted), reference->role);
+  if (search->unopened_errno == 0) {
+    search->unopened_errno = errno;
+    search->unopened = search->index;
+  }
+  return 1;
 }
 
 /* The path of `name` in one of the directories to search. NULL: no memory. */
@@ -475,14 +521,25 @@ static char *path_in_directory(const struct qcow2_reference *reference, size_t i
   return path;
 }
 
-/* Look in one of the directories to search by base name. Returns 1 if nothing is there, 0 if it was opened. */
-static int open_in_directory(const struct qcow2_reference *reference, size_t index,
-                             struct qcow2_opened_file *file, struct qcow2_error *error)
+/* Refuse what lies in the directory at hand under the reference's name. */
+static int refuse_found(const struct search *search, const char *problem, struct qcow2_error *error)
 {
+  char directory[TEXT_ESCAPED_BYTES + 80], reason[sizeof(directory) + 160];
+
+  snprintf(reason, sizeof(reason), "in the directory %s %s",
+           describe_directory(search->reference, search->index, directory), problem);
+  return refuse(search->reference, reason, error);
+}
+
+/* Look in the directory at hand. Returns 1 if nothing is there, 0 if it was opened. */
+static int open_in_directory(struct search *search, struct qcow2_opened_file *file, struct qcow2_error *error)
+{
+  const struct qcow2_reference *reference = search->reference;
   const char *name = searched_name(reference), *problem = NULL;
+  char system[128];
   struct stat status;
   int directory = -1, descriptor, os_errno;
-  int code = open_search_directory(reference, index, &directory, error);
+  int code = open_search_directory(search, &directory, error);
 
   if (code != 0)
     return code;
@@ -490,21 +547,90 @@ static int open_in_directory(const struct qcow2_reference *reference, size_t ind
   os_errno = errno;
   if (descriptor < 0) {
     close(directory);
-    if (problem != NULL)
-      return refuse(reference, problem, error);
-    return os_errno == ENOENT ? 1 : refuse_for_errno(reference, os_errno, error);
+    if (problem == NULL && os_errno == ENOENT)
+      return 1;
+    return refuse_found(search, problem != NULL ? problem : qcow2_errno_text(os_errno, system, sizeof(system)), error);
   }
-  return opened_file_fill(file, path_in_directory(reference, index, name), directory, descriptor, &status, error);
+  code = opened_file_fill(file, path_in_directory(reference, search->index, name), directory, descriptor, &status, error);
+  if (code == 0 && reference->is_taken != NULL && reference->is_taken(reference->taken_context, file)) {
+    qcow2_opened_file_close(file);
+    return 1;
+  }
+  return code;
+}
+
+/* Look in all directories. Returns 1 if nothing was found, 0 if it was opened. */
+static int open_by_search(struct search *search, struct qcow2_opened_file *file, struct qcow2_error *error)
+{
+  const struct qcow2_reference *reference = search->reference;
+  int code = 1;
+
+  for (size_t i = 0; searched_name(reference) != NULL && code > 0 && i < reference->search_count; i++) {
+    search->index = i;
+    code = open_in_directory(search, file, error);
+  }
+  return code;
+}
+
+/* True if the reference leads to another file by itself than to the one that was found. */
+static bool leads_elsewhere(const struct qcow2_reference *reference, const struct qcow2_opened_file *found)
+{
+  struct qcow2_opened_file file = OPENED_FILE_NONE;
+  bool elsewhere = open_beside(reference, &file, NULL) == 0 && !qcow2_opened_file_same(&file, found);
+
+  qcow2_opened_file_close(&file);
+  return elsewhere;
+}
+
+/* Note what should be known of the way to the file: that a search found another file than the image means, or could not look everywhere. */
+static int note_search(const struct search *search, bool was_found, struct qcow2_opened_file *file,
+                       struct qcow2_error *error)
+{
+  const struct qcow2_reference *reference = search->reference;
+  char directory[TEXT_ESCAPED_BYTES + 80], system[128], advice[TEXT_ESCAPED_BYTES + 80], note[3 * sizeof(directory) + 400] = "";
+  size_t used = 0;
+
+  if (was_found && leads_elsewhere(reference, file))
+    used = (size_t) snprintf(note, sizeof(note),
+                             "the %s was found by searching the directory %s although another file lies where the image says; %s",
+                             reference->role, describe_directory(reference, search->index, directory),
+                             advise_unsearched(reference, search->index, advice));
+  if (search->unopened_errno != 0)
+    snprintf(note + used, sizeof(note) - used, "%sthe directory %s could not be searched for the %s: %s", used > 0 ? "; " : "",
+             describe_directory(reference, search->unopened, directory), reference->role,
+             qcow2_errno_text(search->unopened_errno, system, sizeof(system)));
+  if (note[0] == '\0')
+    return 0;
+  file->warning = qcow2_text_duplicate(note);
+  if (file->warning != NULL)
+    return 0;
+  qcow2_opened_file_close(file);
+  return qcow2_error_set_nomem(error);
+}
+
+/* Nothing was found, but not all directories could be searched. */
+static int refuse_unsearched(const struct search *search, struct qcow2_error *error)
+{
+  const struct qcow2_reference *reference = search->reference;
+  char name[TEXT_ESCAPED_BYTES], directory[TEXT_ESCAPED_BYTES + 80];
+
+  return qcow2_error_set_errno(error, search->unopened_errno, QCOW2_NO_OFFSET,
+                               "the %s \"%s\" was not found, and the directory %s cannot be searched for it", reference->role,
+                               qcow2_text_quote(reference->name, name),
+                               describe_directory(reference, search->unopened, directory));
 }
 
 int qcow2_gate_open_reference(const struct qcow2_reference *reference,
                               struct qcow2_opened_file *file, struct qcow2_error *error)
 {
-  for (size_t i = 0; searched_name(reference) != NULL && i < reference->search_count; i++) {
-    int code = open_in_directory(reference, i, file, error);
+  struct search search = { .reference = reference };
+  int code = open_by_search(&search, file, error);
+  bool was_found = code == 0;
 
-    if (code <= 0)
-      return code;
+  if (code > 0) {
+    code = open_beside(reference, file, error);
+    if (code == QCOW2_ERROR_DENIED && search.unopened_errno != 0)
+      return refuse_unsearched(&search, error);
   }
-  return open_beside(reference, file, error);
+  return code != 0 ? code : note_search(&search, was_found, file, error);
 }

@@ -21,6 +21,7 @@
 struct qcow2_opened_file {
   struct qcow2_storage storage;
   char *path;     /* as resolved, for people; NULL for a caller's storage */
+  char *warning;  /* about where it was found; NULL: none */
   int descriptor; /* of the file, owned by the storage; -1: not a file of the system */
   int directory;  /* descriptor of the real directory it lies in, where its own references start; -1: none */
   uint64_t allocated_size; /* bytes on its file system; 0: not known */
@@ -59,6 +60,10 @@ struct qcow2_reference {
   size_t search_count;
   const struct qcow2_opened_file *search_from; /* the referrer that names the first of them, if any; they must lie below its directory */
   size_t search_from_count;                    /* so many */
+  const char *search_variable; /* for messages: the environment variable that names the last of them; NULL: none does */
+  size_t search_variable_count; /* so many */
+  bool (*is_taken)(const void *context, const struct qcow2_opened_file *file); /* what a search passes over; NULL: nothing */
+  const void *taken_context;
 };
 
 /* Open what an image refers to. Errors: DENIED (with the reason, and what to type), IO, NOMEM. */

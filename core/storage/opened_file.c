@@ -10,6 +10,7 @@ void qcow2_opened_file_close(struct qcow2_opened_file *file)
   qcow2_storage_close(&file->storage);
   qcow2_opened_file_close_directory(file);
   free(file->path);
+  free(file->warning);
   *file = (struct qcow2_opened_file) OPENED_FILE_NONE;
 }
 

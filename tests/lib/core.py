@@ -11,7 +11,7 @@ from ctypes import byref, c_char_p, c_size_t, c_uint64, c_void_p
 from functools import cache
 from pathlib import Path
 
-from qcow2core.declarations import (CLOSE_CALLBACK, DAMAGE_REPORT, FINDING_KINDS, FINDING_REPORT, READ_CALLBACK, CheckOptions,
+from qcow2core.declarations import (CLOSE_CALLBACK, DAMAGE_REPORT, FINDING_KINDS, FINDING_REPORT, READ_CALLBACK, TELL, CheckOptions,
                                     CheckResult, EncryptionInfo, Error, OpenOptions, Passphrase, RawBitmap, RawExtension,
                                     RawExtent, RawHeader, RawLayer, RawSnapshot, Storage, load)
 
@@ -210,10 +210,14 @@ class Image:
 
     @property
     def warnings(self):
-        found = []
-        while (text := library().qcow2_warning(self.handle, len(found))) is not None:
-            found.append(text.decode())
-        return found
+        return warnings_of(self.handle)
+
+
+def warnings_of(handle):
+    found = []
+    while (text := library().qcow2_warning(handle, len(found))) is not None:
+        found.append(text.decode())
+    return found
 
 
 def bytes_at(address, length):
@@ -333,3 +337,39 @@ class View:
             found.append(extent)
             at += extent.length
         return found
+
+
+# ---- Image names (qcow2names.h) ----------------------------------------------
+
+
+class Named:
+    """What image names open: `told` gets the sentences on damage, the last of them when it is closed."""
+
+    def __init__(self, *names):
+        self.handle, self.told = c_void_p(), []
+        self.tell = TELL(lambda _context, sentence: self.told.append(sentence.decode()))
+        call("qcow2_named_open", len(names), string_array(names), None, byref(self.handle))
+        library().qcow2_named_tell(self.handle, self.tell, None)
+
+    def close(self):
+        library().qcow2_named_close(self.handle)
+        self.handle = c_void_p()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    @property
+    def size(self):
+        return library().qcow2_view_size(library().qcow2_named_view(self.handle))
+
+    @property
+    def warnings(self):
+        return warnings_of(library().qcow2_named_image(self.handle))
+
+    def read(self, offset, length):
+        buffer = ctypes.create_string_buffer(length)
+        call("qcow2_named_read", self.handle, offset, buffer, length)
+        return buffer.raw

@@ -16,6 +16,11 @@ static const struct {
   { "--no-hash", ARGUMENT_NO_HASH },
 };
 
+static const char *wanted(const struct arguments *arguments)
+{
+  return arguments->operands_wanted == 1 ? "one image" : "an image and a name";
+}
+
 static int take_option(struct arguments *arguments, const char *option)
 {
   for (size_t i = 0; i < sizeof(OPTIONS) / sizeof(OPTIONS[0]); i++)
@@ -24,6 +29,13 @@ static int take_option(struct arguments *arguments, const char *option)
       return EXIT_OK;
     }
   return complain_usage("%s has no option %s", arguments->command, option);
+}
+
+/* Those who know fls may have typed a backing chain. */
+static int complain_too_many(const struct arguments *arguments)
+{
+  return complain_usage("%s takes %s; backing files belong to the image's name: 'TOP,backing=NEXT,backing=BASE'", arguments->command,
+                        wanted(arguments));
 }
 
 int arguments_parse(int argc, char *argv[], struct arguments *arguments)
@@ -38,13 +50,12 @@ int arguments_parse(int argc, char *argv[], struct arguments *arguments)
     else if (option && take_option(arguments, argv[i]) != EXIT_OK)
       return EXIT_USAGE;
     else if (!option && arguments->operand_count == arguments->operands_wanted)
-      return complain_usage("%s: too many arguments", arguments->command);
+      return complain_too_many(arguments);
     else if (!option)
       arguments->operands[arguments->operand_count++] = argv[i];
   }
   if (arguments->operand_count < arguments->operands_wanted)
-    return complain_usage("%s needs %s", arguments->command,
-                          arguments->operands_wanted == 1 ? "an image" : "an image and a name");
+    return complain_usage("%s needs %s", arguments->command, wanted(arguments));
   return EXIT_OK;
 }
 

@@ -49,21 +49,27 @@ static void print_snapshot_row(size_t index, const struct qcow2_snapshot *snapsh
          qcow2_text_escape(snapshot->name, snapshot->name_length, name, sizeof(name)));
 }
 
+static void print_warnings(const struct qcow2_image *image)
+{
+  const char *warning;
+
+  for (size_t i = 0; (warning = qcow2_warning(image, i)) != NULL; i++)
+    fprintf(stderr, "tsk-qcow2: warning: %s\n", warning);
+}
+
 int command_snapshots(int argc, char *argv[])
 {
   struct arguments arguments = { .command = "snapshots", .operands_wanted = 1 };
   const struct qcow2_snapshot *snapshot;
   struct tsk_qcow2_opened opened;
   int status = start(argc, argv, &arguments, &opened);
-  const char *warning;
 
   if (status != EXIT_OK)
     return status;
   printf("%5s  %-6s %-25s %15s %15s  %s\n", "Index", "ID", "Date", "Disk size", "VM state size", "Name");
   for (size_t i = 0; (snapshot = qcow2_snapshot_get(opened.image, i)) != NULL; i++)
     print_snapshot_row(i, snapshot);
-  for (size_t i = 0; (warning = qcow2_warning(opened.image, i)) != NULL; i++)
-    fprintf(stderr, "tsk-qcow2: warning: %s\n", warning);
+  print_warnings(opened.image);
   return arguments_finish(&opened, EXIT_OK);
 }
 
@@ -101,6 +107,7 @@ int command_bitmap(int argc, char *argv[])
 
   if (status != EXIT_OK)
     return status;
+  print_warnings(opened.image);
   if (qcow2_bitmap_find(opened.image, arguments.operands[1], &index, &error) != 0)
     return arguments_finish(&opened, complain_failed("%s", error.message));
   if (!qcow2_bitmap_get(opened.image, index)->is_consistent)

@@ -35,11 +35,13 @@ struct target {
   int descriptor;
   const char *given; /* as given, or "."; for messages */
   char *real;        /* the real path, with a "/" at its end */
+  struct tsk_qcow2_strings written; /* the files there */
+  struct tsk_qcow2_strings lines;   /* what is said of them, once all are written */
 };
 
 /* One selector to be written. */
 struct piece {
-  const struct target *target;
+  struct target *target;
   struct tsk_qcow2_name name;            /* borrows its strings */
   const struct qcow2_snapshot *snapshot; /* NULL: the active disk */
   size_t snapshot_index;
@@ -86,6 +88,8 @@ static int parse_request(int argc, char *argv[], struct request *request)
 
 static void target_close(struct target *target)
 {
+  tsk_qcow2_strings_free(&target->written);
+  tsk_qcow2_strings_free(&target->lines);
   if (target->descriptor >= 0)
     close(target->descriptor);
   free(target->real);
@@ -109,7 +113,7 @@ static char *real_directory(const char *path)
 
 static int target_open(const char *given, struct target *target)
 {
-  target->given = given == NULL ? "." : given;
+  *target = (struct target){ .given = given == NULL ? "." : given };
   target->real = real_directory(target->given);
   target->descriptor = target->real == NULL ? -1 : open(target->real, O_PATH | O_DIRECTORY | O_CLOEXEC);
   if (target->descriptor >= 0)
@@ -261,7 +265,14 @@ static int create_file(const struct target *target, const char *stem, char path[
   return descriptor;
 }
 
-static int write_file(const struct target *target, const char *stem, const char *text,
+static int note(struct tsk_qcow2_strings *strings, const char *text)
+{
+  struct qcow2_error error;
+
+  return tsk_qcow2_strings_add(strings, text, strlen(text), &error) == 0 ? EXIT_OK : complain_failed("%s", error.message);
+}
+
+static int write_file(struct target *target, const char *stem, const char *text,
                       char name[SELECTOR_FILE_NAME_BYTES])
 {
   size_t length = strlen(text);
@@ -269,31 +280,49 @@ static int write_file(const struct target *target, const char *stem, const char 
 
   if (descriptor < 0)
     return complain_failed("cannot write %s%s: %s", target->real, name, strerror(errno));
+  if (note(&target->written, name) != EXIT_OK) {
+    close(descriptor);
+    unlinkat(target->descriptor, name, 0);
+    return EXIT_FAILED;
+  }
   errno = ENOSPC;
   if (write(descriptor, text, length) != (ssize_t) length)
     os_errno = errno;
   if (close(descriptor) != 0 && os_errno == 0)
     os_errno = errno;
-  if (os_errno == 0)
-    return EXIT_OK;
-  unlinkat(target->descriptor, name, 0);
-  return complain_failed("cannot write %s%s: %s", target->real, name, strerror(os_errno));
+  return os_errno == 0 ? EXIT_OK : complain_failed("cannot write %s%s: %s", target->real, name, strerror(os_errno));
 }
 
-/* Print "FILE  WHAT IT SHOWS". */
-static void print_written(const struct piece *piece, const char *file)
+/* Note that the file was written, and the line "FILE  WHAT IT SHOWS". */
+static int note_written(const struct piece *piece, const char *file)
 {
   const char *given = piece->target->given;
   bool is_here = strcmp(given, ".") == 0, has_slash = given[strlen(given) - 1] == '/';
-  char id[64], name[QUOTED_BYTES];
+  char id[64], name[QUOTED_BYTES], shows[QUOTED_BYTES + 128] = "the active disk", *line;
+  size_t size;
+  int status;
 
-  printf("%s%s%s  ", is_here ? "" : given, is_here || has_slash ? "" : "/", file);
-  if (piece->snapshot == NULL)
-    printf("the active disk\n");
-  else
-    printf("%ssnapshot %s \"%s\"\n", piece->name.vm_state ? "saved memory of " : "",
-           qcow2_text_escape(piece->snapshot->id, piece->snapshot->id_length, id, sizeof(id)),
-           qcow2_text_escape(piece->snapshot->name, piece->snapshot->name_length, name, sizeof(name)));
+  if (piece->snapshot != NULL)
+    snprintf(shows, sizeof(shows), "%ssnapshot %s \"%s\"", piece->name.vm_state ? "saved memory of " : "",
+             qcow2_text_escape(piece->snapshot->id, piece->snapshot->id_length, id, sizeof(id)),
+             qcow2_text_escape(piece->snapshot->name, piece->snapshot->name_length, name, sizeof(name)));
+  size = strlen(given) + strlen(file) + strlen(shows) + 8;
+  line = malloc(size);
+  if (line == NULL)
+    return complain_failed("out of memory");
+  snprintf(line, size, "%s%s%s  %s", is_here ? "" : given, is_here || has_slash ? "" : "/", file, shows);
+  status = note(&piece->target->lines, line);
+  free(line);
+  return status;
+}
+
+/* Say what was written; after a failure take it away: nothing is left half done. */
+static void conclude(const struct target *target, int status)
+{
+  for (size_t i = 0; status != EXIT_OK && i < target->written.count; i++)
+    unlinkat(target->descriptor, target->written.items[i], 0);
+  for (size_t i = 0; status == EXIT_OK && i < target->lines.count; i++)
+    puts(target->lines.items[i]);
 }
 
 static int write_piece(const struct piece *piece)
@@ -311,7 +340,7 @@ static int write_piece(const struct piece *piece)
     status = write_file(piece->target, stem, text, file);
   }
   if (status == EXIT_OK)
-    print_written(piece, file);
+    status = note_written(piece, file);
   free(text);
   tsk_qcow2_selector_free(&selector);
   return status;
@@ -329,7 +358,7 @@ static bool has_own_id(const struct qcow2_image *image, const struct qcow2_snaps
 }
 
 /* Write the selector of one view; all but the view is as in `name`. */
-static int write_view(const struct target *target, const struct tsk_qcow2_name *name,
+static int write_view(struct target *target, const struct tsk_qcow2_name *name,
                       const struct qcow2_image *image, size_t index, bool vm_state)
 {
   struct piece piece = { .target = target, .name = *name, .snapshot_index = index };
@@ -350,7 +379,7 @@ static int write_view(const struct target *target, const struct tsk_qcow2_name *
   return write_piece(&piece);
 }
 
-static int write_all(const struct request *request, const struct target *target,
+static int write_all(const struct request *request, struct target *target,
                      const struct tsk_qcow2_name *name, const struct qcow2_image *image)
 {
   int status = write_view(target, name, image, QCOW2_ACTIVE, false);
@@ -364,7 +393,7 @@ static int write_all(const struct request *request, const struct target *target,
 }
 
 /* Write the selectors of an image name that was parsed, and opened as far as its header. */
-static int write_opened(const struct request *request, const struct target *target,
+static int write_opened(const struct request *request, struct target *target,
                         const struct tsk_qcow2_name *name, const struct tsk_qcow2_opened *opened)
 {
   const char *warning;
@@ -379,7 +408,7 @@ static int write_opened(const struct request *request, const struct target *targ
                             : write_all(request, target, name, opened->image);
 }
 
-static int write_image(const struct request *request, const struct target *target, const char *image)
+static int write_image(const struct request *request, struct target *target, const char *image)
 {
   struct tsk_qcow2_opened opened;
   struct tsk_qcow2_name name;
@@ -411,8 +440,12 @@ int command_selector(int argc, char *argv[])
     status = target_open(request.directory, &target);
   if (status != EXIT_OK)
     return status;
-  for (int i = 0; status == EXIT_OK && i < request.image_count; i++)
+  for (int i = 0; status == EXIT_OK && i < request.image_count; i++) {
     status = write_image(&request, &target, request.images[i]);
+    if (status != EXIT_OK && i > 0) /* those who know fls may have typed a backing chain */
+      fputs("If further names were meant as backing files, they belong to the first: tsk-qcow2 selector 'TOP,backing=NEXT'\n", stderr);
+  }
+  conclude(&target, status);
   target_close(&target);
   if (fflush(stdout) != 0 || ferror(stdout))
     return complain_failed("cannot write the output");

@@ -27,7 +27,7 @@ class OpenOptions(ctypes.Structure):
                 ("data_file", c_char_p), ("cache_bytes", c_size_t), ("open_foreign", c_void_p),
                 ("foreign_context", c_void_p), ("passphrases", POINTER(Passphrase)), ("passphrase_count", c_size_t),
                 ("referrer", c_void_p), ("referrer_search_count", c_size_t), ("backing_formats", POINTER(c_char_p)),
-                ("data_format", c_char_p)]
+                ("data_format", c_char_p), ("search_variable", c_char_p), ("search_variable_count", c_size_t)]
 
 
 class RawExtent(ctypes.Structure):

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: MIT
+"""The same name gives the same answer through every door: the rows of door_names.py, through the doors of doors.py."""
+import os
+
+import pytest
+from lib import door_names, doors
+from lib.project import BUILD, SANITIZERS
+
+
+@pytest.fixture
+def case(tmp_path, monkeypatch):
+    """An empty working directory, whose user has a home directory and no variables of ours."""
+    home = tmp_path / "home of the user"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("QCOW2CORE_LIBRARY", os.path.join(BUILD, "core/.libs/libqcow2core.so"))
+    for name in ("TSK_QCOW2_SEARCH", "TSK_QCOW2_KEY_FILE", "XDG_STATE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    folder = tmp_path / "case"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def all_doors(request):
+    """With those of the installed command."""
+    return doors.DOORS if SANITIZERS else [*doors.DOORS, doors.installed_run(request.getfixturevalue("command"))]
+
+
+@pytest.mark.parametrize("group", door_names.GROUPS, ids=lambda group: group.__name__)
+def test_every_name_through_every_door(group, core, case, all_doors, monkeypatch, record_property):
+    rows, pairs, wrong = group(), 0, []
+    for row in rows:
+        with monkeypatch.context() as patch:
+            for name, value in row.environment.items():
+                patch.setenv(name, value)
+            pairs += doors.ask_all(row, all_doors, wrong)
+    for name, count in (("names", len(rows)), ("doors", len(all_doors)), ("pairs", pairs)):
+        record_property(name, count)
+    assert not wrong, f"{len(wrong)} of {pairs} pairs are wrong:\n" + "\n".join(wrong)
