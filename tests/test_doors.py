@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""The same name gives the same answer through every door: the rows of door_names.py, through the doors of doors.py."""
+"""The same name gives the same answer through every door: the rows of door_names.py and door_traps.py, through the doors of doors.py."""
 import os
 
 import pytest
-from lib import door_names, doors
+from lib import door_foreign, door_names, door_traps, doors
 from lib.project import BUILD, SANITIZERS
 
 
@@ -28,7 +28,7 @@ def all_doors(request):
     return doors.DOORS if SANITIZERS else [*doors.DOORS, doors.installed_run(request.getfixturevalue("command"))]
 
 
-@pytest.mark.parametrize("group", door_names.GROUPS, ids=lambda group: group.__name__)
+@pytest.mark.parametrize("group", [*door_names.GROUPS, *door_traps.GROUPS, *door_foreign.GROUPS], ids=lambda group: group.__name__)
 def test_every_name_through_every_door(group, core, case, all_doors, monkeypatch, record_property):
     rows, pairs, wrong = group(), 0, []
     for row in rows:

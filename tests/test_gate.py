@@ -320,7 +320,51 @@ def test_search_directory_without_the_file(tmp_path):
     assert_base(overlay(tmp_path / "top.qcow2", "base.raw"), search=[tmp_path / "empty"])
     refused(overlay(tmp_path / "top.qcow2", "/gone/base.raw"), "DENIED", "/gone/base.raw", "another directory",
             search=[tmp_path / "empty"])
-    refused(overlay(tmp_path / "top.qcow2", "base.raw"), "IO ARGUMENT DENIED", "nowhere", search=[tmp_path / "nowhere"])
+
+
+def test_search_directory_that_is_gone(tmp_path):
+    """An error only if the file is not found, else a warning."""
+    raw(tmp_path / "base.raw")
+    nowhere = tmp_path / "nowhere"
+    refused(overlay(tmp_path / "lost.qcow2", "gone.raw"), "IO", "gone.raw", "nowhere", search=[nowhere])
+    refused(overlay(tmp_path / "lost.qcow2", "/gone/gone.raw"), "IO", "gone.raw", "nowhere", search=[tmp_path, nowhere])
+    path = overlay(tmp_path / "top.qcow2", "base.raw")
+    for search in ([nowhere], [nowhere, tmp_path]):
+        assert_base(path, search=search)
+        with Opened(path, search=search) as image:
+            warning, = image.warnings
+            assert "nowhere" in warning and "base.raw" in warning
+
+
+def test_search_that_finds_another_file_than_the_images_own(tmp_path):
+    """A warning, unless both are the same file, or nothing that may be opened lies where the image says."""
+    (tmp_path / "search").mkdir()
+    raw(tmp_path / "base.raw")
+    path = overlay(tmp_path / "top.qcow2", "base.raw")
+    os.link(tmp_path / "base.raw", tmp_path / "search" / "base.raw")
+    with Opened(path, search=[tmp_path / "search"]) as image:
+        assert image.warnings == []
+    os.unlink(tmp_path / "search" / "base.raw")
+    raw(tmp_path / "search" / "base.raw")
+    with Opened(path, search=[tmp_path / "search"]) as image:
+        warning, = image.warnings
+        assert "another file lies where the image says" in warning and "search/base.raw" in warning
+    (tmp_path / "link").symlink_to(".")
+    for name in ("/gone/base.raw", "../base.raw", "gone/base.raw", "link/base.raw"):
+        with Opened(overlay(tmp_path / "top.qcow2", name), search=[tmp_path / "search"]) as image:
+            assert image.warnings == []
+
+
+def test_search_passes_over_the_images_of_the_chain(tmp_path):
+    """Images of the same name in several directories, as snapshots of a virtual machine's directory have them."""
+    for folder in ("one", "two", "three"):
+        (tmp_path / folder).mkdir()
+    overlay(tmp_path / "one" / "disk.img", "../two/disk.img", b"qcow2")
+    overlay(tmp_path / "two" / "disk.img", "../three/disk.img")
+    raw(tmp_path / "three" / "disk.img")
+    directories = [tmp_path / folder for folder in ("one", "two", "three")]
+    assert_base(tmp_path / "one" / "disk.img", search=directories)
+    refused(tmp_path / "one" / "disk.img", "DENIED", "../three/disk.img", search=directories[:2])
 
 
 @pytest.mark.parametrize("name", ("..", "sub/..", "sub/.", "x/", "/", "json:base.raw", "nbd:base.raw", "nbd://h/base.raw"))

@@ -190,14 +190,14 @@ def test_hard_link_is_a_regular_file(tmp_path):
 
 
 def test_data_file_that_is_an_image_of_the_chain_under_any_name(tmp_path):
-    """By a link of each kind, the caller's word, a directory that is searched; of the image itself, and of one above it."""
+    """By a link of each kind, the caller's word; of the image itself, and of one above it. A search passes over it."""
     (tmp_path / "search").mkdir()
     top = data_file_image(tmp_path / "top.qcow2", "gone/guest.data")
     (tmp_path / "link").symlink_to(top)
     os.link(top, tmp_path / "search" / "guest.data")
-    for options in ({"data_file": top}, {"data_file": tmp_path / "link"}, {"data_file": tmp_path / "search" / ".." / "top.qcow2"},
-                    {"search": [tmp_path / "search"]}):
+    for options in ({"data_file": top}, {"data_file": tmp_path / "link"}, {"data_file": tmp_path / "search" / ".." / "top.qcow2"}):
         refused(top, "data file", code="CORRUPT", **options)
+    refused(top, "no such file", search=[tmp_path / "search"])
     refused(data_file_image(tmp_path / "top.qcow2", "link"), "symbolic link")
     base = data_file_image(tmp_path / "base.qcow2", "self.data")
     os.link(base, tmp_path / "self.data")

@@ -6,14 +6,12 @@ their boot block. Their content is known from what wrote it, or from QEMU.
 """
 import itertools
 import os
-import shutil
-import struct
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from . import encrypted
-from .builder import COMPRESSED, OFFSET_MASK, Image, pattern, poke, squeezable
+from .builder import Image, pattern
 from .doors import CHAIN, VIEW, Row
 from .project import run
 
