@@ -257,9 +257,9 @@ static int add_warnings(const struct survey *survey, struct qcow2_warnings *warn
     code = warn(survey, warnings, survey->bad_refcounts, "the refcount table is not valid", error);
   if (code == 0)
     code = warn(survey, warnings, survey->lost != NULL, lost, error);
-  if (code == 0)
-    code = warn(survey, warnings, survey->data_lost,
-                "the external data file is truncated; what is lost reads as an error, not as zeros", error);
+  if (code == 0 && survey->data_lost)
+    code = qcow2_warnings_add(warnings, survey->layer->data_file.path,
+                              "the external data file is truncated; what is lost reads as an error, not as zeros", error);
   return code;
 }
 

@@ -277,11 +277,13 @@ static uint64_t damage_length(const struct qcow2_view *view, const struct qcow2_
 static int place_error(const struct qcow2_view *view, const struct qcow2_piece *piece, uint64_t guest_offset,
                        uint64_t length, int code, struct qcow2_error *error)
 {
+  const struct qcow2_layer *layer = view->stack.chain->layers[piece->layer];
+  bool in_data_file = piece->mapping.kind == QCOW2_CLUSTER_NORMAL && layer->data_file.path != NULL;
   struct qcow2_error_place place = {
     .guest_offset = guest_offset - view->start,
     .guest_length = min_u64(length, view->stack.end - guest_offset),
     .table_offset = piece->mapping.table_offset,
-    .path = view->stack.chain->layers[piece->layer]->file.path,
+    .path = in_data_file ? layer->data_file.path : layer->file.path,
   };
 
   return qcow2_error_add_place(error, code, &place);

@@ -208,7 +208,9 @@ def test_damage_in_a_data_file(core, tmp_path, rng):
     with open(tmp_path / "disk.data", "r+b") as file:
         file.truncate(5 * C + 100)
     with core.Image(tmp_path / "disk.qcow2") as opened, opened.view() as view:
-        check_view(core, view, image.disk.model, [Bad(5 * C + 100, 9 * C, "TRUNCATED", image.disk.entry_offset(5))], rng)
+        bad = Bad(5 * C + 100, 9 * C, "TRUNCATED", image.disk.entry_offset(5), "disk.data")  # not the image's name
+        check_view(core, view, image.disk.model, [bad], rng)
+        assert "disk.data" in opened.warnings[0]
 
 
 def test_encrypted_file_that_ends_inside_a_sector(core, tmp_path, rng):

@@ -612,3 +612,15 @@ def test_no_descriptors_are_left_open(tmp_path):
             with pytest.raises(QcowError):
                 Opened(path)
     assert set(os.listdir("/proc/self/fd")) == before
+
+
+def test_no_descriptors_are_left_to_open_with(tmp_path):
+    """No other name would help: nobody is told to give one."""
+    raw(tmp_path / "base.raw")
+    for index in range(30):
+        below = ("base.raw", b"raw") if index == 0 else (f"{index - 1}.qcow2", b"qcow2")
+        overlay(tmp_path / f"{index}.qcow2", *below)
+    done = subprocess.run(["sh", "-c", 'ulimit -n 24; exec "$@"', "sh", sys.executable, "-B", "-c", ATTEMPT, Path(__file__).parent,
+                           tmp_path / "29.qcow2"], capture_output=True, text=True, timeout=20, check=True)
+    code, message = json.loads(done.stdout)
+    assert code == "IO" and "Too many open files" in message and "ulimit -n" in message and "backing=" not in message

@@ -329,10 +329,14 @@ static int refuse(const struct qcow2_reference *reference, const char *reason,
 static int refuse_for_errno(const struct qcow2_reference *reference, int os_errno,
                             struct qcow2_error *error)
 {
-  char reason[160], system[128];
+  char reason[160], system[128], quoted[TEXT_ESCAPED_BYTES];
 
   if (os_errno == ENOENT)
     return refuse(reference, "there is no such file", error);
+  if (os_errno == EMFILE || os_errno == ENFILE || os_errno == ENOMEM) /* no other name would help */
+    return qcow2_error_set_errno(error, os_errno, QCOW2_NO_OFFSET, "cannot open the %s \"%s\"%s", reference->role,
+                                 qcow2_text_quote(reference->name, quoted),
+                                 os_errno == EMFILE ? " (\"ulimit -n 4096\" lets more files be open)" : "");
   snprintf(reason, sizeof(reason), "the system says \"%s\"",
            qcow2_errno_text(os_errno, system, sizeof(system)));
   return refuse(reference, reason, error);
@@ -536,7 +540,6 @@ static int open_in_directory(struct search *search, struct qcow2_opened_file *fi
 {
   const struct qcow2_reference *reference = search->reference;
   const char *name = searched_name(reference), *problem = NULL;
-  char system[128];
   struct stat status;
   int directory = -1, descriptor, os_errno;
   int code = open_search_directory(search, &directory, error);
@@ -549,7 +552,7 @@ static int open_in_directory(struct search *search, struct qcow2_opened_file *fi
     close(directory);
     if (problem == NULL && os_errno == ENOENT)
       return 1;
-    return refuse_found(search, problem != NULL ? problem : qcow2_errno_text(os_errno, system, sizeof(system)), error);
+    return problem == NULL ? refuse_for_errno(reference, os_errno, error) : refuse_found(search, problem, error);
   }
   code = opened_file_fill(file, path_in_directory(reference, search->index, name), directory, descriptor, &status, error);
   if (code == 0 && reference->is_taken != NULL && reference->is_taken(reference->taken_context, file)) {
