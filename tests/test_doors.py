@@ -3,7 +3,8 @@
 import os
 
 import pytest
-from lib import door_foreign, door_names, door_traps, doors
+from lib import door_agreement, door_names, door_traps, doors
+from lib.history import History
 from lib.project import BUILD, SANITIZERS
 
 
@@ -28,7 +29,7 @@ def all_doors(request):
     return doors.DOORS if SANITIZERS else [*doors.DOORS, doors.installed_run(request.getfixturevalue("command"))]
 
 
-@pytest.mark.parametrize("group", [*door_names.GROUPS, *door_traps.GROUPS, *door_foreign.GROUPS], ids=lambda group: group.__name__)
+@pytest.mark.parametrize("group", [*door_names.GROUPS, *door_traps.GROUPS], ids=lambda group: group.__name__)
 def test_every_name_through_every_door(group, core, case, all_doors, monkeypatch, record_property):
     rows, pairs, wrong = group(), 0, []
     for row in rows:
@@ -39,3 +40,12 @@ def test_every_name_through_every_door(group, core, case, all_doors, monkeypatch
     for name, count in (("names", len(rows)), ("doors", len(all_doors)), ("pairs", pairs)):
         record_property(name, count)
     assert not wrong, f"{len(wrong)} of {pairs} pairs are wrong:\n" + "\n".join(wrong)
+
+
+@pytest.mark.parametrize("check, seed", [("chain", 3), ("chain", 7), ("chain", 35), ("damage", 15), ("damage", 132), ("damage", 172)])
+def test_random_chains_through_every_door(check, seed, core, case):
+    """tests/differential --doors asks for as many as one has time for."""
+    history = History(seed, case, encryption=True)
+    history.run(lambda *_: None)
+    history.check(getattr(door_agreement, f"check_{check}"))
+    assert history.counts["pairs"] > 0

@@ -167,8 +167,7 @@ def file_names():
 WRONG_OPTIONS = {",": "unknown option", ",nonsense": "unknown option", ",Backing=none": "unknown option", ",nonsense=1": "unknown option",
                  ",errors": "needs a value", ",errors=one": "takes the value", ",vmstate=1": "takes no value", ",backing=": "needs a value",
                  ",backing": "needs a value", ",search=": "needs a value", ",key-file=": "needs a value", ",data-file=": "needs a value",
-                 ",data-file=a,data-file=b": "given twice", ",errors=zero@first": "@first,errors=zero",
-                 ",backing=none@first": "@first,backing=none"}
+                 ",data-file=a,data-file=b": "given twice"}
 
 
 def options():
