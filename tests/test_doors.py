@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from lib import door_agreement, door_names, door_traps, doors
+from lib import door_agreement, door_foreign, door_names, door_traps, doors
 from lib.history import History
 from lib.project import BUILD, SANITIZERS
 
@@ -29,7 +29,7 @@ def all_doors(request):
     return doors.DOORS if SANITIZERS else [*doors.DOORS, doors.installed_run(request.getfixturevalue("command"))]
 
 
-@pytest.mark.parametrize("group", [*door_names.GROUPS, *door_traps.GROUPS], ids=lambda group: group.__name__)
+@pytest.mark.parametrize("group", [*door_names.GROUPS, *door_traps.GROUPS, *door_foreign.GROUPS], ids=lambda group: group.__name__)
 def test_every_name_through_every_door(group, core, case, all_doors, monkeypatch, record_property):
     rows, pairs, wrong = group(), 0, []
     for row in rows:

@@ -232,7 +232,7 @@ def chains():
     for variable in ("one:two", "two:one", ":one::two:", "one:two:"):
         rows.append(Row(f"TSK_QCOW2_SEARCH={variable}", (top,), scattered, environment={"TSK_QCOW2_SEARCH": variable}))
     refused = {top: MISSING, f"{top},backing={middle}": MISSING, f"{top},search=one": MISSING, f"{top},search=two": MISSING,
-               f"{top},search=nowhere": ("nowhere",), f"{top},backing=missing": ("missing",), f"{top},backing={base}": ("not a qcow2 image",),
+               f"{top},search=nowhere": ("nowhere",), f"{top},backing=missing": ("missing",), f"{top},backing={base}": ("format=raw",),
                f"{top},backing=none,backing={base}": ("backing=none ends",), f"{top},backing={middle},backing={base},backing={base}": ("raw",),
                f"{top},backing={top}": ("loop",), f"{top},backing=one": ("directory",)}
     rows += [Row(f"refused: {name}", (name,), refused=words, at=CHAIN) for name, words in refused.items()]
