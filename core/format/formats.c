@@ -52,9 +52,10 @@ const struct qcow2_file_format *qcow2_format_by_driver(const char *driver)
   return NULL;
 }
 
-static char lower(char letter)
+/* As tolower(), whatever the locale. */
+static int lower(char letter)
 {
-  return letter >= 'A' && letter <= 'Z' ? (char) (letter - 'A' + 'a') : letter;
+  return letter >= 'A' && letter <= 'Z' ? letter - 'A' + 'a' : letter;
 }
 
 /* True if `extensions` has ".WORD." for the word, in any case of letters. */
