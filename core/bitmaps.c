@@ -22,10 +22,11 @@ static int is_consistent(const struct qcow2_header *header, const struct qcow2_b
          (bitmap->flags & QCOW2_BITMAP_IN_USE) == 0;
 }
 
+/* Decode as many entries as there should be. The directory ends with the last one. */
 static int decode_directory(const struct qcow2_layer *layer, const uint8_t *bytes,
-                            const struct qcow2_bitmaps_extension *place,
                             struct qcow2_bitmaps *bitmaps, struct qcow2_error *error)
 {
+  const struct qcow2_bitmaps_extension *place = &bitmaps->directory;
   uint64_t at = 0, used = 0;
   int code = 0;
 
@@ -41,38 +42,64 @@ static int decode_directory(const struct qcow2_layer *layer, const uint8_t *byte
     bitmaps->count++;
     at += used;
   }
+  bitmaps->lost_count = place->count - bitmaps->count;
+  if (code != 0 || at >= place->directory_size)
+    return code;
+  bitmaps->lost_count = 1;
+  return qcow2_error_set_at(error, QCOW2_ERROR_CORRUPT, QCOW2_NO_OFFSET, place->directory_offset,
+                            "the bitmaps extension counts %" PRIu32 " bitmaps, which take %" PRIu64 " bytes, but the directory is %" PRIu64
+                            " bytes long", place->count, at, place->directory_size);
+}
+
+static int read_directory(const struct qcow2_layer *layer, struct qcow2_bitmaps *bitmaps,
+                          struct qcow2_error *error)
+{
+  const struct qcow2_bitmaps_extension *place = &bitmaps->directory;
+  uint8_t *bytes = malloc((size_t) place->directory_size + 1);
+  int code;
+
+  bitmaps->entries = calloc(place->count, sizeof(bitmaps->entries[0]));
+  if (bytes == NULL || bitmaps->entries == NULL)
+    code = qcow2_error_set_nomem(error);
+  else
+    code = qcow2_storage_read(&layer->file.storage, place->directory_offset, bytes, (size_t) place->directory_size, error);
+  if (code == 0)
+    code = decode_directory(layer, bytes, bitmaps, error);
+  free(bytes);
   return code;
+}
+
+/* Without the extension there are no bitmaps, unless the header says so. */
+static int check_absence(const struct qcow2_header *header, struct qcow2_bitmaps *bitmaps,
+                         struct qcow2_error *error)
+{
+  if ((header->autoclear_features & QCOW2_AUTOCLEAR_BITMAPS) == 0)
+    return 0;
+  bitmaps->lost_count = 1;
+  return qcow2_error_set_at(error, QCOW2_ERROR_CORRUPT, QCOW2_NO_OFFSET, 88,
+                            "the header's autoclear bit 0 says that there are bitmaps, but the bitmaps extension is missing");
 }
 
 int qcow2_bitmaps_read(const struct qcow2_layer *layer, struct qcow2_bitmaps *bitmaps,
                        struct qcow2_error *error)
 {
   const struct qcow2_metadata *metadata = &layer->metadata;
-  const struct qcow2_storage *storage = &layer->file.storage;
   struct qcow2_bitmaps_extension place;
-  uint8_t *bytes;
   int code;
 
   memset(bitmaps, 0, sizeof(*bitmaps));
   if (!metadata->has_bitmaps)
-    return 0;
-  code = qcow2_bitmaps_extension_decode(&metadata->bitmaps, layer->geometry.cluster_size, &place, error);
+    return check_absence(&metadata->header, bitmaps, error);
+  bitmaps->lost_count = 1;
+  code = qcow2_bitmaps_extension_decode(metadata, &place, error);
   if (code != 0)
     return code;
   bitmaps->directory = place;
-  if (!range_fits(place.directory_offset, place.directory_size, storage->size))
+  bitmaps->lost_count = place.count;
+  if (!range_fits(place.directory_offset, place.directory_size, layer->file.storage.size))
     return qcow2_error_set_at(error, QCOW2_ERROR_TRUNCATED, QCOW2_NO_OFFSET, place.directory_offset,
                               "the file is truncated: it ends before or inside the bitmap directory");
-  bytes = malloc((size_t) place.directory_size + 1);
-  bitmaps->entries = calloc(place.count, sizeof(bitmaps->entries[0]));
-  if (bytes == NULL || bitmaps->entries == NULL)
-    code = qcow2_error_set_nomem(error);
-  if (code == 0)
-    code = qcow2_storage_read(storage, place.directory_offset, bytes, (size_t) place.directory_size, error);
-  if (code == 0)
-    code = decode_directory(layer, bytes, &place, bitmaps, error);
-  free(bytes);
-  return code;
+  return read_directory(layer, bitmaps, error);
 }
 
 void qcow2_bitmaps_free(struct qcow2_bitmaps *bitmaps)
@@ -88,6 +115,11 @@ void qcow2_bitmaps_free(struct qcow2_bitmaps *bitmaps)
 size_t qcow2_bitmap_count(const struct qcow2_image *image)
 {
   return image->bitmaps.count;
+}
+
+size_t qcow2_bitmap_lost_count(const struct qcow2_image *image)
+{
+  return image->bitmaps.lost_count;
 }
 
 const struct qcow2_bitmap *qcow2_bitmap_get(const struct qcow2_image *image, size_t index)
@@ -111,8 +143,45 @@ int qcow2_bitmap_find(const struct qcow2_image *image, const char *name, size_t 
     if (strlen(list) + strlen(item) + 5 < sizeof(list))
       snprintf(list + strlen(list), sizeof(list) - strlen(list), "%s\"%s\"", list[0] == '\0' ? "" : ", ", item);
   }
-  return qcow2_error_set(error, QCOW2_ERROR_NOT_FOUND, "there is no bitmap \"%s\"; the image has %s",
-                         qcow2_text_quote(name, quoted), list[0] == '\0' ? "none" : list);
+  qcow2_text_quote(name, quoted);
+  if (image->bitmaps.lost_count == 0)
+    return qcow2_error_set(error, QCOW2_ERROR_NOT_FOUND, "there is no bitmap \"%s\"; the image has %s", quoted,
+                           list[0] == '\0' ? "none" : list);
+  return qcow2_error_set(error, QCOW2_ERROR_NOT_FOUND, "there is no such bitmap: \"%s\"; the image has %s%s", quoted,
+                         list[0] == '\0' ? "a bitmap directory that cannot be read" : list,
+                         list[0] == '\0' ? "" : ", and more that cannot be read");
+}
+
+/* ---- Can they be read? ----------------------------------------------------- */
+
+/* Check that the bitmap is of the known type and covers the disk. Errors: UNSUPPORTED, CORRUPT. */
+static int check_entry(const struct qcow2_layer *layer, const struct qcow2_bitmap *bitmap,
+                       struct qcow2_error *error)
+{
+  uint64_t bits_per_cluster = (uint64_t) layer->geometry.cluster_size * 8;
+  uint64_t bits = divide_up(layer->size, bitmap->granularity);
+
+  if (bitmap->type != QCOW2_BITMAP_DIRTY_TRACKING)
+    return qcow2_error_set(error, QCOW2_ERROR_UNSUPPORTED, "the bitmap is of the unknown type %d", bitmap->type);
+  if (bitmap->table_size < divide_up(bits, bits_per_cluster))
+    return qcow2_error_set_at(error, QCOW2_ERROR_CORRUPT, QCOW2_NO_OFFSET, bitmap->table_offset,
+                              "the bitmap's table of %" PRIu32 " entries is too small for the disk",
+                              bitmap->table_size);
+  return 0;
+}
+
+int qcow2_bitmap_error(const struct qcow2_layer *layer, const struct qcow2_bitmap *bitmap,
+                       struct qcow2_error *error)
+{
+  uint64_t file_size = layer->file.storage.size;
+  int code = check_entry(layer, bitmap, error);
+
+  if (code != 0 ||
+      range_fits(bitmap->table_offset, (uint64_t) bitmap->table_size * BITMAP_TABLE_ENTRY_BYTES, file_size))
+    return code;
+  return qcow2_error_set_at(error, QCOW2_ERROR_TRUNCATED, QCOW2_NO_OFFSET, bitmap->table_offset,
+                            "the file ends at byte %" PRIu64 ", before the end of the bitmap's table at host offset %" PRIu64,
+                            file_size, bitmap->table_offset);
 }
 
 /* ---- Dirty ranges ---------------------------------------------------------- */
@@ -149,6 +218,26 @@ static struct bit_run run_in_bytes(const uint8_t *bytes, uint64_t bit, uint64_t 
   return (struct bit_run){ dirty, end - bit };
 }
 
+/* Read and check the entry of the bitmap's table. */
+static int read_entry(const struct bit_walk *walk, uint64_t index, uint64_t *entry, struct qcow2_error *error)
+{
+  const struct qcow2_slices *slices = &walk->layer->tables.slices;
+  uint64_t entry_offset = walk->bitmap->table_offset + index * BITMAP_TABLE_ENTRY_BYTES;
+  struct qcow2_slice slice;
+  const char *problem;
+  int code = qcow2_slice_pin(slices, "a bitmap table", entry_offset, BITMAP_TABLE_ENTRY_BYTES, &slice, error);
+
+  if (code != 0)
+    return code;
+  *entry = be64_get(slice.bytes);
+  qcow2_slice_unpin(slices, &slice);
+  problem = qcow2_bitmap_table_entry_problem(*entry, slices->cluster_size);
+  if (problem == NULL)
+    return 0;
+  return qcow2_error_set_at(error, QCOW2_ERROR_CORRUPT, QCOW2_NO_OFFSET, entry_offset,
+                            "the bitmap table entry at host offset %" PRIu64 " %s: 0x%016" PRIx64, entry_offset, problem, *entry);
+}
+
 /* Find the run that starts at `bit`, as far as one table entry or slice goes. */
 static int next_run(const struct bit_walk *walk, uint64_t bit, struct bit_run *run,
                     struct qcow2_error *error)
@@ -159,14 +248,12 @@ static int next_run(const struct bit_walk *walk, uint64_t bit, struct bit_run *r
   uint64_t left = min_u64(bits_per_cluster - in_cluster, walk->bit_count - bit);
   enum qcow2_bitmap_cluster kind;
   struct qcow2_slice slice;
-  int code = qcow2_slice_pin(slices, "a bitmap table",
-                             walk->bitmap->table_offset + bit / bits_per_cluster * BITMAP_TABLE_ENTRY_BYTES,
-                             BITMAP_TABLE_ENTRY_BYTES, &slice, error);
+  uint64_t entry = 0;
+  int code = read_entry(walk, bit / bits_per_cluster, &entry, error);
 
   if (code != 0)
     return code;
-  kind = qcow2_bitmap_table_entry_decode(be64_get(slice.bytes), &host_offset);
-  qcow2_slice_unpin(slices, &slice);
+  kind = qcow2_bitmap_table_entry_decode(entry, &host_offset);
   *run = (struct bit_run){ kind == BITMAP_ALL_ONES, left };
   if (kind != BITMAP_STORED)
     return 0;
@@ -176,21 +263,6 @@ static int next_run(const struct bit_walk *walk, uint64_t bit, struct bit_run *r
   left = min_u64(left, (uint64_t) slice.length * 8 - in_cluster % 8);
   *run = run_in_bytes(slice.bytes, in_cluster % 8, left);
   qcow2_slice_unpin(slices, &slice);
-  return 0;
-}
-
-/* Check that the bitmap is of the known type and covers the disk. Errors: UNSUPPORTED, CORRUPT. */
-static int check_walk(const struct bit_walk *walk, struct qcow2_error *error)
-{
-  uint64_t bits_per_cluster = (uint64_t) walk->layer->geometry.cluster_size * 8;
-
-  if (walk->bitmap->type != QCOW2_BITMAP_DIRTY_TRACKING)
-    return qcow2_error_set(error, QCOW2_ERROR_UNSUPPORTED, "the bitmap is of the unknown type %d",
-                           walk->bitmap->type);
-  if (walk->bitmap->table_size < divide_up(walk->bit_count, bits_per_cluster))
-    return qcow2_error_set_at(error, QCOW2_ERROR_CORRUPT, QCOW2_NO_OFFSET, walk->bitmap->table_offset,
-                              "the bitmap's table of %" PRIu32 " entries is too small for the disk",
-                              walk->bitmap->table_size);
   return 0;
 }
 
@@ -229,7 +301,7 @@ static int walk_start(const struct qcow2_image *image, size_t index, struct bit_
                            image->bitmaps.count);
   walk->granularity = bitmap->granularity;
   walk->bit_count = divide_up(walk->layer->size, bitmap->granularity);
-  return check_walk(walk, error);
+  return check_entry(walk->layer, bitmap, error);
 }
 
 int qcow2_bitmap_next_dirty(const struct qcow2_image *image, size_t index, uint64_t guest_offset,

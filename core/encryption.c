@@ -27,6 +27,13 @@ static int read_luks(const struct qcow2_layer *layer, struct qcow2_luks *luks,
   return qcow2_luks_decode(bytes, metadata->luks_offset, metadata->luks_length, luks, error);
 }
 
+int qcow2_encryption_check(const struct qcow2_layer *layer, struct qcow2_error *error)
+{
+  struct qcow2_luks luks;
+
+  return layer->metadata.header.crypt_method == CRYPT_METHOD_LUKS ? read_luks(layer, &luks, error) : 0;
+}
+
 /* ---- Unlocking ---------------------------------------------------------- */
 
 /* Take the work of trying all key slots from what may still be done for the chain. */

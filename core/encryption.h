@@ -11,4 +11,7 @@
 int qcow2_encryption_unlock(struct qcow2_layer *layer, const struct qcow2_passphrase *passphrase,
                             uint64_t *work, struct qcow2_error *error);
 
+/* Say whether there is a LUKS header that can be used, or that none is needed: 0. Errors: CORRUPT, TRUNCATED, UNSUPPORTED, IO. */
+int qcow2_encryption_check(const struct qcow2_layer *layer, struct qcow2_error *error);
+
 #endif

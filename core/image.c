@@ -46,32 +46,73 @@ static int shared_make(struct qcow2_shared *shared, size_t cache_bytes, struct q
   return 0;
 }
 
-/* Turn damage of something that reading the disk does not need into a warning. */
-static int tolerate(struct qcow2_image *image, const char *what, int code,
-                    const struct qcow2_error *damage, struct qcow2_error *error)
-{
-  char sentence[sizeof(damage->message) + 64];
+/* What reading the disk does not need, but is lost or cannot be read: snapshots, bitmaps. */
+struct losses {
+  const char *one, *all, *table; /* "snapshot", "snapshots", and the table that lists them */
+  size_t listed;                 /* the table shows so many */
+  size_t lost, bad;              /* so many are missing in it; of those listed, so many cannot be read */
+  struct qcow2_error damage;     /* of the table, if some are missing */
+  struct qcow2_error first;      /* of the first one that cannot be read */
+};
 
-  if (code == 0)
-    return 0;
-  if (code == QCOW2_ERROR_NOMEM)
-    return qcow2_error_set_nomem(error);
-  snprintf(sentence, sizeof(sentence), "the %s cannot be read as a whole: %s", what, damage->message);
-  return qcow2_warnings_add(&image->warnings, image->chain.layers[0]->file.path, sentence, error);
+/* Turn the losses into warnings: two at most, however many an image's maker wants. */
+static int warn_of_losses(struct qcow2_image *image, const struct losses *losses, struct qcow2_error *error)
+{
+  const char *path = image->chain.layers[0]->file.path;
+  char sentence[sizeof(losses->damage.message) + 128];
+  int code = 0;
+
+  if (losses->lost > 0) {
+    snprintf(sentence, sizeof(sentence), "the %s cannot be read as a whole (%zu %s lost): %s", losses->table,
+             losses->lost, losses->lost == 1 ? "entry is" : "entries are", losses->damage.message);
+    code = qcow2_warnings_add(&image->warnings, path, sentence, error);
+  }
+  if (code != 0 || losses->bad == 0)
+    return code;
+  if (losses->bad == 1)
+    snprintf(sentence, sizeof(sentence), "a %s cannot be read: %s", losses->one, losses->first.message);
+  else
+    snprintf(sentence, sizeof(sentence), "%zu of %zu %s cannot be read, the first for this reason: %s", losses->bad,
+             losses->listed, losses->all, losses->first.message);
+  return qcow2_warnings_add(&image->warnings, path, sentence, error);
 }
 
-/* Read the snapshot table and the bitmap directory. */
-static int read_directories(struct qcow2_image *image, struct qcow2_error *error)
+/* Note that an item of the list cannot be read, if `code` says so. */
+static void note_loss(struct losses *losses, int code, const struct qcow2_error *damage)
 {
+  if (code != 0 && losses->bad++ == 0)
+    losses->first = *damage;
+}
+
+static int read_snapshots(struct qcow2_image *image, struct qcow2_error *error)
+{
+  struct losses losses = { .one = "snapshot", .all = "snapshots", .table = "snapshot table" };
+  struct qcow2_error damage;
+  int code = qcow2_snapshots_read(image->chain.layers[0], &image->snapshots, &losses.damage);
+
+  if (code == QCOW2_ERROR_NOMEM)
+    return qcow2_error_set_nomem(error);
+  losses.listed = image->snapshots.count;
+  losses.lost = qcow2_snapshot_lost_count(image);
+  for (size_t i = 0; i < losses.listed; i++)
+    note_loss(&losses, qcow2_snapshot_check(image, i, &damage), &damage);
+  return warn_of_losses(image, &losses, error);
+}
+
+static int read_bitmaps(struct qcow2_image *image, struct qcow2_error *error)
+{
+  struct losses losses = { .one = "bitmap", .all = "bitmaps", .table = "bitmap directory" };
   const struct qcow2_layer *top = image->chain.layers[0];
   struct qcow2_error damage;
-  int code = qcow2_snapshots_read(top, &image->snapshots, &damage);
+  int code = qcow2_bitmaps_read(top, &image->bitmaps, &losses.damage);
 
-  code = tolerate(image, "snapshot table", code, &damage, error);
-  if (code != 0)
-    return code;
-  code = qcow2_bitmaps_read(top, &image->bitmaps, &damage);
-  return tolerate(image, "bitmap directory", code, &damage, error);
+  if (code == QCOW2_ERROR_NOMEM)
+    return qcow2_error_set_nomem(error);
+  losses.listed = image->bitmaps.count;
+  losses.lost = image->bitmaps.lost_count;
+  for (size_t i = 0; i < losses.listed; i++)
+    note_loss(&losses, qcow2_bitmap_error(top, &image->bitmaps.entries[i], &damage), &damage);
+  return warn_of_losses(image, &losses, error);
 }
 
 static int survey_layers(struct qcow2_image *image, struct qcow2_error *error)
@@ -117,7 +158,9 @@ static int image_open(struct qcow2_opened_file *file, const struct qcow2_open_op
   else
     qcow2_opened_file_close(file);
   if (code == 0)
-    code = read_directories(image, error);
+    code = read_snapshots(image, error);
+  if (code == 0)
+    code = read_bitmaps(image, error);
   if (code == 0)
     code = survey_layers(image, error);
   if (code != 0) {

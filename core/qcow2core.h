@@ -364,11 +364,18 @@ struct qcow2_snapshot {
   size_t unknown_extra_length;
 };
 
-/* The number of snapshots that could be read; see qcow2_warning() if the table is damaged. */
+/* The number of snapshots whose entries could be read. What can be wrong with these, qcow2_snapshot_check() says. */
 QCOW2_API size_t qcow2_snapshot_count(const struct qcow2_image *image);
+
+/* The number of snapshots that the header counts beyond these: their entries are lost, or never were any. qcow2_warning() says why. */
+QCOW2_API size_t qcow2_snapshot_lost_count(const struct qcow2_image *image);
 
 /* A snapshot, or NULL if `index` is not below qcow2_snapshot_count(). Owned by the image. */
 QCOW2_API const struct qcow2_snapshot *qcow2_snapshot_get(const struct qcow2_image *image, size_t index);
+
+/* Say whether the snapshot's disk and VM state can be read, as far as its entry and the file's size tell: 0, or the error that opening
+   a view of one of them gives, or that reading it comes to. Works without the chain. Errors: ARGUMENT, CORRUPT, TRUNCATED. */
+QCOW2_API int qcow2_snapshot_check(const struct qcow2_image *image, size_t index, struct qcow2_error *error);
 
 enum qcow2_snapshot_key { QCOW2_BY_ID_OR_NAME, QCOW2_BY_ID, QCOW2_BY_NAME };
 
@@ -409,8 +416,11 @@ struct qcow2_range {
   uint64_t length; /* bytes */
 };
 
-/* The number of bitmaps that could be read; see qcow2_warning() if the directory is damaged. */
+/* The number of bitmaps whose directory entries could be read. */
 QCOW2_API size_t qcow2_bitmap_count(const struct qcow2_image *image);
+
+/* The number of bitmaps that there are or were besides, as far as is known: their entries are lost. qcow2_warning() says why. */
+QCOW2_API size_t qcow2_bitmap_lost_count(const struct qcow2_image *image);
 
 /* A bitmap, or NULL if `index` is not below qcow2_bitmap_count(). Owned by the image. */
 QCOW2_API const struct qcow2_bitmap *qcow2_bitmap_get(const struct qcow2_image *image, size_t index);
@@ -500,6 +510,10 @@ struct qcow2_check_result {
    more. Why a snapshot table or bitmap directory cannot be read as a whole, qcow2_warning() says. Any thread.
    Errors: ARGUMENT, NOMEM. What is wrong with the image is no error but a finding. */
 QCOW2_API int qcow2_image_check(const struct qcow2_image *image, const struct qcow2_check_options *options,
+                                struct qcow2_check_result *result, struct qcow2_error *error);
+
+/* The same for the file `layer` of the chain (0 is the image itself), which must be a qcow2 image. */
+QCOW2_API int qcow2_layer_check(const struct qcow2_image *image, size_t layer, const struct qcow2_check_options *options,
                                 struct qcow2_check_result *result, struct qcow2_error *error);
 
 /* ---- What the image says of itself -------------------------------------- */

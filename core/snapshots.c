@@ -39,6 +39,12 @@ static int read_entry(const struct qcow2_layer *layer, uint64_t *offset,
   if (code == 0)
     code = qcow2_snapshot_decode(fixed, variable, &lengths, layer->size, snapshot, error);
   free(variable);
+  if (code == 0 && !qcow2_snapshot_is_entry(&layer->geometry, snapshot)) {
+    qcow2_snapshot_free(snapshot);
+    code = qcow2_error_set_at(error, QCOW2_ERROR_CORRUPT, QCOW2_NO_OFFSET, *offset,
+                              "what is at host offset %" PRIu64 " cannot be an entry of the snapshot table: it has no ID, no "
+                              "name and no L1 table", *offset);
+  }
   *offset += sizeof(fixed) + length;
   return code;
 }
@@ -64,17 +70,75 @@ int qcow2_snapshots_read(const struct qcow2_layer *layer, struct qcow2_snapshots
   snapshots->entries = calloc(header->snapshot_count, sizeof(snapshots->entries[0]));
   if (snapshots->entries == NULL)
     return qcow2_error_set_nomem(error);
-  while (code == 0 && snapshots->count < header->snapshot_count) {
-    code = read_entry(layer, &offset, &snapshots->entries[snapshots->count], error);
-    if (code == 0) {
-      snapshots->count++;
-      snapshots->table_bytes = offset - header->snapshots_offset;
-    }
-    if (offset - header->snapshots_offset > SNAPSHOT_TABLE_BYTES_MAX)
+  while (snapshots->count < header->snapshot_count) {
+    struct qcow2_snapshot *snapshot = &snapshots->entries[snapshots->count];
+
+    code = read_entry(layer, &offset, snapshot, error);
+    if (code != 0)
+      break;
+    if (offset - header->snapshots_offset > SNAPSHOT_TABLE_BYTES_MAX) {
+      qcow2_snapshot_free(snapshot);
       return qcow2_error_set_at(error, QCOW2_ERROR_CORRUPT, QCOW2_NO_OFFSET, offset,
                                 "the snapshot table is longer than 64 MiB");
+    }
+    snapshots->count++;
+    snapshots->table_bytes = offset - header->snapshots_offset;
   }
   return code;
+}
+
+/* ---- Can they be read? --------------------------------------------------- */
+
+/* The error for a snapshot whose L1 table has a problem; 0 if that is NULL. */
+static int l1_error(const struct qcow2_snapshot *snapshot, const char *problem, struct qcow2_error *error)
+{
+  char id[TEXT_ESCAPED_BYTES];
+
+  if (problem == NULL)
+    return 0;
+  return qcow2_error_set_at(error, QCOW2_ERROR_CORRUPT, QCOW2_NO_OFFSET, snapshot->l1_offset,
+                            "the L1 table of snapshot ID %s (%" PRIu32 " entries at host offset %" PRIu64
+                            ", for a disk of %" PRIu64 " bytes and a VM state of %" PRIu64 " bytes) %s",
+                            qcow2_text_escape(snapshot->id, snapshot->id_length, id, sizeof(id)),
+                            snapshot->l1_size, snapshot->l1_offset, snapshot->disk_size, snapshot->vm_state_size,
+                            problem);
+}
+
+int qcow2_snapshot_disk_error(const struct qcow2_layer *layer, const struct qcow2_snapshot *snapshot,
+                              struct qcow2_error *error)
+{
+  if (layer->geometry.has_data_file)
+    return qcow2_error_set(error, QCOW2_ERROR_CORRUPT,
+                           "an image with an external data file cannot have snapshots");
+  return l1_error(snapshot, qcow2_snapshot_disk_problem(&layer->geometry, snapshot), error);
+}
+
+int qcow2_snapshot_vm_state_error(const struct qcow2_layer *layer, const struct qcow2_snapshot *snapshot,
+                                  struct qcow2_error *error)
+{
+  int code = qcow2_snapshot_disk_error(layer, snapshot, error);
+
+  return code != 0 ? code : l1_error(snapshot, qcow2_snapshot_vm_state_problem(&layer->geometry, snapshot), error);
+}
+
+int qcow2_snapshot_check(const struct qcow2_image *image, size_t index, struct qcow2_error *error)
+{
+  const struct qcow2_snapshot *snapshot = qcow2_snapshot_get(image, index);
+  const struct qcow2_layer *top = image->chain.layers[0];
+  uint64_t file_size = top->file.storage.size;
+  char id[TEXT_ESCAPED_BYTES];
+  int code;
+
+  if (snapshot == NULL)
+    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "there is no snapshot of that index: the image has %zu",
+                           image->snapshots.count);
+  code = qcow2_snapshot_vm_state_error(top, snapshot, error);
+  if (code != 0 || range_fits(snapshot->l1_offset, (uint64_t) snapshot->l1_size * L1_ENTRY_BYTES, file_size))
+    return code;
+  return qcow2_error_set_at(error, QCOW2_ERROR_TRUNCATED, QCOW2_NO_OFFSET, snapshot->l1_offset,
+                            "the file ends at byte %" PRIu64 ", before the end of the L1 table of snapshot ID %s at host offset %" PRIu64,
+                            file_size, qcow2_text_escape(snapshot->id, snapshot->id_length, id, sizeof(id)),
+                            snapshot->l1_offset);
 }
 
 void qcow2_snapshots_free(struct qcow2_snapshots *snapshots)
@@ -90,6 +154,11 @@ void qcow2_snapshots_free(struct qcow2_snapshots *snapshots)
 size_t qcow2_snapshot_count(const struct qcow2_image *image)
 {
   return image->snapshots.count;
+}
+
+size_t qcow2_snapshot_lost_count(const struct qcow2_image *image)
+{
+  return image->chain.layers[0]->metadata.header.snapshot_count - image->snapshots.count;
 }
 
 const struct qcow2_snapshot *qcow2_snapshot_get(const struct qcow2_image *image, size_t index)
@@ -146,7 +215,7 @@ static void list_snapshots(const struct qcow2_image *image, const char *key,
 
 static int not_found(const struct qcow2_image *image, const char *key, struct qcow2_error *error)
 {
-  uint32_t told = image->chain.layers[0]->metadata.header.snapshot_count;
+  size_t lost = qcow2_snapshot_lost_count(image);
   char list[560], quoted[TEXT_ESCAPED_BYTES];
   const char *what = key[0] == '\0' ? "the snapshot's name is empty" : "there is no such snapshot";
 
@@ -154,9 +223,9 @@ static int not_found(const struct qcow2_image *image, const char *key, struct qc
   list_snapshots(image, "", QCOW2_BY_ID_OR_NAME, list, sizeof(list));
   if (image->snapshots.count == 0)
     return qcow2_error_set(error, QCOW2_ERROR_NOT_FOUND, "%s: \"%s\"; the image has %s", what, quoted,
-                           told == 0 ? "no snapshots" : "a snapshot table that cannot be read");
+                           lost == 0 ? "no snapshots" : "a snapshot table that cannot be read");
   return qcow2_error_set(error, QCOW2_ERROR_NOT_FOUND, "%s: \"%s\"; the image has %s%s", what, quoted,
-                         list, image->snapshots.count == told ? "" : ", and more that cannot be read");
+                         list, lost == 0 ? "" : ", and more that cannot be read");
 }
 
 int qcow2_snapshot_find(const struct qcow2_image *image, const char *key,

@@ -183,7 +183,8 @@ static bool last_refcount_block(struct survey *survey, uint64_t *index, uint64_t
   uint8_t entry[REFCOUNT_TABLE_ENTRY_BYTES];
   int64_t bit;
 
-  survey->bad_refcounts = bytes == 0 || bytes > REFCOUNT_TABLE_BYTES_MAX || header->refcount_table_offset > INT64_MAX ||
+  survey->bad_refcounts = bytes == 0 || bytes > REFCOUNT_TABLE_BYTES_MAX || header->refcount_table_offset == 0 ||
+                          header->refcount_table_offset > INT64_MAX ||
                           !is_aligned(header->refcount_table_offset, cluster_size);
   if (survey->bad_refcounts)
     return false;

@@ -42,32 +42,6 @@ struct qcow2_view {
   struct qcow2_ahead_reader *reader; /* NULL: nothing is decoded ahead */
 };
 
-/* Check where a snapshot's L1 table is said to be, before anything is read through it. */
-static int check_snapshot_l1(const struct qcow2_layer *layer,
-                             const struct qcow2_snapshot *snapshot, struct qcow2_error *error)
-{
-  const struct qcow2_geometry *geometry = &layer->geometry;
-  uint64_t bytes = (uint64_t) snapshot->l1_size * L1_ENTRY_BYTES;
-  const char *problem = NULL;
-  char id[TEXT_ESCAPED_BYTES];
-
-  if (bytes > L1_TABLE_BYTES_MAX)
-    problem = "is larger than 32 MiB";
-  else if (!is_aligned(snapshot->l1_offset, geometry->cluster_size) ||
-           snapshot->l1_offset > INT64_MAX)
-    problem = "does not start at a multiple of the cluster size";
-  else if (snapshot->has_disk_size &&
-           qcow2_geometry_l1_entries(geometry, snapshot->disk_size) > snapshot->l1_size)
-    problem = "is too small for the snapshot's disk size";
-  if (problem == NULL)
-    return 0;
-  return qcow2_error_set_at(error, QCOW2_ERROR_CORRUPT, QCOW2_NO_OFFSET, snapshot->l1_offset,
-                            "the L1 table of snapshot ID %s (%" PRIu32 " entries at host offset %" PRIu64
-                            ", for a disk of %" PRIu64 " bytes) %s",
-                            qcow2_text_escape(snapshot->id, snapshot->id_length, id, sizeof(id)),
-                            snapshot->l1_size, snapshot->l1_offset, snapshot->disk_size, problem);
-}
-
 static int view_set_snapshot(struct qcow2_view *view, const struct qcow2_image *image,
                              const struct qcow2_snapshot *snapshot, struct qcow2_error *error)
 {
@@ -76,13 +50,10 @@ static int view_set_snapshot(struct qcow2_view *view, const struct qcow2_image *
   if (snapshot == NULL)
     return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "there is no snapshot of that index: the image has %zu",
                            qcow2_snapshot_count(image));
-  if (top->geometry.has_data_file)
-    return qcow2_error_set(error, QCOW2_ERROR_CORRUPT,
-                           "an image with an external data file cannot have snapshots");
   view->stack.tables.l1_offset = snapshot->l1_offset;
   view->stack.tables.l1_size = snapshot->l1_size;
   view->size = snapshot->disk_size;
-  return check_snapshot_l1(top, snapshot, error);
+  return qcow2_snapshot_disk_error(top, snapshot, error);
 }
 
 /* Let the snapshot's view show its VM state, which begins at the first L1 entry that the disk does not need ("Snapshots"). */
@@ -91,18 +62,17 @@ static int view_set_vm_state(struct qcow2_view *view, const struct qcow2_snapsho
 {
   const struct qcow2_geometry *geometry = view->stack.tables.geometry;
   uint64_t l1_index = qcow2_geometry_l1_entries(geometry, snapshot->disk_size);
-  uint64_t l1_needed = qcow2_geometry_l1_entries(geometry, snapshot->vm_state_size);
   char id[TEXT_ESCAPED_BYTES];
+  int code;
 
   qcow2_text_escape(snapshot->id, snapshot->id_length, id, sizeof(id));
   if (snapshot->vm_state_size == 0)
     return qcow2_error_set(error, QCOW2_ERROR_NOT_FOUND,
                            "snapshot ID %s has no VM state: the machine was not running when it was taken, or its "
                            "memory was not saved", id);
-  if (!range_fits(l1_index, l1_needed, snapshot->l1_size))
-    return qcow2_error_set_at(error, QCOW2_ERROR_CORRUPT, QCOW2_NO_OFFSET, snapshot->l1_offset,
-                              "the VM state of snapshot ID %s (%" PRIu64 " bytes) is larger than its L1 table of %" PRIu32
-                              " entries can hold", id, snapshot->vm_state_size, snapshot->l1_size);
+  code = qcow2_snapshot_vm_state_error(view->stack.chain->layers[0], snapshot, error);
+  if (code != 0)
+    return code;
   view->start = l1_index << (geometry->cluster_bits + geometry->l2_bits);
   view->size = snapshot->vm_state_size;
   view->stack.layer_count = 1;

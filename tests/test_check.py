@@ -147,6 +147,11 @@ def no_disk_size(data, image):
     poke(data, at + 36, "I", 8)
 
 
+def wipe_snapshots(image, data):
+    at, length = image.snapshots_offset, image.snapshots_length
+    data[at:at + length] = bytes(length)
+
+
 def exchange_l2(image, data, cluster, offset, flags=0):
     poke(data, entry(image, cluster), "Q", offset | flags)
 
@@ -206,6 +211,12 @@ DEFECTS = {
     "snapshot's L1 entry past the end": (filled, lambda i, d: change(d, snapshot_disk(i).l1_offset, KEEP, past(d)), {"past-end": 1}),
     "snapshot's entry past the end": (filled, lambda i, d: change(d, entry(i, 3, snapshot_disk(i)), KEEP, past(d)), {"past-end": 1}),
     "snapshot without a disk size": (filled, lambda i, d: no_disk_size(d, i), {"table": 1}),
+    "snapshot's l1_size 0": (filled, lambda i, d: poke(d, snapshot_entry(i) + 8, "I", 0), {"table": 1}),
+    "snapshot's disk larger than its L1 table": (filled, lambda i, d: poke(d, snapshot_entry(i) + 48, "Q", 1 << 40), {"table": 1}),
+    "snapshot's VM state larger than its L1 table": (filled, lambda i, d: poke(d, snapshot_entry(i) + 40, "Q", 5000), {"table": 1}),
+    "snapshot's L1 table in the header": (filled, lambda i, d: poke(d, snapshot_entry(i), "Q", 0), None),
+    "snapshot table wiped": (filled, wipe_snapshots, {"table": 1}),
+    "snapshot count raised": (filled, lambda i, d: poke(d, 60, "I", 60), {"table": 59}),
     "snapshot table past the end": (filled, lambda i, d: poke(d, 64, "Q", past(d, 2)), {"past-end": 1, "table": 1}),
     "refcount block past the end": (filled, lambda i, d: change(d, i.refcount_table, add=1 << 40), None),
     "refcount block not aligned": (filled, lambda i, d: change(d, i.refcount_table, add=512), {"unaligned": 1}),
@@ -288,6 +299,12 @@ BITMAP_DEFECTS = {  # name: (which place, offset from there, value of 64 bits or
     "entry with an offset that says all ones": (3, 0, "+1", {"reserved-bits": 1}, True),
     "entry to the directory": (3, 0, "directory", {"refcount-low": 1, "overlap": 1, "cut": 1}, False),
     "a bitmap more than there are": (0, 0, f"+{1 << 32}", {"table": 1}, True),
+    "a bitmap less than there are": (0, 0, f"{-1 << 32}", None, True),
+    "an extension of 8 bytes": (0, -8, 0x23852875 << 32 | 8, None, True),
+    "directory wiped": (1, 0, None, None, True),
+    "type 9": (1, 16, f"+{8 << 56}", {"table": 1}, True),
+    "table size 0": (1, 8, 2, None, True),
+    "table in the header": (1, 0, 0, None, True),
     "nothing": (0, 0, "+0", {}, False),
 }
 
@@ -298,8 +315,12 @@ def test_bitmap_defects(core, marked, name):
     places = bitmap_places(core, marked)
     data = bytearray(marked.read_bytes())
     at = places[which] + offset
-    new = places[1] if value == "directory" else word(data, at) + int(value) if isinstance(value, str) else value
-    marked.write_bytes(poke(data, at, "Q", new))
+    if value is None:
+        data[at:at + C] = bytes(C)
+    else:
+        new = places[1] if value == "directory" else word(data, at) + int(value) if isinstance(value, str) else value
+        poke(data, at, "Q", new)
+    marked.write_bytes(data)
     result, found = check(core, marked)
     if expected is not None:
         assert {kind: count for kind, count in result.counts.items() if kind != "leak"} == expected, found

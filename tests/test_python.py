@@ -18,6 +18,15 @@ def library():
 
 
 @pytest.fixture(scope="module")
+def tsk_or_none():
+    try:
+        import qcow2core.tsk
+    except ImportError:
+        return None
+    return qcow2core.tsk
+
+
+@pytest.fixture(scope="module")
 def disk(tmp_path_factory):
     return make_with_snapshot(tmp_path_factory.mktemp("python"))
 
@@ -95,6 +104,39 @@ def test_errors_say_what_and_where(disk):
     for use in (opened.read, opened.tell, lambda: opened.read_at(0, 0), lambda: opened.snapshots, lambda: opened.info):
         with pytest.raises(ValueError, match="closed"):
             use()
+
+
+def test_a_name_with_a_nul_is_refused(disk, tsk_or_none):
+    """C would read it up to there: another image, or another state of it."""
+    image, _, _ = disk
+    uses = [lambda name: qcow2core.open(name), qcow2core.recognise, lambda name: qcow2core.open(image, name)]
+    uses += [tsk_or_none.ImgInfo] if tsk_or_none else []
+    for name in (f"{image}\0@first", f"{image}@first\0", "\0", os.fsencode(image) + b"\0"):
+        for use in uses:
+            with pytest.raises(ValueError, match="embedded null byte"):
+                use(name)
+
+
+def test_so_do_the_wrappers_that_the_tests_use(core, disk):
+    with core.Image(disk[0]) as opened:
+        uses = [core.probe, core.Image, opened.find, lambda name: core.Image(disk[0], backing=[name]),
+                lambda name: core.Image(disk[0], search=[name]), lambda name: core.Image(disk[0], data_file=name)]
+        for use in uses:
+            with pytest.raises(ValueError, match="embedded null byte"):
+                use("first\0")
+
+
+def test_seek_wants_what_a_file_wants(disk):
+    with qcow2core.open(disk[0]) as opened:
+        opened.seek(100)
+        for arguments, kind in (((0, 3), ValueError), ((0, -1), ValueError), ((-1,), ValueError), ((-101, 1), ValueError),
+                                ((1.5,), TypeError), (("1",), TypeError), ((None,), TypeError)):
+            with pytest.raises(kind):
+                opened.seek(*arguments)
+        assert opened.tell() == 100
+        for offset, length in ((0, 1.5), (1.5, 0), (0, None)):
+            with pytest.raises(TypeError):
+                opened.read_at(offset, length)
 
 
 def test_recognise(disk):

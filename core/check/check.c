@@ -122,20 +122,59 @@ static void check_all(struct qcow2_checker *checker)
   }
 }
 
-int qcow2_image_check(const struct qcow2_image *image, const struct qcow2_check_options *given,
-                      struct qcow2_check_result *result, struct qcow2_error *error)
+/* Check the file that the checker is for. */
+static int check_file(struct qcow2_checker *checker, const struct qcow2_check_options *given,
+                      struct qcow2_error *error)
 {
-  struct qcow2_checker checker = { .image = image, .layer = image->chain.layers[0], .result = result };
-  int code;
+  int code = options_take(given, &checker->options, error);
 
-  memset(result, 0, sizeof(*result));
-  code = options_take(given, &checker.options, error);
   if (code != 0)
     return code;
-  result->is_complete = 1;
-  code = checker_make(&checker, error);
+  checker->result->is_complete = 1;
+  code = checker_make(checker, error);
   if (code == 0)
-    check_all(&checker);
-  checker_free(&checker);
+    check_all(checker);
+  checker_free(checker);
   return code;
+}
+
+/* Check a file of which only the topmost image's directories are kept: they are read for this. What of them cannot be read is found. */
+static int check_backing_file(struct qcow2_checker *checker, const struct qcow2_check_options *given,
+                              struct qcow2_error *error)
+{
+  struct qcow2_snapshots snapshots;
+  struct qcow2_bitmaps bitmaps;
+  int of_snapshots = qcow2_snapshots_read(checker->layer, &snapshots, NULL);
+  int of_bitmaps = qcow2_bitmaps_read(checker->layer, &bitmaps, NULL), code;
+
+  checker->snapshots = &snapshots;
+  checker->bitmaps = &bitmaps;
+  if (of_snapshots == QCOW2_ERROR_NOMEM || of_bitmaps == QCOW2_ERROR_NOMEM)
+    code = qcow2_error_set_nomem(error);
+  else
+    code = check_file(checker, given, error);
+  qcow2_bitmaps_free(&bitmaps);
+  qcow2_snapshots_free(&snapshots);
+  return code;
+}
+
+int qcow2_layer_check(const struct qcow2_image *image, size_t layer, const struct qcow2_check_options *given,
+                      struct qcow2_check_result *result, struct qcow2_error *error)
+{
+  struct qcow2_checker checker = { .snapshots = &image->snapshots, .bitmaps = &image->bitmaps, .result = result };
+
+  memset(result, 0, sizeof(*result));
+  if (layer >= image->chain.count)
+    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "layer %zu: the chain has %zu", layer, image->chain.count);
+  checker.layer = image->chain.layers[layer];
+  if (checker.layer->is_raw)
+    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "layer %zu is no qcow2 image: it has nothing that can be checked",
+                           layer);
+  return layer == 0 ? check_file(&checker, given, error) : check_backing_file(&checker, given, error);
+}
+
+int qcow2_image_check(const struct qcow2_image *image, const struct qcow2_check_options *options,
+                      struct qcow2_check_result *result, struct qcow2_error *error)
+{
+  return qcow2_layer_check(image, 0, options, result, error);
 }

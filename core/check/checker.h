@@ -16,8 +16,9 @@
 #define CHECK_ENTRY_BYTES 24u
 
 struct qcow2_checker {
-  const struct qcow2_image *image;
   const struct qcow2_layer *layer;
+  const struct qcow2_snapshots *snapshots;
+  const struct qcow2_bitmaps *bitmaps;
   const struct qcow2_storage *storage;
   struct qcow2_check_options options;
   struct qcow2_check_result *result;

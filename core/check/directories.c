@@ -4,6 +4,7 @@
 
 #include "../base/bytes.h"
 #include "../base/checked.h"
+#include "../encryption.h"
 #include "../format/bitmap.h"
 #include "../format/snapshot.h"
 #include "checker.h"
@@ -36,17 +37,13 @@ static void check_entry(struct qcow2_checker *checker, uint64_t table_offset, ui
 {
   uint64_t offset = entry & TABLE_OFFSET_MASK;
   uint32_t cluster_size = checker->layer->geometry.cluster_size;
-  struct qcow2_finding finding = FINDING(QCOW2_FINDING_RESERVED_BITS, QCOW2_WEIGHT_CORRUPTION);
-  const char *problem = NULL;
+  const char *problem = qcow2_bitmap_table_entry_problem(entry, cluster_size);
+  struct qcow2_finding finding = FINDING(QCOW2_FINDING_UNALIGNED, QCOW2_WEIGHT_CORRUPTION);
 
   finding.table_offset = table_offset;
   finding.host_offset = offset;
-  if ((entry & BITMAP_TABLE_ENTRY_RESERVED) != 0 || (offset != 0 && (entry & BITMAP_TABLE_ENTRY_ALL_ONES) != 0)) {
-    problem = "has reserved bits set";
-  } else if (!is_aligned(offset, cluster_size)) {
-    finding.kind = QCOW2_FINDING_UNALIGNED;
-    problem = "has an offset that is not a multiple of the cluster size";
-  }
+  if (is_aligned(offset, cluster_size) || (entry & BITMAP_TABLE_ENTRY_RESERVED) != 0)
+    finding.kind = QCOW2_FINDING_RESERVED_BITS;
   if (problem == NULL && offset != 0)
     count(checker, USE_BITMAP, "a bitmap's data", offset, cluster_size);
   else if (problem != NULL && checker->is_first_walk)
@@ -75,18 +72,38 @@ static bool check_bitmap(struct qcow2_checker *checker, const struct qcow2_bitma
   return true;
 }
 
+/* Say which bitmaps cannot be read. It is as bad as that only if they count. */
+static void look_at_bitmaps(struct qcow2_checker *checker, bool they_count)
+{
+  const struct qcow2_bitmaps *bitmaps = checker->bitmaps;
+  struct qcow2_finding finding = FINDING(QCOW2_FINDING_TABLE, they_count ? QCOW2_WEIGHT_CORRUPTION : QCOW2_WEIGHT_DEFECT);
+  struct qcow2_error error;
+
+  finding.host_offset = bitmaps->directory.directory_offset;
+  if (bitmaps->lost_count > 0)
+    qcow2_checker_report(checker, &finding, "the bitmap directory cannot be read as a whole (see the warning)");
+  for (size_t i = 0; i < bitmaps->count; i++) {
+    int code = qcow2_bitmap_error(checker->layer, &bitmaps->entries[i], &error);
+
+    finding.host_offset = bitmaps->entries[i].table_offset;
+    if (code != 0 && code != QCOW2_ERROR_TRUNCATED) /* that is told where references are counted */
+      qcow2_checker_report(checker, &finding, "bitmap %zu (counted from 0) cannot be read: %.300s", i, error.message);
+  }
+}
+
 /* Bitmaps count only if the autoclear bit says that the program that wrote the image last knew of them: any other may have given their
    clusters to something else. */
 static bool check_bitmaps(struct qcow2_checker *checker)
 {
-  const struct qcow2_bitmaps *bitmaps = &checker->image->bitmaps;
+  const struct qcow2_bitmaps *bitmaps = checker->bitmaps;
+  bool they_count = (checker->layer->metadata.header.autoclear_features & QCOW2_AUTOCLEAR_BITMAPS) != 0;
   bool go_on = true;
 
-  if ((checker->layer->metadata.header.autoclear_features & QCOW2_AUTOCLEAR_BITMAPS) == 0)
+  if (checker->is_first_walk)
+    look_at_bitmaps(checker, they_count);
+  if (!they_count)
     return true;
   count(checker, USE_BITMAP, "the bitmap directory", bitmaps->directory.directory_offset, bitmaps->directory.directory_size);
-  if (bitmaps->count < bitmaps->directory.count)
-    complain(checker, bitmaps->directory.directory_offset, "the bitmap directory cannot be read as a whole (see the warning)");
   for (size_t i = 0; go_on && i < bitmaps->count; i++)
     go_on = check_bitmap(checker, &bitmaps->entries[i]);
   return go_on;
@@ -107,7 +124,7 @@ static void check_refcount_table(struct qcow2_checker *checker, const struct qco
 /* Say what is wrong with the entries of the snapshot table. Version 3 wants a disk size in each. */
 static void look_at_snapshots(struct qcow2_checker *checker, const struct qcow2_header *header)
 {
-  const struct qcow2_snapshots *snapshots = &checker->image->snapshots;
+  const struct qcow2_snapshots *snapshots = checker->snapshots;
   struct qcow2_finding finding = FINDING(QCOW2_FINDING_TABLE, QCOW2_WEIGHT_CORRUPTION);
 
   finding.host_offset = header->snapshots_offset;
@@ -124,7 +141,7 @@ static void look_at_snapshots(struct qcow2_checker *checker, const struct qcow2_
 /* Entries that cannot be read count with the shortest length that there is. */
 static void check_snapshot_table(struct qcow2_checker *checker, const struct qcow2_header *header)
 {
-  const struct qcow2_snapshots *snapshots = &checker->image->snapshots;
+  const struct qcow2_snapshots *snapshots = checker->snapshots;
   uint64_t missing = min_u64(header->snapshot_count, SNAPSHOT_COUNT_MAX) - snapshots->count;
 
   count(checker, USE_SNAPSHOT_TABLE, "the snapshot table", header->snapshots_offset,
@@ -135,6 +152,24 @@ static void check_snapshot_table(struct qcow2_checker *checker, const struct qco
     complain(checker, header->snapshots_offset, "there are snapshots, which an image with an external data file cannot have");
 }
 
+/* The area that the qcow2 header gives to LUKS, and whether a LUKS header is there. */
+static void check_luks(struct qcow2_checker *checker)
+{
+  const struct qcow2_metadata *metadata = &checker->layer->metadata;
+  struct qcow2_finding finding = FINDING(QCOW2_FINDING_TABLE, QCOW2_WEIGHT_DEFECT);
+  struct qcow2_error error;
+  int code;
+
+  if (metadata->has_luks && metadata->luks_length > 0)
+    count(checker, USE_LUKS, "the LUKS header", metadata->luks_offset, metadata->luks_length);
+  if (!checker->is_first_walk)
+    return;
+  finding.host_offset = metadata->luks_offset;
+  code = qcow2_encryption_check(checker->layer, &error);
+  if (code == QCOW2_ERROR_CORRUPT || code == QCOW2_ERROR_TRUNCATED)
+    qcow2_checker_report(checker, &finding, "the image cannot be decrypted: %.300s", error.message);
+}
+
 bool qcow2_checker_directories(struct qcow2_checker *checker)
 {
   const struct qcow2_metadata *metadata = &checker->layer->metadata;
@@ -142,7 +177,6 @@ bool qcow2_checker_directories(struct qcow2_checker *checker)
   count(checker, USE_HEADER, "the header", 0, metadata->header.header_length);
   check_snapshot_table(checker, &metadata->header);
   check_refcount_table(checker, &metadata->header);
-  if (metadata->has_luks && metadata->luks_length > 0)
-    count(checker, USE_LUKS, "the LUKS header", metadata->luks_offset, metadata->luks_length);
+  check_luks(checker);
   return check_bitmaps(checker);
 }

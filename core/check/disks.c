@@ -4,6 +4,7 @@
 
 #include "../base/bytes.h"
 #include "../base/checked.h"
+#include "../format/snapshot.h"
 #include "checker.h"
 
 #define L1_RESERVED_MASK UINT64_C(0x7f000000000001ff)
@@ -136,22 +137,30 @@ static bool visit_l2_table(struct qcow2_checker *checker, const struct l1_entry 
 
 /* ---- All disks ---------------------------------------------------------------- */
 
-/* Say what is wrong with the place that a snapshot gives for its L1 table. False: it can be no L1 table. */
-static bool look_at_snapshot(struct qcow2_checker *checker, const struct qcow2_checked_disk *disk, bool tell)
+/* True if the snapshot's L1 table is one that can be walked, though it may not hold all that it should. */
+static bool has_l1(const struct qcow2_checker *checker, const struct qcow2_snapshot *snapshot)
 {
-  struct qcow2_finding finding = FINDING(QCOW2_FINDING_TABLE, QCOW2_WEIGHT_CORRUPTION);
-  const char *problem = NULL;
+  return is_aligned(snapshot->l1_offset, checker->layer->geometry.cluster_size) &&
+         (uint64_t) snapshot->l1_size * L1_ENTRY_BYTES <= L1_TABLE_BYTES_MAX;
+}
 
-  if (!is_aligned(disk->l1_offset, checker->layer->geometry.cluster_size))
-    problem = "its offset is not a multiple of the cluster size";
-  else if ((uint64_t) disk->l1_size * L1_ENTRY_BYTES > L1_TABLE_BYTES_MAX)
-    problem = "it is larger than 32 MiB";
-  finding.host_offset = disk->l1_offset;
-  finding.snapshot_index = disk->snapshot_index;
-  if (problem != NULL && tell)
-    qcow2_checker_report(checker, &finding, "the L1 table of snapshot %zu (counted from 0) at host offset %" PRIu64
-                         " is invalid: %s", disk->snapshot_index, disk->l1_offset, problem);
-  return problem == NULL;
+/* Say why a snapshot's disk or VM state cannot be read through its L1 table. QEMU looks only at what makes walking that impossible. */
+static void look_at_snapshot(struct qcow2_checker *checker, const struct qcow2_snapshot *snapshot, size_t index)
+{
+  const struct qcow2_geometry *geometry = &checker->layer->geometry;
+  struct qcow2_finding finding = FINDING(QCOW2_FINDING_TABLE, QCOW2_WEIGHT_CORRUPTION);
+  const char *problem = qcow2_snapshot_disk_problem(geometry, snapshot);
+
+  if (problem == NULL)
+    problem = qcow2_snapshot_vm_state_problem(geometry, snapshot);
+  if (problem == NULL)
+    return;
+  if (has_l1(checker, snapshot))
+    finding.weight = QCOW2_WEIGHT_DEFECT;
+  finding.host_offset = snapshot->l1_offset;
+  finding.snapshot_index = index;
+  qcow2_checker_report(checker, &finding, "the L1 table of snapshot %zu (counted from 0), %" PRIu32 " entries at host offset %" PRIu64
+                       ", %s", index, snapshot->l1_size, snapshot->l1_offset, problem);
 }
 
 /* The disk at `index`, counted from the active one on. False: there is none that can be walked. */
@@ -165,11 +174,13 @@ static bool disk_get(struct qcow2_checker *checker, size_t index, bool tell, str
                                          .l1_size = checker->layer->tables.l1_size };
     return true;
   }
-  snapshot = &checker->image->snapshots.entries[index - 1];
+  snapshot = &checker->snapshots->entries[index - 1];
   *disk = (struct qcow2_checked_disk){ .snapshot_index = index - 1,
                                        .l1_offset = snapshot->l1_offset,
                                        .l1_size = snapshot->l1_size };
-  return look_at_snapshot(checker, disk, tell);
+  if (tell)
+    look_at_snapshot(checker, snapshot, index - 1);
+  return has_l1(checker, snapshot);
 }
 
 bool qcow2_checker_walk_l1(struct qcow2_checker *checker)
@@ -180,7 +191,7 @@ bool qcow2_checker_walk_l1(struct qcow2_checker *checker)
                                             .table_offset = QCOW2_NO_OFFSET };
   struct qcow2_checked_disk disk;
 
-  for (size_t i = 0; i <= checker->image->snapshots.count; i++) {
+  for (size_t i = 0; i <= checker->snapshots->count; i++) {
     if (!disk_get(checker, i, checker->is_first_walk, &disk))
       continue;
     reference.snapshot_index = disk.snapshot_index;
@@ -195,7 +206,7 @@ bool qcow2_checker_walk_l2(struct qcow2_checker *checker)
 {
   struct qcow2_checked_disk disk;
 
-  for (size_t i = 0; i <= checker->image->snapshots.count; i++)
+  for (size_t i = 0; i <= checker->snapshots->count; i++)
     if (disk_get(checker, i, false, &disk) && !each_l1_entry(checker, &disk, false, visit_l2_table))
       return false;
   return true;

@@ -11,29 +11,31 @@
 #include "../base/text.h"
 #include "geometry.h"
 
-#define EXTENSION_BYTES 24u
 #define GRANULARITY_BITS_MIN 9
 #define GRANULARITY_BITS_MAX 31
 #define NAME_BYTES_MAX 1023
 
-int qcow2_bitmaps_extension_decode(const struct qcow2_extension *extension, uint32_t cluster_size,
+int qcow2_bitmaps_extension_decode(const struct qcow2_metadata *metadata,
                                    struct qcow2_bitmaps_extension *bitmaps,
                                    struct qcow2_error *error)
 {
+  const struct qcow2_extension *extension = &metadata->bitmaps;
+  const uint8_t *bytes = metadata->bitmaps_data;
+  uint32_t cluster_size = UINT32_C(1) << metadata->header.cluster_bits;
   const char *problem = NULL;
 
-  if (extension->length != EXTENSION_BYTES)
+  if (extension->length != BITMAPS_EXTENSION_BYTES)
     return qcow2_error_set_at(error, QCOW2_ERROR_CORRUPT, QCOW2_NO_OFFSET, extension->host_offset,
                               "the bitmaps extension is %" PRIu32 " bytes long instead of 24", extension->length);
-  bitmaps->count = be32_get(extension->data);
-  bitmaps->directory_size = be64_get(extension->data + 8);
-  bitmaps->directory_offset = be64_get(extension->data + 16);
+  bitmaps->count = be32_get(bytes);
+  bitmaps->directory_size = be64_get(bytes + 8);
+  bitmaps->directory_offset = be64_get(bytes + 16);
   if (bitmaps->count == 0 || bitmaps->count > BITMAP_COUNT_MAX)
     problem = "the number of bitmaps is not in 1..65535";
   else if (bitmaps->directory_size > BITMAP_DIRECTORY_BYTES_MAX)
     problem = "the bitmap directory is larger than 64 MiB";
-  else if (!is_aligned(bitmaps->directory_offset, cluster_size))
-    problem = "the bitmap directory's offset is not a multiple of the cluster size";
+  else if (!is_aligned(bitmaps->directory_offset, cluster_size) || bitmaps->directory_offset == 0)
+    problem = "the bitmap directory's offset is not a multiple of the cluster size, or 0";
   if (problem == NULL)
     return 0;
   return qcow2_error_set_at(error, QCOW2_ERROR_CORRUPT, QCOW2_NO_OFFSET, extension->host_offset,
@@ -55,8 +57,8 @@ static const char *entry_problem(const struct qcow2_bitmap *bitmap, unsigned gra
     return "its granularity is not 512 bytes to 2 GiB";
   if (bitmap->name_length == 0 || bitmap->name_length > NAME_BYTES_MAX)
     return "its name is not 1 to 1023 bytes long";
-  if (!is_aligned(bitmap->table_offset, cluster_size) || bitmap->table_offset > INT64_MAX)
-    return "its table's offset is not a multiple of the cluster size";
+  if (!is_aligned(bitmap->table_offset, cluster_size) || bitmap->table_offset > INT64_MAX || bitmap->table_offset == 0)
+    return "its table's offset is not a multiple of the cluster size, or 0";
   if ((uint64_t) bitmap->table_size * cluster_size > BITMAP_BYTES_MAX)
     return "it is larger than 512 MiB";
   return NULL;
@@ -95,6 +97,15 @@ void qcow2_bitmap_free(struct qcow2_bitmap *bitmap)
 {
   free((void *) (uintptr_t) bitmap->name);
   memset(bitmap, 0, sizeof(*bitmap));
+}
+
+const char *qcow2_bitmap_table_entry_problem(uint64_t entry, uint32_t cluster_size)
+{
+  uint64_t host_offset = entry & TABLE_OFFSET_MASK;
+
+  if ((entry & BITMAP_TABLE_ENTRY_RESERVED) != 0 || (host_offset != 0 && (entry & BITMAP_TABLE_ENTRY_ALL_ONES) != 0))
+    return "has reserved bits set";
+  return is_aligned(host_offset, cluster_size) ? NULL : "has an offset that is not a multiple of the cluster size";
 }
 
 enum qcow2_bitmap_cluster qcow2_bitmap_table_entry_decode(uint64_t entry, uint64_t *host_offset)

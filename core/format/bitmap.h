@@ -3,7 +3,7 @@
 #ifndef QCOW2_FORMAT_BITMAP_H
 #define QCOW2_FORMAT_BITMAP_H
 
-#include "../qcow2core.h"
+#include "header.h"
 
 #define BITMAP_COUNT_MAX UINT32_C(65535)
 #define BITMAP_DIRECTORY_BYTES_MAX (UINT64_C(64) << 20)
@@ -21,8 +21,8 @@ struct qcow2_bitmaps_extension {
   uint64_t directory_offset; /* host offset */
 };
 
-/* Decode and check the extension's data. Errors: CORRUPT. */
-int qcow2_bitmaps_extension_decode(const struct qcow2_extension *extension, uint32_t cluster_size,
+/* Decode and check the bitmaps extension, which there must be. Errors: CORRUPT. */
+int qcow2_bitmaps_extension_decode(const struct qcow2_metadata *metadata,
                                    struct qcow2_bitmaps_extension *bitmaps,
                                    struct qcow2_error *error);
 
@@ -35,10 +35,13 @@ int qcow2_bitmap_decode(const uint8_t *bytes, uint64_t length, uint64_t host_off
 /* Free what a decoded bitmap owns. */
 void qcow2_bitmap_free(struct qcow2_bitmap *bitmap);
 
+/* Why a bitmap table entry is not valid, as what it does ("has reserved bits set"); NULL: it is. */
+const char *qcow2_bitmap_table_entry_problem(uint64_t entry, uint32_t cluster_size);
+
 /* What one bitmap table entry says of its cluster of bits. */
 enum qcow2_bitmap_cluster { BITMAP_ALL_ZEROS, BITMAP_ALL_ONES, BITMAP_STORED };
 
-/* Decode a bitmap table entry; *host_offset is set for BITMAP_STORED. */
+/* Decode a valid bitmap table entry; *host_offset is set for BITMAP_STORED. */
 enum qcow2_bitmap_cluster qcow2_bitmap_table_entry_decode(uint64_t entry, uint64_t *host_offset);
 
 #endif

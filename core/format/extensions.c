@@ -128,6 +128,17 @@ static int keep_encryption(const struct qcow2_extension *extension, struct qcow2
   return 0;
 }
 
+/* Keep the first bitmaps extension. */
+static void keep_bitmaps(const struct qcow2_extension *extension, struct qcow2_metadata *metadata)
+{
+  if (metadata->has_bitmaps)
+    return;
+  metadata->has_bitmaps = true;
+  metadata->bitmaps = *extension;
+  metadata->bitmaps.data = NULL;
+  memcpy(metadata->bitmaps_data, extension->data, (size_t) min_u64(extension->length, sizeof(metadata->bitmaps_data)));
+}
+
 static int understand(const struct qcow2_extension *extension, struct qcow2_metadata *metadata,
                       struct qcow2_error *error)
 {
@@ -139,9 +150,7 @@ static int understand(const struct qcow2_extension *extension, struct qcow2_meta
   case EXTENSION_FEATURE_NAMES:
     return keep_feature_names(extension, metadata, error);
   case EXTENSION_BITMAPS:
-    if (!metadata->has_bitmaps)
-      metadata->bitmaps = *extension;
-    metadata->has_bitmaps = true;
+    keep_bitmaps(extension, metadata);
     return 0;
   case EXTENSION_ENCRYPTION:
     return keep_encryption(extension, metadata, error);
@@ -206,7 +215,6 @@ void qcow2_metadata_drop_data(struct qcow2_metadata *metadata)
     metadata->extensions[i].data = NULL;
   free(metadata->extension_data);
   metadata->extension_data = NULL;
-  metadata->has_bitmaps = false;
   free(metadata->features);
   metadata->features = NULL;
   metadata->feature_count = 0;

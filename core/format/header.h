@@ -27,6 +27,7 @@
 #define EXTENSION_DATA_FILE UINT32_C(0x44415441)
 
 #define FEATURE_NAME_BYTES 46u
+#define BITMAPS_EXTENSION_BYTES 24u
 
 /* So many header extensions are kept to be shown; programs write a handful, and cluster 0 has room for 260,000 empty ones. */
 #define EXTENSIONS_KEPT_MAX 1024u
@@ -50,7 +51,8 @@ struct qcow2_metadata {
   struct qcow2_feature_entry *features;
   size_t feature_count;
   bool has_bitmaps;      /* there is a bitmaps extension: */
-  struct qcow2_extension bitmaps;
+  struct qcow2_extension bitmaps; /* without its data, of which these are the first bytes: */
+  uint8_t bitmaps_data[BITMAPS_EXTENSION_BYTES];
   bool has_luks;         /* there is an encryption header extension, which says where the LUKS header is: */
   uint64_t luks_offset;  /* host offset, bytes */
   uint64_t luks_length;  /* bytes, for the header and its key material */

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "../base/bytes.h"
+#include "../base/checked.h"
 #include "../base/error.h"
 
 /* Lengths of the extra data from which on a field is present. */
@@ -87,6 +88,51 @@ int qcow2_snapshot_decode(const uint8_t fixed[SNAPSHOT_FIXED_BYTES], const uint8
   };
   decode_extra(variable, lengths->extra, snapshot);
   return keep_texts(variable, lengths, snapshot, error);
+}
+
+/* ---- Is it one? ------------------------------------------------------------- */
+
+/* Why no L1 table can be where the entry says; NULL: one can. An empty disk has none. */
+static const char *l1_problem(const struct qcow2_geometry *geometry, const struct qcow2_snapshot *snapshot)
+{
+  if ((uint64_t) snapshot->l1_size * L1_ENTRY_BYTES > L1_TABLE_BYTES_MAX)
+    return "is larger than 32 MiB";
+  if (!is_aligned(snapshot->l1_offset, geometry->cluster_size) || snapshot->l1_offset > INT64_MAX)
+    return "does not start at a multiple of the cluster size";
+  if (snapshot->l1_offset == 0 && snapshot->l1_size > 0)
+    return "starts where the header is";
+  return NULL;
+}
+
+const char *qcow2_snapshot_disk_problem(const struct qcow2_geometry *geometry, const struct qcow2_snapshot *snapshot)
+{
+  const char *problem = l1_problem(geometry, snapshot);
+
+  if (problem != NULL)
+    return problem;
+  if (snapshot->l1_size == 0 && snapshot->disk_size > 0)
+    return "has no entries";
+  /* Without a size of its own, the snapshot may be of a smaller disk than the active one. */
+  if (snapshot->has_disk_size && qcow2_geometry_l1_entries(geometry, snapshot->disk_size) > snapshot->l1_size)
+    return "is too small for the snapshot's disk size";
+  return NULL;
+}
+
+const char *qcow2_snapshot_vm_state_problem(const struct qcow2_geometry *geometry,
+                                            const struct qcow2_snapshot *snapshot)
+{
+  uint64_t start = qcow2_geometry_l1_entries(geometry, snapshot->disk_size);
+
+  if (snapshot->vm_state_size == 0 ||
+      range_fits(start, qcow2_geometry_l1_entries(geometry, snapshot->vm_state_size), snapshot->l1_size))
+    return NULL;
+  return "is too small for the VM state behind the disk";
+}
+
+bool qcow2_snapshot_is_entry(const struct qcow2_geometry *geometry, const struct qcow2_snapshot *snapshot)
+{
+  return snapshot->id_length > 0 || snapshot->name_length > 0 ||
+         (snapshot->l1_offset > 0 && qcow2_snapshot_disk_problem(geometry, snapshot) == NULL);
 }
 
 void qcow2_snapshot_free(struct qcow2_snapshot *snapshot)

@@ -3,6 +3,7 @@
 
 #include "../base/bytes.h"
 #include "../base/checked.h"
+#include "../base/error.h"
 
 static struct qcow2_mapping mapping_plain(enum qcow2_cluster_kind kind, uint64_t guest_offset,
                                           uint64_t length)
@@ -31,6 +32,9 @@ static int read_l1(const struct qcow2_tables *tables, uint64_t index, uint64_t *
   *l1_entry = 0;
   if (index >= tables->l1_size)
     return 0;
+  if (tables->l1_offset == 0)
+    return qcow2_error_set_at(error, QCOW2_ERROR_CORRUPT, QCOW2_NO_OFFSET, 0,
+                              "the L1 table is said to be at host offset 0, where the header is");
   code = qcow2_slice_pin(&tables->slices, "an L1 table", l1_entry_offset(tables, index), L1_ENTRY_BYTES,
                          &slice, error);
   if (code != 0)
@@ -140,7 +144,8 @@ static uint64_t l1_failure_length(const struct qcow2_tables *tables, uint64_t in
                                   uint64_t guest_offset, int code)
 {
   const struct qcow2_geometry *geometry = tables->geometry;
-  uint64_t further = code == QCOW2_ERROR_TRUNCATED ? tables->l1_size - index - 1 : 0;
+  bool is_all = code == QCOW2_ERROR_TRUNCATED || tables->l1_offset == 0;
+  uint64_t further = is_all ? tables->l1_size - index - 1 : 0;
   uint64_t left = geometry_l2_left(geometry, guest_offset);
 
   if (further > (UINT64_MAX - left) >> (geometry->cluster_bits + geometry->l2_bits))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from qcow2core.declarations import (CLOSE_CALLBACK, DAMAGE_REPORT, FINDING_KINDS, FINDING_REPORT, READ_CALLBACK, TELL, CheckOptions,
                                     CheckResult, EncryptionInfo, Error, OpenOptions, Passphrase, RawBitmap, RawExtension,
-                                    RawExtent, RawHeader, RawLayer, RawSnapshot, Storage, load)
+                                    RawExtent, RawHeader, RawLayer, RawRange, RawSnapshot, Storage, encode, encode_all, load)
 
 ACTIVE = c_size_t(-1).value
 NO_OFFSET = c_uint64(-1).value
@@ -63,7 +63,7 @@ def call(name, *arguments):
 
 
 def probe(path):
-    return library().qcow2_image_probe(os.fsencode(path))
+    return library().qcow2_image_probe(encode(path))
 
 
 def text_escape(text, out_size=1024):
@@ -76,16 +76,12 @@ def text_escape(text, out_size=1024):
 # ---- Opening ---------------------------------------------------------------
 
 
-def string_array(strings):
-    return (c_char_p * len(strings))(*map(os.fsencode, strings))
-
-
 def open_options(backing=(), search=(), data_file=None, no_chain=False, cache_bytes=0, passphrases=(), formats=None,
                  data_format=None):
     return OpenOptions(
         struct_size=ctypes.sizeof(OpenOptions), flags=NO_CHAIN if no_chain else 0,
-        backing_paths=string_array(backing), backing_count=len(backing), search_directories=string_array(search),
-        search_count=len(search), data_file=None if data_file is None else os.fsencode(data_file),
+        backing_paths=encode_all(backing), backing_count=len(backing), search_directories=encode_all(search),
+        search_count=len(search), data_file=None if data_file is None else encode(data_file),
         cache_bytes=cache_bytes, passphrase_count=len(passphrases),
         passphrases=(Passphrase * len(passphrases))(*((text, len(text)) for text in passphrases)),
         backing_formats=None if formats is None else (c_char_p * len(formats))(*formats), data_format=data_format)
@@ -120,7 +116,7 @@ class Image:
     passphrases=[bytes], formats=[bytes or None] of the backing files, data_format=bytes."""
 
     def __init__(self, path, **options):
-        self.open("qcow2_image_open", os.fsencode(path), options)
+        self.open("qcow2_image_open", encode(path), options)
 
     @classmethod
     def from_storage(cls, source, size=None, **options):
@@ -160,8 +156,25 @@ class Image:
 
     def find(self, key, by=BY_ID_OR_NAME):
         index = c_size_t()
-        call("qcow2_snapshot_find", self.handle, key, by, byref(index))
+        call("qcow2_snapshot_find", self.handle, encode(key), by, byref(index))
         return index.value
+
+    @property
+    def lost(self):
+        """How many snapshots and bitmaps are lost."""
+        return library().qcow2_snapshot_lost_count(self.handle), library().qcow2_bitmap_lost_count(self.handle)
+
+    def check_snapshot(self, index):
+        call("qcow2_snapshot_check", self.handle, index)
+
+    def dirty_ranges(self, index):
+        """[(guest offset, length)] of a bitmap."""
+        found, raw = [], RawRange()
+        while True:
+            call("qcow2_bitmap_next_dirty", self.handle, index, raw.guest_offset + raw.length, byref(raw))
+            if raw.length == 0:
+                return found
+            found.append((raw.guest_offset, raw.length))
 
     @property
     def bitmaps(self):
@@ -193,7 +206,7 @@ class Image:
             found.append(Extension(raw.type, raw.length, raw.host_offset, bytes_at(raw.data, raw.length)))
         return found
 
-    def check(self, report_max=None, **options):
+    def check(self, report_max=None, layer=None, **options):
         """(CheckResult, [Finding]); of a kind, at most report_max findings. Options: memory_bytes, work_bytes."""
         result, found = CheckResult(), []
 
@@ -202,7 +215,10 @@ class Image:
             return report_max is not None and sum(one.kind == found[-1].kind for one in found) >= report_max
 
         given = CheckOptions(struct_size=ctypes.sizeof(CheckOptions), report=FINDING_REPORT(report), **options)
-        call("qcow2_image_check", self.handle, byref(given), byref(result))
+        if layer is None:
+            call("qcow2_image_check", self.handle, byref(given), byref(result))
+        else:
+            call("qcow2_layer_check", self.handle, layer, byref(given), byref(result))
         return result, found
 
     def feature_name(self, kind, bit):

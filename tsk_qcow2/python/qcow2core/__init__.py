@@ -17,8 +17,9 @@ import ctypes
 import io
 import os
 from collections import namedtuple
-from ctypes import byref, c_char_p, c_void_p
+from ctypes import byref, c_void_p
 from functools import lru_cache
+from operator import index
 
 from . import declarations
 
@@ -69,7 +70,7 @@ def _text(address, length):
 
 def recognise(name):
     """True if the name leads to a file that starts as a qcow2 image does, or to a selector file: open() says what is wrong if it fails."""
-    return bool(_library().qcow2_name_recognise(os.fsencode(name)))
+    return bool(_library().qcow2_name_recognise(declarations.encode(name)))
 
 
 def open(name, *chain, on_damage=None):  # pylint: disable=redefined-builtin
@@ -87,9 +88,9 @@ class Disk(io.RawIOBase):
         super().__init__()
         self._handle = None
         self._position = 0
-        names = [os.fsencode(each) for each in (name, *chain)]
+        names = (name, *chain)
         handle = c_void_p()
-        _call(_library().qcow2_named_open, len(names), (c_char_p * len(names))(*names), None, byref(handle))
+        _call(_library().qcow2_named_open, len(names), declarations.encode_all(names), None, byref(handle))
         self._handle = handle
         self._image = _library().qcow2_named_image(handle)
         self.name = name
@@ -114,7 +115,7 @@ class Disk(io.RawIOBase):
 
     def read_at(self, offset, length):
         """The bytes from `offset` on: `length` of them, or fewer at the disk's end only. Does not use the file position."""
-        if offset < 0 or length < 0:
+        if index(offset) < 0 or index(length) < 0:
             raise ValueError("negative offset or length")
         handle = self._checked()
         length = max(0, min(length, self.size - offset))
@@ -139,11 +140,14 @@ class Disk(io.RawIOBase):
 
     def seek(self, offset, whence=io.SEEK_SET):
         self._checked()
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size}[whence]
-        if start + offset < 0:
+        starts = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size}
+        if whence not in starts:
+            raise ValueError(f"whence is {whence!r}; it must be 0, 1 or 2")
+        position = starts[whence] + index(offset)
+        if position < 0:
             raise ValueError("negative seek position")
-        self._position = start + offset
-        return self._position
+        self._position = position
+        return position
 
     def tell(self):
         self._checked()
@@ -162,8 +166,8 @@ class Disk(io.RawIOBase):
         """The snapshots kept inside the image, whichever of its disks is open."""
         self._checked()
         found = []
-        for index in range(_library().qcow2_snapshot_count(self._image)):
-            raw = _library().qcow2_snapshot_get(self._image, index).contents
+        for place in range(_library().qcow2_snapshot_count(self._image)):
+            raw = _library().qcow2_snapshot_get(self._image, place).contents
             found.append(Snapshot(
                 _text(raw.id, raw.id_length), _text(raw.name, raw.name_length), raw.date_seconds * 10**9 + raw.date_nanoseconds,
                 raw.vm_clock_nanoseconds, raw.vm_state_size, raw.disk_size, None if raw.icount == -1 else raw.icount))
@@ -171,7 +175,7 @@ class Disk(io.RawIOBase):
 
     @property
     def warnings(self):
-        """Sentences about what is wrong with the image though it could be opened."""
+        """Sentences about what is wrong with the image though it could be opened: snapshots that are lost, and more."""
         self._checked()
         found = []
         while (text := _library().qcow2_warning(self._image, len(found))) is not None:
@@ -182,7 +186,7 @@ class Disk(io.RawIOBase):
     def info(self):
         """What the image says of itself, as a dictionary; "layers" are the files of its chain, the image first."""
         self._checked()
-        layers = [self._layer(index) for index in range(_library().qcow2_layer_count(self._image))]
+        layers = [self._layer(place) for place in range(_library().qcow2_layer_count(self._image))]
         header = layers[0].header.contents
         return {
             "version": header.version, "virtual_size": header.size, "cluster_size": 1 << header.cluster_bits,
@@ -195,7 +199,7 @@ class Disk(io.RawIOBase):
             "layers": [{"path": os.fsdecode(layer.path), "format": layer.format.decode(), "size": layer.size,
                         "file_size": layer.file_size} for layer in layers]}
 
-    def _layer(self, index):
+    def _layer(self, place):
         layer = declarations.RawLayer()
-        _call(_library().qcow2_layer_get, self._image, index, byref(layer))
+        _call(_library().qcow2_layer_get, self._image, place, byref(layer))
         return layer

@@ -1,11 +1,25 @@
 # SPDX-License-Identifier: MIT
 """What <qcow2core.h> and <qcow2names.h> declare, for ctypes."""
 import ctypes
+import os
 from ctypes import POINTER, c_char_p, c_int, c_int64, c_size_t, c_uint, c_uint32, c_uint64, c_void_p
 
 READ_CALLBACK = ctypes.CFUNCTYPE(c_int, c_void_p, c_uint64, c_void_p, c_size_t)
 CLOSE_CALLBACK = ctypes.CFUNCTYPE(None, c_void_p)
 TELL = ctypes.CFUNCTYPE(None, c_void_p, c_char_p)
+
+
+def encode(name):
+    """A path or name (str, bytes, or what os.fspath() takes) as bytes. C would read it up to a NUL only, and so find another one."""
+    data = os.fsencode(name)
+    if b"\0" in data:
+        raise ValueError("embedded null byte")
+    return data
+
+
+def encode_all(names):
+    """The same for several, as an array."""
+    return (c_char_p * len(names))(*map(encode, names))
 
 
 class Error(ctypes.Structure):
@@ -62,6 +76,10 @@ class RawBitmap(ctypes.Structure):
     _fields_ = [("name", c_void_p), ("name_length", c_size_t), ("granularity", c_uint64), ("flags", c_uint32),
                 ("type", ctypes.c_uint8), ("is_consistent", c_int), ("table_offset", c_uint64), ("table_size", c_uint32),
                 ("extra_length", c_uint32)]
+
+
+class RawRange(ctypes.Structure):
+    _fields_ = [("guest_offset", c_uint64), ("length", c_uint64)]
 
 
 class RawLayer(ctypes.Structure):
@@ -134,10 +152,16 @@ PROTOTYPES = {
     "qcow2_snapshot_count": (c_size_t, HANDLE),
     "qcow2_snapshot_get": (POINTER(RawSnapshot), HANDLE, c_size_t),
     "qcow2_snapshot_find": (c_int, HANDLE, c_char_p, c_int, POINTER(c_size_t), ERROR),
+    "qcow2_snapshot_lost_count": (c_size_t, HANDLE),
+    "qcow2_snapshot_check": (c_int, HANDLE, c_size_t, ERROR),
     "qcow2_bitmap_count": (c_size_t, HANDLE),
     "qcow2_bitmap_get": (POINTER(RawBitmap), HANDLE, c_size_t),
+    "qcow2_bitmap_lost_count": (c_size_t, HANDLE),
+    "qcow2_bitmap_find": (c_int, HANDLE, c_char_p, POINTER(c_size_t), ERROR),
+    "qcow2_bitmap_next_dirty": (c_int, HANDLE, c_size_t, c_uint64, POINTER(RawRange), ERROR),
     "qcow2_finding_kind_name": (c_char_p, c_int),
     "qcow2_image_check": (c_int, HANDLE, POINTER(CheckOptions), POINTER(CheckResult), ERROR),
+    "qcow2_layer_check": (c_int, HANDLE, c_size_t, POINTER(CheckOptions), POINTER(CheckResult), ERROR),
     "qcow2_layer_count": (c_size_t, HANDLE),
     "qcow2_layer_get": (c_int, HANDLE, c_size_t, POINTER(RawLayer), ERROR),
     "qcow2_encryption_get": (c_int, HANDLE, c_size_t, POINTER(EncryptionInfo), ERROR),
