@@ -503,6 +503,7 @@ struct qcow2_check_result {
   int is_complete;     /* 0: the work's bound was reached, or something was unreadable */
   uint64_t checked_to; /* host offset up to which refcounts were compared with references; the file's end if is_complete */
   uint64_t used_clusters; /* clusters of the file with references, as far as that was checked */
+  uint64_t unreferenced_clusters; /* those with a refcount, but without references: some of the leaks */
 };
 
 /* Check the consistency of the image file itself (no backing or data file is looked at; QCOW2_OPEN_NO_CHAIN will do, without a

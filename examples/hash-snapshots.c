@@ -55,11 +55,21 @@ static int print_snapshot(struct qcow2_image *image, size_t index, struct qcow2_
   return code;
 }
 
+/* Print what is wrong with the image though it could be opened. Returns 1 if there are snapshots that cannot be listed, else 0. */
+static int print_warnings(const struct qcow2_image *image)
+{
+  const char *warning;
+
+  for (size_t i = 0; (warning = qcow2_warning(image, i)) != NULL; i++)
+    fprintf(stderr, "warning: %s\n", warning);
+  return qcow2_snapshot_lost_count(image) > 0;
+}
+
 int main(int argc, char *argv[])
 {
   struct qcow2_error error = { .message = "out of memory" };
   struct qcow2_image *image;
-  int code;
+  int code, lost = 0;
 
   if (argc != 2) {
     fprintf(stderr, "usage: %s IMAGE\n", argv[0]);
@@ -69,11 +79,12 @@ int main(int argc, char *argv[])
   gcry_control(GCRYCTL_INITIALIZATION_FINISHED, 0);
   code = qcow2_image_open(argv[1], NULL, &image, &error);
   if (code == 0) {
+    lost = print_warnings(image);
     for (size_t i = 0; code == 0 && i < qcow2_snapshot_count(image); i++)
       code = print_snapshot(image, i, &error);
     qcow2_image_close(image);
   }
   if (code != 0)
     fprintf(stderr, "%s: %s\n", argv[1], error.message);
-  return code == 0 ? 0 : 1;
+  return code == 0 && !lost ? 0 : 1;
 }

@@ -3,7 +3,10 @@
 """Draws README's picture: runs its commands on the demonstration disk, and prints what a terminal shows, as SVG.
 
     sh scripts/demo-disk.sh demo && mv demo/demo.qcow2 disk.qcow2 && scripts/draw-session.py > docs/session.svg
+
+The directory is shown as /cases/7.
 """
+import os
 import subprocess
 from xml.sax.saxutils import escape
 
@@ -28,7 +31,7 @@ def session():
     for command in COMMANDS:
         yield True, command
         for line in subprocess.run(command, shell=True, check=True, capture_output=True, text=True).stdout.splitlines():
-            yield False, line.expandtabs(8)
+            yield False, line.replace(os.getcwd(), "/cases/7").expandtabs(8)
 
 
 def draw(lines):

@@ -7,11 +7,13 @@ import pty
 import re
 import select
 import subprocess
+from pathlib import Path
 
 import pytest
+import qcow2core
 from lib import tools
 from lib.builder import OFFSET_MASK, Image, pattern, poke, squeezable
-from lib.project import BUILD, run
+from lib.project import BUILD, SOURCE, run
 
 COMMAND = os.path.join(BUILD, "tsk_qcow2", "tsk-qcow2")
 C = 65536
@@ -55,10 +57,13 @@ def test_good_image(tmp_path):
     status, out, err = verify(path)
     assert (status, err) == (0, "")
     assert out.splitlines() == [
+        f"File: {path} (image, qcow2)",
         f"Active disk: {40 * C + 1000} bytes, SHA-256 {active}",
         f'Snapshot ID 1 "running": {40 * C + 1000} bytes, SHA-256 {before}',
         f'Snapshot ID 2 "größer, \\x0a\\x1b[31m": {40 * C + 1000} bytes, SHA-256 {before}',
-        "Good: all of it can be read."]
+        'Not read: saved memory of 1 snapshot (5000 bytes); "--vmstate" reads it too',
+        "Good: all that was read can be read."]
+    assert verify("--vmstate", path)[1].splitlines()[-1] == "Good: all of it can be read."
 
 
 def test_vm_states_on_request(tmp_path):
@@ -69,15 +74,18 @@ def test_vm_states_on_request(tmp_path):
         ("active", None), ("snapshot", 0), ("vm_state", 0), ("snapshot", 1)]
     state = report["states"][2]
     assert (state["size"], state["sha256"]) == (5000, sha256(pattern("memory", C)[:5000]))
+    assert report["not_read"] == {"vm_states": 0, "vm_state_bytes": 0, "other_disks": 0}
 
 
 def test_one_state_alone(tmp_path):
     path = filled().write(tmp_path / "disk.qcow2")
     status, out, _ = verify(f"{path}@running,vmstate")
-    assert status == 0 and out.startswith('VM state of snapshot ID 1 "running": 5000 bytes, SHA-256 ')
-    assert len(out.splitlines()) == 2
+    file, state, unread, verdict = out.splitlines()
+    assert status == 0 and state.startswith('VM state of snapshot ID 1 "running": 5000 bytes, SHA-256 ')
+    assert unread == "Not read: 3 other disks of the image, since its name chooses one state" and verdict == "Good: all that was read can be read."
     status, report = verify_json(f"{path}@2")
     assert [s["id"] for s in report["states"]] == ["2"]
+    assert report["not_read"] == {"vm_states": 1, "vm_state_bytes": 5000, "other_disks": 2}
     status, out, err = verify("--json", f"{path}@2,vmstate")  # a mistake of the user's, and no damage
     assert (status, out) == (1, "") and "snapshot ID 2 has no VM state" in err
 
@@ -122,7 +130,9 @@ def test_damaged_image_in_words(damaged):
     assert status == 4 and err == ""
     assert f"Active disk: cannot read {C} bytes at guest offset {4 * C}: " in out and f"host offset {stream}" in out
     assert f"of which {4 * C} cannot be read, SHA-256 with zeros there {sha256(expected)}" in out
-    assert out.splitlines()[-1].startswith("Damaged: 3 of 3 states cannot be read as a whole (6 ranges, ")
+    verdict = out.splitlines()[-1]
+    assert verdict.startswith("Damaged: 3 of 3 states cannot be read as a whole (6 ranges, ") and "not at all" not in verdict
+    assert verdict.endswith(f"reads zeros in the ranges. More: tsk-qcow2 check '{path}'")
 
 
 def test_without_hash(damaged):
@@ -181,6 +191,187 @@ def test_a_damaged_snapshot_table(tmp_path):
     status, report = verify_json(image.write(tmp_path / "disk.qcow2", data))
     assert (status, report["result"], report["lost_snapshot_count"]) == (4, "damaged", 1)
     assert len(report["states"]) == 2 and report["warnings"]
+
+
+def test_errors_zero_is_promised_where_it_helps_only(tmp_path):
+    """For ranges; not for a snapshot whose disk cannot be opened, nor for one that is lost."""
+    image = filled()
+    data = image.build()
+    poke(data, image.snapshots_offset + 8, "I", 0)  # the first one's l1_size
+    path = image.write(tmp_path / "closed.qcow2", data)
+    status, out, _ = verify(path)
+    assert status == 4 and "errors=zero" not in out and "1 of these cannot be read at all" in out.splitlines()[-1]
+    assert tools.run("img_cat", f"{path}@1,errors=zero").returncode != 0
+    poke(data, image.disk.entry_offset(4), "Q", 512)
+    status, out, _ = verify(image.write(tmp_path / "both.qcow2", data))
+    assert '",errors=zero" after the image name reads zeros in the ranges' in out.splitlines()[-1]
+    assert tools.run("img_cat", f"{tmp_path}/both.qcow2,errors=zero").returncode == 0
+
+
+# ---- What nothing refers to -------------------------------------------------------------------------------------------------
+
+
+def wipe_l1(image, data):
+    data[image.disk.l1_offset:image.disk.l1_offset + 8 * image.disk.l1_count] = bytes(8 * image.disk.l1_count)
+    return data
+
+
+def used_by_data(image):
+    """Clusters that the active disk refers to, with its L2 tables."""
+    return len({cluster for entry, _ in image.disk.entries.values() for cluster in image.clusters_of(entry)}) + len(image.disk.l2_offsets)
+
+
+def plain(**options):
+    image = Image(40 * C, **options)
+    for i in range(0, 30, 2):
+        image.disk.normal(i, pattern(i, C))
+        image.disk.compressed(i + 1, squeezable(i + 1, C))
+    return image
+
+
+def test_a_wiped_l1_table_is_not_good(tmp_path):
+    image = plain()
+    path = image.write(tmp_path / "disk.qcow2", wipe_l1(image, image.build()))
+    count = used_by_data(image)
+    status, out, err = verify(path)
+    assert (status, err) == (5, "") and "Good" not in out
+    assert f"Not referred to in {path}: {count} clusters ({count * C} bytes) of " in out
+    verdict = out.splitlines()[-1]
+    assert verdict.startswith("Readable: all that the tables refer to can be read, but nothing refers to "
+                              f"{count} clusters ({count * C} bytes) marked as used: ")
+    assert verdict.endswith(f"More: tsk-qcow2 check '{path}'")
+    assert run(*verdict.split("More: ")[1].replace("'", "").replace("tsk-qcow2", COMMAND).split(), check=False).returncode == 5
+    status, report = verify_json(path)
+    checked = json.loads(run(COMMAND, "check", "--json", path, check=False).stdout)
+    assert (status, report["result"]) == (5, "readable")
+    tables = report["files"][0]["tables"]
+    assert (tables["unreferenced_clusters"], tables["unreferenced_bytes"], tables["complete"]) == (count, count * C, True)
+    assert tables["leaks"] == checked["leaks"] == checked["unreferenced_clusters"] == count
+
+
+def test_what_snapshots_still_refer_to_is_told_too(tmp_path):
+    image = filled()
+    status, out, _ = verify(image.write(tmp_path / "disk.qcow2", wipe_l1(image, image.build())))
+    assert status == 5 and re.search(r"Not referred to in .*: 2 clusters .*; 29 more with fewer references than their refcounts say", out)
+
+
+def test_a_wiped_l1_table_in_the_backing_chain(tmp_path):
+    """The base's own bitmaps and snapshots count there as they do when it is checked itself."""
+    base = tmp_path / "base.qcow2"
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-o", f"cluster_size={C}", base, "4M")
+    run("qemu-io", "-c", "write -q 0 1M", base)
+    run("qemu-img", "snapshot", "-c", "first", base)
+    run("qemu-img", "bitmap", "--add", base, "bits")
+    run("qemu-io", "-c", "write -q 2M 1M", base)
+    overlay = tmp_path / "overlay.qcow2"
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-b", base.name, "-F", "qcow2", overlay, cwd=tmp_path)
+    status, report = verify_json(overlay)
+    assert (status, report["result"], [file["tables"]["leaks"] for file in report["files"]]) == (0, "good", [0, 0])
+    data = bytearray(base.read_bytes())
+    l1 = int.from_bytes(data[40:48], "big")
+    data[l1:l1 + 8] = bytes(8)
+    base.write_bytes(data)
+    status, report = verify_json(overlay)
+    assert (status, report["result"]) == (5, "readable")
+    assert [file["tables"]["unreferenced_clusters"] for file in report["files"]] == [0, 17]  # 1 MiB, and an L2 table
+    assert f"tsk-qcow2 check '{base}'" in verify(overlay)[1]
+
+
+def test_low_refcounts_are_no_damage_and_not_good(tmp_path):
+    image = plain()
+    data = image.build()
+    at = image.refcount_blocks[0] + image.disk.l2_offsets[0] // C * 2
+    status, out, _ = verify(image.write(tmp_path / "disk.qcow2", poke(data, at, "H", 0)))
+    assert status == 5 and out.splitlines()[-1].startswith("Readable: all that the tables refer to can be read, but refcounts are too low.")
+
+
+def test_tables_that_contradict_each_other_are_damage(tmp_path):
+    """All can be read, but one of the two reads wrong."""
+    image = plain()
+    data = image.build()
+    poke(data, image.disk.entry_offset(0), "Q", image.disk.l2_offsets[0] | 1 << 63)
+    status, out, _ = verify(image.write(tmp_path / "disk.qcow2", data))
+    assert status == 4 and "Damaged: tables are not valid in 1 place. More: tsk-qcow2 check" in out
+
+
+# ---- Which files ------------------------------------------------------------------------------------------------------------
+
+
+def test_every_file_is_named(tmp_path):
+    (tmp_path / "base.raw").write_bytes(pattern("base", 1 << 20))
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-b", "base.raw", "-F", "raw", "middle.qcow2", cwd=tmp_path)
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-b", "middle.qcow2", "-F", "qcow2", "-o", "data_file=top.data", "top, \u202e.qcow2",
+        cwd=tmp_path)
+    run("qemu-io", "-c", "write -q 0 64k", "top, \u202e.qcow2", cwd=tmp_path)
+    image = tmp_path / "top, \u202e.qcow2"
+    status, out, _ = verify(image)
+    assert status == 0 and [line for line in out.splitlines() if line.startswith("File: ")] == [
+        f"File: {tmp_path}/top, \\xe2\\x80\\xae.qcow2 (image, qcow2)", f"File: {tmp_path}/top.data (data file, raw)",
+        f"File: {tmp_path}/middle.qcow2 (backing file, qcow2)", f"File: {tmp_path}/base.raw (backing file, raw)"]
+    _, report = verify_json(image)
+    assert [(file["path"].rsplit("/")[-1], file["role"], file["format"], file["tables"] is not None) for file in report["files"]] == [
+        ("top, \\xe2\\x80\\xae.qcow2", "image", "qcow2", True), ("top.data", "data_file", "raw", False),
+        ("middle.qcow2", "backing_file", "qcow2", True), ("base.raw", "backing_file", "raw", False)]
+    assert [file["size"] for file in report["files"]][2:] == [(tmp_path / "middle.qcow2").stat().st_size, 1 << 20]
+
+
+def test_json_is_as_documented(tmp_path):
+    """Each key that is printed is documented, and each that is documented is printed."""
+    def keys(value):
+        if isinstance(value, dict):
+            return set(value).union(*map(keys, value.values()))
+        return set().union(*map(keys, value)) if isinstance(value, list) else set()
+
+    image = filled()
+    data = image.build()
+    poke(data, image.disk.entry_offset(4), "Q", 512)
+    printed = keys(verify_json(image.write(tmp_path / "disk.qcow2", data))[1])
+    text = Path(SOURCE, "tsk_qcow2", "verify-json.md").read_text()
+    values = {"active", "snapshot", "vm_state", "image", "data_file", "backing_file", "qcow2", "raw", "null", "check"}
+    assert set(re.findall(r"`([a-z0-9_]+)`", text)) - values == printed
+
+
+# ---- Damaged ranges are counted in one way ------------------------------------------------------------------------------------
+
+
+def side_by_side():
+    """Two invalid entries beside each other, three clusters that the file's end cuts off, an undecodable one and one more invalid."""
+    image = plain()
+    data = image.build()
+    for i in (2, 3, 9):
+        poke(data, image.disk.entry_offset(i), "Q", 512)
+    for i in (4, 5, 6):
+        poke(data, image.disk.entry_offset(i), "Q", len(data) + i * C)
+    at = image.disk.entries[7][0] & (1 << image.compressed_shift) - 1
+    data[at:at + 64] = b"\xff" * 64
+    return image, data, [(2 * C, C), (3 * C, C), (4 * C, 3 * C), (7 * C, C), (9 * C, C)]
+
+
+def told_count(text):
+    """(ranges, bytes) of the line that tells how many there were."""
+    count, length = re.search(r"(\d+) damaged ranges? \((\d+) bytes\)", text).groups()
+    return int(count), int(length)
+
+
+def test_damaged_ranges_are_counted_in_one_way(tmp_path, rng, monkeypatch):
+    monkeypatch.setenv("QCOW2CORE_LIBRARY", os.path.join(BUILD, "core/.libs/libqcow2core.so"))
+    image, data, ranges = side_by_side()
+    path = image.write(tmp_path / "disk.qcow2", data)
+    expected = len(ranges), sum(length for _, length in ranges)
+    _, report = verify_json(path)
+    state = report["states"][0]
+    assert [(one["start"], one["length"]) for one in state["bad_ranges"]] == ranges
+    assert (state["bad_range_count"], state["bad_bytes"]) == expected
+    for tool, more in ((["img_cat"], []), (["blkls", "-f", "raw", "-e"], [f"0-{30 * C // 512}"])):
+        assert told_count(tools.run(*tool, f"{path},errors=zero", *more).complaint) == expected, tool
+    for step in (512, 5000, C, 3 * C):
+        offsets = list(range(0, image.disk.size, step))
+        for order in (offsets, offsets[::-1], rng.sample(offsets, len(offsets))):
+            told = []
+            with qcow2core.open(f"{path},errors=zero", on_damage=told.append) as disk:
+                for offset in order:
+                    disk.read_at(offset, step)
+            assert told_count(told[-1]) == expected, (step, order[:3])
 
 
 def test_progress_is_shown_on_a_terminal_only(tmp_path):

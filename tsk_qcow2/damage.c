@@ -38,14 +38,20 @@ static size_t find(const struct tsk_qcow2_damage *damage, uint64_t offset)
   return low;
 }
 
-/* True if `new`, which touches or overlaps `known`, says nothing new: what is lost goes on there, or was met before. Of two damaged entries
-   side by side each has a reason of its own. */
-static bool goes_on(const struct tsk_qcow2_damaged_range *known,
-                    const struct tsk_qcow2_damaged_range *new)
+struct tsk_qcow2_damaged_range tsk_qcow2_damaged_range_of(const struct qcow2_error *error)
 {
-  bool overlap = known->start < new->end && new->start < known->end;
+  return (struct tsk_qcow2_damaged_range){ .start = error->guest_offset,
+                                           .end = error->guest_offset + error->guest_length,
+                                           .code = error->code };
+}
 
-  return overlap || (known->code == new->code && new->code != QCOW2_ERROR_CORRUPT);
+bool tsk_qcow2_damage_goes_on(const struct tsk_qcow2_damaged_range *known,
+                              const struct tsk_qcow2_damaged_range *next)
+{
+  bool overlap = known->start < next->end && next->start < known->end;
+  bool touch = known->start <= next->end && next->start <= known->end;
+
+  return overlap || (touch && known->code == next->code && next->code != QCOW2_ERROR_CORRUPT);
 }
 
 static bool make_room(struct tsk_qcow2_damage *damage)
@@ -79,32 +85,29 @@ static void put(struct tsk_qcow2_damage *damage, size_t index, size_t replaced,
 static bool add(struct tsk_qcow2_damage *damage, struct tsk_qcow2_damaged_range range)
 {
   size_t index = find(damage, range.start), replaced = 0;
-  bool is_new = true;
 
+  if (index < damage->count && damage->ranges[index].end == range.start &&
+      !tsk_qcow2_damage_goes_on(&damage->ranges[index], &range))
+    index++; /* one that ends where this begins, and is another */
   for (; index + replaced < damage->count; replaced++) {
     const struct tsk_qcow2_damaged_range *known = &damage->ranges[index + replaced];
 
-    if (known->start > range.end)
+    if (!tsk_qcow2_damage_goes_on(known, &range))
       break;
-    if (goes_on(known, &range))
-      is_new = false;
     range.start = known->start < range.start ? known->start : range.start;
     range.end = known->end > range.end ? known->end : range.end;
   }
   if (replaced > 0 || make_room(damage))
     put(damage, index, replaced, &range);
-  return is_new;
+  return replaced == 0;
 }
 
 bool tsk_qcow2_damage_add(struct tsk_qcow2_damage *damage, const struct qcow2_error *error)
 {
-  struct tsk_qcow2_damaged_range range = { .start = error->guest_offset,
-                                           .end = error->guest_offset + error->guest_length,
-                                           .code = error->code };
   bool tell;
 
   pthread_mutex_lock(&damage->lock);
-  tell = add(damage, range) && damage->told < TOLD_MAX;
+  tell = add(damage, tsk_qcow2_damaged_range_of(error)) && damage->told < TOLD_MAX;
   damage->told += tell;
   pthread_mutex_unlock(&damage->lock);
   return tell;

@@ -183,6 +183,7 @@ static void print_bitmaps(FILE *out, const struct qcow2_image *image)
 {
   const struct qcow2_bitmap *bitmap;
   uint64_t bytes, runs = TSK_QCOW2_REPORT_RUNS;
+  struct qcow2_error error;
   char name[TEXT_BYTES];
 
   for (size_t i = 0; (bitmap = qcow2_bitmap_get(image, i)) != NULL; i++) {
@@ -191,8 +192,8 @@ static void print_bitmaps(FILE *out, const struct qcow2_image *image)
             bitmap->granularity, bitmap->is_consistent ? "consistent" : "inconsistent",
             (bitmap->flags & QCOW2_BITMAP_IN_USE) != 0 ? ", in use" : "",
             (bitmap->flags & QCOW2_BITMAP_AUTO) != 0 ? ", auto" : "");
-    if (qcow2_bitmap_dirty_bytes(image, i, &runs, &bytes, NULL) != 0)
-      fprintf(out, ", cannot be read\n");
+    if (qcow2_bitmap_dirty_bytes(image, i, &runs, &bytes, &error) != 0)
+      fprintf(out, ", cannot be read: %s\n", error.message);
     else
       fprintf(out, ", %s%" PRIu64 " bytes dirty\n", runs > 0 ? "" : "too fragmented to count: at least ", bytes);
   }

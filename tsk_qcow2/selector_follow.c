@@ -9,10 +9,10 @@
 #include "name_compose.h"
 #include "selector.h"
 #include "selector_mac.h"
+#include "shell.h"
 
 #define QUOTED_BYTES 256
 /* A longer command is not worth its place in a message. */
-#define COMMAND_BYTES 400
 
 /* ---- Recognising ---------------------------------------------------------------- */
 
@@ -200,27 +200,13 @@ static char *path_from(void *directory, const char *path)
   return whole;
 }
 
-/* Write "tsk-qcow2 selector NAME" as one types it in a shell. A name that is too long, or that a terminal would not show as it
-   is, is left to the user. */
-static void write_command(const char *name, char out[COMMAND_BYTES])
-{
-  size_t at = (size_t) snprintf(out, COMMAND_BYTES, "tsk-qcow2 selector '");
-
-  for (; name != NULL && *name >= ' ' && *name <= '~' && at + 6 < COMMAND_BYTES; name++)
-    at += (size_t) snprintf(out + at, COMMAND_BYTES - at, *name == '\'' ? "'\\''" : "%c", *name);
-  if (name != NULL && *name == '\0')
-    snprintf(out + at, COMMAND_BYTES - at, "'");
-  else
-    snprintf(out, COMMAND_BYTES, "tsk-qcow2 selector IMAGE");
-}
-
 /* The command that writes a selector for the same name, in `command`. */
-static void compose_command(const struct tsk_qcow2_followed *followed, char command[COMMAND_BYTES])
+static void compose_command(const struct tsk_qcow2_followed *followed, char command[SHELL_COMMAND_BYTES])
 {
   char *directory = followed->referrer == NULL ? strdup("") : real_directory(followed->referrer);
   char *name = directory == NULL ? NULL : tsk_qcow2_name_compose(&followed->name, path_from, directory);
 
-  write_command(name, command);
+  tsk_qcow2_shell_command("selector", name, command);
   free(name);
   free(directory);
 }
@@ -229,7 +215,7 @@ static void compose_command(const struct tsk_qcow2_followed *followed, char comm
 static int explain_referrer(const struct tsk_qcow2_followed *followed, struct qcow2_error *error)
 {
   const struct qcow2_error refusal = *error;
-  char command[COMMAND_BYTES];
+  char command[SHELL_COMMAND_BYTES];
 
   compose_command(followed, command);
   return tsk_qcow2_complain(error, QCOW2_ERROR_DENIED,
@@ -242,7 +228,7 @@ static int explain_referrer(const struct tsk_qcow2_followed *followed, struct qc
 static int explain_addition(const struct tsk_qcow2_followed *followed, struct qcow2_error *error)
 {
   const struct qcow2_error refusal = *error;
-  char command[COMMAND_BYTES];
+  char command[SHELL_COMMAND_BYTES];
 
   compose_command(followed, command);
   return tsk_qcow2_complain(error, refusal.code, "%s. The image name stands in the selector; this writes one to which more can be added: %s",

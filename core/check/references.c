@@ -178,6 +178,7 @@ bool qcow2_checker_compare(struct qcow2_checker *checker)
         !qcow2_checker_work(checker, COMPARE_BYTES))
       return false;
     checker->result->used_clusters += references > 0;
+    checker->result->unreferenced_clusters += references == 0 && refcount > 0;
     if (is_known)
       compare_cluster(checker, cluster, refcount, references);
   }

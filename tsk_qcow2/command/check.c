@@ -5,7 +5,9 @@
 
 #include "arguments.h"
 #include "command.h"
+#include "findings.h"
 #include "json_value.h"
+#include "shell.h"
 
 /* So many findings of a kind are shown; all are counted. */
 #define SHOWN_MAX 100u
@@ -16,6 +18,8 @@ struct check {
   json_t *findings;
   struct qcow2_check_result result;
   struct qcow2_layer_info layer;
+  const char *name; /* as typed */
+  bool has_warnings;
 };
 
 static const char *weight_name(enum qcow2_finding_weight weight)
@@ -58,19 +62,12 @@ static int show(void *context, const struct qcow2_finding *finding)
 
 /* ---- Totals -------------------------------------------------------------------- */
 
-/* The number of findings that leave reading as it is, as long as nobody writes: it uses no refcounts. */
-static uint64_t of_refcounts(const struct qcow2_check_result *result)
-{
-  return result->counts[QCOW2_FINDING_REFCOUNT_LOW] + result->counts[QCOW2_FINDING_OVERFLOW] +
-         result->counts[QCOW2_FINDING_COPIED] + result->counts[QCOW2_FINDING_REFCOUNT_BLOCK];
-}
-
 /* What the findings mean for reading. */
 static const char *verdict(const struct qcow2_check_result *result)
 {
-  uint64_t serious = result->corruptions + result->defects;
+  uint64_t serious = findings_serious(result), of_refcounts = findings_of_refcounts(result);
 
-  if (serious > 0 && serious == of_refcounts(result))
+  if (serious == 0 && of_refcounts > 0)
     return "CORRUPT: refcounts are wrong. Reading does not use them, so all that the tables name can be read; but a program that wrote to "
            "the image in this state may have overwritten clusters that were in use.";
   if (serious > 0)
@@ -78,8 +75,9 @@ static const char *verdict(const struct qcow2_check_result *result)
   if (!result->is_complete)
     return "INCOMPLETE: nothing serious was found as far as the check went.";
   if (result->leaks > 0)
-    return "LEAKS: clusters are marked as used that nothing refers to. Harmless for reading; old data may be in them.";
-  return "CLEAN: tables and refcounts agree.";
+    return "LEAKS: clusters are marked as used that nothing refers to. All else reads as written; in these there may be old data, or what a "
+           "lost table led to.";
+  return "CLEAN: tables and refcounts agree. Data were not read.";
 }
 
 static int exit_status(const struct qcow2_check_result *result)
@@ -93,6 +91,7 @@ static int exit_status(const struct qcow2_check_result *result)
 
 static void print_totals(const struct check *check)
 {
+  char command[SHELL_COMMAND_BYTES];
   const struct qcow2_check_result *result = &check->result;
 
   for (unsigned kind = 0; kind < QCOW2_FINDING_KINDS; kind++)
@@ -107,7 +106,14 @@ static void print_totals(const struct check *check)
   else if (!result->is_complete)
     printf("The work's bound was reached: refcounts were compared up to byte %" PRIu64 " of %" PRIu64 "\n",
            result->checked_to, check->layer.file_size);
-  printf("%s\n", verdict(result));
+  if (result->unreferenced_clusters > 0)
+    printf("Not referred to: %" PRIu64 " clusters (%" PRIu64 " bytes), of those that are marked as used\n",
+           result->unreferenced_clusters, findings_unreferenced_bytes(result, &check->layer));
+  printf("%s", verdict(result));
+  if (exit_status(result) == EXIT_OK)
+    printf("%s More: %s", check->has_warnings ? " See the warnings above." : "",
+           tsk_qcow2_shell_command("verify", check->name, command));
+  printf("\n");
 }
 
 static json_t *counts_value(const struct qcow2_check_result *result)
@@ -123,11 +129,12 @@ static int print_json(const struct check *check, const struct qcow2_image *image
 {
   const struct qcow2_check_result *result = &check->result;
   json_t *root = json_pack(
-      "{s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:i, s:o, s:s, s:o, s:O, s:o}", "corruptions", json_number(result->corruptions),
+      "{s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:i, s:o, s:o, s:s, s:o, s:O, s:o}", "corruptions", json_number(result->corruptions),
       "leaks", json_number(result->leaks), "defects", json_number(result->defects), "unreadable",
       json_number(result->unreadable), "complete", result->is_complete, "checked_to", json_number(result->checked_to),
       "file_size", json_number(check->layer.file_size), "cluster_size", 1 << check->layer.header->cluster_bits,
-      "used_clusters", json_number(result->used_clusters), "verdict", verdict(result), "counts",
+      "used_clusters", json_number(result->used_clusters), "unreferenced_clusters",
+      json_number(result->unreferenced_clusters), "verdict", verdict(result), "counts",
       counts_value(result), "findings", check->findings, "warnings", json_warnings(image));
 
   if (!json_print(root, 0))
@@ -145,6 +152,7 @@ static int check_image(const struct qcow2_image *image, struct check *check)
   const char *warning;
   int status = EXIT_OK;
 
+  check->has_warnings = qcow2_warning(image, 0) != NULL;
   for (size_t i = 0; !check->json && (warning = qcow2_warning(image, i)) != NULL; i++)
     printf("Warning: %s\n", warning);
   if (qcow2_layer_get(image, 0, &check->layer, &error) != 0 ||
@@ -169,6 +177,7 @@ int command_check(int argc, char *argv[])
   if (status != EXIT_OK)
     return status;
   check.json = (arguments.given & ARGUMENT_JSON) != 0;
+  check.name = arguments.operands[0];
   check.findings = json_array();
   if (opened.snapshot_index != QCOW2_ACTIVE)
     status = complain_usage("check looks at the whole file, with all snapshots: name it without \"@\"");

@@ -37,6 +37,9 @@ int complain_failed(const char *format, ...) __attribute__((format(printf, 1, 2)
 /* The same, with a hint at --help; returns EXIT_USAGE. */
 int complain_usage(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/* Print the image's warnings on stderr. */
+void complain_warnings(const struct qcow2_image *image);
+
 /* Print an overview of all commands and of image names. */
 void help_print_all(FILE *out);
 

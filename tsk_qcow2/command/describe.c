@@ -7,6 +7,7 @@
 #include "arguments.h"
 #include "command.h"
 #include "report.h"
+#include "shell.h"
 
 static enum tsk_qcow2_depth depth_of(const struct arguments *arguments)
 {
@@ -27,14 +28,17 @@ int command_info(int argc, char *argv[])
     .command = "info", .operands_wanted = 1, .known = ARGUMENT_CHAIN | ARGUMENT_JSON
   };
   struct tsk_qcow2_opened opened;
+  char command[SHELL_COMMAND_BYTES];
   int status = start(argc, argv, &arguments, &opened);
 
   if (status != EXIT_OK)
     return status;
   if ((arguments.given & ARGUMENT_JSON) != 0)
     status = info_print_json(&opened);
-  else
+  else {
     tsk_qcow2_report_print(stdout, &opened);
+    printf("Note: data were not read. More: %s\n", tsk_qcow2_shell_command("verify", arguments.operands[0], command));
+  }
   return arguments_finish(&opened, status);
 }
 
@@ -49,14 +53,6 @@ static void print_snapshot_row(size_t index, const struct qcow2_snapshot *snapsh
          qcow2_text_escape(snapshot->name, snapshot->name_length, name, sizeof(name)));
 }
 
-static void print_warnings(const struct qcow2_image *image)
-{
-  const char *warning;
-
-  for (size_t i = 0; (warning = qcow2_warning(image, i)) != NULL; i++)
-    fprintf(stderr, "tsk-qcow2: warning: %s\n", warning);
-}
-
 int command_snapshots(int argc, char *argv[])
 {
   struct arguments arguments = { .command = "snapshots", .operands_wanted = 1 };
@@ -69,7 +65,7 @@ int command_snapshots(int argc, char *argv[])
   printf("%5s  %-6s %-25s %15s %15s  %s\n", "Index", "ID", "Date", "Disk size", "VM state size", "Name");
   for (size_t i = 0; (snapshot = qcow2_snapshot_get(opened.image, i)) != NULL; i++)
     print_snapshot_row(i, snapshot);
-  print_warnings(opened.image);
+  complain_warnings(opened.image);
   return arguments_finish(&opened, EXIT_OK);
 }
 
@@ -107,7 +103,7 @@ int command_bitmap(int argc, char *argv[])
 
   if (status != EXIT_OK)
     return status;
-  print_warnings(opened.image);
+  complain_warnings(opened.image);
   if (qcow2_bitmap_find(opened.image, arguments.operands[1], &index, &error) != 0)
     return arguments_finish(&opened, complain_failed("%s", error.message));
   if (!qcow2_bitmap_get(opened.image, index)->is_consistent)

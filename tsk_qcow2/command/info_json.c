@@ -51,12 +51,12 @@ static json_t *header_value(const struct qcow2_image *image, const struct qcow2_
   static const char *const encryption[] = { "none", "aes", "luks" };
 
   return json_pack(
-      "{s:i, s:i, s:I, s:i, s:s, s:s, s:i, s:o, s:i, s:o, s:I, s:o, s:o, s:o, s:o, s:o, s:o}",
+      "{s:i, s:i, s:o, s:i, s:s, s:s, s:i, s:o, s:I, s:o, s:I, s:o, s:o, s:o, s:o, s:o, s:o}",
       "version", (int) header->version, "header_length", (int) header->header_length,
-      "virtual_size", (json_int_t) header->size, "cluster_size", 1 << header->cluster_bits,
+      "virtual_size", json_number(header->size), "cluster_size", 1 << header->cluster_bits,
       "compression", header->compression == QCOW2_COMPRESSION_ZSTD ? "zstd" : "deflate",
       "encryption", encryption[header->crypt_method], "refcount_bits", 1 << header->refcount_order,
-      "l1_offset", json_number(header->l1_offset), "l1_size", (int) header->l1_size,
+      "l1_offset", json_number(header->l1_offset), "l1_size", (json_int_t) header->l1_size,
       "refcount_table_offset", json_number(header->refcount_table_offset),
       "snapshot_count", (json_int_t) header->snapshot_count,
       "incompatible_features", features(image, QCOW2_FEATURE_INCOMPATIBLE, header->incompatible_features),
@@ -140,16 +140,19 @@ static json_t *layers_value(const struct qcow2_image *image)
 static json_t *snapshot_value(const struct qcow2_image *image, size_t index, uint64_t *runs)
 {
   const struct qcow2_snapshot *snapshot = qcow2_snapshot_get(image, index);
+  struct qcow2_error error;
+  int code = qcow2_snapshot_check(image, index, &error);
 
   (void) runs;
-  return json_pack("{s:o, s:o, s:I, s:I, s:o, s:o, s:b, s:o, s:I}", "id",
+  return json_pack("{s:o, s:o, s:I, s:I, s:o, s:o, s:b, s:o, s:I, s:s?}", "id",
                    json_text(snapshot->id, snapshot->id_length), "name",
                    json_text(snapshot->name, snapshot->name_length), "date_seconds",
                    (json_int_t) snapshot->date_seconds, "date_nanoseconds",
                    (json_int_t) snapshot->date_nanoseconds, "vm_clock_nanoseconds",
                    json_number(snapshot->vm_clock_nanoseconds), "disk_size", json_number(snapshot->disk_size),
                    "disk_size_recorded", snapshot->has_disk_size, "vm_state_size",
-                   json_number(snapshot->vm_state_size), "icount", (json_int_t) snapshot->icount);
+                   json_number(snapshot->vm_state_size), "icount", (json_int_t) snapshot->icount, "error",
+                   code == 0 ? NULL : error.message);
 }
 
 /* Up to HEX_BYTES_MAX bytes as hexadecimal digits. */
@@ -178,25 +181,20 @@ static json_t *extensions_value(const struct qcow2_image *image)
   return list;
 }
 
-/* Null where a bitmap cannot be read, or is too fragmented to be counted. */
-static json_t *dirty_bytes_value(const struct qcow2_image *image, size_t index, uint64_t *runs)
-{
-  uint64_t bytes;
-  int code = qcow2_bitmap_dirty_bytes(image, index, runs, &bytes, NULL);
-
-  return code == 0 && *runs > 0 ? json_number(bytes) : json_null();
-}
-
 static json_t *bitmap_value(const struct qcow2_image *image, size_t index, uint64_t *runs)
 {
   const struct qcow2_bitmap *bitmap = qcow2_bitmap_get(image, index);
+  struct qcow2_error error;
+  uint64_t bytes;
+  int code = qcow2_bitmap_dirty_bytes(image, index, runs, &bytes, &error);
 
-  return json_pack("{s:o, s:o, s:b, s:b, s:b, s:o}", "name",
+  return json_pack("{s:o, s:o, s:b, s:b, s:b, s:o, s:s?}", "name",
                    json_text(bitmap->name, bitmap->name_length), "granularity",
                    json_number(bitmap->granularity), "consistent", bitmap->is_consistent, "in_use",
                    (bitmap->flags & QCOW2_BITMAP_IN_USE) != 0, "auto",
                    (bitmap->flags & QCOW2_BITMAP_AUTO) != 0, "dirty_bytes",
-                   dirty_bytes_value(image, index, runs));
+                   code == 0 && *runs > 0 ? json_number(bytes) : json_null(), "error",
+                   code == 0 ? NULL : error.message);
 }
 
 /* ---- The whole --------------------------------------------------------------- */
@@ -227,7 +225,9 @@ int info_print_json(const struct tsk_qcow2_opened *opened)
       !json_print_member("encryption_details", encryption_value(image)) ||
       !json_print_member("layers", layers_value(image)) ||
       !print_list("snapshots", image, qcow2_snapshot_count(image), snapshot_value) ||
+      !json_print_member("lost_snapshot_count", json_number(qcow2_snapshot_lost_count(image))) ||
       !print_list("bitmaps", image, qcow2_bitmap_count(image), bitmap_value) ||
+      !json_print_member("lost_bitmap_count", json_number(qcow2_bitmap_lost_count(image))) ||
       !json_print_member("header_extensions", extensions_value(image)) ||
       !json_print_member("feature_names", feature_names_value(image)) ||
       !json_print_member("warnings", json_warnings(image)))

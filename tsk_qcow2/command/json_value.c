@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "json_value.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,9 +22,19 @@ json_t *json_text(const char *text, size_t length)
   return value;
 }
 
+/* How an integer that jansson has no room for begins, as a string, and as that is printed. No text of an image's begins so: control characters in it are
+   escaped before JSON sees them. */
+#define LARGE_MARK "\001"
+#define LARGE_MARK_PRINTED "\"\\u0001"
+
 json_t *json_number(uint64_t value)
 {
-  return json_integer(value > INT64_MAX ? INT64_MAX : (json_int_t) value);
+  char digits[32];
+
+  if (value <= INT64_MAX)
+    return json_integer((json_int_t) value);
+  snprintf(digits, sizeof(digits), LARGE_MARK "%" PRIu64, value);
+  return json_string(digits);
 }
 
 json_t *json_offset(uint64_t offset)
@@ -41,10 +52,31 @@ json_t *json_warnings(const struct qcow2_image *image)
   return list;
 }
 
+/* Take the marks and quotes from around large integers. */
+static void uncover_large(char *text)
+{
+  char *from = text, *to = text;
+
+  for (char *mark; (mark = strstr(from, LARGE_MARK_PRINTED)) != NULL;) {
+    size_t length = (size_t) (mark - from), digits;
+
+    memmove(to, from, length);
+    to += length;
+    from = mark + strlen(LARGE_MARK_PRINTED);
+    digits = strcspn(from, "\"");
+    memmove(to, from, digits);
+    to += digits;
+    from += digits + 1;
+  }
+  memmove(to, from, strlen(from) + 1);
+}
+
 bool json_print(json_t *value, int depth)
 {
   char *text = value == NULL ? NULL : json_dumps(value, JSON_INDENT(2) | JSON_ENCODE_ANY);
 
+  if (text != NULL)
+    uncover_large(text);
   for (const char *at = text; at != NULL && *at != '\0';) {
     size_t length = strcspn(at, "\n"); /* never inside a string, where it is an escape */
 

@@ -46,6 +46,14 @@ int complain_usage(const char *format, ...)
   return EXIT_USAGE;
 }
 
+void complain_warnings(const struct qcow2_image *image)
+{
+  const char *warning;
+
+  for (size_t i = 0; (warning = qcow2_warning(image, i)) != NULL; i++)
+    complain_failed("warning: %s", warning);
+}
+
 int main(int argc, char *argv[])
 {
   if (argc < 2) {

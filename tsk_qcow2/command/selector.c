@@ -396,10 +396,7 @@ static int write_all(const struct request *request, struct target *target,
 static int write_opened(const struct request *request, struct target *target,
                         const struct tsk_qcow2_name *name, const struct tsk_qcow2_opened *opened)
 {
-  const char *warning;
-
-  for (size_t i = 0; (warning = qcow2_warning(opened->image, i)) != NULL; i++)
-    fprintf(stderr, "tsk-qcow2: warning: %s\n", warning);
+  complain_warnings(opened->image);
   if (request->directory == NULL && refuse_beside(target, name->path) != EXIT_OK)
     return EXIT_FAILED;
   if (!request->all)

@@ -1,235 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /* tsk-qcow2 verify: read every state of an image, and say what cannot be read. What --json prints is described in verify-json.md. */
 #include <inttypes.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "arguments.h"
 #include "command.h"
 #include "json_value.h"
-#include "progress.h"
-#include "sha256.h"
-#include "sweep.h"
+#include "shell.h"
+#include "verify.h"
 
-/* As many damaged ranges of a state are listed; all are counted. */
-#define LISTED_MAX 10000u
-#define TITLE_BYTES 640
-
-struct verify {
-  struct tsk_qcow2_opened opened;
-  bool hash, vm_states, json;
-  uint64_t state_count, bad_state_count, bad_range_count, bad_bytes;
-};
-
-/* One state: the active disk, a snapshot's disk, or a snapshot's VM state. */
-struct state {
-  struct verify *verify;
-  size_t index; /* of the snapshot; QCOW2_ACTIVE: the active disk */
-  bool is_vm_state;
-  char title[TITLE_BYTES];
-  uint64_t size;
-  struct sha256 *sha256;
-  char digits[SHA256_TEXT_BYTES]; /* "": no hash */
-  struct progress progress;
-  bool has_damage;           /* there is one that may go on: */
-  struct qcow2_error damage;
-  uint64_t bad_range_count, bad_bytes;
-  json_t *bad_ranges;
-};
-
-/* ---- Damage ------------------------------------------------------------------ */
-
-static json_t *damage_value(const struct qcow2_error *damage)
-{
-  return json_pack("{s:o, s:o, s:o, s:o, s:s, s:s}", "start", json_number(damage->guest_offset), "length",
-                   json_number(damage->guest_length), "host_offset", json_offset(damage->host_offset),
-                   "table_offset", json_offset(damage->table_offset), "code",
-                   qcow2_status_name(damage->code), "reason", damage->message);
-}
-
-/* Tell and count the damaged range that ends here. */
-static void end_damage(struct state *state)
-{
-  const struct qcow2_error *damage = &state->damage;
-
-  if (!state->has_damage)
-    return;
-  state->has_damage = false;
-  state->bad_range_count++;
-  state->bad_bytes += damage->guest_length;
-  if (state->bad_range_count > LISTED_MAX)
-    return;
-  if (state->verify->json) {
-    json_array_append_new(state->bad_ranges, damage_value(damage));
-    return;
-  }
-  progress_hide(&state->progress);
-  printf("%s: cannot read %" PRIu64 " bytes at guest offset %" PRIu64 ": %s\n", state->title,
-         damage->guest_length, damage->guest_offset, damage->message);
-}
-
-/* True if the damage is more of the range before: told again for the next chunk or, where the file ends or the system fails, going on. */
-static bool goes_on(const struct state *state, const struct qcow2_error *damage)
-{
-  uint64_t end = state->damage.guest_offset + state->damage.guest_length;
-
-  if (!state->has_damage || state->damage.code != damage->code)
-    return false;
-  return damage->guest_offset < end ||
-         (damage->guest_offset == end && damage->code != QCOW2_ERROR_CORRUPT);
-}
-
-static void hear_damage(void *context, const struct qcow2_error *damage)
-{
-  struct state *state = context;
-
-  if (goes_on(state, damage)) {
-    uint64_t end = damage->guest_offset + damage->guest_length;
-
-    if (end > state->damage.guest_offset + state->damage.guest_length)
-      state->damage.guest_length = end - state->damage.guest_offset;
-    return;
-  }
-  end_damage(state);
-  state->damage = *damage;
-  state->has_damage = true;
-}
-
-static void hear_bytes(void *context, uint64_t guest_offset, const void *bytes, size_t length)
-{
-  struct state *state = context;
-
-  if (state->sha256 != NULL)
-    sha256_add(state->sha256, bytes, length);
-  progress_show(&state->progress, guest_offset + length);
-}
-
-/* ---- One state ---------------------------------------------------------------- */
-
-static const struct qcow2_snapshot *snapshot_of(const struct state *state)
-{
-  return qcow2_snapshot_get(state->verify->opened.image, state->index);
-}
-
-static void set_title(struct state *state)
-{
-  const struct qcow2_snapshot *snapshot = snapshot_of(state);
-  char id[64], name[TITLE_BYTES - 128];
-
-  if (snapshot == NULL)
-    snprintf(state->title, sizeof(state->title), "Active disk");
-  else
-    snprintf(state->title, sizeof(state->title), "%s ID %s \"%s\"", state->is_vm_state ? "VM state of snapshot" : "Snapshot",
-             qcow2_text_escape(snapshot->id, snapshot->id_length, id, sizeof(id)),
-             qcow2_text_escape(snapshot->name, snapshot->name_length, name, sizeof(name)));
-}
-
-static void print_state(const struct state *state)
-{
-  if (state->bad_range_count > LISTED_MAX)
-    printf("%s: and %" PRIu64 " more damaged ranges\n", state->title, state->bad_range_count - LISTED_MAX);
-  printf("%s: %" PRIu64 " bytes", state->title, state->size);
-  if (state->bad_range_count > 0)
-    printf(", of which %" PRIu64 " cannot be read", state->bad_bytes);
-  if (state->digits[0] != '\0')
-    printf(", SHA-256%s %s", state->bad_range_count > 0 ? " with zeros there" : "", state->digits);
-  else if (state->verify->hash)
-    printf(", no SHA-256 in this build");
-  printf("\n");
-}
-
-static json_t *digits_value(const struct state *state, bool with_zeros)
-{
-  bool is_it = state->digits[0] != '\0' && (state->bad_range_count > 0) == with_zeros;
-
-  return is_it ? json_string(state->digits) : json_null();
-}
-
-/* The state as JSON; `failure` is why it cannot be read at all, or NULL. */
-static json_t *state_value(struct state *state, const char *failure)
-{
-  const struct qcow2_snapshot *snapshot = snapshot_of(state);
-  const char *kind = snapshot == NULL ? "active" : state->is_vm_state ? "vm_state" : "snapshot";
-
-  return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:O, s:s?}", "state", kind, "index",
-                   snapshot == NULL ? json_null() : json_number(state->index), "id",
-                   snapshot == NULL ? json_null() : json_text(snapshot->id, snapshot->id_length), "name",
-                   snapshot == NULL ? json_null() : json_text(snapshot->name, snapshot->name_length), "size",
-                   failure != NULL ? json_null() : json_number(state->size), "sha256",
-                   digits_value(state, false), "sha256_with_zeros", digits_value(state, true),
-                   "bad_range_count", json_number(state->bad_range_count), "bad_bytes",
-                   json_number(state->bad_bytes), "bad_ranges", state->bad_ranges, "error", failure);
-}
-
-/* Read the state. Errors: those of sweep_view(). */
-static int sweep_state(struct state *state, struct qcow2_view *view, struct qcow2_error *error)
-{
-  const struct sweep_listener listener = { .context = state, .damage = hear_damage, .bytes = hear_bytes };
-  int code;
-
-  state->size = qcow2_view_size(view);
-  state->sha256 = state->verify->hash ? sha256_start() : NULL;
-  progress_start(&state->progress, state->title, state->size);
-  code = sweep_view(view, state->sha256 == NULL, &listener, error);
-  end_damage(state);
-  progress_hide(&state->progress);
-  if (state->sha256 != NULL)
-    sha256_finish(state->sha256, state->digits);
-  return code;
-}
-
-static int open_view(const struct state *state, struct qcow2_view **view, struct qcow2_error *error)
-{
-  struct qcow2_image *image = state->verify->opened.image;
-
-  return state->is_vm_state ? qcow2_view_open_vm_state(image, state->index, view, error)
-                            : qcow2_view_open(image, state->index, view, error);
-}
-
-/* Count what was found, and print it. Returns an exit status, after complaining if it is not EXIT_OK. */
-static int end_state(struct state *state, const char *failure)
-{
-  struct verify *verify = state->verify;
-  bool is_first = verify->state_count == 0;
-
-  verify->state_count++;
-  verify->bad_state_count += failure != NULL || state->bad_range_count > 0;
-  verify->bad_range_count += state->bad_range_count;
-  verify->bad_bytes += state->bad_bytes;
-  if (verify->json && !json_print_item(state_value(state, failure), is_first))
-    return complain_failed("cannot write the JSON: out of memory");
-  if (!verify->json && failure != NULL)
-    printf("%s: cannot be read: %s\n", state->title, failure);
-  else if (!verify->json)
-    print_state(state);
-  return EXIT_OK;
-}
-
-/* Returns EXIT_OK, also for damage, or EXIT_FAILED after complaining. */
-static int verify_state(struct verify *verify, size_t index, bool is_vm_state)
-{
-  struct state state = { .verify = verify, .index = index, .is_vm_state = is_vm_state };
-  struct qcow2_view *view;
-  struct qcow2_error error;
-  int code, status = EXIT_OK;
-
-  set_title(&state);
-  state.bad_ranges = json_array();
-  code = open_view(&state, &view, &error);
-  if (code == 0) {
-    code = sweep_state(&state, view, &error);
-    qcow2_view_close(view);
-    if (code == 0)
-      status = end_state(&state, NULL);
-    else
-      status = complain_failed("%s", error.message);
-  } else if (code == QCOW2_ERROR_NOMEM)
-    status = complain_failed("%s", error.message);
-  else
-    status = end_state(&state, error.message);
-  json_decref(state.bad_ranges);
-  return status;
-}
+#define VERDICT_BYTES 512
 
 /* ---- All states ---------------------------------------------------------------- */
 
@@ -246,55 +28,190 @@ static int verify_all(struct verify *verify)
   return status;
 }
 
-/* Snapshots that the header counts, but that could not be read from the table. */
-static uint64_t lost_snapshots(const struct verify *verify)
-{
-  struct qcow2_layer_info top;
-  size_t count = qcow2_snapshot_count(verify->opened.image);
+/* ---- What was not read ----------------------------------------------------------- */
 
-  return qcow2_layer_get(verify->opened.image, 0, &top, NULL) == 0 && top.header->snapshot_count > count
-             ? top.header->snapshot_count - count
-             : 0;
+/* What there is besides the states that were read. */
+struct unread {
+  uint64_t vm_states, vm_state_bytes; /* saved memory of snapshots that were read */
+  uint64_t others;                    /* disks, if the image's name chooses a state */
+};
+
+static struct unread find_unread(const struct verify *verify)
+{
+  const struct tsk_qcow2_opened *opened = &verify->opened;
+  const struct qcow2_snapshot *snapshot;
+  struct unread unread = { 0, 0, 0 };
+  bool is_one = opened->snapshot_index != QCOW2_ACTIVE;
+
+  for (size_t i = 0; (snapshot = qcow2_snapshot_get(opened->image, i)) != NULL; i++) {
+    bool is_read = is_one ? opened->is_vm_state && i == opened->snapshot_index : verify->vm_states;
+
+    if (snapshot->vm_state_size == 0 || is_read)
+      continue;
+    unread.vm_states++;
+    unread.vm_state_bytes += snapshot->vm_state_size > UINT64_MAX - unread.vm_state_bytes
+                                 ? UINT64_MAX - unread.vm_state_bytes
+                                 : snapshot->vm_state_size;
+  }
+  if (is_one)
+    unread.others = qcow2_snapshot_count(opened->image) + (opened->is_vm_state ? 1 : 0);
+  return unread;
 }
 
-static void print_verdict(const struct verify *verify, uint64_t lost)
+static void print_unread(const struct unread *unread)
 {
-  if (lost > 0)
-    printf("%" PRIu64 " snapshot%s cannot be read from the snapshot table.\n", lost, lost == 1 ? "" : "s");
-  if (verify->bad_state_count == 0 && lost == 0)
-    printf("Good: all of it can be read.\n");
+  if (unread->others > 0)
+    printf("Not read: %" PRIu64 " other disk%s of the image, since its name chooses one state\n", unread->others,
+           unread->others == 1 ? "" : "s");
+  if (unread->vm_states > 0)
+    printf("Not read: saved memory of %" PRIu64 " snapshot%s (%" PRIu64 " bytes); \"--vmstate\" reads it too\n",
+           unread->vm_states, unread->vm_states == 1 ? "" : "s", unread->vm_state_bytes);
+}
+
+/* ---- The verdict ------------------------------------------------------------------ */
+
+struct verdict {
+  const char *result; /* as JSON says it */
+  int status;         /* the exit status */
+  uint64_t lost_snapshots, lost_bitmaps;
+  struct unread unread;
+};
+
+static struct verdict judge(const struct verify *verify)
+{
+  const struct verify_tables *tables = &verify->tables;
+  struct verdict verdict = { .result = "good",
+                             .status = EXIT_OK,
+                             .lost_snapshots = qcow2_snapshot_lost_count(verify->opened.image),
+                             .lost_bitmaps = qcow2_bitmap_lost_count(verify->opened.image),
+                             .unread = find_unread(verify) };
+
+  if (verify->bad_state_count > 0 || verdict.lost_snapshots > 0 || verdict.lost_bitmaps > 0 || tables->finding_count > 0) {
+    verdict.result = "damaged";
+    verdict.status = EXIT_DAMAGED;
+  } else if (tables->unfinished_count > 0) {
+    verdict.result = "incomplete";
+    verdict.status = EXIT_INCOMPLETE;
+  } else if (tables->leak_count > 0 || tables->refcount_count > 0) {
+    verdict.result = "readable";
+    verdict.status = EXIT_LEAKS;
+  }
+  return verdict;
+}
+
+/* Append to the text in `out`, of VERDICT_BYTES, after a separator unless it is the first. */
+static void add_clause(char *out, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static void add_clause(char *out, const char *format, ...)
+{
+  size_t used = strlen(out);
+  va_list arguments;
+
+  if (used > 0)
+    used += (size_t) snprintf(out + used, VERDICT_BYTES - used, "; ");
+  va_start(arguments, format);
+  vsnprintf(out + used, VERDICT_BYTES - used, format, arguments);
+  va_end(arguments);
+}
+
+static void print_damaged(const struct verify *verify, const struct verdict *verdict)
+{
+  char clauses[VERDICT_BYTES] = "";
+
+  if (verify->bad_state_count > 0)
+    add_clause(clauses, "%" PRIu64 " of %" PRIu64 " states cannot be read as a whole (%" PRIu64 " range%s, %" PRIu64 " bytes)",
+               verify->bad_state_count, verify->state_count, verify->bad_range_count,
+               verify->bad_range_count == 1 ? "" : "s", verify->bad_bytes);
+  if (verify->closed_state_count > 0)
+    add_clause(clauses, "%" PRIu64 " of these cannot be read at all", verify->closed_state_count);
+  if (verdict->lost_snapshots > 0)
+    add_clause(clauses, "%" PRIu64 " snapshot%s lost", verdict->lost_snapshots, verdict->lost_snapshots == 1 ? " is" : "s are");
+  if (verdict->lost_bitmaps > 0)
+    add_clause(clauses, "%" PRIu64 " bitmap%s lost", verdict->lost_bitmaps, verdict->lost_bitmaps == 1 ? " is" : "s are");
+  if (verify->tables.finding_count > 0)
+    add_clause(clauses, "tables are not valid in %" PRIu64 " place%s", verify->tables.finding_count,
+               verify->tables.finding_count == 1 ? "" : "s");
+  printf("Damaged: %s.", clauses);
+  if (verify->bad_range_count > 0)
+    printf(" \",errors=zero\" after the image name reads zeros in the ranges.");
+}
+
+static void print_readable(const struct verify *verify)
+{
+  const struct verify_tables *tables = &verify->tables;
+
+  printf("Readable: all that the tables refer to can be read, but ");
+  if (tables->unreferenced_count > 0)
+    printf("nothing refers to %" PRIu64 " cluster%s (%" PRIu64 " bytes) marked as used: old data, or what a lost table led to.",
+           tables->unreferenced_count, tables->unreferenced_count == 1 ? "" : "s", tables->unreferenced_bytes);
+  else if (tables->leak_count > 0)
+    printf("less refers to %" PRIu64 " cluster%s than refcounts say, as where a table was lost.", tables->leak_count,
+           tables->leak_count == 1 ? "" : "s");
   else
-    printf("Damaged: %" PRIu64 " of %" PRIu64 " states cannot be read as a whole (%" PRIu64 " range%s, %" PRIu64
-           " bytes). \",errors=zero\" after the image name reads zeros there.\n",
-           verify->bad_state_count, verify->state_count, verify->bad_range_count,
-           verify->bad_range_count == 1 ? "" : "s", verify->bad_bytes);
+    printf("refcounts are too low.");
+}
+
+/* Print the last line, with what to type where there is more to see. */
+static void print_verdict(const struct verify *verify, const struct verdict *verdict)
+{
+  const struct unread *unread = &verdict->unread;
+  char command[SHELL_COMMAND_BYTES];
+
+  if (verdict->status == EXIT_DAMAGED)
+    print_damaged(verify, verdict);
+  else if (verdict->status == EXIT_INCOMPLETE)
+    printf("Incomplete: all that was read can be read, but tables and refcounts were not checked to the end.");
+  else if (verdict->status == EXIT_LEAKS)
+    print_readable(verify);
+  else if (unread->vm_states > 0 || unread->others > 0)
+    printf("Good: all that was read can be read.");
+  else
+    printf("Good: all of it can be read.");
+  if (verdict->status == EXIT_OK && qcow2_warning(verify->opened.image, 0) != NULL)
+    printf(" See the warnings above.");
+  if (verify->tables.first_path != NULL)
+    printf(" More: %s", tsk_qcow2_shell_command("check", verify->tables.first_path, command));
+  printf("\n");
 }
 
 /* Print what follows the states in JSON. */
-static int print_json_verdict(const struct verify *verify, bool is_good, uint64_t lost)
+static int print_json_verdict(struct verify *verify, const struct verdict *verdict)
 {
+  json_t *files = verify->tables.files;
+
+  verify->tables.files = NULL;
   json_print_list_end(verify->state_count == 0);
-  if (!json_print_member("result", json_string(is_good ? "good" : "damaged")) ||
-      !json_print_member("lost_snapshot_count", json_number(lost)) ||
-      !json_print_member("warnings", json_warnings(verify->opened.image)))
+  if (!json_print_member("result", json_string(verdict->result)) ||
+      !json_print_member("lost_snapshot_count", json_number(verdict->lost_snapshots)) ||
+      !json_print_member("lost_bitmap_count", json_number(verdict->lost_bitmaps)) ||
+      !json_print_member("not_read", json_pack("{s:o, s:o, s:o}", "vm_states", json_number(verdict->unread.vm_states),
+                                               "vm_state_bytes", json_number(verdict->unread.vm_state_bytes),
+                                               "other_disks", json_number(verdict->unread.others))) ||
+      !json_print_member("files", files) || !json_print_member("warnings", json_warnings(verify->opened.image)))
     return complain_failed("cannot write the JSON: out of memory");
   printf("\n}\n");
   return EXIT_OK;
 }
 
-/* Print the verdict; returns the exit status. */
+/* Check the files' tables, and print the verdict; returns the exit status. */
 static int conclude(struct verify *verify)
 {
-  uint64_t lost = lost_snapshots(verify);
-  bool is_good = verify->bad_state_count == 0 && lost == 0;
-  int status = EXIT_OK;
+  struct verdict verdict;
+  int status = verify_check_files(verify);
 
+  if (status != EXIT_OK)
+    return status;
+  verdict = judge(verify);
   if (verify->json)
-    status = print_json_verdict(verify, is_good, lost);
-  else
-    print_verdict(verify, lost);
-  return status != EXIT_OK || is_good ? status : EXIT_DAMAGED;
+    status = print_json_verdict(verify, &verdict);
+  else {
+    print_unread(&verdict.unread);
+    print_verdict(verify, &verdict);
+  }
+  return status == EXIT_OK ? verdict.status : status;
 }
+
+/* ---- The command ------------------------------------------------------------------ */
 
 /* That the snapshot which the image's name chooses has no VM state is no damage but the user's mistake. */
 static int check_choice(const struct verify *verify)
@@ -337,15 +254,18 @@ int command_verify(int argc, char *argv[])
   verify.hash = (arguments.given & ARGUMENT_NO_HASH) == 0;
   verify.vm_states = (arguments.given & ARGUMENT_VM_STATE) != 0;
   verify.json = (arguments.given & ARGUMENT_JSON) != 0;
+  verify.tables.files = verify.json ? json_array() : NULL;
   if (verify.json)
     printf("{\n  \"states\": [");
   else
     print_warnings(verify.opened.image);
+  verify_print_files(&verify);
   /* A snapshot in the image's name: that state alone. */
   status = verify.opened.snapshot_index == QCOW2_ACTIVE
                ? verify_all(&verify)
                : verify_state(&verify, verify.opened.snapshot_index, verify.opened.is_vm_state);
   if (status == EXIT_OK)
     status = conclude(&verify);
+  json_decref(verify.tables.files);
   return arguments_finish(&verify.opened, status);
 }

@@ -120,7 +120,7 @@ class CheckOptions(ctypes.Structure):
 class CheckResult(ctypes.Structure):
     _fields_ = [("corruptions", c_uint64), ("leaks", c_uint64), ("defects", c_uint64), ("unreadable", c_uint64),
                 ("by_kind", c_uint64 * len(FINDING_KINDS)), ("is_complete", c_int), ("checked_to", c_uint64),
-                ("used_clusters", c_uint64)]
+                ("used_clusters", c_uint64), ("unreferenced_clusters", c_uint64)]
 
     @property
     def counts(self):

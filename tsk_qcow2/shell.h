@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: MIT */
+/* Commands to type, for messages. */
+#ifndef TSK_QCOW2_SHELL_H
+#define TSK_QCOW2_SHELL_H
+
+/* What has room beside a sentence in a message. */
+#define SHELL_COMMAND_BYTES 400
+
+/* Write "tsk-qcow2 COMMAND 'NAME'" as one types it in a shell; returns `out`. A name that is too long, or that a terminal would not show as
+   it is, is left to the user, and so is NULL: "tsk-qcow2 COMMAND IMAGE". */
+char *tsk_qcow2_shell_command(const char *command, const char *name, char out[SHELL_COMMAND_BYTES]);
+
+#endif
