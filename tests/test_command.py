@@ -4,9 +4,11 @@ import glob
 import json
 import os
 import re
+import struct
 
 import pytest
 from lib import tools
+from lib.builder import Image
 from lib.encrypted import create
 from lib.namespace import CLEAN, in_namespace
 from lib.project import BUILD, SOURCE, can_change_user, run
@@ -180,6 +182,26 @@ def test_info_json_is_as_documented(built, disk, tmp_path):
     values = {"qcow2", "raw", "incompatible", "compatible", "autoclear", "deflate", "zstd", "none", "aes", "luks", "null"}
     documented = set(re.findall(r"`([a-z0-9_]+)`", text))
     assert documented - values | {"luks"} == printed
+
+
+LARGEST = (1 << 64) - 1
+
+
+def test_json_numbers_are_exact(built, tmp_path):
+    """Also those that a signed integer of 64 bits cannot hold; and no text is taken for one."""
+    image = Image(1 << 20, cluster_bits=12)
+    names = [b"\x01123", b'"\x01123', b"\\u0001123", b'\\"\\u0001123"', b"123"]
+    sizes = [LARGEST, LARGEST - 1, 1 << 63, (1 << 63) - 1, 0]
+    for name, size in zip(names, sizes):
+        image.snapshot(b"1", name, clock=size, extra=struct.pack(">QQ", size, size - 1 & LARGEST))
+    path = image.write(tmp_path / "disk.qcow2")
+    out = run(built, "info", "--json", path).stdout
+    found = json.loads(out)["snapshots"]
+    assert [(one["vm_clock_nanoseconds"], one["vm_state_size"], one["disk_size"]) for one in found] == \
+        [(size, size, size - 1 & LARGEST) for size in sizes]
+    assert [one["name"] for one in found] == [r"\x01123", r'"\x01123', r"\x5cu0001123", r'\x5c"\x5cu0001123"', "123"]
+    unread = json.loads(run(built, "verify", "--json", "--no-hash", path, check=False).stdout)["not_read"]
+    assert unread == {"vm_states": 4, "vm_state_bytes": None, "other_disks": 0}  # the sum is more than that
 
 
 def test_info_says_what_qemu_img_info_says(built, tmp_path):

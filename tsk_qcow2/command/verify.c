@@ -32,7 +32,8 @@ static int verify_all(struct verify *verify)
 
 /* What there is besides the states that were read. */
 struct unread {
-  uint64_t vm_states, vm_state_bytes; /* saved memory of snapshots that were read */
+  uint64_t vm_states, vm_state_bytes; /* saved memory: how often, and how much if that is known: */
+  bool has_bytes;                     /* it is no more than 2^64 - 1 */
   uint64_t others;                    /* disks, if the image's name chooses a state */
 };
 
@@ -40,7 +41,7 @@ static struct unread find_unread(const struct verify *verify)
 {
   const struct tsk_qcow2_opened *opened = &verify->opened;
   const struct qcow2_snapshot *snapshot;
-  struct unread unread = { 0, 0, 0 };
+  struct unread unread = { .has_bytes = true };
   bool is_one = opened->snapshot_index != QCOW2_ACTIVE;
 
   for (size_t i = 0; (snapshot = qcow2_snapshot_get(opened->image, i)) != NULL; i++) {
@@ -49,9 +50,8 @@ static struct unread find_unread(const struct verify *verify)
     if (snapshot->vm_state_size == 0 || is_read)
       continue;
     unread.vm_states++;
-    unread.vm_state_bytes += snapshot->vm_state_size > UINT64_MAX - unread.vm_state_bytes
-                                 ? UINT64_MAX - unread.vm_state_bytes
-                                 : snapshot->vm_state_size;
+    unread.has_bytes = unread.has_bytes && snapshot->vm_state_size <= UINT64_MAX - unread.vm_state_bytes;
+    unread.vm_state_bytes += snapshot->vm_state_size;
   }
   if (is_one)
     unread.others = qcow2_snapshot_count(opened->image) + (opened->is_vm_state ? 1 : 0);
@@ -64,8 +64,9 @@ static void print_unread(const struct unread *unread)
     printf("Not read: %" PRIu64 " other disk%s of the image, since its name chooses one state\n", unread->others,
            unread->others == 1 ? "" : "s");
   if (unread->vm_states > 0)
-    printf("Not read: saved memory of %" PRIu64 " snapshot%s (%" PRIu64 " bytes); \"--vmstate\" reads it too\n",
-           unread->vm_states, unread->vm_states == 1 ? "" : "s", unread->vm_state_bytes);
+    printf("Not read: saved memory of %" PRIu64 " snapshot%s (%s%" PRIu64 " bytes); \"--vmstate\" reads it too\n",
+           unread->vm_states, unread->vm_states == 1 ? "" : "s", unread->has_bytes ? "" : "more than ",
+           unread->has_bytes ? unread->vm_state_bytes : UINT64_MAX);
 }
 
 /* ---- The verdict ------------------------------------------------------------------ */
@@ -185,7 +186,8 @@ static int print_json_verdict(struct verify *verify, const struct verdict *verdi
       !json_print_member("lost_snapshot_count", json_number(verdict->lost_snapshots)) ||
       !json_print_member("lost_bitmap_count", json_number(verdict->lost_bitmaps)) ||
       !json_print_member("not_read", json_pack("{s:o, s:o, s:o}", "vm_states", json_number(verdict->unread.vm_states),
-                                               "vm_state_bytes", json_number(verdict->unread.vm_state_bytes),
+                                               "vm_state_bytes",
+                                               verdict->unread.has_bytes ? json_number(verdict->unread.vm_state_bytes) : json_null(),
                                                "other_disks", json_number(verdict->unread.others))) ||
       !json_print_member("files", files) || !json_print_member("warnings", json_warnings(verify->opened.image)))
     return complain_failed("cannot write the JSON: out of memory");
