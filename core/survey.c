@@ -257,6 +257,9 @@ static int add_warnings(const struct survey *survey, struct qcow2_warnings *warn
   if (code == 0)
     code = warn(survey, warnings, survey->bad_refcounts, "the refcount table is not valid", error);
   if (code == 0)
+    code = warn(survey, warnings, survey->layer->tables.l1_offset == 0 && survey->layer->tables.l1_size > 0,
+                "the L1 table is said to be at host offset 0, where the header is, so the disk cannot be read", error);
+  if (code == 0)
     code = warn(survey, warnings, survey->lost != NULL, lost, error);
   if (code == 0 && survey->data_lost)
     code = qcow2_warnings_add(warnings, survey->layer->data_file.path,

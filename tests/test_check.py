@@ -309,18 +309,22 @@ BITMAP_DEFECTS = {  # name: (which place, offset from there, value of 64 bits or
 }
 
 
-@pytest.mark.parametrize("name", BITMAP_DEFECTS)
-def test_bitmap_defects(core, marked, name):
-    which, offset, value, expected, gives_up = BITMAP_DEFECTS[name]
-    places = bitmap_places(core, marked)
-    data = bytearray(marked.read_bytes())
+def damage_bitmaps(path, places, defect):
+    which, offset, value = defect[:3]
+    data = bytearray(path.read_bytes())
     at = places[which] + offset
     if value is None:
         data[at:at + C] = bytes(C)
     else:
         new = places[1] if value == "directory" else word(data, at) + int(value) if isinstance(value, str) else value
         poke(data, at, "Q", new)
-    marked.write_bytes(data)
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("name", BITMAP_DEFECTS)
+def test_bitmap_defects(core, marked, name):
+    *_, expected, gives_up = BITMAP_DEFECTS[name]
+    damage_bitmaps(marked, bitmap_places(core, marked), BITMAP_DEFECTS[name])
     result, found = check(core, marked)
     if expected is not None:
         assert {kind: count for kind, count in result.counts.items() if kind != "leak"} == expected, found
