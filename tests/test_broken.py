@@ -82,6 +82,12 @@ LOST = {  # name: (image, what is done to its bytes)
     "marked dirty": (running, lambda i, d: poke(d, 72, "Q", 1)),
     "snapshots beside a data file": (lambda: extended(data_file=b"data"), lambda i, d: [poke(d, 60, "I", 1), poke(d, 64, "Q", i.disk.l1_offset)]),
 }
+LISTED = {  # name: how many snapshots are listed then, and how many are lost
+    "the second entry wiped": (1, 1), "the second entry's fixed part garbage": (1, 1), "both entries wiped": (0, 2), "an entry more": (2, 1),
+    "198 entries more": (2, 198), "more entries than a table can have": (0, 0xffffffff), "snapshot table not aligned": (0, 2),
+    "snapshot table in the header": (0, 2), "snapshot table in guest data": (0, 2), "snapshot table in an L2 table": (0, 2), "l1_size 0": (2, 0),
+    "L1 table in the header": (2, 0), "L1 table not aligned": (2, 0),
+}
 ONLY_READING_FINDS = {"a stream that cannot be decoded"}
 ONLY_A_WARNING = {"marked corrupt", "marked dirty"}
 
@@ -211,6 +217,17 @@ def test_one_defect(tmp_path, name):
 def test_lost_tables(tmp_path, name):
     answers = assert_agreement(broken(tmp_path, LOST, name), only_reading=name in ONLY_READING_FINDS, only_warning=name in ONLY_A_WARNING)
     assert name in ONLY_A_WARNING or answers.verify.returncode != 0
+    if name in LISTED:
+        listed, lost = LISTED[name]
+        assert (len(answers.info_json["snapshots"]), answers.info_json["lost_snapshot_count"]) == (listed, lost)
+
+
+def test_an_l1_table_in_the_header_is_none(tmp_path):
+    """Most of what the header would be as one reads as zeros."""
+    path = broken(tmp_path, LOST, "active L1 table in the header")
+    state = Answers(path).verify_json["states"][0]
+    assert [(one["start"], one["length"], one["code"]) for one in state["bad_ranges"]] == [(0, 700 * C, "CORRUPT")]
+    assert "where the header is" in state["bad_ranges"][0]["reason"]
 
 
 @pytest.mark.parametrize("name", BITMAP_DEFECTS)
@@ -221,7 +238,7 @@ def test_lost_bitmaps(core, tmp_path, name):
     run("qemu-io", "-c", "write -q 0 20k", "-c", "write -q 40M 70k", image)
     run("qemu-img", "bitmap", "--add", image, "none")
     damage_bitmaps(image, bitmap_places(core, image), BITMAP_DEFECTS[name])
-    assert_agreement(image)
+    assert bool(assert_agreement(image).lost) == (name != "nothing")
 
 
 @pytest.mark.parametrize("at, value", ((0, b"X"), (8, b"rot13"), (108, b"\xff"), (208, b"\xff")))
