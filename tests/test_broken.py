@@ -10,7 +10,7 @@ import struct
 
 import pytest
 import qcow2core
-from lib import encrypted, tools
+from lib import core, encrypted, tools
 from lib.builder import COPIED, Image, pattern, poke, squeezable
 from lib.project import BUILD, run
 from test_check import BITMAP_DEFECTS, DEFECTS, bitmap_places, cut, damage_bitmaps, entry, extended, filled, past, snapshot_entry, wipe_snapshots
@@ -191,7 +191,26 @@ def assert_agreement(path, only_reading=False, only_warning=False):
     assert ("cannot be read" in answers.no_bitmap.stderr.splitlines()[-1]) == (answers.info_json["lost_bitmap_count"] > 0), answers.no_bitmap
     for one, bitmap in zip(answers.info_json["bitmaps"], answers.bitmaps):
         assert (bitmap.returncode != 0) == (one["error"] is not None), bitmap
+    assert_library_agrees(path, answers)
     return answers
+
+
+def failure(function, *arguments):
+    try:
+        function(*arguments)
+    except core.QcowError as error:
+        return error.message
+    return None
+
+
+def assert_library_agrees(path, answers):
+    with core.Image(path, no_chain=True) as image:
+        assert image.lost == (answers.info_json["lost_snapshot_count"], answers.info_json["lost_bitmap_count"])
+        assert image.warnings == answers.info_json["warnings"]
+        for index, one in enumerate(answers.info_json["snapshots"]):
+            assert failure(image.check_snapshot, index) == one["error"]
+        for index, one in enumerate(answers.info_json["bitmaps"]):
+            assert failure(image.dirty_ranges, index) == one["error"]
 
 
 @pytest.fixture(autouse=True)
@@ -231,7 +250,7 @@ def test_an_l1_table_in_the_header_is_none(tmp_path):
 
 
 @pytest.mark.parametrize("name", BITMAP_DEFECTS)
-def test_lost_bitmaps(core, tmp_path, name):
+def test_lost_bitmaps(tmp_path, name):
     image = tmp_path / "marked.qcow2"
     run("qemu-img", "create", "-q", "-f", "qcow2", "-o", f"cluster_size={C}", image, "64M")
     run("qemu-img", "bitmap", "--add", "-g", "512", image, "bits")
@@ -242,7 +261,7 @@ def test_lost_bitmaps(core, tmp_path, name):
 
 
 @pytest.mark.parametrize("at, value", ((0, b"X"), (8, b"rot13"), (108, b"\xff"), (208, b"\xff")))
-def test_a_luks_header_that_cannot_be_used(core, tmp_path, at, value):
+def test_a_luks_header_that_cannot_be_used(tmp_path, at, value):
     """Nothing can be read then; the check needs no passphrase, and finds it all the same, unless this reader does not know the cipher."""
     path = encrypted.create(tmp_path / "luks.qcow2", "8M")
     with core.Image(path, no_chain=True) as image:

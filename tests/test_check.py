@@ -616,6 +616,26 @@ def test_no_other_file_is_needed(tmp_path):
     assert command(image.write(tmp_path / "overlay.qcow2")).returncode == 0
 
 
+def test_each_file_of_a_chain_is_checked_as_if_alone(core, tmp_path):
+    """With its own snapshots and bitmaps, of which only the topmost image's are kept."""
+    image = leaky()
+    base = image.write(tmp_path / "base.qcow2")
+    run("qemu-img", "bitmap", "--add", base, "bits")
+    overlay = Image(700 * C, cluster_bits=12, backing=b"base.qcow2", backing_format=b"qcow2")
+    overlay.junk(pattern(1, C), leak=True)
+    path = overlay.write(tmp_path / "overlay.qcow2")
+    with core.Image(base, no_chain=True) as alone, core.Image(path) as chain:
+        assert bytes(alone.check()[0]) == bytes(chain.check(layer=1)[0])
+        assert bytes(chain.check()[0]) == bytes(chain.check(layer=0)[0])
+        assert (chain.check(layer=0)[0].unreferenced_clusters, chain.check(layer=1)[0].unreferenced_clusters) == (1, 3)
+        with pytest.raises(core.QcowError, match="the chain has 2"):
+            chain.check(layer=2)
+    over_raw = Image(20 * C, cluster_bits=12, backing=b"raw", backing_format=b"raw").write(tmp_path / "over-raw.qcow2")
+    (tmp_path / "raw").write_bytes(bytes(C))
+    with core.Image(over_raw) as chain, pytest.raises(core.QcowError, match="no qcow2 image"):
+        chain.check(layer=1)
+
+
 def test_usage_and_what_cannot_be_checked(tmp_path):
     image = filled()
     path = image.write(tmp_path / "image.qcow2")

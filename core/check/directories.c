@@ -38,12 +38,11 @@ static void check_entry(struct qcow2_checker *checker, uint64_t table_offset, ui
   uint64_t offset = entry & TABLE_OFFSET_MASK;
   uint32_t cluster_size = checker->layer->geometry.cluster_size;
   const char *problem = qcow2_bitmap_table_entry_problem(entry, cluster_size);
-  struct qcow2_finding finding = FINDING(QCOW2_FINDING_UNALIGNED, QCOW2_WEIGHT_CORRUPTION);
+  struct qcow2_finding finding = FINDING(is_aligned(offset, cluster_size) ? QCOW2_FINDING_RESERVED_BITS : QCOW2_FINDING_UNALIGNED,
+                                         QCOW2_WEIGHT_CORRUPTION);
 
   finding.table_offset = table_offset;
   finding.host_offset = offset;
-  if (is_aligned(offset, cluster_size) || (entry & BITMAP_TABLE_ENTRY_RESERVED) != 0)
-    finding.kind = QCOW2_FINDING_RESERVED_BITS;
   if (problem == NULL && offset != 0)
     count(checker, USE_BITMAP, "a bitmap's data", offset, cluster_size);
   else if (problem != NULL && checker->is_first_walk)
@@ -86,7 +85,7 @@ static void look_at_bitmaps(struct qcow2_checker *checker, bool they_count)
     int code = qcow2_bitmap_error(checker->layer, &bitmaps->entries[i], &error);
 
     finding.host_offset = bitmaps->entries[i].table_offset;
-    if (code != 0 && code != QCOW2_ERROR_TRUNCATED) /* that is told where references are counted */
+    if (code != 0 && (code != QCOW2_ERROR_TRUNCATED || !they_count)) /* else that is told where references are counted */
       qcow2_checker_report(checker, &finding, "bitmap %zu (counted from 0) cannot be read: %.300s", i, error.message);
   }
 }

@@ -103,9 +103,11 @@ const char *qcow2_bitmap_table_entry_problem(uint64_t entry, uint32_t cluster_si
 {
   uint64_t host_offset = entry & TABLE_OFFSET_MASK;
 
+  if (!is_aligned(host_offset, cluster_size))
+    return "has an offset that is not a multiple of the cluster size";
   if ((entry & BITMAP_TABLE_ENTRY_RESERVED) != 0 || (host_offset != 0 && (entry & BITMAP_TABLE_ENTRY_ALL_ONES) != 0))
     return "has reserved bits set";
-  return is_aligned(host_offset, cluster_size) ? NULL : "has an offset that is not a multiple of the cluster size";
+  return NULL;
 }
 
 enum qcow2_bitmap_cluster qcow2_bitmap_table_entry_decode(uint64_t entry, uint64_t *host_offset)

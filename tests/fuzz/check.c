@@ -60,6 +60,7 @@ static void check_parts(const struct qcow2_image *image, const struct fuzz_input
   FUZZ_CHECK(memcmp(whole.counts, parts.counts, sizeof(whole.counts)) == 0);
   FUZZ_CHECK(whole.corruptions == parts.corruptions && whole.leaks == parts.leaks && whole.defects == parts.defects);
   FUZZ_CHECK(whole.used_clusters == parts.used_clusters);
+  FUZZ_CHECK(whole.unreferenced_clusters == parts.unreferenced_clusters);
 }
 
 static void open_and_check(const uint8_t *data, size_t size, bool is_failing)

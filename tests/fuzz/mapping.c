@@ -108,7 +108,7 @@ static struct meaning meaning_of(const struct qcow2_tables *tables, uint64_t gue
 
   if (l1_index >= tables->l1_size)
     return (struct meaning){ ANSWER_KIND, QCOW2_CLUSTER_UNALLOCATED, QCOW2_NO_OFFSET };
-  if (!range_fits(tables->l1_offset + l1_index * 8, 8, file->size))
+  if (tables->l1_offset == 0 || !range_fits(tables->l1_offset + l1_index * 8, 8, file->size))
     return (struct meaning){ .answer = ANSWER_ERROR };
   l2_offset = word_at(file, tables->l1_offset + l1_index * 8) >> 9 << 17 >> 8;
   if (l2_offset == 0 || l2_offset % geometry->cluster_size != 0)

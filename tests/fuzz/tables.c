@@ -138,6 +138,34 @@ static void open_views(struct qcow2_image *image, size_t index)
   qcow2_view_close(view);
 }
 
+/* Whether an entry has a name, an ID, or an L1 table that can hold its disk. */
+static bool is_entry(const uint8_t *entry, uint32_t extra)
+{
+  uint64_t l1_offset = be64_get(entry), l1_size = be32_get(entry + 8);
+  uint64_t size = extra >= 16 ? be64_get(entry + 48) : DISK_BYTES;
+  uint64_t reach = CLUSTER * (CLUSTER / 8);
+  bool has_l1 = l1_offset > 0 && l1_offset % CLUSTER == 0 && l1_offset <= INT64_MAX && l1_size <= (32u << 20) / 8;
+
+  if (be16_get(entry + 12) > 0 || be16_get(entry + 14) > 0)
+    return true;
+  return has_l1 && (extra >= 16 ? divide_up(size, reach) <= l1_size : l1_size > 0);
+}
+
+/* What the library says of a snapshot that it lists must be what opening it comes to. */
+static void check_lost(struct qcow2_image *image, size_t index)
+{
+  struct qcow2_error error = fuzz_error_fresh();
+  struct qcow2_view *view = NULL;
+  int code = qcow2_snapshot_check(image, index, &error);
+
+  fuzz_check_result(code, &error);
+  if (code == 0) {
+    FUZZ_CHECK(qcow2_view_open(image, index, &view, NULL) == 0);
+    qcow2_view_close(view);
+  }
+  FUZZ_CHECK(code == 0 || qcow2_warning(image, 0) != NULL);
+}
+
 static void check_snapshots(struct qcow2_image *image, const struct tables *tables)
 {
   size_t at = TABLES_AT, index = 0;
@@ -147,16 +175,18 @@ static void check_snapshots(struct qcow2_image *image, const struct tables *tabl
     uint32_t extra = be32_get(entry + 36);
     size_t length = 40 + (size_t) extra + be16_get(entry + 12) + be16_get(entry + 14);
 
-    if (extra > 1024 || !range_fits(at, length, tables->length))
+    if (extra > 1024 || !range_fits(at, length, tables->length) || !is_entry(entry, extra))
       break;
     FUZZ_CHECK(index < qcow2_snapshot_count(image));
     check_snapshot(qcow2_snapshot_get(image, index), entry, extra);
     at += (length + 7) / 8 * 8;
   }
   FUZZ_CHECK(qcow2_snapshot_count(image) == index && qcow2_snapshot_get(image, index) == NULL);
+  FUZZ_CHECK(qcow2_snapshot_lost_count(image) == tables->snapshot_count - index);
   FUZZ_CHECK(index == tables->snapshot_count || qcow2_warning(image, 0) != NULL);
   for (size_t i = 0; i < index && i < 8; i++) {
     check_find_snapshot(image, i);
+    check_lost(image, i);
     open_views(image, i);
   }
 }
@@ -242,7 +272,7 @@ static void check_bitmaps(const struct qcow2_image *image, const struct tables *
     uint32_t extra = be32_get(entry + 20), name = be16_get(entry + 18);
 
     if (entry[17] < 9 || entry[17] > 31 || name == 0 || name > 1023 || be64_get(entry) % CLUSTER != 0 ||
-        be64_get(entry) > INT64_MAX || be32_get(entry + 8) > (1 << 20) ||
+        be64_get(entry) == 0 || be64_get(entry) > INT64_MAX || be32_get(entry + 8) > (1 << 20) ||
         !range_fits(at + 24, (uint64_t) extra + name, tables->directory_length))
       break;
     FUZZ_CHECK(index < qcow2_bitmap_count(image));
@@ -250,7 +280,8 @@ static void check_bitmaps(const struct qcow2_image *image, const struct tables *
     at += (24 + (size_t) extra + name + 7) / 8 * 8;
   }
   FUZZ_CHECK(qcow2_bitmap_count(image) == index && qcow2_bitmap_get(image, index) == NULL);
-  FUZZ_CHECK(index == tables->bitmap_count || qcow2_warning(image, 0) != NULL);
+  if (index < tables->bitmap_count || at < tables->directory_length)
+    FUZZ_CHECK(qcow2_bitmap_lost_count(image) > 0 && qcow2_warning(image, 0) != NULL);
   for (size_t i = 0; i < index && i < 8; i++) {
     check_find_bitmap(image, i);
     check_dirty(image, tables, i);

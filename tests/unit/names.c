@@ -87,10 +87,10 @@ void test_damaged_ranges(void)
     { 5000, 6000, QCOW2_ERROR_TRUNCATED, true, 2, 2000 },
     { 6000, 7000, QCOW2_ERROR_TRUNCATED, false, 2, 3000 }, /* going on */
     { 4000, 5000, QCOW2_ERROR_TRUNCATED, false, 2, 4000 },
-    { 2000, 3000, QCOW2_ERROR_CORRUPT, true, 2, 5000 },    /* another entry's, side by side */
-    { 0, 10, QCOW2_ERROR_IO, true, 3, 5010 },
-    { 9000, 9001, QCOW2_ERROR_IO, true, 4, 5011 },
-    { 500, 8000, QCOW2_ERROR_IO, false, 3, 7511 },         /* over two of them */
+    { 2000, 3000, QCOW2_ERROR_CORRUPT, true, 3, 5000 },    /* another entry's, side by side */
+    { 0, 10, QCOW2_ERROR_IO, true, 4, 5010 },
+    { 9000, 9001, QCOW2_ERROR_IO, true, 5, 5011 },
+    { 500, 8000, QCOW2_ERROR_IO, false, 3, 7511 },         /* over three of them */
     { 20, 30, QCOW2_ERROR_IO, true, 4, 7521 },
     { 0, 10000, QCOW2_ERROR_CORRUPT, false, 1, 10000 },
   };
