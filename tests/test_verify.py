@@ -315,6 +315,15 @@ def test_every_file_is_named(tmp_path):
     assert [file["size"] for file in report["files"]][2:] == [(tmp_path / "middle.qcow2").stat().st_size, 1 << 20]
 
 
+def test_a_base_that_is_shorter_is_noted(tmp_path):
+    (tmp_path / "base.raw").write_bytes(pattern("base", 1 << 20))
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-b", "base.raw", "-F", "raw", "overlay.qcow2", "2M", cwd=tmp_path)
+    status, out, _ = verify(tmp_path / "overlay.qcow2")
+    assert status == 0 and f"File: {tmp_path}/base.raw (backing file, raw)\n  note: the disk in this file is 1048576 bytes shorter" in out
+    _, report = verify_json(tmp_path / "overlay.qcow2")
+    assert [len(file["notes"]) for file in report["files"]] == [0, 1]
+
+
 def test_json_is_as_documented(tmp_path):
     """Each key that is printed is documented, and each that is documented is printed."""
     def keys(value):

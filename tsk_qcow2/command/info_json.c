@@ -10,7 +10,6 @@
 
 #include "command.h"
 #include "json_value.h"
-#include "notes.h"
 #include "report.h"
 
 /* Of a header extension's data, so many bytes are shown. */
@@ -111,16 +110,6 @@ static json_t *path_value(const char *path)
   return json_text(path, path == NULL ? 0 : strlen(path));
 }
 
-static json_t *notes_value(const struct qcow2_image *image, size_t layer)
-{
-  char note[TSK_QCOW2_NOTE_BYTES];
-  json_t *list = json_array();
-
-  for (size_t i = 0; tsk_qcow2_note(image, layer, i, note) != NULL; i++)
-    json_array_append_new(list, json_string(note));
-  return list;
-}
-
 static json_t *layers_value(const struct qcow2_image *image)
 {
   struct qcow2_layer_info layer;
@@ -129,7 +118,7 @@ static json_t *layers_value(const struct qcow2_image *image)
   for (size_t i = 0; qcow2_layer_get(image, i, &layer, NULL) == 0; i++)
     json_array_append_new(
         list, json_pack("{s:s, s:o, s:o, s:o, s:s?, s:o, s:o, s:o, s:o}", "format", layer.format,
-                        "path", path_value(layer.path), "notes", notes_value(image, i),
+                        "path", path_value(layer.path), "notes", json_notes(image, i),
                         "data_path", path_value(layer.data_path), "data_format", layer.data_format, "file_size", json_number(layer.file_size), "allocated_size",
                         layer.allocated_size == 0 ? json_null() : json_number(layer.allocated_size),
                         "needed_size", layer.is_raw ? json_null() : json_number(layer.needed_size), "virtual_size",

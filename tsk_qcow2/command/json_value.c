@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "notes.h"
+
 json_t *json_text(const char *text, size_t length)
 {
   size_t size = length * 4 + 1;
@@ -49,6 +51,16 @@ json_t *json_warnings(const struct qcow2_image *image)
 
   for (size_t i = 0; (warning = qcow2_warning(image, i)) != NULL; i++)
     json_array_append_new(list, json_string(warning)); /* escaped already */
+  return list;
+}
+
+json_t *json_notes(const struct qcow2_image *image, size_t layer)
+{
+  char note[TSK_QCOW2_NOTE_BYTES];
+  json_t *list = json_array();
+
+  for (size_t i = 0; tsk_qcow2_note(image, layer, i, note) != NULL; i++)
+    json_array_append_new(list, json_string(note));
   return list;
 }
 

@@ -21,6 +21,9 @@ json_t *json_offset(uint64_t offset);
 /* The image's warnings, a list of strings. */
 json_t *json_warnings(const struct qcow2_image *image);
 
+/* What is worth knowing of a layer, a list of strings. */
+json_t *json_notes(const struct qcow2_image *image, size_t layer);
+
 /* An object is printed on stdout a piece at a time, since an image can have 65,536 snapshots with long names and much to tell of each. All
    but the first member of the object and the list's brackets are printed here. Each frees its value, and returns false for no memory; what
    else can go wrong with the output is known when it is flushed. */

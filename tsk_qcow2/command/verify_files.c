@@ -7,6 +7,7 @@
 #include "command.h"
 #include "findings.h"
 #include "json_value.h"
+#include "notes.h"
 #include "verify.h"
 
 /* What checking all files of the chain may cost, in bytes of tables: see struct qcow2_check_options. */
@@ -22,13 +23,16 @@ static char *escape_path(const char *path, char out[ESCAPED_BYTES])
 
 void verify_print_files(const struct verify *verify)
 {
+  const struct qcow2_image *image = verify->opened.image;
   struct qcow2_layer_info layer;
-  char path[ESCAPED_BYTES];
+  char path[ESCAPED_BYTES], note[TSK_QCOW2_NOTE_BYTES];
 
-  for (size_t i = 0; !verify->json && qcow2_layer_get(verify->opened.image, i, &layer, NULL) == 0; i++) {
+  for (size_t i = 0; !verify->json && qcow2_layer_get(image, i, &layer, NULL) == 0; i++) {
     printf("File: %s (%s, %s)\n", escape_path(layer.path, path), i == 0 ? "image" : "backing file", layer.format);
     if (layer.data_path != NULL)
-      printf("File: %s (data file, raw)\n", escape_path(layer.data_path, path));
+      printf("File: %s (data file, %s)\n", escape_path(layer.data_path, path), layer.data_format);
+    for (size_t n = 0; tsk_qcow2_note(image, i, n, note) != NULL; n++)
+      printf("  note: %s\n", note);
   }
 }
 
@@ -53,12 +57,13 @@ static void keep_values(struct verify *verify, size_t index, const struct qcow2_
 {
   json_t *files = verify->tables.files;
 
-  json_array_append_new(files, json_pack("{s:o, s:s, s:s, s:o, s:o}", "path", path_value(layer->path), "role",
+  json_array_append_new(files, json_pack("{s:o, s:s, s:s, s:o, s:o, s:o}", "path", path_value(layer->path), "role",
                                          index == 0 ? "image" : "backing_file", "format", layer->format, "size",
-                                         json_number(layer->file_size), "tables", tables_value(layer, result)));
+                                         json_number(layer->file_size), "tables", tables_value(layer, result), "notes",
+                                         json_notes(verify->opened.image, index)));
   if (layer->data_path != NULL)
-    json_array_append_new(files, json_pack("{s:o, s:s, s:s, s:n, s:n}", "path", path_value(layer->data_path), "role",
-                                           "data_file", "format", "raw", "size", "tables"));
+    json_array_append_new(files, json_pack("{s:o, s:s, s:s, s:n, s:n, s:[]}", "path", path_value(layer->data_path), "role",
+                                           "data_file", "format", layer->data_format, "size", "tables", "notes"));
 }
 
 /* ---- What is in them ------------------------------------------------------------ */
