@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/options.h"
 #include "read/ahead.h"
 #include "referrer.h"
 #include "survey.h"
@@ -27,9 +28,10 @@
 
 /* ---- Opening and closing ------------------------------------------------- */
 
-static int shared_make(struct qcow2_shared *shared, size_t cache_bytes, struct qcow2_error *error)
+static int shared_make(struct qcow2_shared *shared, const struct qcow2_open_options *options, struct qcow2_error *error)
 {
-  size_t budget = cache_bytes == 0 ? CACHE_BYTES_DEFAULT : cache_bytes, clusters, coarse;
+  const bool has_threads = (options->flags & QCOW2_OPEN_NO_THREADS) == 0;
+  size_t budget = options->cache_bytes == 0 ? CACHE_BYTES_DEFAULT : options->cache_bytes, clusters, coarse;
 
   if (budget < CACHE_BYTES_MIN)
     budget = CACHE_BYTES_MIN;
@@ -39,9 +41,9 @@ static int shared_make(struct qcow2_shared *shared, size_t cache_bytes, struct q
   shared->small_cache = qcow2_cache_new(budget - clusters - coarse, true);
   shared->cluster_cache = qcow2_cache_new(clusters, false);
   shared->pool = qcow2_decompressor_pool_new();
-  shared->ahead = qcow2_ahead_new(clusters / AHEAD_SHARE);
+  shared->ahead = has_threads ? qcow2_ahead_new(clusters / AHEAD_SHARE) : NULL;
   if (shared->coarse_cache == NULL || shared->small_cache == NULL || shared->cluster_cache == NULL ||
-      shared->pool == NULL || shared->ahead == NULL)
+      shared->pool == NULL || (has_threads && shared->ahead == NULL))
     return qcow2_error_set_nomem(error);
   return 0;
 }
@@ -125,18 +127,14 @@ static int survey_layers(struct qcow2_image *image, struct qcow2_error *error)
   return code;
 }
 
-/* A copy of the caller's options, as far as the caller's version of the struct goes. */
 static int options_take(const struct qcow2_open_options *given, struct qcow2_open_options *options,
                         struct qcow2_error *error)
 {
-  memset(options, 0, sizeof(*options));
-  if (given == NULL)
-    return 0;
-  if (given->struct_size < offsetof(struct qcow2_open_options, backing_paths))
-    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "the options' struct_size is not set");
-  memcpy(options, given,
-         given->struct_size < sizeof(*options) ? given->struct_size : sizeof(*options));
-  if ((options->flags & ~(unsigned) QCOW2_OPEN_NO_CHAIN) != 0)
+  int code = qcow2_options_take(given, options, sizeof(*options), error);
+
+  if (code != 0)
+    return code;
+  if ((options->flags & ~(unsigned) (QCOW2_OPEN_NO_CHAIN | QCOW2_OPEN_NO_THREADS)) != 0)
     return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "the options have unknown flags");
   return 0;
 }
@@ -152,7 +150,7 @@ static int image_open(struct qcow2_opened_file *file, const struct qcow2_open_op
     qcow2_opened_file_close(file);
     return qcow2_error_set_nomem(error);
   }
-  code = shared_make(&image->shared, options->cache_bytes, error);
+  code = shared_make(&image->shared, options, error);
   if (code == 0)
     code = qcow2_chain_open(file, options, &image->shared, &image->chain, error);
   else

@@ -38,7 +38,7 @@ struct qcow2_shared {
   struct qcow2_cache *small_cache;   /* those of them that take work, and table slices */
   struct qcow2_cache *cluster_cache; /* decoded clusters */
   struct qcow2_decompressor_pool *pool;
-  struct qcow2_ahead *ahead;
+  struct qcow2_ahead *ahead; /* NULL: no threads are wanted */
 };
 
 /* Make a layer of an opened file, which it owns from the call on, also when it fails. `space` tells its blocks in the

@@ -18,9 +18,11 @@
  *   One image and one view may be used by any number of threads at once.
  *   Opening and closing are not synchronised: close when nobody reads.
  *   Once clusters that take work to decode are read in order, the image has threads
- *   of its own, which decode ahead, until it is closed. They take no signals, and
- *   call no storage of the caller's. fork() waits until they rest; in the child
- *   an image can be read on and closed.
+ *   of its own, which decode ahead, until it is closed; QCOW2_OPEN_NO_THREADS
+ *   prevents that. They take no signals, and call no storage of the caller's.
+ *   fork() waits until they rest. A child can go on reading an image, and close it,
+ *   if no other thread of the program was using that image at the time of fork();
+ *   if one was, the child must not touch the image.
  *
  * Trust
  *   No byte of an image is trusted, and a file that an image refers to is opened
@@ -182,7 +184,9 @@ QCOW2_API int qcow2_foreign_probe(const char *path, const char *format);
 enum {
   /* Open no file but the one named: no backing file, no data file. The image can be
      described, but no view of it can be opened. No passphrase is needed or used. */
-  QCOW2_OPEN_NO_CHAIN = 1
+  QCOW2_OPEN_NO_CHAIN = 1,
+  /* Start no thread, and leave fork() alone: nothing is decoded ahead. */
+  QCOW2_OPEN_NO_THREADS = 2
 };
 
 /* A path in `backing_paths` that ends the chain: what the layer above it leaves

@@ -141,7 +141,7 @@ static int view_finish(struct qcow2_view *view, struct qcow2_image *image, int c
                                         .size = view->size,
                                         .load = read_for_block,
                                         .context = view };
-  if (qcow2_chain_is_of_files(&image->chain))
+  if (image->shared.ahead != NULL && qcow2_chain_is_of_files(&image->chain))
     start_ahead(view, image->shared.ahead);
   *out = view;
   return 0;

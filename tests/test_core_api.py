@@ -10,7 +10,7 @@ from ctypes import byref, c_size_t, c_void_p
 import pytest
 
 from lib.builder import Image, pattern, poke, squeezable
-from lib.core import (ACTIVE, BY_ID, BY_ID_OR_NAME, BY_NAME, Error, Image as Opened, OpenOptions, PythonStorage, QcowError,
+from lib.core import (ACTIVE, BY_ID, BY_ID_OR_NAME, BY_NAME, CheckOptions, CheckResult, Error, Image as Opened, OpenOptions, PythonStorage, QcowError,
                       RawExtent, RawLayer, library, open_options, probe, text_escape)
 
 pytestmark = pytest.mark.usefixtures("core")
@@ -143,7 +143,7 @@ def test_open_without_options(tmp_path):
     library().qcow2_image_close(handle)
 
 
-@pytest.mark.parametrize("change", ({"struct_size": 0}, {"struct_size": 4}, {"flags": 2}, {"flags": 1 << 31}))
+@pytest.mark.parametrize("change", ({"struct_size": 0}, {"struct_size": 4}, {"struct_size": 1 << 20}, {"flags": 4}, {"flags": 1 << 31}))
 def test_open_with_bad_options(change, tmp_path):
     path = small_image().write(tmp_path / "image.qcow2")
     options, handle, error = open_options(), c_void_p(), Error()
@@ -161,6 +161,27 @@ def test_open_with_the_options_of_an_older_caller(tmp_path):
     options.backing_count = options.search_count = 1000
     assert library().qcow2_image_open(os.fsencode(path), byref(options), byref(handle), None) == 0
     library().qcow2_image_close(handle)
+
+
+@pytest.mark.parametrize("kind", (OpenOptions, CheckOptions))
+def test_options_of_a_newer_caller(kind, tmp_path):
+    """What is not known here may ask for less trust, so it is refused, unless it asks for nothing."""
+    size = ctypes.sizeof(kind)
+
+    class Newer(ctypes.Structure):
+        _fields_ = [("known", kind), ("unknown", ctypes.c_uint64 * 2)]
+
+    with Opened(small_image().write(tmp_path / "image.qcow2")) as opened:
+        for unknown, tail in ((0, 16), (0, 9), (1, 16), (1 << 56, 16)):
+            options, handle, error, result = Newer(), c_void_p(), Error(), CheckResult()
+            options.known.struct_size, options.unknown[0] = size + tail, unknown
+            if kind is OpenOptions:
+                code = library().qcow2_image_open(os.fsencode(tmp_path / "image.qcow2"), byref(options.known), byref(handle), byref(error))
+                library().qcow2_image_close(handle)
+            else:
+                code = library().qcow2_image_check(opened.handle, byref(options.known), byref(result), byref(error))
+            assert (code, unknown > 0) in ((0, False), (ARGUMENT, True))
+            assert unknown == 0 or b"does not know" in error.message
 
 
 def test_open_what_is_no_image(tmp_path):

@@ -8,10 +8,12 @@ import time
 from pathlib import Path
 
 import pytest
+import qcow2core
 
 from lib.builder import Image, pattern, squeezable
 from lib.core import Image as Opened, QcowError
 from lib.encrypted import create, node, write
+from lib.project import BUILD
 
 pytestmark = pytest.mark.usefixtures("core")
 KIB = 1024
@@ -221,6 +223,19 @@ def test_close_while_they_are_at_work(compressed):
         assert threads_are_gone()
 
 
+@pytest.mark.parametrize("way", ("option", "variable"))
+def test_no_threads_if_they_are_not_wanted(way, compressed, monkeypatch):
+    path, want = compressed
+    if way == "option":
+        with Opened(path, no_threads=True) as opened, opened.view() as view:
+            assert same(read_on(view, 0, len(want), 64 * KIB), want) and thread_count() == 0
+        return
+    monkeypatch.setenv("TSK_QCOW2_NO_THREADS", "1")
+    monkeypatch.setenv("QCOW2CORE_LIBRARY", f"{BUILD}/core/.libs/libqcow2core.so")
+    with qcow2core.open(path) as disk:
+        assert same(disk.read(), want) and thread_count() == 0
+
+
 # ---- fork() ------------------------------------------------------------------
 
 
@@ -284,6 +299,28 @@ def test_fork_by_one_thread_while_another_reads(compressed):
         done.set()
         reader.join()
     assert problems == []
+
+
+@needs_two_processors
+def test_a_child_reads_its_own_image_while_another_is_read(compressed):
+    """The promise of the header: no other thread was using *that* image."""
+    path, want = compressed
+    done = threading.Event()
+    with Opened(path, cache_bytes=1) as busy, busy.view() as busy_view, Opened(path) as opened, opened.view() as view:
+        def work():
+            while not done.is_set():
+                read_on(busy_view, 0, len(want), 64 * KIB)
+
+        def read_all():
+            return same(read_on(view, 0, len(want), 64 * KIB), want)
+
+        reader = threading.Thread(target=work)
+        reader.start()
+        try:
+            assert [in_child(read_all) for _ in range(10)] == [0] * 10
+        finally:
+            done.set()
+            reader.join()
 
 
 # ---- Errors ------------------------------------------------------------------

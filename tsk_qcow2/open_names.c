@@ -14,6 +14,7 @@
 
 #define SEARCH_VARIABLE "TSK_QCOW2_SEARCH"
 #define KEY_FILE_VARIABLE "TSK_QCOW2_KEY_FILE"
+#define NO_THREADS_VARIABLE "TSK_QCOW2_NO_THREADS"
 
 /* Append the directories of the environment. */
 static int add_environment(struct tsk_qcow2_followed *followed, struct qcow2_error *error)
@@ -47,6 +48,14 @@ static int add_chain(struct tsk_qcow2_name *name, size_t count, const char *cons
   return code;
 }
 
+static unsigned open_flags(enum tsk_qcow2_depth depth)
+{
+  const char *no_threads = getenv(NO_THREADS_VARIABLE);
+
+  return (depth == TSK_QCOW2_HEADER_ONLY ? (unsigned) QCOW2_OPEN_NO_CHAIN : 0) |
+         (no_threads != NULL && *no_threads != '\0' ? (unsigned) QCOW2_OPEN_NO_THREADS : 0);
+}
+
 static int open_with_keys(const struct tsk_qcow2_followed *followed, enum tsk_qcow2_depth depth,
                           qcow2_open_foreign *open_foreign, const struct tsk_qcow2_keys *keys,
                           struct qcow2_image **image, struct qcow2_error *error)
@@ -55,7 +64,7 @@ static int open_with_keys(const struct tsk_qcow2_followed *followed, enum tsk_qc
   struct tsk_qcow2_foreign_openers openers = { open_foreign };
   struct qcow2_open_options options = {
     .struct_size = sizeof(options),
-    .flags = depth == TSK_QCOW2_HEADER_ONLY ? QCOW2_OPEN_NO_CHAIN : 0,
+    .flags = open_flags(depth),
     .backing_paths = (const char *const *) name->backing.items,
     .backing_count = name->backing.count,
     .search_directories = (const char *const *) name->search.items,

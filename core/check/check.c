@@ -5,6 +5,7 @@
 
 #include "../base/checked.h"
 #include "../base/error.h"
+#include "../base/options.h"
 #include "checker.h"
 
 #define MEMORY_BYTES_DEFAULT ((size_t) 48 << 20)
@@ -18,12 +19,10 @@
 static int options_take(const struct qcow2_check_options *given, struct qcow2_check_options *options,
                         struct qcow2_error *error)
 {
-  memset(options, 0, sizeof(*options));
-  if (given != NULL) {
-    if (given->struct_size < sizeof(given->struct_size))
-      return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "the options' struct_size is not set");
-    memcpy(options, given, given->struct_size < sizeof(*options) ? given->struct_size : sizeof(*options));
-  }
+  int code = qcow2_options_take(given, options, sizeof(*options), error);
+
+  if (code != 0)
+    return code;
   if (options->memory_bytes == 0)
     options->memory_bytes = MEMORY_BYTES_DEFAULT;
   if (options->work_bytes == 0)

@@ -19,7 +19,7 @@ ACTIVE = c_size_t(-1).value
 NO_OFFSET = c_uint64(-1).value
 BY_ID_OR_NAME, BY_ID, BY_NAME = range(3)
 INCOMPATIBLE, COMPATIBLE, AUTOCLEAR = range(3)
-NO_CHAIN = 1
+NO_CHAIN, NO_THREADS = 1, 2
 ARGUMENT = -10
 KINDS = ("unallocated", "zero", "zero allocated", "normal", "compressed", "invalid")
 WEIGHTS = ("leak", "corruption", "defect", "unreadable")
@@ -77,9 +77,9 @@ def text_escape(text, out_size=1024):
 
 
 def open_options(backing=(), search=(), data_file=None, no_chain=False, cache_bytes=0, passphrases=(), formats=None,
-                 data_format=None):
+                 data_format=None, no_threads=False):
     return OpenOptions(
-        struct_size=ctypes.sizeof(OpenOptions), flags=NO_CHAIN if no_chain else 0,
+        struct_size=ctypes.sizeof(OpenOptions), flags=(NO_CHAIN if no_chain else 0) | (NO_THREADS if no_threads else 0),
         backing_paths=encode_all(backing), backing_count=len(backing), search_directories=encode_all(search),
         search_count=len(search), data_file=None if data_file is None else encode(data_file),
         cache_bytes=cache_bytes, passphrase_count=len(passphrases),
@@ -113,7 +113,7 @@ class PythonStorage:
 
 class Image:
     """An opened image. Options: backing=[paths], search=[directories], data_file, no_chain, cache_bytes,
-    passphrases=[bytes], formats=[bytes or None] of the backing files, data_format=bytes."""
+    passphrases=[bytes], formats=[bytes or None] of the backing files, data_format=bytes, no_threads."""
 
     def __init__(self, path, **options):
         self.open("qcow2_image_open", encode(path), options)
