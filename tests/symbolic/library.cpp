@@ -126,7 +126,7 @@ TskAuto::TskAuto() : error_count(0), m_img_info(NULL), m_internalOpen(false)
 
 TskAuto::~TskAuto()
 {
-  closeImage();
+  TskAuto::closeImage();
 }
 
 uint8_t TskAuto::openImage(int num_img, const char *const images[], TSK_IMG_TYPE_ENUM type, unsigned int sector_size)
@@ -182,7 +182,7 @@ TskAutoDb::TskAutoDb()
 
 TskAutoDb::~TskAutoDb()
 {
-  closeImage();
+  TskAutoDb::closeImage();
 }
 
 uint8_t TskAutoDb::openImage(const char *device_id)

@@ -7,9 +7,8 @@
 
 #include <cstdlib>
 #include <cstring>
-#include <dirent.h>
-#include <string>
-#include <unistd.h>
+#include <filesystem>
+#include <system_error>
 #include <vector>
 
 /* Classes of the program's own: their vtables are here. */
@@ -135,18 +134,12 @@ static const struct {
 /* How often this process has the file open. */
 static int count_open(const char *image)
 {
-  char *name = realpath(image, NULL);
-  DIR *directory = opendir("/proc/self/fd");
+  std::error_code unwanted;
+  const auto path = std::filesystem::canonical(image, unwanted);
   int count = 0;
 
-  while (const dirent *entry = readdir(directory)) {
-    char target[4096];
-    ssize_t length = readlinkat(dirfd(directory), entry->d_name, target, sizeof(target));
-
-    count += length > 0 && name != NULL && std::string(target, static_cast<size_t>(length)) == name;
-  }
-  closedir(directory);
-  free(name);
+  for (const auto &entry : std::filesystem::directory_iterator("/proc/self/fd"))
+    count += std::filesystem::read_symlink(entry.path(), unwanted) == path && !path.empty();
   return count;
 }
 

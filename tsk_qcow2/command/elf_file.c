@@ -4,7 +4,6 @@
 
 #include <elf.h>
 #include <fcntl.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -73,7 +72,7 @@ static ElfW(Shdr) *read_sections(int descriptor, const ElfW(Ehdr) *header)
 }
 
 /* The first section of a type; NULL: none. */
-static const ElfW(Shdr) *find_section(const ElfW(Shdr) *sections, size_t count, ElfW(Word) type)
+static const ElfW(Shdr) *find_section(const ElfW(Shdr) *sections, size_t count, uint32_t type)
 {
   for (size_t i = 0; i < count; i++)
     if (sections[i].sh_type == type)
@@ -198,7 +197,7 @@ static const char *string_at(const struct elf_file *file, uint64_t offset)
   return offset < file->strings_bytes ? file->strings + offset : "";
 }
 
-const char *elf_file_dynamic(const struct elf_file *file, ElfW(Sxword) tag, size_t index)
+const char *elf_file_dynamic(const struct elf_file *file, int64_t tag, size_t index)
 {
   for (size_t i = 0; i < file->dynamic_count && file->dynamic[i].d_tag != DT_NULL; i++)
     if (file->dynamic[i].d_tag == tag && index-- == 0)

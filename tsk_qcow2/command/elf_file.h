@@ -6,6 +6,7 @@
 #include <link.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 /* A program or library of this machine's kind. One that is linked statically has no dynamic entries and no symbols. */
 struct elf_file {
@@ -25,7 +26,7 @@ bool elf_file_read(const char *path, bool with_relocations, struct elf_file *fil
 void elf_file_free(struct elf_file *file);
 
 /* The string of the dynamic entry with this tag, such as DT_NEEDED, that comes `index`-th; NULL: there are fewer. */
-const char *elf_file_dynamic(const struct elf_file *file, ElfW(Sxword) tag, size_t index);
+const char *elf_file_dynamic(const struct elf_file *file, int64_t tag, size_t index);
 
 const char *elf_file_symbol_name(const struct elf_file *file, size_t index);
 
