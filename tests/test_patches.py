@@ -45,7 +45,8 @@ def test_form(patch):
 
 @pytest.mark.parametrize("release", RELEASES)
 def test_readme_tells_of(release):
-    sources = {re.search(r"^(commit [0-9a-f]{40}|sha256 [0-9a-f]{64})", path.read_text(), re.M)[1] for path in FOLDER.glob(f"{release}/*")}
+    source = re.compile(r"^(commit [0-9a-f]{40}|sha256 [0-9a-f]{64})", re.M)
+    sources = {source.search(path.read_text())[1] for path in FOLDER.glob(f"{release}/*")}
     source, = sources
     kind, number = source.split()
     row, = [line for line in (FOLDER / "README.md").read_text().splitlines() if f"[{release}]" in line]

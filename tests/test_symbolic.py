@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""A libtsk that is linked with -Bsymbolic-functions, as Ubuntu's is: its own calls of tsk_img_open() and tsk_img_read() do not reach the
-drop-in. Images are read right all the same, or programs are refused; and what libtsk hides of read errors is zeros, and reported."""
+"""A libtsk that is linked with -Bsymbolic-functions, as Ubuntu's is: its calls of its own functions
+tsk_img_open() and tsk_img_read() do not reach the drop-in. Images are read right all the same, or programs are
+refused; and what libtsk hides of read errors is zeros, and reported."""
 import os
 import re
 import shutil
@@ -27,10 +28,11 @@ def with_library(library):
     probe = run("unshare", "-rm", "true", check=False)
     if probe.returncode != 0:
         pytest.skip("user namespaces are not allowed here: " + probe.stderr)
-    return ["/usr/bin/unshare", "-rm", "/bin/sh", "-c", f'/bin/mount --bind "{library}" "{os.path.realpath(REAL)}"; exec "$@"', "sh"]
+    script = f'/bin/mount --bind "{library}" "{os.path.realpath(REAL)}"; exec "$@"'
+    return ["/usr/bin/unshare", "-rm", "/bin/sh", "-c", script, "sh"]
 
 
-# ---- A small library and program of our own ---------------------------------------------------------
+# ---- A small library and program of our own --------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +55,11 @@ def own(tmp_path_factory):
     }.items():
         run("g++", *warnings, "-O1", sources / "program.cpp", "-o", folder / name, *flags)
     return folder
+
+
+@pytest.fixture(scope="module")
+def with_own(own):
+    return with_library(own / "lib" / SONAME)
 
 
 @pytest.fixture(scope="module")
@@ -80,14 +87,15 @@ def damaged(tmp_path_factory):
 
 
 @pytest.fixture
-def ask(own):
+def ask(own, with_own):
     """ask(way, image, offset, length): what the program got, behind the drop-in or not."""
 
     def call(way, image, *piece, dropin=True, program="program"):
         environment = dict(CLEAN, LD_LIBRARY_PATH=str(DROPIN if dropin else own / "lib"))
         if project.SANITIZERS:
             environment.update(project.sanitized(), LD_PRELOAD=project.PRELOAD)
-        return run(*with_library(own / "lib" / SONAME), own / program, way, image, *piece, env=environment, check=False)
+        command = [*with_own, own / program, way, image, *piece]
+        return run(*command, env=environment, check=False)
 
     return call
 
@@ -101,7 +109,8 @@ def test_every_way_to_open_gets_qcow2(way, ask, image):
     plain = ask(way, image, 4096, 8, dropin=False)
     raw = image.with_name("disk.raw")
     raw.write_bytes(pattern("raw", 8 * C))
-    assert plain.returncode == 0 and f"type 1, {image.stat().st_size} bytes" in plain.stdout, plain.stderr
+    assert plain.returncode == 0, plain.stderr
+    assert f"type 1, {image.stat().st_size} bytes" in plain.stdout
     assert ask(way, raw, 4096, 8).stdout == ask(way, raw, 4096, 8, dropin=False).stdout
 
     result = ask(way, image, 4096, 8)
@@ -109,7 +118,8 @@ def test_every_way_to_open_gets_qcow2(way, ask, image):
     assert f"type 800, {8 * C} bytes" in result.stdout
     if way != "case-add":
         assert "read 8: " + pattern(1, C)[:8].hex(" ") in result.stdout
-    assert "left open: 0" in result.stdout
+    assert set(re.findall("^(?:closed|left open): (.*)", result.stdout, re.M)) == {"0"}
+    assert set(re.findall("^open: (.*)", result.stdout, re.M)) <= {"1"}  # no matter how often
     assert result.stdout.count("added: ") == plain.stdout.count("added: ")
 
 
@@ -122,11 +132,12 @@ def test_what_cannot_be_opened_is_never_raw(way, ask, image):
 
 
 def test_hidden_errors_are_zeros_and_reported(ask, damaged):
-    """The library's tsk_img_read() turns the error of this read into success, with what is in a buffer of its own."""
+    """The library turns the error of this read into success, with what its own buffer holds."""
     result = ask("open", damaged, 2 * C - 4, 9)
     assert "read 9: " + (pattern(1, C)[-4:] + bytes(5)).hex(" ") in result.stdout
     assert f"guest bytes {2 * C} to {3 * C - 1}" in result.stderr
-    assert "1 damaged range (" in result.stderr.splitlines()[-1] and "passed zeros on" in result.stderr
+    count = result.stderr.splitlines()[-1]
+    assert "1 damaged range (" in count and "passed zeros on" in count
 
 
 def test_errors_that_are_not_hidden_stay_errors(ask, damaged):
@@ -134,7 +145,7 @@ def test_errors_that_are_not_hidden_stay_errors(ask, damaged):
     assert "read -1:" in result.stdout and f"guest bytes {2 * C} to" in result.stderr
 
 
-# ---- What tsk-qcow2 says of programs ------------------------------------------------------------------
+# ---- What tsk-qcow2 says of programs -----------------------------------------------------
 
 REFUSED = {
     "future": "opens images by _ZN9TskFuture7examineEiPKPKc17TSK_IMG_TYPE_ENUMj",
@@ -145,22 +156,25 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_run_refuses_what_would_see_raw(name, command, own, image):
-    result = run(*with_library(own / "lib" / SONAME), command, "run", own / name, "open", image, env=CLEAN, check=False)
+def test_run_refuses_what_would_see_raw(name, command, own, with_own, image):
+    words = [command, "run", own / name, "open", image]
+    result = run(*with_own, *words, env=CLEAN, check=False)
     assert result.returncode == 1 and result.stdout == ""
-    assert f"{own / name} {REFUSED[name]}" in re.sub(r" loads /\S+/(libtsk)", r" /\1", result.stderr), result.stderr
+    complaint = re.sub(r" loads /\S+/(libtsk)", r" /\1", result.stderr)
+    assert f"{own / name} {REFUSED[name]}" in complaint, result.stderr
     assert result.stderr.rstrip().endswith("tsk-qcow2 run img_cat disk.qcow2 >disk.raw")
 
 
 @pytest.mark.parametrize("name", ["program", "runpath"])
-def test_run_runs_the_others(name, command, own, image):
-    result = run(*with_library(own / "lib" / SONAME), command, "run", own / name, "open", image, env=CLEAN)
+def test_run_runs_the_others(name, command, own, with_own, image):
+    result = run(*with_own, command, "run", own / name, "open", image, env=CLEAN)
     assert "type 800" in result.stdout
 
 
-def test_run_finds_programs_as_a_shell_does(command, own, image):
+def test_run_finds_programs_as_a_shell_does(command, own, with_own, image):
     environment = dict(CLEAN, PATH=f"{own}:{CLEAN['PATH']}")
-    result = run(*with_library(own / "lib" / SONAME), command, "run", "static", "open", image, env=environment, check=False)
+    words = [command, "run", "static", "open", image]
+    result = run(*with_own, *words, env=environment, check=False)
     assert result.returncode == 1 and f"{own}/static carries" in result.stderr
     result = run(command, "run", "./static", "open", image, env=CLEAN, check=False, cwd=own)
     assert result.returncode == 1 and "./static carries" in result.stderr
@@ -175,12 +189,12 @@ def status(command, folder, *prefix):
     return run(*prefix, command, "status", env=dict(CLEAN, PATH=str(folder)), check=False).stdout
 
 
-def test_status_names_the_programs_that_see_raw(command, own, tmp_path):
-    result = status(command, own, *with_library(own / "lib" / SONAME))
+def test_status_names_the_programs_that_see_raw(command, own, with_own, tmp_path):
+    result = status(command, own, *with_own)
     assert "Calls inside libtsk: do not reach the plugin" in result
     named = dict(re.findall(r"(/\S+) (opens|loads|carries)", result))
-    assert named == {str(own / "future"): "opens", str(own / "rpath"): "loads", str(own / "other"): "loads",
-                     str(own / "static"): "carries"}
+    raw = {"future": "opens", "rpath": "loads", "other": "loads", "static": "carries"}
+    assert named == {str(own / name): why for name, why in raw.items()}
     assert "Understand qcow2:    2 programs in PATH" in result  # program, runpath
     assert "Take it for raw:     none in PATH\nUnderstand qcow2:    0 " in status(command, tmp_path)
 
@@ -208,18 +222,20 @@ def test_damaged_programs_are_looked_at_safely(own, tmp_path, rng):
     for i in range(300):
         data = bytearray(whole)
         for _ in range(rng.randint(1, 6)):
-            at = rng.choice([rng.randrange(header), sections + rng.randrange(len(whole) - sections), rng.randrange(len(whole))])
+            start, end = rng.choice([(0, header), (sections, len(whole)), (0, len(whole))])
+            at = rng.randrange(start, end)
             data[at] = rng.choice([0, 1, 0x7F, 0x80, 0xFF, rng.randrange(256)])
         if i % 3 == 0:
             del data[rng.randrange(len(data)):]
         (tmp_path / f"p{i}").write_bytes(data)
         (tmp_path / f"p{i}").chmod(0o755)
-    result = run(os.path.join(BUILD, "tsk_qcow2", "tsk-qcow2"), "status", env=dict(CLEAN, PATH=str(tmp_path)), check=False)
+    built = os.path.join(BUILD, "tsk_qcow2", "tsk-qcow2")
+    result = run(built, "status", env=dict(CLEAN, PATH=str(tmp_path)), check=False)
     assert result.returncode == 3, result.stderr
     assert int(re.search(r"Understand qcow2: +(\d+)", result.stdout)[1]) < 300
 
 
-# ---- The distribution's own libtsk, linked so ----------------------------------------------------------
+# ---- The distribution's own libtsk, linked so ----------------------------------------------
 
 
 @pytest.fixture(scope="session")
@@ -230,8 +246,8 @@ def symbolic(tmp_path_factory):
     if not archive.exists():
         pytest.skip(f"there is no {archive}")
     needed = re.findall(r"=> (\S+)", run("ldd", REAL).stdout)
-    result = run("g++", *SYMBOLIC, "-Wl,--no-undefined", "-o", library, "-Wl,--whole-archive", archive, "-Wl,--no-whole-archive", *needed,
-                 check=False)
+    whole = ["-Wl,--whole-archive", archive, "-Wl,--no-whole-archive"]
+    result = run("g++", *SYMBOLIC, "-Wl,-z,defs", "-o", library, *whole, *needed, check=False)
     if result.returncode != 0:
         pytest.skip(f"{archive} cannot be linked as a shared library: {result.stderr[-300:]}")
     assert "tsk_img_open" not in run("readelf", "-rW", library).stdout
@@ -247,57 +263,59 @@ def disk(tmp_path_factory):
     return disk
 
 
-def on(disk, image_type):
-    return ["-i", image_type], disk.path if image_type == "raw" else disk.path.with_name("disk.qcow2")
+@pytest.fixture
+def examine(symbolic, disk):
+    """examine(image type, command): the tool's result; IMAGE stands for the image's name."""
+
+    def call(image_type, command):
+        tool, *words = command.split()
+        image = disk.path if image_type == "raw" else disk.path.with_name("disk.qcow2")
+        words = [word.replace("IMAGE", str(image)) for word in words]
+        chosen = [] if tool == "fiwalk" else ["-i", image_type]
+        return tools.run(tool, *chosen, *words, dropin=image_type == "qcow2", prefix=symbolic)
+
+    return call
 
 
 @pytest.mark.parametrize("command", [
-    "tsk_gettimes -m IMAGE", "tsk_imageinfo IMAGE", "fls -r -p -o 2048 IMAGE", "mmls IMAGE", "fsstat -o 2048 IMAGE",
-    "icat -o 2048 IMAGE 2", "istat -o 2048 IMAGE 12", "blkcat -o 2048 IMAGE 1 3", "jls -o 2048 IMAGE", "img_cat -e 4000 IMAGE"])
-def test_tools_give_the_same(command, symbolic, disk):
-    tool, *words = command.split()
-    results = {}
+    "tsk_gettimes -m IMAGE", "tsk_imageinfo IMAGE", "fls -r -p -o 2048 IMAGE", "mmls IMAGE",
+    "fsstat -o 2048 IMAGE", "icat -o 2048 IMAGE 2", "istat -o 2048 IMAGE 12",
+    "blkcat -o 2048 IMAGE 1 3", "jls -o 2048 IMAGE", "img_cat -e 4000 IMAGE"])
+def test_tools_give_the_same(command, examine):
+    raw = examine("raw", command)
+    assert raw.returncode == 0 and raw.stdout
+    tools.assert_same(examine("qcow2", command), raw)
+
+
+def test_fiwalk_detects_it(examine):
+    assert examine("qcow2", "fiwalk -x IMAGE").stdout.count(b"<fileobject>") > 1000
+
+
+def test_recovered_files_are_the_same(examine, tmp_path):
     for image_type in ("raw", "qcow2"):
-        chosen, image = on(disk, image_type)
-        arguments = [image if word == "IMAGE" else word for word in words]
-        results[image_type] = tools.run(tool, *chosen, *arguments, dropin=image_type == "qcow2", prefix=symbolic)
-    assert results["raw"].returncode == 0 and results["raw"].stdout
-    tools.assert_same(results["qcow2"], results["raw"])
-
-
-def test_fiwalk_detects_it(symbolic, disk):
-    result = tools.run("fiwalk", "-x", on(disk, "qcow2")[1], prefix=symbolic)
-    assert result.stdout.count(b"<fileobject>") > 1000
-
-
-def test_recovered_files_are_the_same(symbolic, disk, tmp_path):
-    for image_type in ("raw", "qcow2"):
-        chosen, image = on(disk, image_type)
-        tools.run("tsk_recover", *chosen, "-e", "-o", 2048, image, tmp_path / image_type, dropin=image_type == "qcow2", prefix=symbolic)
+        examine(image_type, f"tsk_recover -e -o 2048 IMAGE {tmp_path}/{image_type}")
     run("diff", "-r", tmp_path / "raw", tmp_path / "qcow2")
     assert sum(path.is_file() for path in (tmp_path / "raw").rglob("*")) > 1000
-    chosen, image = on(disk, "qcow2")
-    result = tools.run("tsk_comparedir", *chosen, "-o", 149504, image, tmp_path / "raw", prefix=symbolic)
-    expected = tools.run("tsk_comparedir", "-i", "raw", "-o", 149504, disk.path, tmp_path / "raw", dropin=False, prefix=symbolic)
-    tools.assert_same(result, expected)
+    compare = f"tsk_comparedir -o 149504 IMAGE {tmp_path}/raw"
+    tools.assert_same(examine("qcow2", compare), examine("raw", compare))
 
 
-def test_database_is_the_same(symbolic, disk, tmp_path):
+def test_database_is_the_same(examine, disk, tmp_path):
     files = {}
     for image_type in ("raw", "qcow2"):
-        chosen, image = on(disk, image_type)
         database = tmp_path / f"{image_type}.db"
-        result = tools.run("tsk_loaddb", *chosen, "-h", "-d", database, image, dropin=image_type == "qcow2", prefix=symbolic)
+        result = examine(image_type, f"tsk_loaddb -h -d {database} IMAGE")
         assert result.returncode == 0, result.complaint
         with sqlite3.connect(database) as connection:
-            files[image_type] = connection.execute("SELECT * FROM tsk_files ORDER BY obj_id").fetchall()
-            assert connection.execute("SELECT name FROM tsk_image_names").fetchall() == [(str(image),)]
+            rows = connection.execute("SELECT * FROM tsk_files ORDER BY obj_id")
+            files[image_type] = rows.fetchall()
+            (name,), = connection.execute("SELECT name FROM tsk_image_names")
+        assert Path(name).name == {"raw": disk.path.name, "qcow2": "disk.qcow2"}[image_type]
     assert len(files["raw"]) > 1000 and files["qcow2"] == files["raw"]
 
 
-def test_database_of_what_cannot_be_opened(symbolic, disk, tmp_path):
-    image = on(disk, "qcow2")[1]
-    result = tools.run("tsk_loaddb", "-d", tmp_path / "x.db", f"{image}@nothing", prefix=symbolic)
+def test_database_of_what_cannot_be_opened(examine, tmp_path):
+    result = examine("qcow2", f"tsk_loaddb -d {tmp_path}/x.db IMAGE@nothing")
     assert result.returncode == 1 and "no such snapshot" in result.complaint
 
 
@@ -313,16 +331,17 @@ def damage_entry(image, guest_offset):
 
 
 def test_lost_inodes_are_zeros_and_reported(symbolic, disk, tmp_path):
-    """TSK reads inodes in pieces of less than a sector: the errors of these reads are what libtsk hides."""
+    """TSK reads inodes in pieces of less than a sector: libtsk hides the errors of such reads."""
     layout = tools.run("fsstat", "-o", 2048, disk.path, dropin=False).stdout.decode()
     table = 2048 * 512 + int(re.search(r"Inode Table: (\d+)", layout)[1]) * 4096
     lost = (table + 65536) // 65536 * 65536
     image = tmp_path / "disk.qcow2"
-    shutil.copy(on(disk, "qcow2")[1], image)
+    shutil.copy(disk.path.with_name("disk.qcow2"), image)
     damage_entry(image, lost)
     first = (lost - table) // 256 + 1  # the first inode there
-    strict = tools.run("istat", "-i", "qcow2", "-o", 2048, image, first, prefix=symbolic)
-    zeros = tools.run("istat", "-i", "qcow2", "-o", 2048, f"{image},errors=zero", first, prefix=symbolic)
+    strict, zeros = (tools.run("istat", "-o", 2048, name, first, prefix=symbolic)
+                     for name in (image, f"{image},errors=zero"))
     assert strict.stdout == zeros.stdout and b"mode: ----------\nsize: 0" in strict.stdout
     assert f"guest bytes {lost} to {lost + 65535}" in strict.complaint
-    assert "1 damaged range (65536 bytes)" in strict.complaint.splitlines()[-1] and "passed zeros on" in strict.complaint
+    count = strict.complaint.splitlines()[-1]
+    assert "1 damaged range (65536 bytes)" in count and "passed zeros on" in count

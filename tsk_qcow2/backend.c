@@ -137,10 +137,11 @@ static int check_read(const TSK_IMG_INFO *img, TSK_OFF_T off, const char *buf, s
   return 0;
 }
 
-typedef int read_function(struct qcow2_named *named, uint64_t guest_offset, void *buffer, size_t length,
-                          struct qcow2_error *error);
+typedef int read_function(struct qcow2_named *named, uint64_t guest_offset, void *buffer,
+                          size_t length, struct qcow2_error *error);
 
-static ssize_t backend_read(struct backend *backend, TSK_OFF_T off, char *buf, size_t len, read_function *read)
+static ssize_t backend_read(struct backend *backend, TSK_OFF_T off, char *buf, size_t len,
+                            read_function *read)
 {
   struct qcow2_error error;
 
@@ -183,8 +184,8 @@ void tsk_qcow2_tell_counts(void)
 
 /* ---- libtsk's callbacks ---------------------------------------------------- */
 
-/* Called by libtsk's own tsk_img_read(), of which 4.11 to 4.15, but for 4.13, report some errors as success, with what is in the
-   buffer. */
+/* Called by libtsk's own tsk_img_read(). Those of 4.11 to 4.15, but for 4.13, report some errors as
+   success, with what is in the buffer. */
 static ssize_t callback_read(TSK_IMG_INFO *img, TSK_OFF_T off, char *buf, size_t len)
 {
   return backend_read((struct backend *) img, off, buf, len, tsk_qcow2_named_read_filled);

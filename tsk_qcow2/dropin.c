@@ -2,7 +2,8 @@
 /*
  * The drop-in: a library with libtsk's soname that programs load in its place. It needs the real libtsk by its absolute path,
  * so every symbol that is not here is found there, and answers the image-opening functions and tsk_img_read() itself:
- * for qcow2 images from our backend, for all others by passing the call on. dropin_auto.c does the same for C++ methods.
+ * for qcow2 images from our backend, for all others by passing the call on. dropin_auto.c does the
+ * same for C++ methods.
  */
 #define _GNU_SOURCE /* RTLD_NOLOAD */
 #ifdef HAVE_CONFIG_H
@@ -30,7 +31,8 @@ static void real_find(void)
   real_library = dlopen(TSK_LIBRARY, RTLD_LAZY | RTLD_NOLOAD);
 }
 
-/* Without the real function there is no way to go on, nor to report an error: the call that we stand for cannot be made. */
+/* Without the real function there is no way to go on, nor to report an error: the call that we
+   stand for cannot be made. */
 void *tsk_qcow2_dropin_real(const char *symbol)
 {
   static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -71,7 +73,8 @@ static void __attribute__((destructor)) at_exit(void)
   tsk_qcow2_tell_counts();
 }
 
-TSK_IMG_INFO *tsk_qcow2_dropin_open(int num_img, const TSK_TCHAR *const images[], unsigned int a_ssize)
+TSK_IMG_INFO *tsk_qcow2_dropin_open(int num_img, const TSK_TCHAR *const images[],
+                                    unsigned int a_ssize)
 {
   TSK_IMG_INFO *img = tsk_qcow2_open(num_img, images, a_ssize);
   const char *warning;

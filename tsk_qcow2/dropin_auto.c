@@ -2,12 +2,13 @@
 /*
  * The drop-in's answers to the C++ methods of libtsk that take image names and an image type.
  *
- * A libtsk that is linked with -Bsymbolic-functions, as Ubuntu links every library, calls its own tsk_img_open() and not the
- * drop-in's. But programs call these methods through the dynamic symbol table, and so does the vtable of each class that a program
- * derives. So they are answered here, whatever the libtsk: a qcow2 image is opened, and given to libtsk as one that is open already.
+ * A libtsk that is linked with -Bsymbolic-functions, as Ubuntu links every library, calls its own
+ * tsk_img_open() and not the drop-in's. But programs call these methods through the dynamic symbol
+ * table, and so does the vtable of each class that a program derives. So they are answered here,
+ * whatever the libtsk: a qcow2 image is opened, and given to libtsk as one that is open already.
  *
- * C has no methods. One is a function whose first argument is the object, and is declared with its C++ symbol; what is in the object
- * depends on libtsk's version, and is left alone.
+ * C has no methods. One is a function whose first argument is the object, and is declared with its
+ * C++ symbol; what is in the object depends on libtsk's version, and is left alone.
  */
 #include <pthread.h>
 #include <stdint.h>
@@ -16,10 +17,10 @@
 #include "dropin.h"
 #include "tsk_qcow2.h"
 
-typedef uint8_t open_method(void *object, int num_img, const TSK_TCHAR *const images[], TSK_IMG_TYPE_ENUM type,
-                            unsigned int a_ssize);
-typedef uint8_t add_method(void *object, int num_img, const TSK_TCHAR *const images[], TSK_IMG_TYPE_ENUM type,
-                           unsigned int a_ssize, const char *device_id);
+typedef uint8_t open_method(void *object, int num_img, const TSK_TCHAR *const images[],
+                            TSK_IMG_TYPE_ENUM type, unsigned int a_ssize);
+typedef uint8_t add_method(void *object, int num_img, const TSK_TCHAR *const images[],
+                           TSK_IMG_TYPE_ENUM type, unsigned int a_ssize, const char *device_id);
 typedef uint8_t handle_method(void *object, TSK_IMG_INFO *img);
 typedef uint8_t add_handle_method(void *object, TSK_IMG_INFO *img, const char *device_id);
 typedef uint8_t details_method(void *object, const char *device_id);
@@ -29,7 +30,8 @@ typedef int revert_method(void *object);
 typedef int64_t commit_method(void *object);
 typedef void close_method(void *object);
 
-/* The parameters: (int, const char *const [], TSK_IMG_TYPE_ENUM, unsigned int), and these with a const char *. */
+/* The parameters: (int, const char *const [], TSK_IMG_TYPE_ENUM, unsigned int), and these with a
+   const char *. */
 #define NAMES "iPKPKc17TSK_IMG_TYPE_ENUMj"
 #define NAMES_DEVICE NAMES "S1_"
 
@@ -38,8 +40,9 @@ typedef void close_method(void *object);
 
 /* ---- The images that objects were given --------------------------------------- */
 
-/* libtsk does not close an image that it was given, so that is done here: when the object lets go of it. If a pointer to an object of
-   libtsk's own class is deleted, that is not noticed: its image is closed when another object at that address lets go. */
+/* libtsk does not close an image that it was given, so that is done here: when the object lets go
+   of it. If a pointer to an object of libtsk's own class is deleted, that is not noticed: its image
+   is closed when another object at that address lets go. */
 struct given {
   const void *object;
   TSK_IMG_INFO *img;
@@ -102,9 +105,10 @@ static bool is_ours(const struct call *call)
 static uint8_t pass_on(const struct call *call)
 {
   if (call->has_device_id)
-    return REAL(add_method, call->symbol)(call->object, call->num_img, call->images, call->type, call->a_ssize,
-                                          call->device_id);
-  return REAL(open_method, call->symbol)(call->object, call->num_img, call->images, call->type, call->a_ssize);
+    return REAL(add_method, call->symbol)(call->object, call->num_img, call->images, call->type,
+                                          call->a_ssize, call->device_id);
+  return REAL(open_method, call->symbol)(call->object, call->num_img, call->images, call->type,
+                                         call->a_ssize);
 }
 
 /* Have the object close what it has, or examine an image. */
@@ -126,7 +130,7 @@ static TSK_IMG_INFO *open_here(const struct call *call)
   return img;
 }
 
-/* ---- TskAuto: tsk_recover, tsk_gettimes, tsk_comparedir, tsk_imageinfo, the Java bindings ------ */
+/* ---- TskAuto: tsk_recover, tsk_gettimes, tsk_comparedir, tsk_imageinfo, Java ---- */
 
 static uint8_t auto_open(const struct call *call)
 {
@@ -141,19 +145,21 @@ static uint8_t auto_open(const struct call *call)
 #define TSK_AUTO_OPEN "_ZN7TskAuto9openImageE" NAMES
 EXPORT open_method tsk_qcow2_auto_open __asm__(TSK_AUTO_OPEN);
 
-uint8_t tsk_qcow2_auto_open(void *object, int num_img, const TSK_TCHAR *const images[], TSK_IMG_TYPE_ENUM type,
-                            unsigned int a_ssize)
+uint8_t tsk_qcow2_auto_open(void *object, int num_img, const TSK_TCHAR *const images[],
+                            TSK_IMG_TYPE_ENUM type, unsigned int a_ssize)
 {
-  return auto_open(&(struct call){ TSK_AUTO_OPEN, object, num_img, images, type, a_ssize, false, NULL });
+  return auto_open(
+      &(struct call){ TSK_AUTO_OPEN, object, num_img, images, type, a_ssize, false, NULL });
 }
 
 #define TSK_AUTO_OPEN_UTF8 "_ZN7TskAuto13openImageUtf8E" NAMES
 EXPORT open_method tsk_qcow2_auto_open_utf8 __asm__(TSK_AUTO_OPEN_UTF8);
 
-uint8_t tsk_qcow2_auto_open_utf8(void *object, int num_img, const char *const images[], TSK_IMG_TYPE_ENUM type,
-                                 unsigned int a_ssize)
+uint8_t tsk_qcow2_auto_open_utf8(void *object, int num_img, const char *const images[],
+                                 TSK_IMG_TYPE_ENUM type, unsigned int a_ssize)
 {
-  return auto_open(&(struct call){ TSK_AUTO_OPEN_UTF8, object, num_img, images, type, a_ssize, false, NULL });
+  return auto_open(
+      &(struct call){ TSK_AUTO_OPEN_UTF8, object, num_img, images, type, a_ssize, false, NULL });
 }
 
 /* ---- TskAutoDb, which puts an image into a database: tsk_loaddb ---------------------------- */
@@ -162,7 +168,8 @@ static uint8_t db_open(const struct call *call)
 {
   if (!is_ours(call))
     return pass_on(call);
-  if (tsk_qcow2_auto_open(call->object, call->num_img, call->images, TSK_IMG_TYPE_QCOW2, call->a_ssize) != 0)
+  if (tsk_qcow2_auto_open(call->object, call->num_img, call->images, TSK_IMG_TYPE_QCOW2,
+                          call->a_ssize) != 0)
     return 1;
   return REAL(details_method, "_ZN9TskAutoDb9openImageEPKc")(call->object, call->device_id);
 }
@@ -170,19 +177,21 @@ static uint8_t db_open(const struct call *call)
 #define TSK_AUTO_DB_OPEN "_ZN9TskAutoDb9openImageE" NAMES_DEVICE
 EXPORT add_method tsk_qcow2_db_open __asm__(TSK_AUTO_DB_OPEN);
 
-uint8_t tsk_qcow2_db_open(void *object, int num_img, const TSK_TCHAR *const images[], TSK_IMG_TYPE_ENUM type,
-                          unsigned int a_ssize, const char *device_id)
+uint8_t tsk_qcow2_db_open(void *object, int num_img, const TSK_TCHAR *const images[],
+                          TSK_IMG_TYPE_ENUM type, unsigned int a_ssize, const char *device_id)
 {
-  return db_open(&(struct call){ TSK_AUTO_DB_OPEN, object, num_img, images, type, a_ssize, true, device_id });
+  return db_open(
+      &(struct call){ TSK_AUTO_DB_OPEN, object, num_img, images, type, a_ssize, true, device_id });
 }
 
 #define TSK_AUTO_DB_OPEN_UTF8 "_ZN9TskAutoDb13openImageUtf8E" NAMES_DEVICE
 EXPORT add_method tsk_qcow2_db_open_utf8 __asm__(TSK_AUTO_DB_OPEN_UTF8);
 
-uint8_t tsk_qcow2_db_open_utf8(void *object, int num_img, const char *const images[], TSK_IMG_TYPE_ENUM type,
-                               unsigned int a_ssize, const char *device_id)
+uint8_t tsk_qcow2_db_open_utf8(void *object, int num_img, const char *const images[],
+                               TSK_IMG_TYPE_ENUM type, unsigned int a_ssize, const char *device_id)
 {
-  return db_open(&(struct call){ TSK_AUTO_DB_OPEN_UTF8, object, num_img, images, type, a_ssize, true, device_id });
+  return db_open(&(struct call){ TSK_AUTO_DB_OPEN_UTF8, object, num_img, images, type, a_ssize,
+                                  true, device_id });
 }
 
 static uint8_t db_add(const struct call *call)
@@ -193,8 +202,8 @@ static uint8_t db_add(const struct call *call)
     return pass_on(call);
   img = open_here(call);
   if (img != NULL)
-    return REAL(add_handle_method, "_ZN9TskAutoDb13startAddImageEP12TSK_IMG_INFOPKc")(call->object, img,
-                                                                                    call->device_id);
+    return REAL(add_handle_method, "_ZN9TskAutoDb13startAddImageEP12TSK_IMG_INFOPKc")(
+        call->object, img, call->device_id);
   tsk_error_set_errstr2("TskAutoDb::startAddImage");
   REAL(error_method, "_ZN7TskAuto13registerErrorEv")(call->object);
   return 1;
@@ -203,17 +212,18 @@ static uint8_t db_add(const struct call *call)
 #define TSK_AUTO_DB_ADD "_ZN9TskAutoDb13startAddImageE" NAMES_DEVICE
 EXPORT add_method tsk_qcow2_db_add __asm__(TSK_AUTO_DB_ADD);
 
-uint8_t tsk_qcow2_db_add(void *object, int num_img, const TSK_TCHAR *const images[], TSK_IMG_TYPE_ENUM type,
-                         unsigned int a_ssize, const char *device_id)
+uint8_t tsk_qcow2_db_add(void *object, int num_img, const TSK_TCHAR *const images[],
+                         TSK_IMG_TYPE_ENUM type, unsigned int a_ssize, const char *device_id)
 {
-  return db_add(&(struct call){ TSK_AUTO_DB_ADD, object, num_img, images, type, a_ssize, true, device_id });
+  return db_add(
+      &(struct call){ TSK_AUTO_DB_ADD, object, num_img, images, type, a_ssize, true, device_id });
 }
 
 #define TSK_CASE_DB_ADD "_ZN9TskCaseDb8addImageE" NAMES
 EXPORT open_method tsk_qcow2_case_add __asm__(TSK_CASE_DB_ADD);
 
-uint8_t tsk_qcow2_case_add(void *object, int num_img, const TSK_TCHAR *const images[], TSK_IMG_TYPE_ENUM type,
-                           unsigned int a_ssize)
+uint8_t tsk_qcow2_case_add(void *object, int num_img, const TSK_TCHAR *const images[],
+                           TSK_IMG_TYPE_ENUM type, unsigned int a_ssize)
 {
   const struct call call = { TSK_CASE_DB_ADD, object, num_img, images, type, a_ssize, false, NULL };
   void *process;
@@ -226,7 +236,8 @@ uint8_t tsk_qcow2_case_add(void *object, int num_img, const TSK_TCHAR *const ima
   if (result != 0)
     REAL(revert_method, "_ZN9TskAutoDb14revertAddImageEv")(process);
   else
-    result = REAL(commit_method, "_ZN9TskAutoDb14commitAddImageEv")(process) != 0; /* the image's number, as libtsk does */
+    result = REAL(commit_method, "_ZN9TskAutoDb14commitAddImageEv")(process) !=
+             0; /* the image's number, as libtsk does */
   REAL(close_method, "_ZN9TskAutoDbD0Ev")(process);
   let_go(process);
   return result;

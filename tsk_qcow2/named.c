@@ -129,8 +129,8 @@ int qcow2_named_read(struct qcow2_named *named, uint64_t guest_offset, void *buf
   return code;
 }
 
-int tsk_qcow2_named_read_filled(struct qcow2_named *named, uint64_t guest_offset, void *buffer, size_t length,
-                                struct qcow2_error *error)
+int tsk_qcow2_named_read_filled(struct qcow2_named *named, uint64_t guest_offset, void *buffer,
+                                size_t length, struct qcow2_error *error)
 {
   int code = qcow2_named_read(named, guest_offset, buffer, length, error);
   struct qcow2_error unwanted, lost;
@@ -138,7 +138,8 @@ int tsk_qcow2_named_read_filled(struct qcow2_named *named, uint64_t guest_offset
   if (code == 0)
     return 0;
   __atomic_store_n(&named->was_filled, true, __ATOMIC_RELAXED);
-  if (qcow2_view_salvage(named->opened.view, guest_offset, buffer, length, meet_damage, named, &unwanted) == 0)
+  if (qcow2_view_salvage(named->opened.view, guest_offset, buffer, length, meet_damage, named,
+                         &unwanted) == 0)
     return code;
   memset(buffer, 0, length);
   lost = *error;
@@ -155,7 +156,8 @@ static const char *fate(const struct qcow2_named *named)
     return "was given as zeros";
   if (__atomic_load_n(&named->was_filled, __ATOMIC_RELAXED))
     return "could not be read, and this libtsk may have passed zeros on without an error "
-           "(\",errors=zero\" after the image name always gives zeros; \"tsk-qcow2 verify\" lists all damage)";
+           "(\",errors=zero\" after the image name always gives zeros; "
+           "\"tsk-qcow2 verify\" lists all damage)";
   return "could not be read (\",errors=zero\" after the image name gives zeros instead; "
          "\"tsk-qcow2 verify\" lists all damage)";
 }

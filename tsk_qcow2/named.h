@@ -5,10 +5,10 @@
 
 #include "qcow2names.h"
 
-/* As qcow2_named_read(), for a caller whose own caller may never learn of an error: after one the buffer holds what can be read, and
-   zeros for the rest, all of which is told. */
-int tsk_qcow2_named_read_filled(struct qcow2_named *named, uint64_t guest_offset, void *buffer, size_t length,
-                                struct qcow2_error *error);
+/* As qcow2_named_read(), for a caller that may hide an error from its own caller: after an error
+   the buffer holds what can be read, and zeros for the rest, and each damaged range is reported. */
+int tsk_qcow2_named_read_filled(struct qcow2_named *named, uint64_t guest_offset, void *buffer,
+                                size_t length, struct qcow2_error *error);
 
 /* Tell how much damage was met, once, as qcow2_named_close() does: for programs that exit without closing. */
 void tsk_qcow2_named_tell_count(struct qcow2_named *named);

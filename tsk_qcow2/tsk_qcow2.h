@@ -51,7 +51,8 @@ TSK_QCOW2_API int tsk_qcow2_recognise(const TSK_TCHAR *image);
 TSK_QCOW2_API int tsk_qcow2_owns(const TSK_IMG_INFO *img);
 
 /* What tsk_img_read() does, for an image that tsk_qcow2_open() made, without libtsk's small cache and lock: stock libtsk
-   up to 4.15 turns some read errors into garbage. Reads up to `len` bytes at byte `off`: fewer only at the end of the image.
+   up to 4.15 turns some read errors into success, with zeros for what is lost. Reads up to `len`
+   bytes at byte `off`: fewer only at the end of the image.
    With "errors=zero" in the image name, what is damaged reads as zeros. Returns the number of bytes read, or -1 with
    TSK_ERR_IMG_READ, _READ_OFF or _ARG. Any number of threads. */
 TSK_QCOW2_API ssize_t tsk_qcow2_read(TSK_IMG_INFO *img, TSK_OFF_T off, char *buf, size_t len);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A small library with the functions and methods of libtsk by which images are opened and read. It knows raw images only. The tests
- * link it with -Bsymbolic-functions, and put it in libtsk's place behind the drop-in.
+ * A small library with the functions and methods of libtsk by which images are opened and read. It
+ * knows raw images only. The tests link it with -Bsymbolic-functions, and put it in libtsk's place
+ * behind the drop-in.
  */
 #include "libtsk.h"
 
@@ -67,7 +68,8 @@ static void raw_close(TSK_IMG_INFO *img)
 }
 
 TSK_IMG_INFO *tsk_img_open_external(void *info, int64_t size, unsigned int sector_size,
-                                    ssize_t (*read)(TSK_IMG_INFO *, int64_t, char *, size_t), void (*close)(TSK_IMG_INFO *),
+                                    ssize_t (*read)(TSK_IMG_INFO *, int64_t, char *, size_t),
+                                    void (*close)(TSK_IMG_INFO *),
                                     void (*imgstat)(TSK_IMG_INFO *, FILE *))
 {
   TSK_IMG_INFO *img = static_cast<TSK_IMG_INFO *>(info);
@@ -80,7 +82,8 @@ TSK_IMG_INFO *tsk_img_open_external(void *info, int64_t size, unsigned int secto
   return img;
 }
 
-TSK_IMG_INFO *tsk_img_open(int, const char *const images[], TSK_IMG_TYPE_ENUM type, unsigned int sector_size)
+TSK_IMG_INFO *tsk_img_open(int, const char *const images[], TSK_IMG_TYPE_ENUM type,
+                           unsigned int sector_size)
 {
   raw_image *raw;
 
@@ -91,12 +94,13 @@ TSK_IMG_INFO *tsk_img_open(int, const char *const images[], TSK_IMG_TYPE_ENUM ty
   }
   raw = static_cast<raw_image *>(calloc(1, sizeof(*raw)));
   raw->descriptor = open(images[0], O_RDONLY | O_CLOEXEC);
-  tsk_img_open_external(raw, lseek(raw->descriptor, 0, SEEK_END), sector_size, raw_read, raw_close, NULL);
+  tsk_img_open_external(raw, lseek(raw->descriptor, 0, SEEK_END), sector_size, raw_read, raw_close,
+                        NULL);
   raw->info.itype = TSK_IMG_TYPE_RAW;
   return &raw->info;
 }
 
-/* As in libtsk 4.11 to 4.15, an error is success if the length is no multiple of the sector size. */
+/* As in libtsk 4.11 to 4.15, an error is success unless whole sectors are read. */
 ssize_t tsk_img_read(TSK_IMG_INFO *img, int64_t offset, char *buffer, size_t length)
 {
   size_t whole = (length + img->sector_size - 1) / img->sector_size * img->sector_size;
@@ -129,14 +133,16 @@ TskAuto::~TskAuto()
   TskAuto::closeImage();
 }
 
-uint8_t TskAuto::openImage(int num_img, const char *const images[], TSK_IMG_TYPE_ENUM type, unsigned int sector_size)
+uint8_t TskAuto::openImage(int num_img, const char *const images[], TSK_IMG_TYPE_ENUM type,
+                           unsigned int sector_size)
 {
   openImageHandle(tsk_img_open(num_img, images, type, sector_size));
   m_internalOpen = true;
   return m_img_info == NULL;
 }
 
-uint8_t TskAuto::openImageUtf8(int num_img, const char *const images[], TSK_IMG_TYPE_ENUM type, unsigned int sector_size)
+uint8_t TskAuto::openImageUtf8(int num_img, const char *const images[], TSK_IMG_TYPE_ENUM type,
+                               unsigned int sector_size)
 {
   return TskAuto::openImage(num_img, images, type, sector_size);
 }
@@ -194,16 +200,16 @@ uint8_t TskAutoDb::openImage(const char *device_id)
   return 0;
 }
 
-uint8_t TskAutoDb::openImageUtf8(int num_img, const char *const images[], TSK_IMG_TYPE_ENUM type, unsigned int sector_size,
-                                 const char *device_id)
+uint8_t TskAutoDb::openImageUtf8(int num_img, const char *const images[], TSK_IMG_TYPE_ENUM type,
+                                 unsigned int sector_size, const char *device_id)
 {
   if (TskAuto::openImageUtf8(num_img, images, type, sector_size) != 0)
     return 1;
   return openImage(device_id);
 }
 
-uint8_t TskAutoDb::openImage(int num_img, const char *const images[], TSK_IMG_TYPE_ENUM type, unsigned int sector_size,
-                             const char *device_id)
+uint8_t TskAutoDb::openImage(int num_img, const char *const images[], TSK_IMG_TYPE_ENUM type,
+                             unsigned int sector_size, const char *device_id)
 {
   return openImageUtf8(num_img, images, type, sector_size, device_id);
 }
@@ -213,8 +219,8 @@ void TskAutoDb::closeImage()
   TskAuto::closeImage();
 }
 
-uint8_t TskAutoDb::startAddImage(int num_img, const char *const images[], TSK_IMG_TYPE_ENUM type, unsigned int sector_size,
-                                 const char *device_id)
+uint8_t TskAutoDb::startAddImage(int num_img, const char *const images[], TSK_IMG_TYPE_ENUM type,
+                                 unsigned int sector_size, const char *device_id)
 {
   if (openImage(num_img, images, type, sector_size, device_id) == 0)
     return 0;
@@ -245,7 +251,8 @@ TskAutoDb *TskCaseDb::initAddImage()
   return new TskAutoDb;
 }
 
-uint8_t TskCaseDb::addImage(int num_img, const char *const images[], TSK_IMG_TYPE_ENUM type, unsigned int sector_size)
+uint8_t TskCaseDb::addImage(int num_img, const char *const images[], TSK_IMG_TYPE_ENUM type,
+                            unsigned int sector_size)
 {
   TskAutoDb process;
 
@@ -258,7 +265,8 @@ uint8_t TskCaseDb::addImage(int num_img, const char *const images[], TSK_IMG_TYP
 
 /* ---- What the drop-in does not know ----------------------------------------------------- */
 
-uint8_t TskFuture::examine(int num_img, const char *const images[], TSK_IMG_TYPE_ENUM type, unsigned int sector_size)
+uint8_t TskFuture::examine(int num_img, const char *const images[], TSK_IMG_TYPE_ENUM type,
+                           unsigned int sector_size)
 {
   TSK_IMG_INFO *img = tsk_img_open(num_img, images, type, sector_size);
 

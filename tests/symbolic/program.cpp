@@ -12,10 +12,12 @@
 #include <vector>
 
 /* Classes of the program's own: their vtables are here. */
-class Tool : public TskAuto {
+class Tool : public TskAuto
+{
 };
 
-class Database : public TskAutoDb {
+class Database : public TskAutoDb
+{
 };
 
 struct request {
@@ -23,6 +25,18 @@ struct request {
   int64_t offset;
   size_t length;
 };
+
+/* How often this process has the file open. */
+static int count_open(const char *image)
+{
+  std::error_code unwanted;
+  const auto path = std::filesystem::canonical(image, unwanted);
+  int count = 0;
+
+  for (const auto &entry : std::filesystem::directory_iterator("/proc/self/fd"))
+    count += std::filesystem::read_symlink(entry.path(), unwanted) == path && !path.empty();
+  return count;
+}
 
 static void show(TskAuto *object, const request &request)
 {
@@ -64,11 +78,14 @@ static int call_virtual(const request &request)
   TskAuto *tool = new Tool;
   int result = 0;
 
-  for (int i = 0; result == 0 && i < 2; i++)
+  for (int i = 0; result == 0 && i < 2; i++) {
     result = tool->openImage(1, &request.image, TSK_IMG_TYPE_DETECT, 0);
+    printf("open: %d\n", count_open(request.image));
+  }
   if (result == 0)
     show(tool, request);
   tool->closeImage();
+  printf("closed: %d\n", count_open(request.image));
   delete tool;
   return result;
 }
@@ -91,6 +108,8 @@ static int call_db_virtual(const request &request)
 
   if (result == 0)
     show(database, request);
+  database->closeImage();
+  printf("closed: %d\n", count_open(request.image));
   delete database;
   return result;
 }
@@ -126,26 +145,20 @@ static const struct {
   const char *name;
   int (*call)(const request &);
 } ways[] = {
-  { "open", call_open },       { "open-utf8", call_open_utf8 },       { "virtual", call_virtual },
-  { "db-open", call_db_open }, { "db-open-utf8", call_db_open_utf8 }, { "db-virtual", call_db_virtual },
-  { "add", call_add },         { "case-add", call_case_add },
+  { "open", call_open },
+  { "open-utf8", call_open_utf8 },
+  { "virtual", call_virtual },
+  { "db-open", call_db_open },
+  { "db-open-utf8", call_db_open_utf8 },
+  { "db-virtual", call_db_virtual },
+  { "add", call_add },
+  { "case-add", call_case_add },
 };
-
-/* How often this process has the file open. */
-static int count_open(const char *image)
-{
-  std::error_code unwanted;
-  const auto path = std::filesystem::canonical(image, unwanted);
-  int count = 0;
-
-  for (const auto &entry : std::filesystem::directory_iterator("/proc/self/fd"))
-    count += std::filesystem::read_symlink(entry.path(), unwanted) == path && !path.empty();
-  return count;
-}
 
 int main(int argc, char *argv[])
 {
-  request request = { argv[2], argc > 4 ? atoll(argv[3]) : 0, argc > 4 ? static_cast<size_t>(atoll(argv[4])) : 0 };
+  request request = { argv[2], argc > 4 ? atoll(argv[3]) : 0,
+                      argc > 4 ? static_cast<size_t>(atoll(argv[4])) : 0 };
 
   for (const auto &way : ways)
     if (strcmp(way.name, argv[1]) == 0) {

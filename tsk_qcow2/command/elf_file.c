@@ -42,7 +42,8 @@ static bool read_exactly(int descriptor, uint64_t offset, void *buffer, size_t b
   return true;
 }
 
-/* Allocate a part and read it; a zero is put behind it. NULL: too large, behind the end, or no memory. */
+/* Allocate a part and read it; a zero is put behind it. NULL: too large, behind the end, or no
+   memory. */
 static void *read_part(int descriptor, uint64_t offset, uint64_t bytes)
 {
   char *part = bytes > PART_BYTES_MAX ? NULL : malloc((size_t) bytes + 1);
@@ -58,7 +59,8 @@ static void *read_part(int descriptor, uint64_t offset, uint64_t bytes)
 
 static bool read_header(int descriptor, ElfW(Ehdr) *header)
 {
-  return read_exactly(descriptor, 0, header, sizeof(*header)) && memcmp(header->e_ident, ELFMAG, SELFMAG) == 0 &&
+  return read_exactly(descriptor, 0, header, sizeof(*header)) &&
+         memcmp(header->e_ident, ELFMAG, SELFMAG) == 0 &&
          header->e_ident[EI_CLASS] == (__ELF_NATIVE_CLASS == 64 ? ELFCLASS64 : ELFCLASS32) &&
          header->e_ident[EI_DATA] == NATIVE_DATA;
 }
@@ -66,7 +68,8 @@ static bool read_header(int descriptor, ElfW(Ehdr) *header)
 /* The section headers, header->e_shnum of them. NULL: there are none that can be read. */
 static ElfW(Shdr) *read_sections(int descriptor, const ElfW(Ehdr) *header)
 {
-  if (header->e_shentsize != sizeof(ElfW(Shdr)) || header->e_shnum == 0 || header->e_shnum > SECTIONS_MAX)
+  if (header->e_shentsize != sizeof(ElfW(Shdr)) || header->e_shnum == 0 ||
+      header->e_shnum > SECTIONS_MAX)
     return NULL;
   return read_part(descriptor, header->e_shoff, header->e_shnum * sizeof(ElfW(Shdr)));
 }
@@ -83,7 +86,8 @@ static const ElfW(Shdr) *find_section(const ElfW(Shdr) *sections, size_t count, 
 /* ---- The tables ---------------------------------------------------------------- */
 
 /* What the dynamic section and the dynamic symbols say. They share their strings. */
-static bool read_tables(int descriptor, const ElfW(Shdr) *sections, size_t count, struct elf_file *file)
+static bool read_tables(int descriptor, const ElfW(Shdr) *sections, size_t count,
+                        struct elf_file *file)
 {
   const ElfW(Shdr) *dynamic = find_section(sections, count, SHT_DYNAMIC);
   const ElfW(Shdr) *symbols = find_section(sections, count, SHT_DYNSYM);
@@ -130,14 +134,16 @@ static bool read_relocations(int descriptor, const ElfW(Shdr) *section, struct e
   return true;
 }
 
-static bool read_all_relocations(int descriptor, const ElfW(Shdr) *sections, size_t count, struct elf_file *file)
+static bool read_all_relocations(int descriptor, const ElfW(Shdr) *sections, size_t count,
+                                 struct elf_file *file)
 {
   file->is_relocated = calloc(file->symbol_count + 1, sizeof(file->is_relocated[0]));
   if (file->is_relocated == NULL)
     return false;
   for (size_t i = 0; i < count; i++)
-    if ((sections[i].sh_type == SHT_RELA || sections[i].sh_type == SHT_REL) && sections[i].sh_link < count &&
-        sections[sections[i].sh_link].sh_type == SHT_DYNSYM && !read_relocations(descriptor, &sections[i], file))
+    if ((sections[i].sh_type == SHT_RELA || sections[i].sh_type == SHT_REL) &&
+        sections[i].sh_link < count && sections[sections[i].sh_link].sh_type == SHT_DYNSYM &&
+        !read_relocations(descriptor, &sections[i], file))
       return false;
   return true;
 }
@@ -228,7 +234,8 @@ bool elf_file_relocates(const struct elf_file *file, const char *name)
 
 /* ---- Text ----------------------------------------------------------------------------- */
 
-/* True if the rest of the file, from `offset` on, holds the text. Pieces overlap by the text's length. */
+/* True if the rest of the file, from `offset` on, holds the text. Pieces overlap by the text's
+   length. */
 static bool search(int descriptor, const char *text)
 {
   static char piece[1 << 20];

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The dynamic symbols of a program or library, read from its file: nothing of it is loaded or run. */
+/* The dynamic symbols of a program or library, by its file: nothing of it is loaded or run. */
 #ifndef TSK_QCOW2_ELF_FILE_H
 #define TSK_QCOW2_ELF_FILE_H
 
@@ -8,24 +8,28 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* A program or library of this machine's kind. One that is linked statically has no dynamic entries and no symbols. */
+/* A program or library of this machine's kind. One that is linked statically has no dynamic entries
+   and no symbols. */
 struct elf_file {
   ElfW(Dyn) *dynamic;
   size_t dynamic_count;
   ElfW(Sym) *symbols;
   size_t symbol_count;
-  bool *is_relocated; /* of each symbol: does a relocation name it, so that the loader decides what it is? NULL: not read */
+  bool *is_relocated; /* of each symbol: does a relocation name it, so that the loader decides what
+                         it is? NULL: not read */
   char *strings;      /* of the symbols and the dynamic entries; ends with a zero */
   size_t strings_bytes;
 };
 
-/* Read `path`. The caller frees with elf_file_free(). False: it cannot be read, or is nothing of that kind. */
+/* Read `path`. The caller frees with elf_file_free(). False: it cannot be read, or is nothing of
+   that kind. */
 bool elf_file_read(const char *path, bool with_relocations, struct elf_file *file);
 
 /* All zero is allowed. */
 void elf_file_free(struct elf_file *file);
 
-/* The string of the dynamic entry with this tag, such as DT_NEEDED, that comes `index`-th; NULL: there are fewer. */
+/* The string of the dynamic entry with this tag, such as DT_NEEDED, that comes `index`-th; NULL:
+   there are fewer. */
 const char *elf_file_dynamic(const struct elf_file *file, int64_t tag, size_t index);
 
 const char *elf_file_symbol_name(const struct elf_file *file, size_t index);

@@ -16,11 +16,12 @@
 #define CONFIGURATION "/etc/ld.so.conf.d/00-tsk-qcow2.conf"
 #define LDCONFIG "/sbin/ldconfig"
 
-/* Run a program without output and with an empty environment; returns its exit status, or -1. */
+/* Run a program without output; returns its exit status, or -1. Nothing of the environment helps it,
+   and with an empty PATH "status" looks at no programs. */
 static int run_quietly(const char *program, const char *argument)
 {
   char *const arguments[] = { (char *) (uintptr_t) program, (char *) (uintptr_t) argument, NULL };
-  char *const environment[] = { NULL };
+  char no_path[] = "PATH=", *const environment[] = { no_path, NULL };
   pid_t child = fork();
   int status, null;
 

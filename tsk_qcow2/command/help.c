@@ -16,12 +16,14 @@ struct topic {
 static const struct topic TOPICS[] = {
   { "run", "run TOOL [ARG...]", "run a Sleuth Kit tool with qcow2 support, changing nothing on the system\n",
     "Example: tsk-qcow2 run fls -i qcow2 -o 2048 disk.qcow2@before-update\n"
-    "The exit status is the tool's. A tool that would take a qcow2 image for a raw disk is refused.\n" },
+    "The exit status is the tool's.\n"
+    "A tool that would take a qcow2 image for a raw disk is refused.\n" },
   { "enable", "enable", "make every Sleuth Kit program on this machine understand qcow2 (root)\n",
     "Puts a file into /etc/ld.so.conf.d and runs ldconfig, so that programs load tsk-qcow2's library, which loads\n"
     "the real libtsk behind it. Nothing is changed if that does not work here.\n" },
   { "disable", "disable", "undo enable (root)\n", "" },
-  { "status", "status", "say whether it is enabled, what the loader picks, and which programs see raw\n",
+  { "status", "status",
+    "say whether it is enabled, what the loader picks, and which programs see raw\n",
     "Exit status: 0 enabled, 3 not enabled.\n" },
   { "info", "info [--chain] [--json] IMAGE",
     "header, features, snapshots, extensions, warnings; opens no other file,\n"

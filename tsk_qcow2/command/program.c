@@ -18,17 +18,20 @@
 bool program_libtsk_binds_calls(void)
 {
   struct elf_file libtsk;
-  bool binds = elf_file_read(TSK_LIBRARY, true, &libtsk) && elf_file_defines(&libtsk, "tsk_img_open") &&
+  bool binds = elf_file_read(TSK_LIBRARY, true, &libtsk) &&
+               elf_file_defines(&libtsk, "tsk_img_open") &&
                !elf_file_relocates(&libtsk, "tsk_img_open");
 
   elf_file_free(&libtsk);
   return binds;
 }
 
-/* True for the functions of libtsk that take image names and an image type, and for methods with such parameters. */
+/* True for the functions of libtsk that take image names and an image type, and for methods with
+   such parameters. */
 static bool opens_images(const char *symbol)
 {
-  return (strncmp(symbol, "tsk_img_open", 12) == 0 && strcmp(symbol, "tsk_img_open_external") != 0) ||
+  return (strncmp(symbol, "tsk_img_open", 12) == 0 &&
+          strcmp(symbol, "tsk_img_open_external") != 0) ||
          strstr(symbol, "PKPKc17TSK_IMG_TYPE_ENUM") != NULL;
 }
 
@@ -77,11 +80,14 @@ static bool needs(const struct elf_file *program, const char *soname)
 /* libtsk is C++: what carries it loads that, too, or nothing at all. */
 static bool carries_libtsk(const char *path, const struct elf_file *program)
 {
-  return (program->dynamic_count == 0 || needs(program, "libstdc++.so.6")) && elf_file_contains(path, "tsk_img_open");
+  return (program->dynamic_count == 0 || needs(program, "libstdc++.so.6")) &&
+         elf_file_contains(path, "tsk_img_open");
 }
 
-/* Write a directory of a run path, in which $ORIGIN is the program's own, with the soname behind it. False: it is too long. */
-static bool compose(const char *path, const char *directory, size_t length, char *out, size_t out_size)
+/* Write a directory of a run path, in which $ORIGIN is the program's own, with the soname behind
+   it. False: it is too long. */
+static bool compose(const char *path, const char *directory, size_t length, char *out,
+                    size_t out_size)
 {
   static const char *const origins[] = { "$ORIGIN", "${ORIGIN}" };
   char origin[512] = "";
@@ -95,20 +101,23 @@ static bool compose(const char *path, const char *directory, size_t length, char
       length -= word;
     }
   }
-  return snprintf(out, out_size, "%s%.*s/%s", origin, (int) length, directory, TSK_SONAME) < (int) out_size;
+  return snprintf(out, out_size, "%s%.*s/%s", origin, (int) length, directory, TSK_SONAME) <
+         (int) out_size;
 }
 
 static bool is_same_file(const char *path, const char *other)
 {
   struct stat status, other_status;
 
-  return stat(path, &status) == 0 && stat(other, &other_status) == 0 && status.st_dev == other_status.st_dev &&
-         status.st_ino == other_status.st_ino;
+  return stat(path, &status) == 0 && stat(other, &other_status) == 0 &&
+         status.st_dev == other_status.st_dev && status.st_ino == other_status.st_ino;
 }
 
-/* True if the program's run path leads to a libtsk before the plugin is looked for; `found` is its path. The loader looks into
-   DT_RPATH first, which counts only without DT_RUNPATH, then into the library path, into DT_RUNPATH, and where it is configured. */
-static bool run_path_wins(const char *path, const struct elf_file *program, bool is_enabled, char *found, size_t found_size)
+/* True if the program's run path leads to a libtsk before the plugin is looked for; `found` is its
+   path. The loader looks into DT_RPATH first, which counts only without DT_RUNPATH, then into the
+   library path, into DT_RUNPATH, and where it is configured. */
+static bool run_path_wins(const char *path, const struct elf_file *program, bool is_enabled,
+                          char *found, size_t found_size)
 {
   const char *directories = elf_file_dynamic(program, DT_RUNPATH, 0);
   char real[512];
@@ -136,8 +145,8 @@ static void answer_with(struct program_answer *answer, enum program_kind kind, c
   snprintf(answer->detail, sizeof(answer->detail), "%s", detail);
 }
 
-static void ask_about_libtsk(const char *path, const struct elf_file *program, const char *soname, bool is_enabled,
-                             struct program_answer *answer)
+static void ask_about_libtsk(const char *path, const struct elf_file *program, const char *soname,
+                             bool is_enabled, struct program_answer *answer)
 {
   const char *bypass;
   char found[512];
@@ -183,10 +192,13 @@ void program_explain(const struct program_answer *answer, char *text, size_t tex
     snprintf(text, text_size, "carries a libtsk of its own, which does not know qcow2");
     break;
   case PROGRAM_OTHER_LIBTSK:
-    snprintf(text, text_size, "loads %s, and the plugin was built for " TSK_LIBRARY, answer->detail);
+    snprintf(text, text_size, "loads %s, and the plugin was built for " TSK_LIBRARY,
+             answer->detail);
     break;
   case PROGRAM_BYPASSES:
-    snprintf(text, text_size, "opens images by %s, inside a libtsk whose own calls do not reach the plugin", answer->detail);
+    snprintf(text, text_size,
+             "opens images by %s, inside a libtsk whose own calls do not reach the plugin",
+             answer->detail);
     break;
   }
 }
@@ -218,7 +230,8 @@ bool program_find(const char *name, char *path, size_t path_size)
   for (;;) {
     size_t length = strcspn(directories, ":");
 
-    snprintf(path, path_size, "%.*s/%s", length == 0 ? 1 : (int) length, length == 0 ? "." : directories, name);
+    snprintf(path, path_size, "%.*s/%s", length == 0 ? 1 : (int) length,
+             length == 0 ? "." : directories, name);
     if (is_program(path))
       return true;
     if (directories[length] == '\0')
@@ -227,7 +240,8 @@ bool program_find(const char *name, char *path, size_t path_size)
   }
 }
 
-static void visit_directory(const char *directory, bool is_enabled, program_visit *visit, void *context)
+static void visit_directory(const char *directory, bool is_enabled, program_visit *visit,
+                            void *context)
 {
   struct dirent **entries;
   int count = scandir(directory, &entries, NULL, alphasort);
@@ -236,7 +250,8 @@ static void visit_directory(const char *directory, bool is_enabled, program_visi
     struct program_answer answer = { PROGRAM_OTHER, "" };
     char path[512];
 
-    if (snprintf(path, sizeof(path), "%s/%s", directory, entries[i]->d_name) < (int) sizeof(path) && is_program(path))
+    if (snprintf(path, sizeof(path), "%s/%s", directory, entries[i]->d_name) < (int) sizeof(path) &&
+        is_program(path))
       program_ask(path, is_enabled, &answer);
     if (answer.kind != PROGRAM_OTHER)
       visit(context, path, &answer);

@@ -12,7 +12,8 @@ enum program_kind {
   /* These take a qcow2 image for a raw disk: */
   PROGRAM_OWN_LIBTSK,   /* carries a libtsk of its own */
   PROGRAM_OTHER_LIBTSK, /* loads another libtsk, which `detail` names */
-  PROGRAM_BYPASSES,     /* has libtsk open images, by the symbol in `detail`, and libtsk does not ask the plugin */
+  PROGRAM_BYPASSES, /* has libtsk open images, by the symbol in `detail`, and libtsk does not ask
+                       the plugin */
 };
 
 struct program_answer {
@@ -20,7 +21,8 @@ struct program_answer {
   char detail[512];
 };
 
-/* Look at a program. `is_enabled`: the plugin is found by the loader's configuration; else by the library path, as with `run`. */
+/* Look at a program. `is_enabled`: the plugin is found by the loader's configuration; else by the
+   library path, as with `run`. */
 void program_ask(const char *path, bool is_enabled, struct program_answer *answer);
 
 /* Why a program takes a qcow2 image for a raw disk, as what follows its name in a sentence. */

@@ -26,7 +26,7 @@ static bool prepend_library_path(void)
   return done;
 }
 
-/* A program that would take a qcow2 image for a raw disk is not run: its output would look right. */
+/* A program that would take a qcow2 image for a raw disk is not run. */
 static int check_program(const char *name)
 {
   struct program_answer answer;
@@ -38,8 +38,9 @@ static int check_program(const char *name)
   program_explain(&answer, why, sizeof(why));
   if (why[0] == '\0')
     return EXIT_OK;
-  return complain_failed("%s %s: it would take a qcow2 image for a raw disk. Make a raw copy for it: "
-                         "tsk-qcow2 run img_cat disk.qcow2 >disk.raw", path, why);
+  return complain_failed("%s %s: it would take a qcow2 image for a raw disk. "
+                         "Make a raw copy for it: tsk-qcow2 run img_cat disk.qcow2 >disk.raw",
+                         path, why);
 }
 
 int command_run(int argc, char *argv[])

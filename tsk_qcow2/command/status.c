@@ -32,14 +32,16 @@ struct found {
 static void visit_program(void *context, const char *path, const struct program_answer *answer)
 {
   struct found *found = context;
+  const char *label = found->take_for_raw == 0 ? "Take it for raw:" : "";
   char why[768];
 
   if (answer->kind == PROGRAM_UNDERSTANDS) {
     found->understand++;
     return;
   }
+  found->take_for_raw++;
   program_explain(answer, why, sizeof(why));
-  printf("%s%s %s\n", found->take_for_raw++ == 0 ? "Take it for raw:     " : "                     ", path, why);
+  printf("%-20s %s %s\n", label, path, why);
 }
 
 static void print_programs(bool is_enabled)
@@ -49,7 +51,8 @@ static void print_programs(bool is_enabled)
   program_each_in_path(is_enabled, visit_program, &found);
   if (found.take_for_raw == 0)
     printf("Take it for raw:     none in PATH\n");
-  printf("Understand qcow2:    %zu programs in PATH%s\n", found.understand, is_enabled ? "" : ", with tsk-qcow2 run");
+  printf("Understand qcow2:    %zu programs in PATH%s\n", found.understand,
+         is_enabled ? "" : ", with tsk-qcow2 run");
 }
 
 int command_status(int argc, char *argv[])
@@ -72,7 +75,9 @@ int command_status(int argc, char *argv[])
   if (ours)
     print_fls();
   printf("Calls inside libtsk: %s\n",
-         program_libtsk_binds_calls() ? "do not reach the plugin, which answers those of the programs instead" : "reach the plugin");
+         program_libtsk_binds_calls()
+             ? "do not reach the plugin, which answers those of the programs instead"
+             : "reach the plugin");
   print_programs(ours);
   printf("Never covered:       what carries a libtsk of its own, such as Python's pytsk3\n");
   return ours ? EXIT_OK : EXIT_NOT_ENABLED;
