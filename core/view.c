@@ -2,12 +2,12 @@
 /*
  * What is read of an image: a view, and the read loop. Start reading here.
  *
- * A read goes: qcow2_view_read() clamps and loops; qcow2_stack_find() asks the layers from the top down which of them
- * answers for the next guest bytes (qcow2_layer_map(), qcow2_mapping_find()); qcow2_cluster_read() turns that answer into
- * bytes; qcow2_storage_read() fetches them.
+ * A read goes: qcow2_view_read() checks the range and loops; qcow2_stack_find() asks the layers
+ * from the top down which of them provides the next bytes (qcow2_layer_map(),
+ * qcow2_mapping_find()); qcow2_cluster_read() turns that answer into bytes; qcow2_storage_read()
+ * fetches them.
  *
- * Two things make it faster, and change no result: small reads are answered from blocks, which are read in this way as a whole
- * (read/blocks.h); and what takes work to decode is decoded ahead of a sequential reader (read/ahead.h).
+ * The calls of qcow2_accelerator_...() make this faster and change no result: accelerate.h.
  */
 #include "image.h"
 
@@ -15,31 +15,21 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "accelerate.h"
 #include "base/checked.h"
 #include "base/error.h"
 #include "base/text.h"
-#include "read/ahead.h"
-#include "read/blocks.h"
 #include "stack.h"
 
 /* ---- Views --------------------------------------------------------------- */
 
-/* What is decoded ahead is this much at once, or a cluster if that is larger. */
-#define UNIT_BYTES_MIN 65536u
-
-/* From here on spaces in the cache are views', below they are layers'. */
-#define BLOCK_SPACES (UINT64_C(1) << 32)
-
-/* Below, a guest offset counts from the start of what the L1 table maps, as in the format: a VM state lies behind the disk there. Those of
-   callers, and of blocks, count from `start`. */
+/* A guest offset counts from the start of what the L1 table maps, as in the format; a VM state lies
+   after the disk there. A view offset, which callers use, counts from the view's start. */
 struct qcow2_view {
   struct qcow2_stack stack;
-  uint64_t start, size; /* bytes */
-  struct qcow2_blocks blocks;
-  atomic_bool is_packed; /* something that takes work to decode was met: it is kept in small pieces */
-  _Atomic uint64_t row, row_end;     /* so many bytes were read in ascending order, up to here */
-  uint32_t unit;                     /* what is decoded ahead at once, bytes */
-  struct qcow2_ahead_reader *reader; /* NULL: nothing is decoded ahead */
+  uint64_t start; /* guest offset */
+  uint64_t size;  /* bytes */
+  struct qcow2_accelerator accelerator;
 };
 
 static int view_set_snapshot(struct qcow2_view *view, const struct qcow2_image *image,
@@ -99,31 +89,6 @@ static int view_new(struct qcow2_image *image, struct qcow2_view **out,
 }
 
 static qcow2_blocks_load read_for_block;
-static qcow2_ahead_work decode_ahead;
-
-static uint32_t largest_cluster(const struct qcow2_stack *stack)
-{
-  uint32_t largest = 0;
-
-  for (size_t i = 0; i < stack->layer_count; i++)
-    if (stack->chain->layers[i]->geometry.cluster_size > largest)
-      largest = stack->chain->layers[i]->geometry.cluster_size;
-  return largest;
-}
-
-/* Let what the view shows be decoded ahead; without memory for that, it is not. */
-static void start_ahead(struct qcow2_view *view, struct qcow2_ahead *ahead)
-{
-  uint32_t cluster_size = largest_cluster(&view->stack);
-  struct qcow2_ahead_disk disk = { .end = view->stack.end,
-                                   .unit = cluster_size > UNIT_BYTES_MIN ? cluster_size : UNIT_BYTES_MIN,
-                                   .in_parts = cluster_size < UNIT_BYTES_MIN,
-                                   .work = decode_ahead,
-                                   .context = view };
-
-  view->unit = disk.unit;
-  view->reader = qcow2_ahead_reader_new(ahead, &disk);
-}
 
 /* Make the view ready for reading, now that it is known what it shows; or close it, if that could not be found out. */
 static int view_finish(struct qcow2_view *view, struct qcow2_image *image, int code,
@@ -135,14 +100,7 @@ static int view_finish(struct qcow2_view *view, struct qcow2_image *image, int c
   }
   view->stack.end = view->start + view->size;
   qcow2_stack_remember(&view->stack);
-  view->blocks = (struct qcow2_blocks){ .caches = { [QCOW2_BLOCKS_COARSE] = image->shared.coarse_cache,
-                                                    [QCOW2_BLOCKS_FINE] = image->shared.small_cache },
-                                        .cache_space = BLOCK_SPACES + atomic_fetch_add(&image->views_opened, 1),
-                                        .size = view->size,
-                                        .load = read_for_block,
-                                        .context = view };
-  if (image->shared.ahead != NULL && qcow2_chain_is_of_files(&image->chain))
-    start_ahead(view, image->shared.ahead);
+  qcow2_accelerator_start(&view->accelerator, image, &view->stack, view->size, read_for_block, view);
   *out = view;
   return 0;
 }
@@ -179,7 +137,7 @@ void qcow2_view_close(struct qcow2_view *view)
 {
   if (view == NULL)
     return;
-  qcow2_ahead_reader_free(view->reader);
+  qcow2_accelerator_stop(&view->accelerator);
   qcow2_stack_forget(&view->stack);
   free(view);
 }
@@ -195,15 +153,15 @@ uint64_t qcow2_view_size(const struct qcow2_view *view)
    no less. */
 #define BAD_BLOCK_BYTES 4096u
 
-static int check_range(const struct qcow2_view *view, uint64_t guest_offset, uint64_t length,
+static int check_range(const struct qcow2_view *view, uint64_t view_offset, uint64_t length,
                        struct qcow2_error *error)
 {
-  if (range_fits(guest_offset, length, view->size))
+  if (range_fits(view_offset, length, view->size))
     return 0;
-  return qcow2_error_set_at(error, QCOW2_ERROR_ARGUMENT, guest_offset, QCOW2_NO_OFFSET,
+  return qcow2_error_set_at(error, QCOW2_ERROR_ARGUMENT, view_offset, QCOW2_NO_OFFSET,
                             "%" PRIu64 " bytes at guest offset %" PRIu64
                             " are not inside the disk of %" PRIu64 " bytes",
-                            length, guest_offset, view->size);
+                            length, view_offset, view->size);
 }
 
 /* Read the piece's first *count bytes, or fewer: where the system fails to read a run, find out which part of it is bad. On an
@@ -259,38 +217,6 @@ static int place_error(const struct qcow2_view *view, const struct qcow2_piece *
   return qcow2_error_add_place(error, code, &place);
 }
 
-/* Before the piece's first *count bytes are read: if that takes work, take part in what is being decoded ahead, unit by unit. */
-static void announce(struct qcow2_view *view, const struct qcow2_piece *piece, uint64_t guest_offset,
-                     size_t *count)
-{
-  uint32_t unit = view->unit;
-
-  if (!qcow2_cluster_takes_work(&view->stack.chain->layers[piece->layer]->source, &piece->mapping, guest_offset))
-    return;
-  atomic_store_explicit(&view->is_packed, true, memory_order_relaxed);
-  if (view->reader == NULL)
-    return;
-  *count = (size_t) min_u64(*count, unit - guest_offset % unit);
-  qcow2_ahead_reach(view->reader, guest_offset);
-}
-
-/* Decode a unit's pieces; those that cannot be read are left to who reads them. */
-static void decode_ahead(void *context, uint64_t guest_offset, uint64_t length)
-{
-  const struct qcow2_view *view = context;
-  struct qcow2_holes holes;
-  struct qcow2_piece piece;
-
-  qcow2_holes_clear(&holes, &view->stack);
-  for (; length > 0; length -= piece.mapping.length) {
-    qcow2_holes_recall(&holes, &view->stack, guest_offset);
-    if (qcow2_stack_find(&view->stack, &holes, guest_offset, length, &piece, NULL) == 0)
-      qcow2_cluster_decode_ahead(&view->stack.chain->layers[piece.layer]->source, &piece.mapping);
-    piece.mapping.length = min_u64(piece.mapping.length, length);
-    guest_offset += piece.mapping.length;
-  }
-}
-
 /* Read the first bytes of at most `length`. *count is how many were read or, on an error, how many of them it concerns. */
 static int read_next(struct qcow2_view *view, struct qcow2_holes *holes, uint64_t guest_offset,
                      uint8_t *out, size_t length, size_t *count, struct qcow2_error *error)
@@ -304,7 +230,7 @@ static int read_next(struct qcow2_view *view, struct qcow2_holes *holes, uint64_
   reach = piece.mapping.length;
   *count = (size_t) min_u64(length, reach);
   if (code == 0) {
-    announce(view, &piece, guest_offset, count);
+    qcow2_accelerator_wait_and_limit(&view->accelerator, &piece, guest_offset, count);
     code = read_piece(view, &piece, guest_offset, out, count, error);
     if (code == 0)
       return 0;
@@ -314,15 +240,15 @@ static int read_next(struct qcow2_view *view, struct qcow2_holes *holes, uint64_
 }
 
 /* Read all of it, piece by piece. */
-static int read_pieces(struct qcow2_view *view, uint64_t guest_offset, uint8_t *out, size_t length,
+static int read_pieces(struct qcow2_view *view, uint64_t view_offset, uint8_t *out, size_t length,
                        struct qcow2_error *error)
 {
+  uint64_t guest_offset = view->start + view_offset;
   struct qcow2_holes holes;
   size_t count;
   int code = 0;
 
   qcow2_holes_clear(&holes, &view->stack);
-  guest_offset += view->start;
   for (; code == 0 && length > 0; length -= count) {
     code = read_next(view, &holes, guest_offset, out, length, &count, error);
     out += count;
@@ -331,42 +257,20 @@ static int read_pieces(struct qcow2_view *view, uint64_t guest_offset, uint8_t *
   return code;
 }
 
-static int read_for_block(void *context, uint64_t guest_offset, void *buffer, size_t length,
+static int read_for_block(void *context, uint64_t view_offset, void *buffer, size_t length,
                           struct qcow2_error *error)
 {
-  return read_pieces(context, guest_offset, buffer, length, error);
+  return read_pieces(context, view_offset, buffer, length, error);
 }
 
-/* Note a read. Returns how many bytes were read just before it in ascending order, as far as one thread reads. */
-static uint64_t note_row(struct qcow2_view *view, uint64_t guest_offset, size_t length)
-{
-  uint64_t row = atomic_load_explicit(&view->row_end, memory_order_relaxed) == guest_offset
-                     ? atomic_load_explicit(&view->row, memory_order_relaxed)
-                     : 0;
-
-  atomic_store_explicit(&view->row, row + length, memory_order_relaxed);
-  atomic_store_explicit(&view->row_end, guest_offset + length, memory_order_relaxed);
-  return row;
-}
-
-/* Read from blocks, if the read is so small that these are better, and they can be had. */
-static bool read_small(struct qcow2_view *view, uint64_t guest_offset, uint8_t *out, size_t length)
-{
-  enum qcow2_block_size size =
-      atomic_load_explicit(&view->is_packed, memory_order_relaxed) ? QCOW2_BLOCKS_FINE : QCOW2_BLOCKS_COARSE;
-
-  return qcow2_blocks_suit(size, length, note_row(view, guest_offset, length)) &&
-         qcow2_blocks_read(&view->blocks, size, guest_offset, out, length);
-}
-
-int qcow2_view_read(struct qcow2_view *view, uint64_t guest_offset, void *buffer, size_t length,
+int qcow2_view_read(struct qcow2_view *view, uint64_t view_offset, void *buffer, size_t length,
                     struct qcow2_error *error)
 {
-  int code = check_range(view, guest_offset, length, error);
+  int code = check_range(view, view_offset, length, error);
 
-  if (code != 0 || read_small(view, guest_offset, buffer, length))
+  if (code != 0 || qcow2_accelerator_read(&view->accelerator, view_offset, buffer, length))
     return code;
-  return read_pieces(view, guest_offset, buffer, length, error);
+  return read_pieces(view, view_offset, buffer, length, error);
 }
 
 /* True if the error says that the evidence is damaged, and not that the reader is short of something. */
@@ -375,19 +279,19 @@ static bool is_damage(int code)
   return code == QCOW2_ERROR_CORRUPT || code == QCOW2_ERROR_TRUNCATED || code == QCOW2_ERROR_IO;
 }
 
-int qcow2_view_salvage(struct qcow2_view *view, uint64_t guest_offset, void *buffer, size_t length,
+int qcow2_view_salvage(struct qcow2_view *view, uint64_t view_offset, void *buffer, size_t length,
                        qcow2_damage_report *report, void *context, struct qcow2_error *error)
 {
+  uint64_t guest_offset = view->start + view_offset;
   struct qcow2_error damage;
   uint8_t *out = buffer;
   struct qcow2_holes holes;
   size_t count;
-  int code = check_range(view, guest_offset, length, error);
+  int code = check_range(view, view_offset, length, error);
 
-  if (code == 0 && read_small(view, guest_offset, buffer, length))
+  if (code == 0 && qcow2_accelerator_read(&view->accelerator, view_offset, buffer, length))
     return 0;
   qcow2_holes_clear(&holes, &view->stack);
-  guest_offset += view->start;
   for (; code == 0 && length > 0; length -= count) {
     code = read_next(view, &holes, guest_offset, out, length, &count, &damage);
     if (is_damage(code)) {
@@ -403,25 +307,26 @@ int qcow2_view_salvage(struct qcow2_view *view, uint64_t guest_offset, void *buf
   return code;
 }
 
-int qcow2_view_map(struct qcow2_view *view, uint64_t guest_offset, uint64_t length,
+int qcow2_view_map(struct qcow2_view *view, uint64_t view_offset, uint64_t length,
                    struct qcow2_extent *extent, struct qcow2_error *error)
 {
+  uint64_t guest_offset = view->start + view_offset;
   struct qcow2_holes holes;
   struct qcow2_piece piece;
   int code;
 
-  if (length == 0 || guest_offset >= view->size)
-    return check_range(view, guest_offset, 1, error) != 0
+  if (length == 0 || view_offset >= view->size)
+    return check_range(view, view_offset, 1, error) != 0
                ? QCOW2_ERROR_ARGUMENT
                : qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "a length of 0 cannot be mapped");
   qcow2_holes_clear(&holes, &view->stack);
-  code = qcow2_stack_find(&view->stack, &holes, view->start + guest_offset,
-                          min_u64(length, view->size - guest_offset), &piece, error);
+  code = qcow2_stack_find(&view->stack, &holes, guest_offset,
+                          min_u64(length, view->size - view_offset), &piece, error);
   if (code != 0)
-    return place_error(view, &piece, view->start + guest_offset, piece.mapping.length, code, error);
+    return place_error(view, &piece, guest_offset, piece.mapping.length, code, error);
   *extent = (struct qcow2_extent){ .kind = piece.mapping.kind,
                                    .layer = piece.layer,
-                                   .guest_offset = guest_offset,
+                                   .guest_offset = view_offset,
                                    .length = piece.mapping.length,
                                    .host_offset = piece.mapping.host_offset,
                                    .host_bytes = piece.mapping.host_bytes };

@@ -43,7 +43,7 @@ int qcow2_cluster_read(const struct qcow2_cluster_source *source,
   return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "a mapping of no known kind");
 }
 
-bool qcow2_cluster_takes_work(const struct qcow2_cluster_source *source,
+bool qcow2_cluster_needs_decoding(const struct qcow2_cluster_source *source,
                               const struct qcow2_mapping *mapping, uint64_t guest_offset)
 {
   if (mapping->kind == QCOW2_CLUSTER_COMPRESSED)

@@ -22,7 +22,7 @@ int qcow2_cluster_read(const struct qcow2_cluster_source *source,
 
 /* True if reading at `guest_offset`, which the mapping covers, means to decode something that is not in the cache, or was put there ahead
    and not used yet. */
-bool qcow2_cluster_takes_work(const struct qcow2_cluster_source *source,
+bool qcow2_cluster_needs_decoding(const struct qcow2_cluster_source *source,
                               const struct qcow2_mapping *mapping, uint64_t guest_offset);
 
 /* Decode what the mapping covers into the cache, if it is of a kind that takes work. Errors are left to the reader. */
