@@ -364,7 +364,7 @@ class Named:
     def __init__(self, *names):
         self.handle, self.told = c_void_p(), []
         self.tell = TELL(lambda _context, sentence: self.told.append(sentence.decode()))
-        call("qcow2_named_open", len(names), string_array(names), None, byref(self.handle))
+        call("qcow2_named_open", len(names), encode_all(names), None, byref(self.handle))
         library().qcow2_named_tell(self.handle, self.tell, None)
 
     def close(self):

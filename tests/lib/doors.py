@@ -184,7 +184,7 @@ def tsk_library():
 
 def backend_library(row):
     library, told = tsk_library(), []
-    img = library.tsk_qcow2_open(len(row.names), core.string_array(row.names), 0)
+    img = library.tsk_qcow2_open(len(row.names), core.encode_all(row.names), 0)
     if not img:
         return Answer(REFUSED, library.tsk_error_get().decode())
     tell = TSK_TELL(lambda _context, sentence: told.append(sentence.decode()))
