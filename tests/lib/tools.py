@@ -7,6 +7,7 @@ drop-in.
 import functools
 import os
 import re
+import shutil
 import subprocess
 import tempfile
 from dataclasses import dataclass
@@ -80,6 +81,17 @@ def way_to_the_end(tool):
         return way_round(tool, *(word.format(disk=disk) for word in MUST_END[tool]))
 
 
+@functools.cache
+def way_round_e01():
+    """The way round for tools that open an E01, which they do not survive on some systems."""
+    if shutil.which("ewfacquirestream") is None:
+        return {}
+    with tempfile.TemporaryDirectory(prefix="disk") as folder:
+        words = ["ewfacquirestream", "-q", "-t", f"{folder}/disk", "-f", "encase6"]
+        subprocess.run(words, input=bytes(65536), check=True, capture_output=True, timeout=60)
+        return way_round("img_stat", f"{folder}/disk.E01")
+
+
 def run(tool, *arguments, dropin=True, prefix=(), environment=None, stdout=subprocess.PIPE, timeout=120):
     """Run a tool to its end. `prefix` is a command that runs it, such as strace; `environment` adds to CLEAN."""
     variables = {**CLEAN, **(environment or {})}
@@ -87,6 +99,8 @@ def run(tool, *arguments, dropin=True, prefix=(), environment=None, stdout=subpr
         variables.update(stock())
     if tool in MUST_END and not NATIVE:
         variables.update(way_to_the_end(tool))
+    if any(".E01" in str(word) for word in arguments) and not NATIVE:
+        variables.update(way_round_e01())
     if dropin and not NATIVE:
         assert any(DROPIN.glob("libtsk.so.*")), f"no libtsk.so.* in {DROPIN}: build first, or set TSK_QCOW2_BUILD"
         variables["LD_LIBRARY_PATH"] = str(DROPIN)
