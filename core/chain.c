@@ -128,6 +128,16 @@ static int open_data_file(const struct qcow2_chain *chain, struct qcow2_layer *l
 
 /* ---- Encryption --------------------------------------------------------- */
 
+/* Which of several key files did not fit. */
+static void explain_key_order(size_t index, struct qcow2_error *error)
+{
+  const struct qcow2_error failure = *error;
+
+  snprintf(error->message, sizeof(error->message),
+           "%.*s. It is encrypted file %zu of the chain, from the top, and the key-file= options are for these in turn",
+           (int) sizeof(error->message) - 160, failure.message, index + 1);
+}
+
 /* Unlock the layer with the passphrase that is its own, or the last one. */
 static int unlock_layer(struct qcow2_chain *chain, struct qcow2_layer *layer,
                         const struct qcow2_open_options *options, struct qcow2_error *error)
@@ -139,6 +149,8 @@ static int unlock_layer(struct qcow2_chain *chain, struct qcow2_layer *layer,
 
   if (code == 0)
     chain->encrypted_count++;
+  else if (code == QCOW2_ERROR_KEY && (index > 0 || count > 1) && error != NULL)
+    explain_key_order(index, error);
   return code;
 }
 
@@ -207,7 +219,8 @@ static int choose_next(const struct qcow2_chain *chain, const struct qcow2_open_
     return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
                            "a backing file was given for \"%s\", which %s",
                            layer_name(lowest, quoted),
-                           lowest->is_raw ? "is raw and has none" : "refers to none");
+                           lowest->is_raw ? "has none (of a disk in several segments, name the first only)"
+                                          : "refers to none");
   *named_by = given_by(options);
   return 0;
 }

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "complain.h"
 
@@ -270,6 +271,79 @@ int tsk_qcow2_name_parse_rest(const char *rest, struct tsk_qcow2_name *name,
   return code;
 }
 
+/* ---- Slips of those who type ---------------------------------------------- */
+
+/* The shell puts the home directory only where "~" starts a word. `option` was typed as `typed`. */
+static int check_tilde(const char *option, const char *typed, size_t length, struct qcow2_error *error)
+{
+  const char *value = strchr(option, '=');
+  size_t before = value == NULL ? 0 : (size_t) (value - option) + 2; /* names have no commas */
+  char quoted[QUOTED_BYTES];
+
+  if (value == NULL || !starts_with(value, "=~/") || access(value + 1, F_OK) == 0)
+    return 0;
+  qcow2_text_escape(typed + before, length - before, quoted, sizeof(quoted));
+  return tsk_qcow2_complain(error, QCOW2_ERROR_ARGUMENT,
+                            "there is no such file, and within a word the shell leaves \"~\" as it is: type %.*s=\"$HOME\"%s",
+                            (int) (value - option), option, quoted);
+}
+
+/* True if the option would be one without what follows its last "@", but is none, or leads nowhere, with it. */
+static bool ends_in_snapshot(const char *option)
+{
+  const char *at = strrchr(option, '@'), *value = strchr(option, '=');
+  char *path;
+  bool is_there;
+
+  if (at == NULL || value == NULL || value > at)
+    return at != NULL && find_option(option, (size_t) (at - option)) != NULL;
+  if (access(value + 1, F_OK) == 0)
+    return false;
+  path = strndup(value + 1, (size_t) (at - value - 1));
+  is_there = path != NULL && (strcmp(path, QCOW2_BACKING_NONE) == 0 || strcmp(path, "zero") == 0 || access(path, F_OK) == 0);
+  free(path);
+  return is_there;
+}
+
+/* "disk.qcow2,errors=zero@first": the snapshot stands last. */
+static int complain_order(const char *path, const char *options, struct qcow2_error *error)
+{
+  const char *at = strrchr(options, '@');
+  size_t size = strlen(path) + strlen(options) + 1;
+  char *right = malloc(size), quoted[QUOTED_BYTES];
+  int code;
+
+  if (right == NULL)
+    return tsk_qcow2_complain_nomem(error);
+  snprintf(right, size, "%s%s%.*s", path, at, (int) (at - options), options);
+  code = tsk_qcow2_complain(error, QCOW2_ERROR_ARGUMENT, "the snapshot stands before the options in an image name: \"%s\"",
+                            qcow2_text_escape(right, strlen(right), quoted, sizeof(quoted)));
+  free(right);
+  return code;
+}
+
+/* What follows the path in a name that was typed: nothing that cannot be meant so. */
+static int check_typed(const char *path, const char *rest, struct qcow2_error *error)
+{
+  const char *at = rest;
+  int code = 0;
+
+  if (*at == '@')
+    free(take_piece(&at));
+  while (code == 0 && *at == ',') {
+    const char *typed = ++at;
+    char *piece = take_piece(&at);
+
+    if (piece == NULL)
+      return tsk_qcow2_complain_nomem(error);
+    code = check_tilde(piece, typed, (size_t) (at - typed), error);
+    if (code == 0 && *at == '\0' && *rest != '@' && ends_in_snapshot(piece))
+      code = complain_order(path, rest, error);
+    free(piece);
+  }
+  return code;
+}
+
 /* ---- The whole ----------------------------------------------------------- */
 
 static int cannot_examine(const char *path, int os_errno, struct qcow2_error *error)
@@ -354,8 +428,9 @@ static int no_file(const char *text, struct qcow2_error *error)
   qcow2_text_escape(text, strlen(text), quoted, sizeof(quoted));
   if (stat(text, &status) == 0)
     return tsk_qcow2_complain(error, QCOW2_ERROR_ARGUMENT, "\"%s\" is a directory", quoted);
-  return tsk_qcow2_complain(error, QCOW2_ERROR_IO, "there is no file \"%s\"%s", quoted,
-                            strpbrk(text, "@,") == NULL ? "" : ", nor one of the name before an \"@\" or \",\" in it");
+  return tsk_qcow2_complain(error, QCOW2_ERROR_IO, "there is no file \"%s\"%s%s", quoted,
+                            strpbrk(text, "@,") == NULL ? "" : ", nor one of the name before an \"@\" or \",\" in it",
+                            starts_with(text, "~/") ? "; the shell puts the home directory for \"~\" only outside of quotes" : "");
 }
 
 int tsk_qcow2_name_parse(const char *text, struct tsk_qcow2_name *name, struct qcow2_error *error)
@@ -369,8 +444,9 @@ int tsk_qcow2_name_parse(const char *text, struct tsk_qcow2_name *name, struct q
   if (length == 0)
     return no_file(text, error);
   name->path = strndup(text, length);
-  code = name->path == NULL ? tsk_qcow2_complain_nomem(error)
-                            : tsk_qcow2_name_parse_rest(text + length, name, error);
+  code = name->path == NULL ? tsk_qcow2_complain_nomem(error) : check_typed(name->path, text + length, error);
+  if (code == 0)
+    code = tsk_qcow2_name_parse_rest(text + length, name, error);
   if (code != 0)
     tsk_qcow2_name_free(name);
   return code;

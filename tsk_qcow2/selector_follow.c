@@ -137,6 +137,20 @@ static int parse_below(const char *text, const char *directory, struct tsk_qcow2
                             : tsk_qcow2_name_parse_rest(text + length, name, error);
 }
 
+/* The image that the user's own selector names may have gone since. */
+static int explain_stale(const char *path, int code, struct qcow2_error *error)
+{
+  const struct qcow2_error failure = *error;
+  char problem[sizeof(failure.message) + 128];
+
+  if (code != QCOW2_ERROR_IO)
+    return code;
+  snprintf(problem, sizeof(problem), "is stale: %s. To write a new one: tsk-qcow2 selector IMAGE", failure.message);
+  complain_file(error, code, path, problem);
+  error->os_errno = failure.os_errno;
+  return code;
+}
+
 static int parse_name(const struct tsk_qcow2_selector *selector, struct qcow2_referrer *referrer,
                       struct tsk_qcow2_followed *followed, struct qcow2_error *error)
 {
@@ -146,7 +160,7 @@ static int parse_name(const struct tsk_qcow2_selector *selector, struct qcow2_re
   if (directory == NULL)
     return tsk_qcow2_complain_nomem(error);
   if (authenticate(selector, directory, &followed->distrust) == 0)
-    code = tsk_qcow2_name_parse(selector->name, &followed->name, error);
+    code = explain_stale(followed->selector, tsk_qcow2_name_parse(selector->name, &followed->name, error), error);
   else {
     followed->referrer = referrer;
     code = parse_below(selector->name, directory, &followed->name, error);

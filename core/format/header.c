@@ -11,6 +11,7 @@
 #include "../base/error.h"
 #include "../base/text.h"
 #include "extensions.h"
+#include "formats.h"
 #include "geometry.h"
 
 #define QCOW2_MAGIC UINT32_C(0x514649fb) /* "QFI\xfb" */
@@ -26,6 +27,23 @@ bool qcow2_header_probe(const uint8_t *bytes, size_t length)
   return length >= 8 && be32_get(bytes) == QCOW2_MAGIC && be32_get(bytes + 4) >= 2;
 }
 
+/* What was named is another kind of file. */
+static int foreign_error(const uint8_t *bytes, size_t length, struct qcow2_error *error)
+{
+  const struct qcow2_file_format *format = qcow2_format_by_content(bytes, length, NULL);
+  const char *advice = "The Sleuth Kit reads it without \"-i qcow2\"";
+
+  if (format == NULL)
+    return qcow2_error_set(error, QCOW2_ERROR_NOT_QCOW2,
+                           "this is not a qcow2 image: it does not start with \"QFI\\xfb\"; if it is a raw disk, %s", advice);
+  if (format->use == FORMAT_PACKED)
+    advice = "unpack it first";
+  else if (format->use == FORMAT_UNREADABLE)
+    advice = "convert it first: qemu-img convert -O raw IMAGE NEW";
+  return qcow2_error_set(error, QCOW2_ERROR_NOT_QCOW2, "this is not a qcow2 image, but starts as %s does; %s",
+                         format->title, advice);
+}
+
 int qcow2_header_measure(const uint8_t *bytes, size_t length, size_t *needed,
                          struct qcow2_error *error)
 {
@@ -34,13 +52,12 @@ int qcow2_header_measure(const uint8_t *bytes, size_t length, size_t *needed,
   if (length == 0)
     return qcow2_error_set(error, QCOW2_ERROR_NOT_QCOW2, "this is not a qcow2 image: it is empty");
   if (length < 8 || be32_get(bytes) != QCOW2_MAGIC)
-    return qcow2_error_set(error, QCOW2_ERROR_NOT_QCOW2,
-                           "this is not a qcow2 image: it does not start with \"QFI\\xfb\"");
+    return foreign_error(bytes, length, error);
   version = be32_get(bytes + 4);
   if (version < 2)
     return qcow2_error_set(error, QCOW2_ERROR_NOT_QCOW2,
                            "this is a qcow image of version %" PRIu32 ", not a qcow2 image "
-                           "(version 2 or 3)", version);
+                           "(version 2 or 3); convert it first: qemu-img convert -f qcow -O raw IMAGE NEW", version);
   if (version > 3)
     return qcow2_error_set_at(error, QCOW2_ERROR_UNSUPPORTED, QCOW2_NO_OFFSET, 4,
                               "this is a qcow2 image of version %" PRIu32

@@ -65,7 +65,8 @@ def foreign():
         name = make()
         rows += [Row(f"{form} under one declared as {declared}", (f"{declared}.qcow2,backing={name}",), OVER)
                  for declared in ("raw", "undeclared", *(() if form == "split" else ("qcow2", "vdi")))]
-        rows.append(Row(f"{form} by further names", ("raw.qcow2", name), OVER))
+        rows += [Row(f"{form} by further names", ("raw.qcow2", name), OVER),
+                 Row(f"{form} in two segments", ("raw.qcow2", name, "base.raw"), refused=("name the first only",), at=CHAIN)]
         rows.append(Row(f"{form} over a base of its own", (f"raw.qcow2,errors=zero,backing={name}",), OVER, zeros=True))
         if form == "split":
             rows.append(Row("split, by format=", (f"qcow2.qcow2,backing={name},format=raw",), OVER))
@@ -84,7 +85,7 @@ def renamed(form, name):
             Row(f"{form} with format=", (as_told,), OVER),
             Row(f"{form} that nothing calls so", (f"raw.qcow2,backing=renamed/{form}.img",), refused=("starts as", f"format={form}"), at=CHAIN),
             Row(f"{form}, and no base below it", (f"raw.qcow2,backing={name},backing=base.raw",), refused=("has none",), at=CHAIN),
-            Row(f"{form} alone", (name,), refused=("not a qcow2 image",), detected="other")]
+            Row(f"{form} alone", (name,), refused=("not a qcow2 image", "starts as", "without \"-i qcow2\""), detected="other")]
 
 
 def converted_bases():

@@ -167,7 +167,9 @@ def file_names():
 WRONG_OPTIONS = {",": "unknown option", ",nonsense": "unknown option", ",Backing=none": "unknown option", ",nonsense=1": "unknown option",
                  ",errors": "needs a value", ",errors=one": "takes the value", ",vmstate=1": "takes no value", ",backing=": "needs a value",
                  ",backing": "needs a value", ",search=": "needs a value", ",key-file=": "needs a value", ",data-file=": "needs a value",
-                 ",data-file=a,data-file=b": "given twice"}
+                 ",data-file=a,data-file=b": "given twice", ",errors=zero@first": "@first,errors=zero", ",vmstate@first": "@first,vmstate",
+                 ",backing=none@first": "@first,backing=none", ",backing=key@first": "@first,backing=key",
+                 ",key-file=~/a,,b": 'key-file="$HOME"/a,,b', ",search=~/a": 'search="$HOME"/a'}
 
 
 def options():
@@ -297,9 +299,9 @@ def encryption():
     encrypted.write(encrypted.node("aes.qcow2", method="aes"), [(0, disk(3))])
     both = disk(2)[:C] + disk(1)[C:]
     aes = {"warnings": ("legacy AES",)}
-    refused = {"top.qcow2": "passphrase", "top.qcow2,key-file=wrong": "passphrase", "top.qcow2,key-file=key": "base.qcow2",
-               "top.qcow2,key-file=key,key-file=wrong": "base.qcow2", "top.qcow2,key-file=empty": "passphrase",
-               "top.qcow2,key-file=missing": "missing", "top.qcow2,key-file=~/key": "~", "aes.qcow2": "passphrase",
+    refused = {"top.qcow2": "passphrase", "top.qcow2,key-file=wrong": "passphrase", "top.qcow2,key-file=key": "file 2 of the chain",
+               "top.qcow2,key-file=key,key-file=wrong": "file 2 of the chain", "top.qcow2,key-file=other,key-file=key": "file 1 of the chain", "top.qcow2,key-file=empty": "passphrase",
+               "top.qcow2,key-file=missing": "missing", "aes.qcow2": "passphrase",
                "aes.qcow2,key-file=key,key-file=other": "2 passphrases"}
     rows = [Row(f"refused: {name}", (name,), refused=(word,), at=CHAIN, **(aes if "aes" in name else {})) for name, word in refused.items()]
     return [*rows, Row("LUKS", ("base.qcow2,key-file=other",), disk(1)),

@@ -260,14 +260,17 @@ def written_selectors():
     """Signed ones lead anywhere, as long as they stay as and where they were written."""
     os.mkdir("written")
     made = {}
-    for name in ("outside.qcow2", "case/top.qcow2,backing=outside.raw"):
+    image("stale.qcow2", disk(8))
+    for name in ("outside.qcow2", "case/top.qcow2,backing=outside.raw", "stale.qcow2"):
         done = run(COMMAND, "selector", "--directory", "written", name, env={**os.environ})
         made[name] = done.stdout.split("  ")[0]
-    first, second = made.values()
+    os.remove("stale.qcow2")
+    first, second, stale = made.values()
     shutil.copy(first, "case/moved.img")
     Path("written/changed.img").write_bytes(Path(first).read_bytes().replace(b"outside.qcow2", b"outside.qcow2,errors=zero"))
     return [Row("a signed selector", (first,), disk(6), selector=True),
             Row("a signed selector with a base", (second,), disk(3)[:C] + disk(5)[C:], selector=True),
+            Row("a signed selector whose image is gone", (stale,), refused=("is stale", "stale.qcow2", "tsk-qcow2 selector IMAGE"), selector=True),
             Row("a signed selector that was moved", ("case/moved.img",), refused=("absolute path", "tsk-qcow2 selector '"), selector=True),
             Row("a signed selector that was changed", ("written/changed.img",), refused=("absolute path", "tsk-qcow2 selector '"), selector=True)]
 
