@@ -12,6 +12,7 @@
 #include "key_file.h"
 #include "selector_follow.h"
 
+#define QUOTED_BYTES 256
 #define SEARCH_VARIABLE "TSK_QCOW2_SEARCH"
 #define KEY_FILE_VARIABLE "TSK_QCOW2_KEY_FILE"
 #define NO_THREADS_VARIABLE "TSK_QCOW2_NO_THREADS"
@@ -205,6 +206,29 @@ static int follow_names(size_t count, const char *const names[], struct tsk_qcow
   return code;
 }
 
+/* A selector stands for a whole image name, and so for no file that is a part of one. */
+static int refuse_selector(const char *role, const char *path, struct qcow2_error *error)
+{
+  char quoted[QUOTED_BYTES];
+  int is_selector = tsk_qcow2_is_selector(path, error);
+
+  if (is_selector <= 0)
+    return is_selector;
+  return tsk_qcow2_complain(error, QCOW2_ERROR_ARGUMENT,
+                            "the %s \"%s\" is a selector file: name the image that stands in it instead", role,
+                            qcow2_text_escape(path, strlen(path), quoted, sizeof(quoted)));
+}
+
+static int refuse_selectors(const struct tsk_qcow2_name *name, struct qcow2_error *error)
+{
+  int code = name->data_file == NULL ? 0 : refuse_selector("data file", name->data_file, error);
+
+  for (size_t i = 0; code == 0 && i < name->backing.count; i++)
+    if (strcmp(name->backing.items[i], QCOW2_BACKING_NONE) != 0)
+      code = refuse_selector("backing file", name->backing.items[i], error);
+  return code;
+}
+
 int tsk_qcow2_open_names(size_t count, const char *const names[], enum tsk_qcow2_depth depth,
                          qcow2_open_foreign *open_foreign, struct tsk_qcow2_opened *opened,
                          struct qcow2_error *error)
@@ -215,6 +239,8 @@ int tsk_qcow2_open_names(size_t count, const char *const names[], enum tsk_qcow2
   memset(opened, 0, sizeof(*opened));
   if (code == 0)
     code = add_environment(&followed, error);
+  if (code == 0 && followed.referrer == NULL && depth != TSK_QCOW2_HEADER_ONLY)
+    code = refuse_selectors(&followed.name, error);
   if (code == 0)
     code = open_image(&followed, depth, open_foreign, &opened->image, error);
   if (code == 0)

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from . import core, doors
 from .agreement import MIB, check_warnings, expect, oracles, qemu_img, whole_sectors
-from .doors import CHAIN, DAMAGED, GOOD, HEADER, REFUSED, VIEW, Row
+from .doors import CHAIN, GOOD, HEADER, REFUSED, VIEW, Row
 from .history import chance
 
 VIEW_BYTES_MAX = 6 * MIB  # larger disks are left out: each of the doors reads all of it
 VIEWS_MAX = 2  # of each chain
-ANY_CHECK = (0, 4, 5, 6)
+VERDICTS = (0, 4, 5, 6)  # of a check, and of verify: what QEMU leaves behind is not always clean
 SECTOR, SAME_MAX = 512, 20
 
 
@@ -69,10 +69,10 @@ def check_chain(history, rng):
         for oracle in views if len(views) <= VIEWS_MAX else rng.sample(views, VIEWS_MAX):
             snapshot = draw_snapshot(history.top.snapshots, oracle.snapshot, rng) if oracle.snapshot else ""
             names = draw_names(history, rng, snapshot)
-            row = described(Row(f"a view of seed {history.seed}", names, snapshot=bool(snapshot), filesystem=False, checked=ANY_CHECK))
+            row = described(Row(f"a view of seed {history.seed}", names, snapshot=bool(snapshot), filesystem=False, checked=VERDICTS))
             row.content = oracle.raw.read_bytes()[:oracle.size]
             row.zeros = "errors=zero" in names[0]
-            row.verified = DAMAGED if any(one.damage for one in expected) else None
+            row.verified = VERDICTS
             with core.Named(*names) as opened:
                 check_warnings(opened, history)
             ask(row, history)
@@ -182,7 +182,7 @@ def check_damage(history, rng):
     history.log.append(f"# damaged: {what}")
     chosen = rng.choice([0, 0, *snapshots])
     names = draw_names(history, rng, draw_snapshot(snapshots, chosen, rng) if chosen else "")
-    row = of_damaged(Row(f"{what}; seed {history.seed}", names, snapshot=bool(chosen), filesystem=False, checked=ANY_CHECK), history)
+    row = of_damaged(Row(f"{what}; seed {history.seed}", names, snapshot=bool(chosen), filesystem=False, checked=VERDICTS), history)
     history.counts[f"damage: {'refused' if row.refused else 'damaged' if row.bad else 'good'}"] += 1
     ask(row, history)
     if not row.refused:
@@ -196,7 +196,7 @@ def of_damaged(row, history):
     row = described(row)
     row.zeros = "errors=zero" in row.names[0]
     if row.refused:
-        row.verified = doors.verify_json(row).kind if row.at == VIEW and len(row.names) == 1 else None
+        row.verified = VERDICTS
         return row
     zeros = row if row.zeros else Row(row.title, (row.names[0] + ",errors=zero", *row.names[1:]))
     row.content = doors.names_library(zeros).content
@@ -206,7 +206,7 @@ def of_damaged(row, history):
     read = doors.names_library(Row(row.title, (row.names[0].replace(",errors=zero", ""), *row.names[1:])))
     row.bad = listed.bad if listed is not None and listed.bad is not None else read.bad
     expect(doors.by_sectors(row.bad, len(row.content)) == read.bad, "verify lists", row.bad, "but reads fail at", read.bad)
-    row.verified = (DAMAGED if row.bad or has_bad_state(row) else GOOD)
+    row.verified = (4,) if row.bad or has_bad_state(row) else VERDICTS
     return row
 
 
@@ -224,15 +224,16 @@ def has_bad_state(row):
 
 
 def check_verdicts(row):
-    """What verify lists, a check does not call clean: unless it is what compressed data, or another file, holds."""
-    if len(row.names) > 1 or not row.bad:
+    """What verify lists as damaged a check does not call clean, unless it is what data, or another file, holds; and what a check does not
+    call clean verify does not call good."""
+    if len(row.names) > 1:
         return
     image = os.path.basename(row.names[0].split(",")[0].split("@")[0])
-    reasons = doors.verify_json(row).words.splitlines()
-    tables = [reason for reason in reasons if f'/{image}")' in reason and "cannot be decompressed" not in reason and
-              "compressed" not in reason]
+    verified = doors.verify_json(row)
+    tables = [reason for reason in verified.words.splitlines() if f'/{image}")' in reason and "compressed" not in reason]
     status, out, _ = doors.run_command(Row("a check", (image,)), "check")
     expect(not tables or status in (1, 4, 6), f"check ends with {status}: {out}, but verify lists", tables)
+    expect(status == 0 or verified.verdict != 0, f"verify says good, but check ends with {status}: {out}")
 
 
 def compare_with_qemu(row, history, what):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from .builder import COMPRESSED, OFFSET_MASK, pattern, poke
 from .door_names import MIB, C, disk, image, overlay, raw, signature
-from .doors import CHAIN, COMMAND, DAMAGED, Row
+from .doors import CHAIN, COMMAND, Row
 from .project import run
 
 # ---- Damage --------------------------------------------------------------------
@@ -66,7 +66,7 @@ def lost_stream(made, data):
     return ((4 * C, C),)
 
 
-DAMAGES = {unaligned_entry: {}, lost_table: {}, lost_clusters: {}, bad_stream: {"kind": "compressed"},
+DAMAGES = {unaligned_entry: {}, lost_table: {}, lost_clusters: {}, two_entries: {}, bad_stream: {"kind": "compressed"},
            lost_stream: {"kind": "compressed"}}
 
 
@@ -94,8 +94,8 @@ def damaged_states():
     state = made.snapshots[1][0]
     poke(data, state.entry_offset(0), "Q", (state.entries[0][0] & OFFSET_MASK) + 512)
     made.write("states.qcow2", data)
-    return [Row("a snapshot is damaged", ("states.qcow2",), disk(1), verified=DAMAGED, checked=(4,)),
-            Row("the other one", ("states.qcow2@good",), disk(2), snapshot=True),
+    return [Row("a snapshot is damaged", ("states.qcow2",), disk(1), verified=(4,), checked=(4,)),
+            Row("the other one", ("states.qcow2@good",), disk(2), verified=(4,), snapshot=True),
             *damaged_rows("the damaged snapshot", "states.qcow2@bad", disk(3), ((0, C),), snapshot=True)]
 
 
@@ -142,7 +142,7 @@ def marks():
         rows.append(Row(word, (f"marked-{bit}.qcow2",), disk(bit), warnings=(word,)))
     made, data = image("refcounts.qcow2", disk(3))
     made.write("refcounts.qcow2", poke(data, 48, "Q", made.refcount_table + 512))
-    rows.append(Row("a refcount table that is none", ("refcounts.qcow2",), disk(3), warnings=("refcount table",), checked=(4, 6)))
+    rows.append(Row("a refcount table that is none", ("refcounts.qcow2",), disk(3), warnings=("refcount table",), verified=(4,), checked=(4,)))
     made, data = image("unknown.qcow2", disk(4))
     made.write("unknown.qcow2", poke(data, 72, "Q", 1 << 40))
     rows.append(Row("an unknown feature", ("unknown.qcow2",), refused=("bit 40",)))
@@ -159,9 +159,9 @@ def lost_tables():
         damage(made, data)
         made.write(f"{title}.qcow2", data)
         warnings = ("snapshot table",)
-        rows.append(Row(f"a snapshot table that is {title}", (f"{title}.qcow2",), disk(1), warnings=warnings, verified=DAMAGED, checked=(4,)))
+        rows.append(Row(f"a snapshot table that is {title}", (f"{title}.qcow2",), disk(1), warnings=warnings, verified=(4,), checked=(4,)))
         if title == "raised":
-            rows.append(Row("a snapshot in it", ("raised.qcow2@first",), disk(2), warnings=warnings, snapshot=True))
+            rows.append(Row("a snapshot in it", ("raised.qcow2@first",), disk(2), warnings=warnings, verified=(4,), snapshot=True))
         else:
             rows += [Row(f"a snapshot in it, {choice}", (f"{title}.qcow2{choice}",), refused=("cannot be read",), warnings=warnings)
                      for choice in ("@first", "@1")]
@@ -253,7 +253,8 @@ def refused_selectors():
     Path("case/40.img").write_bytes(b"TSK-QCOW2-SELECTOR 2\ndisk.qcow2\n")
     return [*rows, Row("a selector of another version", ("case/40.img",), refused=("version",), selector=True),
             Row("a selector with more behind it", ("case/0.img@first",), refused=("nothing can be added",), selector=True),
-            Row("a selector with an option", ("case/0.img,errors=zero",), refused=("nothing can be added",), selector=True)]
+            Row("a selector with an option", ("case/0.img,errors=zero",), refused=("nothing can be added",), selector=True),
+            Row("a selector that is a base", ("case/top.qcow2,backing=case/0.img",), refused=("selector",), at=CHAIN)]
 
 
 def written_selectors():
@@ -275,4 +276,4 @@ def written_selectors():
             Row("a signed selector that was changed", ("written/changed.img",), refused=("absolute path", "tsk-qcow2 selector '"), selector=True)]
 
 
-GROUPS = [damages, truncations, astray, selectors]
+GROUPS = [damages, truncations, marks, astray, selectors]
