@@ -25,11 +25,13 @@ SYMBOLIC = ["-O1", "-fPIC", "-shared", "-Wl,-Bsymbolic-functions", f"-Wl,-soname
 
 def with_library(library):
     """The words before a command that is to find `library` where the drop-in's libtsk is."""
-    probe = run("unshare", "-rm", "true", check=False)
-    if probe.returncode != 0:
-        pytest.skip("user namespaces are not allowed here: " + probe.stderr)
     script = f'/bin/mount --bind "{library}" "{os.path.realpath(REAL)}"; exec "$@"'
-    return ["/usr/bin/unshare", "-rm", "/bin/sh", "-c", script, "sh"]
+    for flags in ("-rm", "-m"):  # in a chroot root needs no user namespace, and gets none
+        words = ["/usr/bin/unshare", flags, "/bin/sh", "-c"]
+        probe = run(*words, "true", check=False)
+        if probe.returncode == 0:
+            return [*words, script, "sh"]
+    pytest.skip("mount namespaces are not allowed here: " + probe.stderr)
 
 
 # ---- A small library and program of our own --------------------------------------------
@@ -149,8 +151,8 @@ def test_errors_that_are_not_hidden_stay_errors(ask, damaged):
 
 REFUSED = {
     "future": "opens images by _ZN9TskFuture7examineEiPKPKc17TSK_IMG_TYPE_ENUMj",
-    "rpath": f"/{SONAME}, and the plugin was built for",
-    "other": "loads libtsk.so.99",
+    "rpath": f"finds OWN/lib/{SONAME} by its own run path",
+    "other": "needs libtsk.so.99, and the plugin was built for",
     "static": "carries a libtsk of its own",
 }
 
@@ -160,8 +162,8 @@ def test_run_refuses_what_would_see_raw(name, command, own, with_own, image):
     words = [command, "run", own / name, "open", image]
     result = run(*with_own, *words, env=CLEAN, check=False)
     assert result.returncode == 1 and result.stdout == ""
-    complaint = re.sub(r" loads /\S+/(libtsk)", r" /\1", result.stderr)
-    assert f"{own / name} {REFUSED[name]}" in complaint, result.stderr
+    reason = REFUSED[name].replace("OWN", str(own))
+    assert f"{own / name} {reason}" in result.stderr
     assert result.stderr.rstrip().endswith("tsk-qcow2 run img_cat disk.qcow2 >disk.raw")
 
 
@@ -192,8 +194,8 @@ def status(command, folder, *prefix):
 def test_status_names_the_programs_that_see_raw(command, own, with_own, tmp_path):
     result = status(command, own, *with_own)
     assert "Calls inside libtsk: do not reach the plugin" in result
-    named = dict(re.findall(r"(/\S+) (opens|loads|carries)", result))
-    raw = {"future": "opens", "rpath": "loads", "other": "loads", "static": "carries"}
+    named = dict(re.findall(r"(/\S+) (opens|finds|needs|carries)", result))
+    raw = {"future": "opens", "rpath": "finds", "other": "needs", "static": "carries"}
     assert named == {str(own / name): why for name, why in raw.items()}
     assert "Understand qcow2:    2 programs in PATH" in result  # program, runpath
     assert "Take it for raw:     none in PATH\nUnderstand qcow2:    0 " in status(command, tmp_path)
@@ -211,7 +213,7 @@ def test_enabled_a_run_path_wins(command, own):
     from lib.namespace import in_namespace
 
     result = in_namespace(f"{command} enable; PATH={own} {command} status")
-    assert re.search(rf"{own}/runpath loads {own}/lib/{SONAME}", result.stdout), result.stdout
+    assert re.search(rf"{own}/runpath finds {own}/lib/{SONAME}", result.stdout), result.stdout
 
 
 def test_damaged_programs_are_looked_at_safely(own, tmp_path, rng):
@@ -231,7 +233,7 @@ def test_damaged_programs_are_looked_at_safely(own, tmp_path, rng):
         (tmp_path / f"p{i}").chmod(0o755)
     built = os.path.join(BUILD, "tsk_qcow2", "tsk-qcow2")
     result = run(built, "status", env=dict(CLEAN, PATH=str(tmp_path)), check=False)
-    assert result.returncode == 3, result.stderr
+    assert result.returncode in (0, 3), result.stderr  # enabled here, or not
     assert int(re.search(r"Understand qcow2: +(\d+)", result.stdout)[1]) < 300
 
 

@@ -52,7 +52,7 @@ struct given {
 static pthread_mutex_t given_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct given *given_images;
 
-/* Without memory for that the image stays open until the program ends. */
+/* If there is no memory, the image stays open until the program ends. */
 static void remember(const void *object, TSK_IMG_INFO *img)
 {
   struct given *given = malloc(sizeof(*given));

@@ -84,25 +84,25 @@ static bool carries_libtsk(const char *path, const struct elf_file *program)
          elf_file_contains(path, "tsk_img_open");
 }
 
-/* Write a directory of a run path, in which $ORIGIN is the program's own, with the soname behind
-   it. False: it is too long. */
-static bool compose(const char *path, const char *directory, size_t length, char *out,
+/* Write a directory of a run path, with the soname behind it; $ORIGIN is the program's directory.
+   False: it is too long. */
+static bool compose(const char *program, const char *directory, size_t length, char *out,
                     size_t out_size)
 {
   static const char *const origins[] = { "$ORIGIN", "${ORIGIN}" };
-  char origin[512] = "";
+  int origin_length = 0;
 
   for (size_t i = 0; i < 2; i++) {
     size_t word = strlen(origins[i]);
 
     if (length >= word && strncmp(directory, origins[i], word) == 0) {
-      snprintf(origin, sizeof(origin), "%.*s", (int) (strrchr(path, '/') - path), path);
+      origin_length = (int) (strrchr(program, '/') - program);
       directory += word;
       length -= word;
     }
   }
-  return snprintf(out, out_size, "%s%.*s/%s", origin, (int) length, directory, TSK_SONAME) <
-         (int) out_size;
+  return snprintf(out, out_size, "%.*s%.*s/%s", origin_length, program, (int) length, directory,
+                  TSK_SONAME) < (int) out_size;
 }
 
 static bool is_same_file(const char *path, const char *other)
@@ -120,21 +120,21 @@ static bool run_path_wins(const char *path, const struct elf_file *program, bool
                           char *found, size_t found_size)
 {
   const char *directories = elf_file_dynamic(program, DT_RUNPATH, 0);
-  char real[512];
+  char *real = realpath(path, NULL);
+  bool is_found = false;
 
-  if (directories != NULL && !is_enabled)
-    return false;
   if (directories == NULL)
     directories = elf_file_dynamic(program, DT_RPATH, 0);
-  snprintf(real, sizeof(real), "%s%s", strchr(path, '/') == NULL ? "./" : "", path);
-  while (directories != NULL && *directories != '\0') {
+  else if (!is_enabled)
+    directories = NULL;
+  while (real != NULL && !is_found && directories != NULL && *directories != '\0') {
     size_t length = strcspn(directories, ":");
 
-    if (compose(real, directories, length, found, found_size) && access(found, R_OK) == 0)
-      return !is_same_file(found, DROPIN);
+    is_found = compose(real, directories, length, found, found_size) && access(found, R_OK) == 0;
     directories += length + (directories[length] == ':');
   }
-  return false;
+  free(real);
+  return is_found && !is_same_file(found, DROPIN);
 }
 
 /* ---- One program ---------------------------------------------------------------------- */
@@ -156,7 +156,7 @@ static void ask_about_libtsk(const char *path, const struct elf_file *program, c
     return;
   }
   if (run_path_wins(path, program, is_enabled, found, sizeof(found))) {
-    answer_with(answer, PROGRAM_OTHER_LIBTSK, found);
+    answer_with(answer, PROGRAM_RUN_PATH, found);
     return;
   }
   bypass = find_bypass(program);
@@ -192,8 +192,11 @@ void program_explain(const struct program_answer *answer, char *text, size_t tex
     snprintf(text, text_size, "carries a libtsk of its own, which does not know qcow2");
     break;
   case PROGRAM_OTHER_LIBTSK:
-    snprintf(text, text_size, "loads %s, and the plugin was built for " TSK_LIBRARY,
+    snprintf(text, text_size, "needs %s, and the plugin was built for " TSK_LIBRARY,
              answer->detail);
+    break;
+  case PROGRAM_RUN_PATH:
+    snprintf(text, text_size, "finds %s by its own run path, before the plugin", answer->detail);
     break;
   case PROGRAM_BYPASSES:
     snprintf(text, text_size,

@@ -11,7 +11,8 @@ enum program_kind {
   PROGRAM_UNDERSTANDS, /* loads libtsk, and understands qcow2 with the plugin */
   /* These take a qcow2 image for a raw disk: */
   PROGRAM_OWN_LIBTSK,   /* carries a libtsk of its own */
-  PROGRAM_OTHER_LIBTSK, /* loads another libtsk, which `detail` names */
+  PROGRAM_OTHER_LIBTSK, /* needs a libtsk of the soname in `detail` */
+  PROGRAM_RUN_PATH,     /* finds the libtsk in `detail` before the plugin */
   PROGRAM_BYPASSES, /* has libtsk open images, by the symbol in `detail`, and libtsk does not ask
                        the plugin */
 };
