@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """A libtsk that is linked with -Bsymbolic-functions, as Ubuntu's is: its calls of its own functions
-tsk_img_open() and tsk_img_read() do not reach the drop-in. Images are read right all the same, or programs are
-refused; and what libtsk hides of read errors is zeros, and reported."""
+tsk_img_open() and tsk_img_read() do not reach the drop-in. Images are read right all the same, or
+programs are refused; and what libtsk hides of read errors is zeros, and reported."""
 import os
 import re
 import shutil
