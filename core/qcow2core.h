@@ -53,6 +53,12 @@
  *   qcow2_view_close(view);
  *   qcow2_image_close(image);
  *
+ * Structures
+ *   Those that callers fill grow at their end, and begin with their size: set it. The
+ *   library refuses fields that it does not know unless they are zero. Those that the
+ *   library fills, in the caller's memory, keep their size: new fields take the place of
+ *   `reserved`, which is zero. Those that the library owns grow at their end.
+ *
  * Section names in comments are those of QEMU's docs/interop/qcow2.
  */
 #ifndef QCOW2CORE_H
@@ -69,6 +75,13 @@ extern "C" {
 #define QCOW2_API __attribute__((visibility("default")))
 #else
 #define QCOW2_API
+#endif
+#if defined(__GNUC__) && defined(_WIN32)
+#define QCOW2_PRINTF(format_index, first_index) __attribute__((format(gnu_printf, format_index, first_index)))
+#elif defined(__GNUC__)
+#define QCOW2_PRINTF(format_index, first_index) __attribute__((format(printf, format_index, first_index)))
+#else
+#define QCOW2_PRINTF(format_index, first_index)
 #endif
 
 /* ---- Errors ------------------------------------------------------------ */
@@ -109,6 +122,11 @@ struct qcow2_error {
   uint64_t table_offset; /* host offset of the L1 or L2 entry that was followed, or QCOW2_NO_OFFSET */
   char message[960];
 };
+
+/* Fill *error (NULL is allowed) with a code and a sentence, as printf() makes it, cut to fit; offsets become
+   QCOW2_NO_OFFSET, the rest 0. Returns `code`. For callbacks that fail, such as a qcow2_open_foreign: text that an image's maker
+   chose must go through qcow2_text_escape() first. */
+QCOW2_API int qcow2_error_set(struct qcow2_error *error, int code, const char *format, ...) QCOW2_PRINTF(3, 4);
 
 /* The name of a status code, such as "TRUNCATED". Static storage, never NULL. */
 QCOW2_API const char *qcow2_status_name(int code);
@@ -464,6 +482,8 @@ enum qcow2_finding_kind {
   QCOW2_FINDING_UNREADABLE      /* the operating system cannot read a table */
 };
 #define QCOW2_FINDING_KINDS 13u
+/* There will never be more kinds than this under this SONAME. */
+#define QCOW2_FINDING_KINDS_MAX 32u
 
 /* The name of a kind, such as "refcount-low". Static storage, never NULL. */
 QCOW2_API const char *qcow2_finding_kind_name(enum qcow2_finding_kind kind);
@@ -503,11 +523,12 @@ struct qcow2_check_options {
 
 struct qcow2_check_result {
   uint64_t corruptions, leaks, defects, unreadable; /* findings, by weight */
-  uint64_t counts[QCOW2_FINDING_KINDS];             /* findings, by kind */
+  uint64_t counts[QCOW2_FINDING_KINDS_MAX];         /* findings, by kind */
   int is_complete;     /* 0: the work's bound was reached, or something was unreadable */
   uint64_t checked_to; /* host offset up to which refcounts were compared with references; the file's end if is_complete */
   uint64_t used_clusters; /* clusters of the file with references, as far as that was checked */
   uint64_t unreferenced_clusters; /* those with a refcount, but without references: some of the leaks */
+  uint64_t reserved[6];
 };
 
 /* Check the consistency of the image file itself (no backing or data file is looked at; QCOW2_OPEN_NO_CHAIN will do, without a
@@ -582,6 +603,7 @@ struct qcow2_layer_info {
   uint64_t size;          /* virtual size, bytes */
   const struct qcow2_header *header;
   const char *data_format; /* how the data file holds the disk: as `format`; NULL: there is none */
+  uint64_t reserved[6];
 };
 
 /* The number of files in the chain, the image itself among them: at least 1. */
@@ -615,6 +637,7 @@ struct qcow2_encryption_info {
     int is_active;
     uint32_t iterations;
   } slots[QCOW2_KEY_SLOTS];
+  uint64_t reserved[6];
 };
 
 /* Fill *info for the layer (0 is the image itself), from the file's own word: no passphrase is needed. Reads the LUKS header.

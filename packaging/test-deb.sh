@@ -124,7 +124,7 @@ inside sh -c 'gcc /usr/share/doc/libqcow2core-dev/examples/hash-snapshots.c -o /
 inside /tmp/hash /tmp/demo/demo.qcow2
 quietly inside sh -c 'gcc -static /usr/share/doc/libqcow2core-dev/examples/hash-snapshots.c -o /tmp/hash-static $(pkg-config --static --cflags --libs qcow2core libgcrypt)'
 [ "$(inside /tmp/hash-static /tmp/demo/demo.qcow2)" = "$(inside /tmp/hash /tmp/demo/demo.qcow2)" ] || fail "static and shared do not agree"
-printf '%s\n' '#include <tsk_qcow2.h>' 'int main(void) { return tsk_qcow2_recognise("/tmp/demo/demo.qcow2") ? 0 : 1; }' >"$root/tmp/recognise.c"
+printf '%s\n' '#include <tsk_qcow2.h>' 'int main(void) { return tsk_qcow2_probe("/tmp/demo/demo.qcow2") ? 0 : 1; }' >"$root/tmp/recognise.c"
 inside sh -c 'gcc /tmp/recognise.c -o /tmp/recognise $(pkg-config --cflags --libs tsk_qcow2) && /tmp/recognise'
 
 step "As an ordinary user, after nothing but: apt install ./*.deb"

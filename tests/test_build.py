@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """What is built and installed: exported names, headers, pkg-config, the include rule, distcheck, optional libraries."""
+import ctypes
 import glob
 import hashlib
 import os
@@ -11,6 +12,7 @@ import pytest
 from lib import tools
 from lib.builder import pattern
 from lib.project import BUILD, SOURCE, run
+from qcow2core import declarations
 
 
 pytestmark = pytest.mark.unsanitized("about what is built and installed without sanitizers")
@@ -88,6 +90,39 @@ def test_dropin_needs_the_real_library_by_absolute_path():
 def test_header_compiles_alone(compiler, header):
     run(*compiler, "-Wall", "-Wextra", "-Werror", "-fsyntax-only", "-I", os.path.join(SOURCE, "core"),
         os.path.join(SOURCE, header))
+
+
+def pinned_structs():
+    """(structure, field or "-", bytes) as public-structs.txt has them."""
+    lines = Path(SOURCE, "tests/public-structs.txt").read_text().splitlines()
+    return [(name, field, int(number)) for name, field, number in (line.split() for line in lines if not line.startswith("#"))]
+
+
+@pytest.mark.skipif(ctypes.sizeof(ctypes.c_void_p) != 8, reason="they are pinned for 64 bits")
+def test_public_structs_keep_their_layout(tmp_path):
+    pinned = pinned_structs()
+    header = re.sub(r"/\*.*?\*/", "", Path(SOURCE, "core/qcow2core.h").read_text(), flags=re.S)
+    assert {name for name, _, _ in pinned} == set(re.findall(r"^struct (\w+) \{", header, re.M))
+    sizes = [f"sizeof(struct {name})" if field == "-" else f"offsetof(struct {name}, {field})" for name, field, _ in pinned]
+    (tmp_path / "sizes.c").write_text("#include <stdio.h>\n#include <qcow2core.h>\nint main(void)\n{\n" + "".join(
+        f'  printf("%zu\\n", {size});\n' for size in sizes) + "}\n")
+    run("gcc", "-I", os.path.join(SOURCE, "core"), "-o", tmp_path / "sizes", tmp_path / "sizes.c")
+    found = [int(line) for line in run(tmp_path / "sizes").stdout.split()]
+    assert [(name, field, number) for (name, field, _), number in zip(pinned, found)] == pinned
+
+
+@pytest.mark.skipif(ctypes.sizeof(ctypes.c_void_p) != 8, reason="they are pinned for 64 bits")
+def test_python_knows_the_layout():
+    known = {"qcow2_error": declarations.Error, "qcow2_open_options": declarations.OpenOptions, "qcow2_layer_info": declarations.RawLayer,
+             "qcow2_check_options": declarations.CheckOptions, "qcow2_check_result": declarations.CheckResult,
+             "qcow2_encryption_info": declarations.EncryptionInfo, "qcow2_snapshot": declarations.RawSnapshot,
+             "qcow2_header": declarations.RawHeader, "qcow2_extent": declarations.RawExtent, "qcow2_storage": declarations.Storage}
+    other_names = {"counts": "by_kind"}
+    for name, field, number in pinned_structs():
+        if name in known and field == "-":
+            assert ctypes.sizeof(known[name]) == number, name
+        elif name in known:
+            assert getattr(known[name], other_names.get(field, field)).offset == number, (name, field)
 
 
 # Who may include whom, inside core/. The files beside the folders are the top.

@@ -82,7 +82,7 @@ def test_functions_are_those_of_the_headers(name, headers, mark):
     text = "".join(Path(SOURCE, header).read_text() for header in headers)
     declared = set(re.findall("^" + mark + r" [^;{(]*?\b(\w+)\(", text, re.M))
     prefix = "tsk_qcow2_" if "tsk" in mark.lower() else "qcow2_"
-    described = set(re.findall(rf"\b{prefix}\w+", page(name))) - {"tsk_qcow2_tell"}
+    described = set(re.findall(rf"\b{prefix}\w+", page(name))) - {"tsk_qcow2_damage_sentence"}
     structures = {"qcow2_image", "qcow2_view", "qcow2_error", "qcow2_status", "qcow2_snapshot"}
     assert declared and described - structures == declared
 

@@ -109,7 +109,7 @@ def test_errors_say_what_and_where(disk):
 def test_a_name_with_a_nul_is_refused(disk, tsk_or_none):
     """C would read it up to there: another image, or another state of it."""
     image, _, _ = disk
-    uses = [lambda name: qcow2core.open(name), qcow2core.recognise, lambda name: qcow2core.open(image, name)]
+    uses = [lambda name: qcow2core.open(name), qcow2core.probe, lambda name: qcow2core.open(image, name)]
     uses += [tsk_or_none.ImgInfo] if tsk_or_none else []
     for name in (f"{image}\0@first", f"{image}@first\0", "\0", os.fsencode(image) + b"\0"):
         for use in uses:
@@ -139,9 +139,9 @@ def test_seek_wants_what_a_file_wants(disk):
                 opened.read_at(offset, length)
 
 
-def test_recognise(disk):
+def test_probe(disk):
     image, now, _ = disk
-    assert qcow2core.recognise(image) and qcow2core.recognise(f"{image}@first") and not qcow2core.recognise(now)
+    assert qcow2core.probe(image) and qcow2core.probe(f"{image}@first") and not qcow2core.probe(now)
 
 
 def test_damage_is_told(disk, tmp_path):

@@ -17,7 +17,7 @@
 
 #include "backend.h"
 #include "complain.h"
-#include "named.h"
+#include "disk.h"
 
 /* The largest structure so far, with libtsk's 2 MiB cache inside, fits twice. */
 #define TSK_AREA_BYTES ((size_t) 4 << 20)
@@ -27,7 +27,7 @@ struct backend {
     TSK_IMG_INFO info;
     char area[TSK_AREA_BYTES];
   } tsk;
-  struct qcow2_named *named;
+  struct qcow2_disk *disk;
   struct backend *next; /* in the list of open images */
 };
 
@@ -77,7 +77,7 @@ const char *tsk_qcow2_warning(TSK_IMG_INFO *img, size_t index)
 {
   const struct backend *backend = list_find(img);
 
-  return backend == NULL ? NULL : qcow2_warning(qcow2_named_image(backend->named), index);
+  return backend == NULL ? NULL : qcow2_warning(qcow2_disk_image(backend->disk), index);
 }
 
 /* ---- Errors --------------------------------------------------------------- */
@@ -137,7 +137,7 @@ static int check_read(const TSK_IMG_INFO *img, TSK_OFF_T off, const char *buf, s
   return 0;
 }
 
-typedef int read_function(struct qcow2_named *named, uint64_t guest_offset, void *buffer,
+typedef int read_function(struct qcow2_disk *disk, uint64_t guest_offset, void *buffer,
                           size_t length, struct qcow2_error *error);
 
 static ssize_t backend_read(struct backend *backend, TSK_OFF_T off, char *buf, size_t len,
@@ -147,7 +147,7 @@ static ssize_t backend_read(struct backend *backend, TSK_OFF_T off, char *buf, s
 
   if (check_read(&backend->tsk.info, off, buf, &len) != 0)
     return -1;
-  if (read(backend->named, (uint64_t) off, buf, len, &error) == 0)
+  if (read(backend->disk, (uint64_t) off, buf, len, &error) == 0)
     return (ssize_t) len;
   tsk_error_take(&error, TSK_ERR_IMG_READ);
   return -1;
@@ -161,24 +161,24 @@ ssize_t tsk_qcow2_read(TSK_IMG_INFO *img, TSK_OFF_T off, char *buf, size_t len)
     tsk_error_say(TSK_ERR_IMG_ARG, "tsk_qcow2_read: not an image that tsk_qcow2_open made");
     return -1;
   }
-  return backend_read(backend, off, buf, len, qcow2_named_read);
+  return backend_read(backend, off, buf, len, qcow2_disk_read);
 }
 
 /* ---- Telling of damage ----------------------------------------------------- */
 
-void tsk_qcow2_report_damage(TSK_IMG_INFO *img, tsk_qcow2_tell *tell, void *context)
+void tsk_qcow2_report_damage(TSK_IMG_INFO *img, tsk_qcow2_damage_sentence *report, void *context)
 {
   struct backend *backend = list_find(img);
 
   if (backend != NULL)
-    qcow2_named_tell(backend->named, tell, context);
+    qcow2_disk_report_damage(backend->disk, report, context);
 }
 
-void tsk_qcow2_tell_counts(void)
+void tsk_qcow2_report_counts(void)
 {
   pthread_rwlock_rdlock(&open_lock);
   for (struct backend *backend = open_images; backend != NULL; backend = backend->next)
-    tsk_qcow2_named_tell_count(backend->named);
+    tsk_qcow2_disk_report_count(backend->disk);
   pthread_rwlock_unlock(&open_lock);
 }
 
@@ -188,7 +188,7 @@ void tsk_qcow2_tell_counts(void)
    success, with what is in the buffer. */
 static ssize_t callback_read(TSK_IMG_INFO *img, TSK_OFF_T off, char *buf, size_t len)
 {
-  return backend_read((struct backend *) img, off, buf, len, tsk_qcow2_named_read_filled);
+  return backend_read((struct backend *) img, off, buf, len, tsk_qcow2_disk_read_filled);
 }
 
 static void callback_imgstat(TSK_IMG_INFO *img, FILE *out)
@@ -199,14 +199,14 @@ static void callback_imgstat(TSK_IMG_INFO *img, FILE *out)
   fprintf(out, "Image Type: qcow2\n\nSize in bytes: %" PRIdOFF "\nSector size:\t%u\n\n", img->size,
           img->sector_size);
   fprintf(out, "QCOW2 INFORMATION\n--------------------------------------------\n");
-  qcow2_named_print(backend->named, out);
+  qcow2_disk_print(backend->disk, out);
 }
 
 static void backend_free(struct backend *backend)
 {
   TSK_IMG_INFO *info = &backend->tsk.info;
 
-  qcow2_named_close(backend->named);
+  qcow2_disk_close(backend->disk);
   for (int i = 0; info->images != NULL && i < info->num_img; i++)
     free(info->images[i]);
   free(info->images);
@@ -223,9 +223,9 @@ static void callback_close(TSK_IMG_INFO *img)
 
 /* ---- Opening -------------------------------------------------------------- */
 
-int tsk_qcow2_recognise(const TSK_TCHAR *image)
+int tsk_qcow2_probe(const TSK_TCHAR *image)
 {
-  return qcow2_name_recognise(image);
+  return qcow2_name_probe(image);
 }
 
 /* The Java classes of TSK throw on a type that they don't know. */
@@ -254,18 +254,18 @@ static int backend_fill(struct backend *backend, int num_img, const TSK_TCHAR *c
 {
   TSK_IMG_INFO *info = &backend->tsk.info;
   uint64_t size;
-  int code = qcow2_named_open((size_t) num_img, (const char *const *) images, NULL, &backend->named, error);
+  int code = qcow2_disk_open((size_t) num_img, (const char *const *) images, NULL, &backend->disk, error);
 
   if (code == 0)
     code = keep_names(info, num_img, images, error);
   if (code != 0)
     return code;
-  size = qcow2_view_size(qcow2_named_view(backend->named));
+  size = qcow2_view_size(qcow2_disk_view(backend->disk));
   if (size > INT64_MAX)
-    return tsk_qcow2_complain(error, QCOW2_ERROR_UNSUPPORTED, "the disk is larger than libtsk can address");
+    return qcow2_error_set(error, QCOW2_ERROR_UNSUPPORTED, "the disk is larger than libtsk can address");
   if (tsk_img_open_external(info, (TSK_OFF_T) size, a_ssize == 0 ? 512 : a_ssize, callback_read,
                             callback_close, callback_imgstat) == NULL)
-    return tsk_qcow2_complain(error, QCOW2_ERROR_ARGUMENT, "libtsk does not take the image: %s", tsk_error_get());
+    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "libtsk does not take the image: %s", tsk_error_get());
   info->itype = reported_type();
   return 0;
 }

@@ -5,17 +5,12 @@
 
 #include <qcow2core.h>
 
-/* Fill *error with a sentence without a place in the image, and return `code`. Text from outside must have gone through
-   qcow2_text_escape(). */
-int tsk_qcow2_complain(struct qcow2_error *error, int code, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-
 /* "out of memory". */
 int tsk_qcow2_complain_nomem(struct qcow2_error *error);
 
 #if defined(__clang_analyzer__) && !defined(TSK_QCOW2_COMPLAIN_DEFINITIONS)
 /* What clang's analyzer cannot see from another file: they return the code, which is not 0. */
-#define tsk_qcow2_complain(error, code, ...) (tsk_qcow2_complain(error, code, __VA_ARGS__), (code))
+#define qcow2_error_set(error, code, ...) (qcow2_error_set(error, code, __VA_ARGS__), (code))
 #define tsk_qcow2_complain_nomem(error) (tsk_qcow2_complain_nomem(error), QCOW2_ERROR_NOMEM)
 #endif
 

@@ -58,7 +58,7 @@ bool tsk_qcow2_dropin_is_ours(int num_img, const TSK_TCHAR *const images[], TSK_
   if (type == TSK_IMG_TYPE_QCOW2)
     return true;
   return type == TSK_IMG_TYPE_DETECT && num_img > 0 && images != NULL && images[0] != NULL &&
-         tsk_qcow2_recognise(images[0]);
+         tsk_qcow2_probe(images[0]);
 }
 
 static void tell_on_stderr(void *context, const char *sentence)
@@ -70,7 +70,7 @@ static void tell_on_stderr(void *context, const char *sentence)
 /* Not every tool closes its image. */
 static void __attribute__((destructor)) at_exit(void)
 {
-  tsk_qcow2_tell_counts();
+  tsk_qcow2_report_counts();
 }
 
 TSK_IMG_INFO *tsk_qcow2_dropin_open(int num_img, const TSK_TCHAR *const images[],

@@ -92,7 +92,7 @@ static int complain_ewf(struct qcow2_error *error, void **problem)
   if (*problem != NULL && ewf.print_error(*problem, reason, sizeof(reason)) < 0)
     reason[0] = '\0';
   ewf.free_error(problem);
-  return tsk_qcow2_complain(error, QCOW2_ERROR_CORRUPT, "libewf cannot open the EWF image: %s; ewfinfo may tell more",
+  return qcow2_error_set(error, QCOW2_ERROR_CORRUPT, "libewf cannot open the EWF image: %s; ewfinfo may tell more",
                             qcow2_text_escape(reason, strlen(reason), escaped, sizeof(escaped)));
 }
 
@@ -173,7 +173,7 @@ static int image_open(struct ewf_image *image, const char *path, uint64_t *size,
       ewf.get_sector_bytes(image->handle, &image->sector_bytes, &problem) != 1)
     return complain_ewf(error, &problem);
   if (image->sector_bytes == 0 || *size > INT64_MAX)
-    return tsk_qcow2_complain(error, QCOW2_ERROR_CORRUPT, "the EWF image has an impossible size");
+    return qcow2_error_set(error, QCOW2_ERROR_CORRUPT, "the EWF image has an impossible size");
   if (ewf.is_corrupted(image->handle, NULL) != 0)
     snprintf(warning, QCOW2_FOREIGN_WARNING_BYTES,
              "segments of this EWF image are missing or damaged (%d file%s found); what they held reads as an error, "

@@ -138,7 +138,7 @@ static int complain_unloaded(const char *format, struct qcow2_error *error)
 {
   char escaped[sizeof(load_problem)];
 
-  return tsk_qcow2_complain(error, QCOW2_ERROR_UNSUPPORTED,
+  return qcow2_error_set(error, QCOW2_ERROR_UNSUPPORTED,
                             "a file of format \"%s\" is read through libtsk, which cannot be loaded: %s. Install it, or give the same "
                             "image name to a tool of The Sleuth Kit, such as img_cat", format,
                             qcow2_text_escape(load_problem, strlen(load_problem), escaped, sizeof(escaped)));
@@ -156,10 +156,10 @@ int tsk_qcow2_open_by_tsk(void *context, const struct qcow2_foreign *file, struc
     return complain_unloaded(file->format, error);
   type = tsk.type(file->format);
   if (type == TYPE_UNKNOWN)
-    return tsk_qcow2_complain(error, QCOW2_ERROR_UNSUPPORTED, "this libtsk does not read files of format \"%s\"", file->format);
+    return qcow2_error_set(error, QCOW2_ERROR_UNSUPPORTED, "this libtsk does not read files of format \"%s\"", file->format);
   image = tsk.open(file->path, type, SECTOR_BYTES);
   if (image == NULL)
-    return tsk_qcow2_complain(error, QCOW2_ERROR_CORRUPT,
+    return qcow2_error_set(error, QCOW2_ERROR_CORRUPT,
                               "libtsk cannot open a file as \"%s\": %s. If it is of another format, add \",format=FORMAT\" after "
                               "its path", file->format, tsk.error());
   *storage = (struct qcow2_storage){

@@ -130,7 +130,7 @@ static int check_format(const char *value, bool is_data_file, struct qcow2_error
   for (size_t i = 0; i < count; i++)
     if (strcmp(FORMATS[i], value) == 0)
       return 0;
-  return tsk_qcow2_complain(error, QCOW2_ERROR_ARGUMENT,
+  return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
                             "the option \"format\" of the image name takes raw, vmdk, vhd, ewf, aff, afd, afm%s, not \"%s\"",
                             is_data_file ? "" : " or qcow2",
                             qcow2_text_escape(value, strlen(value), quoted, sizeof(quoted)));
@@ -142,7 +142,7 @@ static int take_format(struct tsk_qcow2_name *name, const char *value, struct qc
   int code;
 
   if (name->last_format == NULL)
-    return tsk_qcow2_complain(error, QCOW2_ERROR_ARGUMENT,
+    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
                               "the option \"format\" of the image name belongs right after the file that it is about: "
                               "backing=PATH,format=FORMAT or data-file=PATH,format=FORMAT");
   code = check_format(value, name->last_format == &name->data_format, error);
@@ -166,7 +166,7 @@ static int take_data_file(struct tsk_qcow2_name *name, const char *value,
                           struct qcow2_error *error)
 {
   if (name->data_file != NULL)
-    return tsk_qcow2_complain(error, QCOW2_ERROR_ARGUMENT, "the option \"data-file\" is given twice");
+    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "the option \"data-file\" is given twice");
   name->data_file = strdup(value);
   name->last_format = &name->data_format;
   return name->data_file == NULL ? tsk_qcow2_complain_nomem(error) : 0;
@@ -176,7 +176,7 @@ static int take_vm_state(struct tsk_qcow2_name *name, const char *value, struct 
 {
   (void) value;
   if (!name->has_snapshot)
-    return tsk_qcow2_complain(error, QCOW2_ERROR_ARGUMENT,
+    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
                               "the option \"vmstate\" needs a snapshot: IMAGE@SNAPSHOT,vmstate");
   name->vm_state = true;
   return 0;
@@ -187,7 +187,7 @@ static int take_errors(struct tsk_qcow2_name *name, const char *value, struct qc
   char quoted[QUOTED_BYTES];
 
   if (strcmp(value, "zero") != 0)
-    return tsk_qcow2_complain(error, QCOW2_ERROR_ARGUMENT,
+    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
                               "the option \"errors\" of the image name takes the value \"zero\" only, not \"%s\"",
                               qcow2_text_escape(value, strlen(value), quoted, sizeof(quoted)));
   name->errors_zero = true;
@@ -220,10 +220,10 @@ static const struct option *find_option(const char *text, size_t length)
 static int check_value(const struct option *option, const char *value, struct qcow2_error *error)
 {
   if (option->value == NULL && value != NULL)
-    return tsk_qcow2_complain(error, QCOW2_ERROR_ARGUMENT,
+    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
                               "the option \"%s\" of the image name takes no value", option->name);
   if (option->value != NULL && (value == NULL || value[0] == '\0'))
-    return tsk_qcow2_complain(error, QCOW2_ERROR_ARGUMENT,
+    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
                               "the option \"%s\" of the image name needs a value: %s=%s", option->name,
                               option->name, option->value);
   return 0;
@@ -239,7 +239,7 @@ static int apply_option(struct tsk_qcow2_name *name, const char *text, struct qc
   int code;
 
   if (option == NULL)
-    return tsk_qcow2_complain(error, QCOW2_ERROR_ARGUMENT,
+    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
                               "the image name has an unknown option \"%s\"; there are backing=PATH, backing=none, data-file=PATH, "
                               "format=FORMAT, search=DIRECTORY, key-file=PATH, vmstate and errors=zero (\",,\" stands for a comma)", qcow2_text_escape(text, name_length, quoted, sizeof(quoted)));
   code = check_value(option, value, error);
@@ -283,7 +283,7 @@ static int check_tilde(const char *option, const char *typed, size_t length, str
   if (value == NULL || !starts_with(value, "=~/") || access(value + 1, F_OK) == 0)
     return 0;
   qcow2_text_escape(typed + before, length - before, quoted, sizeof(quoted));
-  return tsk_qcow2_complain(error, QCOW2_ERROR_ARGUMENT,
+  return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
                             "there is no such file, and within a word the shell leaves \"~\" as it is: type %.*s=\"$HOME\"%s",
                             (int) (value - option), option, quoted);
 }
@@ -316,7 +316,7 @@ static int complain_order(const char *path, const char *options, struct qcow2_er
   if (right == NULL)
     return tsk_qcow2_complain_nomem(error);
   snprintf(right, size, "%s%s%.*s", path, at, (int) (at - options), options);
-  code = tsk_qcow2_complain(error, QCOW2_ERROR_ARGUMENT, "the snapshot stands before the options in an image name: \"%s\"",
+  code = qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "the snapshot stands before the options in an image name: \"%s\"",
                             qcow2_text_escape(right, strlen(right), quoted, sizeof(quoted)));
   free(right);
   return code;
@@ -352,7 +352,7 @@ static int cannot_examine(const char *path, int os_errno, struct qcow2_error *er
 
   if (strerror_r(os_errno, reason, sizeof(reason)) != 0)
     reason[0] = '\0';
-  tsk_qcow2_complain(error, QCOW2_ERROR_IO, "cannot examine the file \"%s\": %s",
+  qcow2_error_set(error, QCOW2_ERROR_IO, "cannot examine the file \"%s\": %s",
                      qcow2_text_escape(path, strlen(path), quoted, sizeof(quoted)), reason);
   error->os_errno = os_errno;
   return QCOW2_ERROR_IO;
@@ -427,8 +427,8 @@ static int no_file(const char *text, struct qcow2_error *error)
 
   qcow2_text_escape(text, strlen(text), quoted, sizeof(quoted));
   if (stat(text, &status) == 0)
-    return tsk_qcow2_complain(error, QCOW2_ERROR_ARGUMENT, "\"%s\" is a directory", quoted);
-  return tsk_qcow2_complain(error, QCOW2_ERROR_IO, "there is no file \"%s\"%s%s", quoted,
+    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "\"%s\" is a directory", quoted);
+  return qcow2_error_set(error, QCOW2_ERROR_IO, "there is no file \"%s\"%s%s", quoted,
                             strpbrk(text, "@,") == NULL ? "" : ", nor one of the name before an \"@\" or \",\" in it",
                             starts_with(text, "~/") ? "; the shell puts the home directory for \"~\" only outside of quotes" : "");
 }

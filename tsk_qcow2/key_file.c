@@ -19,7 +19,7 @@ static int complain_path(struct qcow2_error *error, int code, const char *path, 
 {
   char quoted[QUOTED_BYTES];
 
-  return tsk_qcow2_complain(error, code, "the key file \"%s\" %s",
+  return qcow2_error_set(error, code, "the key file \"%s\" %s",
                             qcow2_text_escape(path, strlen(path), quoted, sizeof(quoted)), problem);
 }
 
@@ -29,7 +29,7 @@ static int complain_errno(struct qcow2_error *error, const char *path, int os_er
 
   if (strerror_r(os_errno, reason, sizeof(reason)) != 0)
     reason[0] = '\0';
-  tsk_qcow2_complain(error, QCOW2_ERROR_IO, "cannot read the key file \"%s\": %s",
+  qcow2_error_set(error, QCOW2_ERROR_IO, "cannot read the key file \"%s\": %s",
                      qcow2_text_escape(path, strlen(path), quoted, sizeof(quoted)), reason);
   error->os_errno = os_errno;
   return QCOW2_ERROR_IO;

@@ -42,7 +42,7 @@ static int add_chain(struct tsk_qcow2_name *name, size_t count, const char *cons
   int code = 0;
 
   if (count > 0 && name->backing.count > 0)
-    return tsk_qcow2_complain(error, QCOW2_ERROR_ARGUMENT,
+    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
                               "the backing files are given twice: with backing=, and as further image names");
   for (size_t i = 0; code == 0 && i < count; i++)
     code = tsk_qcow2_name_add_backing(name, names[i], error);
@@ -148,7 +148,7 @@ static int find_by_index(const struct qcow2_image *image, const char *text, size
   errno = 0;
   value = strtoul(text, &end, 10);
   if (text[0] < '0' || text[0] > '9' || *end != '\0' || errno != 0 || value >= qcow2_snapshot_count(image))
-    return tsk_qcow2_complain(error, QCOW2_ERROR_NOT_FOUND,
+    return qcow2_error_set(error, QCOW2_ERROR_NOT_FOUND,
                               "there is no snapshot of that index; the image has %zu, counted from 0%s",
                               qcow2_snapshot_count(image),
                               qcow2_snapshot_lost_count(image) == 0 ? "" : ", and more that cannot be read");
@@ -200,7 +200,7 @@ static int follow_names(size_t count, const char *const names[], struct tsk_qcow
   }
   is_alone = count == 1 && strcmp(typed.path, names[0]) == 0;
   code = is_alone ? tsk_qcow2_selector_follow(typed.path, followed, error)
-                  : tsk_qcow2_complain(error, QCOW2_ERROR_ARGUMENT,
+                  : qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
                                        "a selector file stands for a whole image name: nothing can be added to it");
   tsk_qcow2_name_free(&typed);
   return code;
@@ -214,7 +214,7 @@ static int refuse_selector(const char *role, const char *path, struct qcow2_erro
 
   if (is_selector <= 0)
     return is_selector;
-  return tsk_qcow2_complain(error, QCOW2_ERROR_ARGUMENT,
+  return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
                             "the %s \"%s\" is a selector file: name the image that stands in it instead", role,
                             qcow2_text_escape(path, strlen(path), quoted, sizeof(quoted)));
 }

@@ -8,14 +8,14 @@
  * that the user did not write.
  *
  *   const char *name = "disk.qcow2@before-update";
- *   struct qcow2_named *named;
+ *   struct qcow2_disk *disk;
  *   struct qcow2_error error;
  *   char block[512];
  *
- *   if (qcow2_named_open(1, &name, NULL, &named, &error) != 0 ||
- *       qcow2_named_read(named, 0, block, sizeof(block), &error) != 0)
+ *   if (qcow2_disk_open(1, &name, NULL, &disk, &error) != 0 ||
+ *       qcow2_disk_read(disk, 0, block, sizeof(block), &error) != 0)
  *     errx(1, "%s", error.message);
- *   qcow2_named_close(named);
+ *   qcow2_disk_close(disk);
  */
 #ifndef QCOW2NAMES_H
 #define QCOW2NAMES_H
@@ -28,42 +28,42 @@ extern "C" {
 #endif
 
 /* An image opened by its names, and the view of it that they choose. */
-struct qcow2_named;
+struct qcow2_disk;
 
 /* Open the image that names[0] says; further names are its backing chain, the topmost first. `count` is at least 1.
    Backing and data files in other formats: EWF (E01) is read by libewf, which is loaded when it is needed. The others are read by
    `open_foreign` (called with a NULL context), for programs with a libtsk of their own; NULL: by the libtsk that the program has loaded, else by
    the one that this library was built for, which is loaded. Where that cannot be had they are refused.
-   On success the caller frees *named with qcow2_named_close().
+   On success the caller frees *disk with qcow2_disk_close().
    Errors: those of qcow2_image_open(), qcow2_snapshot_find() and qcow2_view_open(). */
-QCOW2_API int qcow2_named_open(size_t count, const char *const names[], qcow2_open_foreign *open_foreign,
-                               struct qcow2_named **named, struct qcow2_error *error);
+QCOW2_API int qcow2_disk_open(size_t count, const char *const names[], qcow2_open_foreign *open_foreign,
+                               struct qcow2_disk **disk, struct qcow2_error *error);
 
 /* Close the view and the image, and free. NULL is allowed. */
-QCOW2_API void qcow2_named_close(struct qcow2_named *named);
+QCOW2_API void qcow2_disk_close(struct qcow2_disk *disk);
 
-/* What was opened. Owned by `named`: to be closed with it only. */
-QCOW2_API struct qcow2_image *qcow2_named_image(const struct qcow2_named *named);
-QCOW2_API struct qcow2_view *qcow2_named_view(const struct qcow2_named *named);
+/* What was opened. Owned by `disk`: to be closed with it only. */
+QCOW2_API struct qcow2_image *qcow2_disk_image(const struct qcow2_disk *disk);
+QCOW2_API struct qcow2_view *qcow2_disk_view(const struct qcow2_disk *disk);
 
 /* As qcow2_view_read(); but if the name says "errors=zero", what is damaged reads as zeros, as with qcow2_view_salvage(). Any thread. */
-QCOW2_API int qcow2_named_read(struct qcow2_named *named, uint64_t guest_offset, void *buffer,
+QCOW2_API int qcow2_disk_read(struct qcow2_disk *disk, uint64_t guest_offset, void *buffer,
                                size_t length, struct qcow2_error *error);
 
 /* Gets a sentence in UTF-8, which lasts as long as the call. */
-typedef void qcow2_tell(void *context, const char *sentence);
+typedef void qcow2_damage_sentence(void *context, const char *sentence);
 
-/* From now on have each damaged range that qcow2_named_read() meets told once, with the reason, and how many there were when `named`
-   is closed. `tell` may be called by any thread that reads. Call this before the first read. */
-QCOW2_API void qcow2_named_tell(struct qcow2_named *named, qcow2_tell *tell, void *context);
+/* From now on have each damaged range that qcow2_disk_read() meets told once, with the reason, and how many there were when `disk`
+   is closed. `report` may be called by any thread that reads. Call this before the first read. */
+QCOW2_API void qcow2_disk_report_damage(struct qcow2_disk *disk, qcow2_damage_sentence *report, void *context);
 
 /* Print what is known of the image, a line each, as "Name: value", with its snapshots and warnings. Names that the image's maker
    chose are escaped. */
-QCOW2_API void qcow2_named_print(const struct qcow2_named *named, FILE *out);
+QCOW2_API void qcow2_disk_print(const struct qcow2_disk *disk, FILE *out);
 
 /* 1 if the image name leads to a file that starts as a qcow2 image (version 2 or later) does, to a selector file, or to one of
-   which that could not be found out; else 0. After 1 no other reader should be tried: qcow2_named_open() says what is wrong. */
-QCOW2_API int qcow2_name_recognise(const char *name);
+   which that could not be found out; else 0. After 1 no other reader should be tried: qcow2_disk_open() says what is wrong. */
+QCOW2_API int qcow2_name_probe(const char *name);
 
 #ifdef __cplusplus
 }

@@ -54,7 +54,7 @@ static int check_version(struct line line, struct qcow2_error *error)
 
   if (line_is(line, START VERSION))
     return 0;
-  return tsk_qcow2_complain(error, QCOW2_ERROR_UNSUPPORTED,
+  return qcow2_error_set(error, QCOW2_ERROR_UNSUPPORTED,
                             "is of version \"%s\", and only version " VERSION " can be read here",
                             qcow2_text_escape(line.text + strlen(START), line.length - strlen(START), quoted,
                                               sizeof(quoted)));
@@ -102,7 +102,7 @@ static int parse_rest(const char *rest, const char *end, struct tsk_qcow2_select
     struct line line = take_line(&rest, end);
 
     if (!is_blank(line) && !(number == 3 && take_mac(line, selector)))
-      return tsk_qcow2_complain(error, QCOW2_ERROR_ARGUMENT,
+      return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
                                 "has something in line %d, where nothing or a MAC should be", number);
   }
   return 0;
@@ -117,15 +117,15 @@ int tsk_qcow2_selector_parse(const void *bytes, size_t length, struct tsk_qcow2_
 
   memset(selector, 0, sizeof(*selector));
   if (!tsk_qcow2_selector_starts(bytes, length))
-    return tsk_qcow2_complain(error, QCOW2_ERROR_ARGUMENT, "does not start with \"" START VERSION "\"");
+    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "does not start with \"" START VERSION "\"");
   code = check_version(take_line(&rest, end), error);
   if (code != 0)
     return code;
   name = take_line(&rest, end);
   if (is_blank(name))
-    return tsk_qcow2_complain(error, QCOW2_ERROR_ARGUMENT, "has no image name in its second line");
+    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "has no image name in its second line");
   if (memchr(bytes, '\0', length) != NULL || memchr(name.text, '\r', name.length) != NULL)
-    return tsk_qcow2_complain(error, QCOW2_ERROR_ARGUMENT, "is not a text: it has a NUL byte, or a CR inside a line");
+    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "is not a text: it has a NUL byte, or a CR inside a line");
   code = parse_rest(rest, end, selector, error);
   if (code != 0)
     return code;

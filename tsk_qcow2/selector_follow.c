@@ -43,7 +43,7 @@ int tsk_qcow2_is_selector(const char *path, struct qcow2_error *error)
   qcow2_referrer_close(referrer);
   if (os_errno == 0)
     return is_selector;
-  tsk_qcow2_complain(error, QCOW2_ERROR_IO, "cannot read the start of the file \"%s\"",
+  qcow2_error_set(error, QCOW2_ERROR_IO, "cannot read the start of the file \"%s\"",
                      qcow2_text_escape(path, strlen(path), quoted, sizeof(quoted)));
   error->os_errno = os_errno;
   return QCOW2_ERROR_IO;
@@ -55,7 +55,7 @@ static int complain_file(struct qcow2_error *error, int code, const char *path, 
 {
   char quoted[QUOTED_BYTES];
 
-  return tsk_qcow2_complain(error, code, "the selector file \"%s\" %s",
+  return qcow2_error_set(error, code, "the selector file \"%s\" %s",
                             qcow2_text_escape(path, strlen(path), quoted, sizeof(quoted)), problem);
 }
 
@@ -110,7 +110,7 @@ static int authenticate(const struct tsk_qcow2_selector *selector, const char *d
   int code;
 
   if (!selector->has_mac)
-    return tsk_qcow2_complain(error, QCOW2_ERROR_DENIED, "it has no authentication code");
+    return qcow2_error_set(error, QCOW2_ERROR_DENIED, "it has no authentication code");
   text = tsk_qcow2_selector_signed_text(selector->name, directory);
   if (text == NULL)
     return tsk_qcow2_complain_nomem(error);
@@ -232,7 +232,7 @@ static int explain_referrer(const struct tsk_qcow2_followed *followed, struct qc
   char command[SHELL_COMMAND_BYTES];
 
   compose_command(followed, command);
-  return tsk_qcow2_complain(error, QCOW2_ERROR_DENIED,
+  return qcow2_error_set(error, QCOW2_ERROR_DENIED,
                             "%s The selector may not lead there, because %s. If you trust it, this writes one that may, "
                             "into the working directory: %s",
                             refusal.message, followed->distrust.message, command);
@@ -245,7 +245,7 @@ static int explain_addition(const struct tsk_qcow2_followed *followed, struct qc
   char command[SHELL_COMMAND_BYTES];
 
   compose_command(followed, command);
-  return tsk_qcow2_complain(error, refusal.code, "%s. The image name stands in the selector; this writes one to which more can be added: %s",
+  return qcow2_error_set(error, refusal.code, "%s. The image name stands in the selector; this writes one to which more can be added: %s",
                             refusal.message, command);
 }
 

@@ -28,7 +28,7 @@ static int find_directory(char **path, struct qcow2_error *error)
   size_t size;
 
   if (start == NULL || start[0] != '/')
-    return tsk_qcow2_complain(error, QCOW2_ERROR_NOT_FOUND,
+    return qcow2_error_set(error, QCOW2_ERROR_NOT_FOUND,
                               "the environment variable HOME, which leads to your key, is not set");
   size = strlen(start) + strlen(rest) + sizeof("/" DIRECTORY_NAME);
   *path = malloc(size);
@@ -44,7 +44,7 @@ static int complain_errno(struct qcow2_error *error, const char *directory, int 
 
   if (strerror_r(os_errno, reason, sizeof(reason)) != 0)
     reason[0] = '\0';
-  tsk_qcow2_complain(error, QCOW2_ERROR_IO, "your key \"%s/" KEY_NAME "\" cannot be used: %s",
+  qcow2_error_set(error, QCOW2_ERROR_IO, "your key \"%s/" KEY_NAME "\" cannot be used: %s",
                      qcow2_text_escape(directory, strlen(directory), quoted, sizeof(quoted)), reason);
   error->os_errno = os_errno;
   return QCOW2_ERROR_IO;
@@ -54,7 +54,7 @@ static int complain_damaged(struct qcow2_error *error, const char *directory)
 {
   char quoted[QUOTED_BYTES];
 
-  return tsk_qcow2_complain(error, QCOW2_ERROR_DENIED,
+  return qcow2_error_set(error, QCOW2_ERROR_DENIED,
                             "your key \"%s/" KEY_NAME "\" is damaged: delete it, and write your selectors anew",
                             qcow2_text_escape(directory, strlen(directory), quoted, sizeof(quoted)));
 }
@@ -63,7 +63,7 @@ static int complain_absent(struct qcow2_error *error, const char *directory)
 {
   char quoted[QUOTED_BYTES];
 
-  return tsk_qcow2_complain(error, QCOW2_ERROR_NOT_FOUND,
+  return qcow2_error_set(error, QCOW2_ERROR_NOT_FOUND,
                             "user %u, who asks, has no key of its own yet (\"%s/" KEY_NAME "\")", (unsigned) geteuid(),
                             qcow2_text_escape(directory, strlen(directory), quoted, sizeof(quoted)));
 }
@@ -72,7 +72,7 @@ static int complain_shared(struct qcow2_error *error, const char *directory, con
 {
   char quoted[QUOTED_BYTES];
 
-  return tsk_qcow2_complain(error, QCOW2_ERROR_DENIED,
+  return qcow2_error_set(error, QCOW2_ERROR_DENIED,
                             "\"%s%s\" is not yours alone: it must belong to you, be no symbolic link, and give nobody else any right",
                             qcow2_text_escape(directory, strlen(directory), quoted, sizeof(quoted)), name);
 }

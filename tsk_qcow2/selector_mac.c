@@ -24,7 +24,7 @@ static void start(void)
 
 static int complain_libgcrypt(struct qcow2_error *error, gcry_error_t status)
 {
-  return tsk_qcow2_complain(error, QCOW2_ERROR_UNSUPPORTED, "libgcrypt cannot compute its authentication code: %s",
+  return qcow2_error_set(error, QCOW2_ERROR_UNSUPPORTED, "libgcrypt cannot compute its authentication code: %s",
                             gcry_strerror(status));
 }
 
@@ -82,7 +82,7 @@ int tsk_qcow2_mac_verify(const char *text, const uint8_t mac[TSK_QCOW2_MAC_BYTES
     gcry_mac_close(handle);
   }
   if (gcry_err_code(status) == GPG_ERR_CHECKSUM)
-    return tsk_qcow2_complain(error, QCOW2_ERROR_DENIED,
+    return qcow2_error_set(error, QCOW2_ERROR_DENIED,
                               "its authentication code is not by your key, or not for this text in this directory (root, under "
                               "sudo, has a key of its own)");
   return status == 0 ? 0 : complain_libgcrypt(error, status);
@@ -92,7 +92,7 @@ int tsk_qcow2_mac_verify(const char *text, const uint8_t mac[TSK_QCOW2_MAC_BYTES
 
 static int complain_without(struct qcow2_error *error)
 {
-  return tsk_qcow2_complain(error, QCOW2_ERROR_UNSUPPORTED,
+  return qcow2_error_set(error, QCOW2_ERROR_UNSUPPORTED,
                             "this build, without libgcrypt, can neither make nor check an authentication code");
 }
 

@@ -45,7 +45,7 @@ TSK_QCOW2_API TSK_IMG_INFO *tsk_qcow2_open(int num_img, const TSK_TCHAR *const i
 
 /* 1 if the image name leads to a file that starts as a qcow2 image (version 2 or later) does, or of which that could not be found
    out; else 0. After 1 no other reader should be tried: if tsk_qcow2_open() fails, it says why. */
-TSK_QCOW2_API int tsk_qcow2_recognise(const TSK_TCHAR *image);
+TSK_QCOW2_API int tsk_qcow2_probe(const TSK_TCHAR *image);
 
 /* 1 if tsk_qcow2_open() made this image, and it is not closed; else 0. Any thread. */
 TSK_QCOW2_API int tsk_qcow2_owns(const TSK_IMG_INFO *img);
@@ -58,13 +58,13 @@ TSK_QCOW2_API int tsk_qcow2_owns(const TSK_IMG_INFO *img);
 TSK_QCOW2_API ssize_t tsk_qcow2_read(TSK_IMG_INFO *img, TSK_OFF_T off, char *buf, size_t len);
 
 /* Gets a sentence in UTF-8, which lasts as long as the call. */
-typedef void tsk_qcow2_tell(void *context, const char *sentence);
+typedef void tsk_qcow2_damage_sentence(void *context, const char *sentence);
 
 /* From now on have each damaged range of the image that a read meets told once, with the reason, and when the image is closed how
    many there were: libtsk and its tools replace such reasons by words of their own, or pass over them, and with "errors=zero" in the
-   image name a read of a damaged range succeeds. `tell` may be called by any thread that reads. Call this before the first read. An
+   image name a read of a damaged range succeeds. `report` may be called by any thread that reads. Call this before the first read. An
    image that is not ours is left alone. */
-TSK_QCOW2_API void tsk_qcow2_report_damage(TSK_IMG_INFO *img, tsk_qcow2_tell *tell, void *context);
+TSK_QCOW2_API void tsk_qcow2_report_damage(TSK_IMG_INFO *img, tsk_qcow2_damage_sentence *report, void *context);
 
 /* Sentences about what is wrong with the image though it could be opened; NULL past the last one, or if the image is
    not ours. Owned by the image. */

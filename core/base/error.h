@@ -17,9 +17,7 @@
 /* Each fills *error (which may be NULL) and returns `code`. Text that comes from an image must
    have gone through qcow2_text_escape(). */
 
-/* An error that has no place in the image. */
-int qcow2_error_set(struct qcow2_error *error, int code, const char *format, ...)
-    __attribute__((format(ERROR_PRINTF, 3, 4)));
+/* qcow2_error_set(), for an error that has no place in the image, is public. */
 
 /* An error at a guest and a host offset, in bytes; either may be QCOW2_NO_OFFSET. */
 int qcow2_error_set_at(struct qcow2_error *error, int code, uint64_t guest_offset,

@@ -76,7 +76,7 @@ static void use_tsk(void)
 {
   TSK_IMG_INFO *img;
 
-  if (tsk_qcow2_recognise(run.names[0]) != 1)
+  if (tsk_qcow2_probe(run.names[0]) != 1)
     complain("it is not recognised as a qcow2 image");
   img = open_for_tsk();
   if (img == NULL && (tsk_error_get_errno() == 0 || tsk_error_get() == NULL || !fault_happened()))

@@ -55,9 +55,9 @@ static void check_path(const char *path)
   FUZZ_CHECK(path == NULL || (stat(path, &status) == 0 && fuzz_trap_allows(&status, false)));
 }
 
-static void check_named(const struct qcow2_named *named)
+static void check_disk(const struct qcow2_disk *disk)
 {
-  const struct qcow2_image *image = qcow2_named_image(named);
+  const struct qcow2_image *image = qcow2_disk_image(disk);
   struct qcow2_layer_info info;
   char *text;
   size_t length;
@@ -69,7 +69,7 @@ static void check_named(const struct qcow2_named *named)
     check_path(info.data_path);
   }
   FUZZ_CHECK(out != NULL);
-  qcow2_named_print(named, out);
+  qcow2_disk_print(disk, out);
   fclose(out);
   free(text);
 }
@@ -87,18 +87,18 @@ void fuzz_selector(const uint8_t *data, size_t size)
   struct qcow2_error error = fuzz_error_fresh();
   char path[TRAP_PATH_BYTES], state[TRAP_PATH_BYTES], directory[TRAP_PATH_BYTES];
   const char *name = fuzz_trap_path("images/selector", path);
-  struct qcow2_named *named = NULL;
+  struct qcow2_disk *disk = NULL;
   int code, here = open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
   setenv("XDG_STATE_HOME", fuzz_trap_path("search", state), 1); /* this user has no key */
   check_text(data, size);
   write_selector(path, data, size);
   FUZZ_CHECK(here >= 0 && chdir(fuzz_trap_path("images", directory)) == 0); /* if its paths were the user's, they would lead out */
-  code = qcow2_named_open(1, &name, NULL, &named, &error);
+  code = qcow2_disk_open(1, &name, NULL, &disk, &error);
   FUZZ_CHECK(fchdir(here) == 0);
   close(here);
   fuzz_check_result(code, &error);
   if (code == 0)
-    check_named(named);
-  qcow2_named_close(named);
+    check_disk(disk);
+  qcow2_disk_close(disk);
 }

@@ -364,11 +364,11 @@ class Named:
     def __init__(self, *names):
         self.handle, self.told = c_void_p(), []
         self.tell = TELL(lambda _context, sentence: self.told.append(sentence.decode()))
-        call("qcow2_named_open", len(names), encode_all(names), None, byref(self.handle))
-        library().qcow2_named_tell(self.handle, self.tell, None)
+        call("qcow2_disk_open", len(names), encode_all(names), None, byref(self.handle))
+        library().qcow2_disk_report_damage(self.handle, self.tell, None)
 
     def close(self):
-        library().qcow2_named_close(self.handle)
+        library().qcow2_disk_close(self.handle)
         self.handle = c_void_p()
 
     def __enter__(self):
@@ -379,13 +379,13 @@ class Named:
 
     @property
     def size(self):
-        return library().qcow2_view_size(library().qcow2_named_view(self.handle))
+        return library().qcow2_view_size(library().qcow2_disk_view(self.handle))
 
     @property
     def warnings(self):
-        return warnings_of(library().qcow2_named_image(self.handle))
+        return warnings_of(library().qcow2_disk_image(self.handle))
 
     def read(self, offset, length):
         buffer = ctypes.create_string_buffer(length)
-        call("qcow2_named_read", self.handle, offset, buffer, length)
+        call("qcow2_disk_read", self.handle, offset, buffer, length)
         return buffer.raw

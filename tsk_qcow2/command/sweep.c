@@ -208,7 +208,7 @@ static int run(struct sweep *sweep, size_t workers, const struct sweep_listener 
   while (started < workers && pthread_create(&threads[started], NULL, work, sweep) == 0)
     started++;
   code = started > 0 ? listen(sweep, listener, error)
-                     : tsk_qcow2_complain(error, QCOW2_ERROR_NOMEM, "no thread can be started");
+                     : qcow2_error_set(error, QCOW2_ERROR_NOMEM, "no thread can be started");
   pthread_mutex_lock(&sweep->lock);
   sweep->stop = true;
   pthread_cond_broadcast(&sweep->changed);

@@ -23,7 +23,7 @@ from operator import index
 
 from . import declarations
 
-__all__ = ["Disk", "Error", "Snapshot", "open", "recognise"]
+__all__ = ["Disk", "Error", "Snapshot", "open", "probe"]
 
 NO_OFFSET = ctypes.c_uint64(-1).value
 ENCRYPTION = {0: None, 1: "aes", 2: "luks"}
@@ -68,9 +68,9 @@ def _text(address, length):
     return ctypes.string_at(address, length).decode(errors="surrogateescape") if address else None
 
 
-def recognise(name):
+def probe(name):
     """True if the name leads to a file that starts as a qcow2 image does, or to a selector file: open() says what is wrong if it fails."""
-    return bool(_library().qcow2_name_recognise(declarations.encode(name)))
+    return bool(_library().qcow2_name_probe(declarations.encode(name)))
 
 
 def open(name, *chain, on_damage=None):  # pylint: disable=redefined-builtin
@@ -90,19 +90,19 @@ class Disk(io.RawIOBase):
         self._position = 0
         names = (name, *chain)
         handle = c_void_p()
-        _call(_library().qcow2_named_open, len(names), declarations.encode_all(names), None, byref(handle))
+        _call(_library().qcow2_disk_open, len(names), declarations.encode_all(names), None, byref(handle))
         self._handle = handle
-        self._image = _library().qcow2_named_image(handle)
+        self._image = _library().qcow2_disk_image(handle)
         self.name = name
-        self.size = _library().qcow2_view_size(_library().qcow2_named_view(handle))
+        self.size = _library().qcow2_view_size(_library().qcow2_disk_view(handle))
         if on_damage is not None:
             self._tell = declarations.TELL(lambda _context, sentence: on_damage(sentence.decode()))
-            _library().qcow2_named_tell(handle, self._tell, None)
+            _library().qcow2_disk_report_damage(handle, self._tell, None)
 
     def close(self):
         """Close the image. Reads must have ended."""
         if self._handle is not None:
-            _library().qcow2_named_close(self._handle)
+            _library().qcow2_disk_close(self._handle)
             self._handle = None
         super().close()
 
@@ -121,7 +121,7 @@ class Disk(io.RawIOBase):
         length = max(0, min(length, self.size - offset))
         buffer = ctypes.create_string_buffer(length)
         if length > 0:
-            _call(_library().qcow2_named_read, handle, offset, buffer, length)
+            _call(_library().qcow2_disk_read, handle, offset, buffer, length)
         return buffer.raw
 
     def read(self, size=-1):

@@ -85,7 +85,7 @@ class RawRange(ctypes.Structure):
 class RawLayer(ctypes.Structure):
     _fields_ = [("path", c_char_p), ("data_path", c_char_p), ("format", c_char_p), ("is_raw", c_int), ("file_size", c_uint64),
                 ("allocated_size", c_uint64), ("needed_size", c_uint64), ("size", c_uint64), ("header", POINTER(RawHeader)),
-                ("data_format", c_char_p)]
+                ("data_format", c_char_p), ("reserved", c_uint64 * 6)]
 
 
 class KeySlot(ctypes.Structure):
@@ -96,7 +96,7 @@ class EncryptionInfo(ctypes.Structure):
     _fields_ = [("method", c_uint32), ("cipher", ctypes.c_char * 16), ("key_bits", c_uint32), ("mode", ctypes.c_char * 16),
                 ("ivgen", ctypes.c_char * 16), ("ivgen_hash", ctypes.c_char * 16), ("hash", ctypes.c_char * 16),
                 ("uuid", ctypes.c_char * 40), ("header_offset", c_uint64), ("payload_offset", c_uint64),
-                ("slots", KeySlot * 8)]
+                ("slots", KeySlot * 8), ("reserved", c_uint64 * 6)]
 
 
 FINDING_KINDS = ("leak", "refcount-low", "overflow", "copied", "reserved-bits", "unaligned", "past-end", "cut", "entry",
@@ -119,8 +119,8 @@ class CheckOptions(ctypes.Structure):
 
 class CheckResult(ctypes.Structure):
     _fields_ = [("corruptions", c_uint64), ("leaks", c_uint64), ("defects", c_uint64), ("unreadable", c_uint64),
-                ("by_kind", c_uint64 * len(FINDING_KINDS)), ("is_complete", c_int), ("checked_to", c_uint64),
-                ("used_clusters", c_uint64), ("unreferenced_clusters", c_uint64)]
+                ("by_kind", c_uint64 * 32), ("is_complete", c_int), ("checked_to", c_uint64),
+                ("used_clusters", c_uint64), ("unreferenced_clusters", c_uint64), ("reserved", c_uint64 * 6)]
 
     @property
     def counts(self):
@@ -131,6 +131,7 @@ class CheckResult(ctypes.Structure):
 DAMAGE_REPORT = ctypes.CFUNCTYPE(None, c_void_p, POINTER(Error))
 HANDLE, HANDLE_OUT, ERROR = c_void_p, POINTER(c_void_p), POINTER(Error)
 PROTOTYPES = {
+    "qcow2_error_set": (c_int, ERROR, c_int, c_char_p),
     "qcow2_status_name": (c_char_p, c_int),
     "qcow2_version": (c_char_p,),
     "qcow2_image_probe": (c_int, c_char_p),
@@ -168,13 +169,13 @@ PROTOTYPES = {
     "qcow2_extension_get": (POINTER(RawExtension), HANDLE, c_size_t, c_size_t),
     "qcow2_feature_name": (c_char_p, HANDLE, c_int, c_uint),
     "qcow2_warning": (c_char_p, HANDLE, c_size_t),
-    "qcow2_named_open": (c_int, c_size_t, POINTER(c_char_p), c_void_p, HANDLE_OUT, ERROR),
-    "qcow2_named_close": (None, HANDLE),
-    "qcow2_named_image": (HANDLE, HANDLE),
-    "qcow2_named_view": (HANDLE, HANDLE),
-    "qcow2_named_read": (c_int, HANDLE, c_uint64, c_void_p, c_size_t, ERROR),
-    "qcow2_named_tell": (None, HANDLE, TELL, c_void_p),
-    "qcow2_name_recognise": (c_int, c_char_p),
+    "qcow2_disk_open": (c_int, c_size_t, POINTER(c_char_p), c_void_p, HANDLE_OUT, ERROR),
+    "qcow2_disk_close": (None, HANDLE),
+    "qcow2_disk_image": (HANDLE, HANDLE),
+    "qcow2_disk_view": (HANDLE, HANDLE),
+    "qcow2_disk_read": (c_int, HANDLE, c_uint64, c_void_p, c_size_t, ERROR),
+    "qcow2_disk_report_damage": (None, HANDLE, TELL, c_void_p),
+    "qcow2_name_probe": (c_int, c_char_p),
     "qcow2_text_escape": (c_char_p, c_char_p, c_size_t, c_void_p, c_size_t),
 }
 

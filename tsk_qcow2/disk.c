@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The public face of image names: an image opened by them, what of it is read, and what of it is damaged. */
-#include "named.h"
+#include "disk.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -14,17 +14,17 @@
 #include "report.h"
 #include "selector_follow.h"
 
-struct qcow2_named {
+struct qcow2_disk {
   struct tsk_qcow2_opened opened;
   struct tsk_qcow2_damage damage;
-  qcow2_tell *tell; /* NULL: nobody wants to know */
-  void *tell_context;
+  qcow2_damage_sentence *report; /* NULL: nobody wants to know */
+  void *report_context;
   bool was_filled; /* zeros were given together with an error; any thread sets it */
 };
 
 /* ---- Opening ---------------------------------------------------------------- */
 
-int qcow2_name_recognise(const char *name)
+int qcow2_name_probe(const char *name)
 {
   struct qcow2_error error;
   size_t length = 0;
@@ -46,10 +46,10 @@ int qcow2_name_recognise(const char *name)
   return is_ours;
 }
 
-int qcow2_named_open(size_t count, const char *const names[], qcow2_open_foreign *open_foreign,
-                     struct qcow2_named **named, struct qcow2_error *error)
+int qcow2_disk_open(size_t count, const char *const names[], qcow2_open_foreign *open_foreign,
+                     struct qcow2_disk **disk, struct qcow2_error *error)
 {
-  struct qcow2_named *made = calloc(1, sizeof(*made));
+  struct qcow2_disk *made = calloc(1, sizeof(*made));
   struct qcow2_error unwanted, failure; /* what fails may succeed in another way: with the key file of the environment */
   int code;
 
@@ -58,7 +58,7 @@ int qcow2_named_open(size_t count, const char *const names[], qcow2_open_foreign
   if (made == NULL)
     return tsk_qcow2_complain_nomem(error);
   code = count == 0 || names[0] == NULL
-             ? tsk_qcow2_complain(&failure, QCOW2_ERROR_ARGUMENT, "there is no image name")
+             ? qcow2_error_set(&failure, QCOW2_ERROR_ARGUMENT, "there is no image name")
              : tsk_qcow2_open_names(count, names, TSK_QCOW2_WHOLE, open_foreign, &made->opened, &failure);
   if (code != 0) {
     free(made);
@@ -66,95 +66,95 @@ int qcow2_named_open(size_t count, const char *const names[], qcow2_open_foreign
     return code;
   }
   tsk_qcow2_damage_init(&made->damage);
-  *named = made;
+  *disk = made;
   return 0;
 }
 
-void qcow2_named_close(struct qcow2_named *named)
+void qcow2_disk_close(struct qcow2_disk *disk)
 {
-  if (named == NULL)
+  if (disk == NULL)
     return;
-  tsk_qcow2_named_tell_count(named);
-  tsk_qcow2_opened_close(&named->opened);
-  tsk_qcow2_damage_free(&named->damage);
-  free(named);
+  tsk_qcow2_disk_report_count(disk);
+  tsk_qcow2_opened_close(&disk->opened);
+  tsk_qcow2_damage_free(&disk->damage);
+  free(disk);
 }
 
-struct qcow2_image *qcow2_named_image(const struct qcow2_named *named)
+struct qcow2_image *qcow2_disk_image(const struct qcow2_disk *disk)
 {
-  return named->opened.image;
+  return disk->opened.image;
 }
 
-struct qcow2_view *qcow2_named_view(const struct qcow2_named *named)
+struct qcow2_view *qcow2_disk_view(const struct qcow2_disk *disk)
 {
-  return named->opened.view;
+  return disk->opened.view;
 }
 
-void qcow2_named_print(const struct qcow2_named *named, FILE *out)
+void qcow2_disk_print(const struct qcow2_disk *disk, FILE *out)
 {
-  tsk_qcow2_report_print(out, &named->opened);
+  tsk_qcow2_report_print(out, &disk->opened);
 }
 
 /* ---- Reading, and telling of damage ------------------------------------------- */
 
-void qcow2_named_tell(struct qcow2_named *named, qcow2_tell *tell, void *context)
+void qcow2_disk_report_damage(struct qcow2_disk *disk, qcow2_damage_sentence *report, void *context)
 {
-  named->tell = tell;
-  named->tell_context = context;
+  disk->report = report;
+  disk->report_context = context;
 }
 
-/* Note a damaged range, and tell it if it is new. */
+/* Note a damaged range, and report it if it is new. */
 static void meet_damage(void *context, const struct qcow2_error *damage)
 {
-  struct qcow2_named *named = context;
+  struct qcow2_disk *disk = context;
 
-  if (tsk_qcow2_damage_add(&named->damage, damage) && named->tell != NULL)
-    named->tell(named->tell_context, damage->message);
+  if (tsk_qcow2_damage_add(&disk->damage, damage) && disk->report != NULL)
+    disk->report(disk->report_context, damage->message);
 }
 
-int qcow2_named_read(struct qcow2_named *named, uint64_t guest_offset, void *buffer, size_t length,
+int qcow2_disk_read(struct qcow2_disk *disk, uint64_t guest_offset, void *buffer, size_t length,
                      struct qcow2_error *error)
 {
-  struct qcow2_view *view = named->opened.view;
+  struct qcow2_view *view = disk->opened.view;
   struct qcow2_error unwanted;
   int code;
 
   if (error == NULL)
     error = &unwanted;
-  code = named->opened.errors_zero
-             ? qcow2_view_salvage(view, guest_offset, buffer, length, meet_damage, named, error)
+  code = disk->opened.errors_zero
+             ? qcow2_view_salvage(view, guest_offset, buffer, length, meet_damage, disk, error)
              : qcow2_view_read(view, guest_offset, buffer, length, error);
   if (code != 0 && error->guest_length > 0)
-    meet_damage(named, error);
+    meet_damage(disk, error);
   return code;
 }
 
-int tsk_qcow2_named_read_filled(struct qcow2_named *named, uint64_t guest_offset, void *buffer,
+int tsk_qcow2_disk_read_filled(struct qcow2_disk *disk, uint64_t guest_offset, void *buffer,
                                 size_t length, struct qcow2_error *error)
 {
-  int code = qcow2_named_read(named, guest_offset, buffer, length, error);
+  int code = qcow2_disk_read(disk, guest_offset, buffer, length, error);
   struct qcow2_error unwanted, lost;
 
   if (code == 0)
     return 0;
-  __atomic_store_n(&named->was_filled, true, __ATOMIC_RELAXED);
-  if (qcow2_view_salvage(named->opened.view, guest_offset, buffer, length, meet_damage, named,
+  __atomic_store_n(&disk->was_filled, true, __ATOMIC_RELAXED);
+  if (qcow2_view_salvage(disk->opened.view, guest_offset, buffer, length, meet_damage, disk,
                          &unwanted) == 0)
     return code;
   memset(buffer, 0, length);
   lost = *error;
   lost.guest_offset = guest_offset;
   lost.guest_length = length;
-  meet_damage(named, &lost);
+  meet_damage(disk, &lost);
   return code;
 }
 
 /* What became of the damaged ranges. */
-static const char *fate(const struct qcow2_named *named)
+static const char *fate(const struct qcow2_disk *disk)
 {
-  if (named->opened.errors_zero)
+  if (disk->opened.errors_zero)
     return "was given as zeros";
-  if (__atomic_load_n(&named->was_filled, __ATOMIC_RELAXED))
+  if (__atomic_load_n(&disk->was_filled, __ATOMIC_RELAXED))
     return "could not be read, and this libtsk may have passed zeros on without an error "
            "(\",errors=zero\" after the image name always gives zeros; "
            "\"tsk-qcow2 verify\" lists all damage)";
@@ -162,18 +162,18 @@ static const char *fate(const struct qcow2_named *named)
          "\"tsk-qcow2 verify\" lists all damage)";
 }
 
-void tsk_qcow2_named_tell_count(struct qcow2_named *named)
+void tsk_qcow2_disk_report_count(struct qcow2_disk *disk)
 {
   bool is_complete;
   uint64_t bytes;
-  size_t count = tsk_qcow2_damage_count(&named->damage, &bytes, &is_complete);
+  size_t count = tsk_qcow2_damage_count(&disk->damage, &bytes, &is_complete);
   char sentence[320];
 
-  if (count == 0 || named->tell == NULL)
+  if (count == 0 || disk->report == NULL)
     return;
   snprintf(sentence, sizeof(sentence), "%s%zu damaged range%s (%" PRIu64 " bytes) of the image %s met; what is there %s",
            is_complete ? "" : "more than ", count, count == 1 ? "" : "s", bytes, count == 1 ? "was" : "were",
-           fate(named));
-  named->tell(named->tell_context, sentence);
-  named->tell = NULL;
+           fate(disk));
+  disk->report(disk->report_context, sentence);
+  disk->report = NULL;
 }
