@@ -247,11 +247,17 @@ def of_tool(result, **facts):
 
 
 def run_tool(row, tool, *options, names=None, **more):
-    return tools.run(tool, *options, *map(os.fsdecode, names or row.names), environment=variables(row), **more)
+    return tools.run(tool, *options, *map(os.fsdecode, names or row.names), environment=tool_variables(row), **more)
 
 
 def variables(row):
     return {"HOME": os.environ["HOME"], **row.environment}
+
+
+def tool_variables(row):
+    """A selector, or `tsk-qcow2 run`, does not show that an E01 is opened."""
+    opens_e01 = any(".E01" in os.fsdecode(name) for name in row.names)
+    return {**variables(row), **(tools.way_round_e01() if opens_e01 else {})}
 
 
 def img_stat(*options):
@@ -300,7 +306,7 @@ def installed_run(command):
     """A door for `tsk-qcow2 run`, which is installed."""
     def answer(row):
         done = subprocess.run([command, "run", tools.path("img_cat"), "-i", "qcow2", *row.names], capture_output=True, check=False,
-                              env={**tools.CLEAN, **variables(row)}, timeout=60)
+                              env={**tools.CLEAN, **tool_variables(row)}, timeout=60)
         return of_img_cat(tools.Result(tuple(done.args), done.returncode, done.stdout, done.stderr), row)
 
     return Door("tsk-qcow2 run img_cat", VIEW, answer)
@@ -499,7 +505,13 @@ def check_refusal(door, row, answer, reference, words):
     for word in words:
         must(word in answer.words, f"no {word!r} in:", answer.words)
     if words is row.refused and reference.kind == REFUSED and not door.title.startswith("a selector"):
-        must(reference.words in answer.words, answer.words, "instead of", reference.words)
+        same = without_libbfio(reference.words) in without_libbfio(answer.words)
+        must(same, answer.words, "instead of", reference.words)
+
+
+def without_libbfio(words):
+    """In libtsk's own words there is a line of libbfio's where a program has loaded that."""
+    return "\n".join(line for line in words.splitlines() if not line.startswith("libbfio_"))
 
 
 def check_warnings(door, row, answer, reference):
