@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from lib import door_agreement, door_foreign, door_names, door_traps, doors
+from lib import door_agreement, door_foreign, door_names, door_traps, door_ways, doors
 from lib.history import History
 from lib.project import BUILD, SANITIZERS
 
@@ -26,7 +26,7 @@ def case(tmp_path, monkeypatch):
 @pytest.fixture(scope="session")
 def all_doors(request):
     """With those of the installed command."""
-    return doors.DOORS if SANITIZERS else [*doors.DOORS, doors.installed_run(request.getfixturevalue("command"))]
+    return door_ways.DOORS if SANITIZERS else [*door_ways.DOORS, door_ways.installed_run(request.getfixturevalue("command"))]
 
 
 @pytest.mark.parametrize("group", [*door_names.GROUPS, *door_traps.GROUPS, *door_foreign.GROUPS], ids=lambda group: group.__name__)

@@ -15,6 +15,7 @@
 
 #include "../base/error.h"
 #include "../base/text.h"
+#include "reference.h"
 #include "storage.h"
 
 #ifndef O_NOATIME
@@ -204,142 +205,12 @@ int qcow2_gate_open_named(const char *path, struct qcow2_opened_file *file,
 
 /* ---- An image's word --------------------------------------------------- */
 
-static const char *base_name(const char *path)
-{
-  const char *slash = strrchr(path, '/');
-
-  return slash == NULL ? path : slash + 1;
-}
-
-/* QEMU takes "word:" before the first slash as a protocol or a driver's options. */
-static bool has_protocol(const char *name)
-{
-  size_t plain = strcspn(name, ":/");
-
-  return name[plain] == ':';
-}
-
-static bool has_dot_dot(const char *name)
-{
-  while (*name != '\0') {
-    size_t length = strcspn(name, "/");
-
-    if (length == 2 && name[0] == '.' && name[1] == '.')
-      return true;
-    name += length + (name[length] == '/');
-  }
-  return false;
-}
-
-/* Why the reference's text alone forbids to open it; NULL: it does not. */
-static const char *reference_problem(const struct qcow2_reference *reference)
-{
-  const char *name = reference->name;
-
-  if (reference->distrust != NULL)
-    return reference->distrust;
-  if (name[0] == '\0')
-    return "its name is empty";
-  if (has_protocol(name))
-    return "it is not a plain file name but names a protocol or driver";
-  if (name[0] == '/')
-    return "it is an absolute path, and evidence may only lead to files below its own directory";
-  if (has_dot_dot(name))
-    return "its path contains \"..\", and evidence may only lead to files below its own directory";
-  if (reference->from->directory < 0)
-    return "the image has no directory of its own to look in";
-  return NULL;
-}
-
 bool qcow2_gate_lies_beside(const struct qcow2_opened_file *file, const char *name)
 {
   struct stat status;
 
   return file->directory >= 0 && fstatat(file->directory, name, &status, AT_SYMLINK_NOFOLLOW) == 0 &&
-         S_ISREG(status.st_mode);
-}
-
-/* A sentence that says when a file of the reference's base name lies beside the image. */
-static void hint_beside(const struct qcow2_reference *reference, char *out, size_t out_size)
-{
-  const char *name = base_name(reference->name);
-  char quoted[TEXT_ESCAPED_BYTES];
-
-  out[0] = '\0';
-  if (has_protocol(reference->name) || name[0] == '\0' || strcmp(name, "..") == 0 ||
-      strcmp(name, reference->name) == 0 || !qcow2_gate_lies_beside(reference->from, name))
-    return;
-  snprintf(out, out_size, " A file named \"%s\" lies beside it.",
-           qcow2_text_quote(name, quoted));
-}
-
-/* "D:\vm\base.raw": where a machine on Windows left it. */
-static bool is_windows_path(const char *name)
-{
-  bool letter = (name[0] >= 'A' && name[0] <= 'Z') || (name[0] >= 'a' && name[0] <= 'z');
-
-  return letter && name[1] == ':' && (name[2] == '\\' || name[2] == '/');
-}
-
-/* The reference's base name, to be looked for in the user's directories. NULL: it has none. */
-static const char *searched_name(const struct qcow2_reference *reference)
-{
-  const char *name = base_name(reference->name);
-
-  if (is_windows_path(reference->name)) {
-    const char *backslash = strrchr(name, '\\');
-
-    name = backslash == NULL ? name : backslash + 1;
-  } else if (has_protocol(reference->name))
-    return NULL;
-  return name[0] == '\0' || strcmp(name, ".") == 0 || strcmp(name, "..") == 0 ? NULL : name;
-}
-
-/* A sentence that says what to add to the image name so that the reference leads somewhere. */
-static void advise(const struct qcow2_reference *reference, char *out, size_t out_size)
-{
-  bool searchable = searched_name(reference) != NULL;
-  bool given = reference->advice != NULL && reference->advice[0] != '\0';
-  const char *search = reference->search_count > 0 ? "\",search=DIRECTORY\" with another directory than those searched"
-                                                   : "\",search=DIRECTORY\"";
-
-  if (reference->advice == NULL)
-    out[0] = '\0';
-  else if (!searchable && !given)
-    snprintf(out, out_size, " Which file it is cannot be said for a deeper layer");
-  else
-    snprintf(out, out_size, " To say which file it is, add %s%s%s to the image name", reference->advice,
-             searchable && given ? " or " : "", searchable ? search : "");
-}
-
-/* Refuse the reference for the given reason (a clause), and say what to type. Returns DENIED. */
-static int refuse(const struct qcow2_reference *reference, const char *reason,
-                  struct qcow2_error *error)
-{
-  char name[TEXT_ESCAPED_BYTES], from[TEXT_ESCAPED_BYTES], hint[TEXT_ESCAPED_BYTES + 64], advice[256];
-  const char *image = reference->from->path == NULL ? "the image" : base_name(reference->from->path);
-
-  hint_beside(reference, hint, sizeof(hint));
-  advise(reference, advice, sizeof(advice));
-  return qcow2_error_set(error, QCOW2_ERROR_DENIED, "the %s \"%s\" of \"%s\" was not opened: %s.%s%s",
-                         reference->role, qcow2_text_quote(reference->name, name),
-                         qcow2_text_quote(image, from), reason, hint, advice);
-}
-
-static int refuse_for_errno(const struct qcow2_reference *reference, int os_errno,
-                            struct qcow2_error *error)
-{
-  char reason[160], system[128], quoted[TEXT_ESCAPED_BYTES];
-
-  if (os_errno == ENOENT)
-    return refuse(reference, "there is no such file", error);
-  if (os_errno == EMFILE || os_errno == ENFILE || os_errno == ENOMEM) /* no other name would help */
-    return qcow2_error_set_errno(error, os_errno, QCOW2_NO_OFFSET, "cannot open the %s \"%s\"%s", reference->role,
-                                 qcow2_text_quote(reference->name, quoted),
-                                 os_errno == EMFILE ? " (\"ulimit -n 4096\" lets more files be open)" : "");
-  snprintf(reason, sizeof(reason), "the system says \"%s\"",
-           qcow2_errno_text(os_errno, system, sizeof(system)));
-  return refuse(reference, reason, error);
+         S_ISREG(status.st_mode) && !(file->device == status.st_dev && file->inode == status.st_ino);
 }
 
 /* Descend from `directory` (which this closes) along all but the last component of `name`, never through a
@@ -377,7 +248,7 @@ static int descend(int directory, char *name, const char **last, const char **pr
 /* The path of `name` below the directory in which `from` lies. NULL when there is no memory. */
 static char *path_beside(const char *from, const char *name)
 {
-  size_t directory_length = (size_t) (base_name(from) - from);
+  size_t directory_length = (size_t) (qcow2_reference_base_name(from) - from);
   size_t size = directory_length + strlen(name) + 1;
   char *path = malloc(size);
 
@@ -390,14 +261,14 @@ static char *path_beside(const char *from, const char *name)
 static int open_beside(const struct qcow2_reference *reference, struct qcow2_opened_file *file,
                        struct qcow2_error *error)
 {
-  const char *problem = reference_problem(reference);
+  const char *problem = qcow2_reference_problem(reference);
   const char *last = NULL;
   char *name;
   struct stat status;
   int directory, descriptor, os_errno;
 
   if (problem != NULL)
-    return refuse(reference, problem, error);
+    return qcow2_reference_refuse(reference, problem, error);
   name = qcow2_text_duplicate(reference->name);
   if (name == NULL)
     return qcow2_error_set_nomem(error);
@@ -412,8 +283,8 @@ static int open_beside(const struct qcow2_reference *reference, struct qcow2_ope
                             descriptor, &status, error);
   if (directory >= 0)
     close(directory);
-  return problem != NULL ? refuse(reference, problem, error)
-                         : refuse_for_errno(reference, os_errno, error);
+  return problem != NULL ? qcow2_reference_refuse(reference, problem, error)
+                         : qcow2_reference_refuse_errno(reference, os_errno, error);
 }
 
 /* ---- Searching ----------------------------------------------------------- */
@@ -423,13 +294,13 @@ static int open_search_directory_below(const struct qcow2_opened_file *from, con
                                        int *directory, struct qcow2_error *error)
 {
   const struct qcow2_reference reference = { .from = from, .name = name, .role = "search directory" };
-  const char *problem = reference_problem(&reference), *last;
+  const char *problem = qcow2_reference_problem(&reference), *last;
   size_t length = strlen(name);
   int os_errno;
   char *copy;
 
   if (problem != NULL)
-    return refuse(&reference, problem, error);
+    return qcow2_reference_refuse(&reference, problem, error);
   copy = malloc(length + 2);
   if (copy == NULL)
     return qcow2_error_set_nomem(error);
@@ -442,7 +313,7 @@ static int open_search_directory_below(const struct qcow2_opened_file *from, con
   free(copy);
   if (*directory >= 0)
     return 0;
-  return problem != NULL ? refuse(&reference, problem, error) : refuse_for_errno(&reference, os_errno, error);
+  return problem != NULL ? qcow2_reference_refuse(&reference, problem, error) : qcow2_reference_refuse_errno(&reference, os_errno, error);
 }
 
 /* A search by base name, in one directory after the other. */
@@ -452,40 +323,6 @@ struct search {
   int unopened_errno; /* why a directory could not be opened; 0: all could */
   size_t unopened;    /* which one: the first */
 };
-
-/* True if the environment names the directory. */
-static bool is_by_variable(const struct qcow2_reference *reference, size_t index)
-{
-  return reference->search_count - index <= reference->search_variable_count;
-}
-
-/* Describe one of the directories. */
-static const char *describe_directory(const struct qcow2_reference *reference, size_t index,
-                                      char out[TEXT_ESCAPED_BYTES + 80])
-{
-  char quoted[TEXT_ESCAPED_BYTES];
-
-  qcow2_text_quote(reference->search_directories[index], quoted);
-  if (is_by_variable(reference, index))
-    snprintf(out, TEXT_ESCAPED_BYTES + 80, "\"%s\" (from %s)", quoted, reference->search_variable);
-  else
-    snprintf(out, TEXT_ESCAPED_BYTES + 80, "\"%s\"", quoted);
-  return out;
-}
-
-/* What to do so that the directory is not searched. */
-static const char *advise_unsearched(const struct qcow2_reference *reference, size_t index,
-                                     char out[TEXT_ESCAPED_BYTES + 80])
-{
-  char quoted[TEXT_ESCAPED_BYTES];
-
-  if (is_by_variable(reference, index))
-    snprintf(out, TEXT_ESCAPED_BYTES + 80, "for that one: unset %s", reference->search_variable);
-  else
-    snprintf(out, TEXT_ESCAPED_BYTES + 80, "for that one, leave out \",search=%s\"",
-             qcow2_text_quote(reference->search_directories[index], quoted));
-  return out;
-}
 
 /* Open the directory at hand. Returns 1 if that cannot be, which is noted, or 0. Errors: DENIED, NOMEM. */
 static int open_search_directory(struct search *search, int *directory, struct qcow2_error *error)
@@ -528,18 +365,18 @@ static char *path_in_directory(const struct qcow2_reference *reference, size_t i
 /* Refuse what lies in the directory at hand under the reference's name. */
 static int refuse_found(const struct search *search, const char *problem, struct qcow2_error *error)
 {
-  char directory[TEXT_ESCAPED_BYTES + 80], reason[sizeof(directory) + 160];
+  char directory[REFERENCE_DIRECTORY_BYTES], reason[sizeof(directory) + 160];
 
   snprintf(reason, sizeof(reason), "in the directory %s %s",
-           describe_directory(search->reference, search->index, directory), problem);
-  return refuse(search->reference, reason, error);
+           qcow2_reference_directory(search->reference, search->index, directory), problem);
+  return qcow2_reference_refuse(search->reference, reason, error);
 }
 
 /* Look in the directory at hand. Returns 1 if nothing is there, 0 if it was opened. */
 static int open_in_directory(struct search *search, struct qcow2_opened_file *file, struct qcow2_error *error)
 {
   const struct qcow2_reference *reference = search->reference;
-  const char *name = searched_name(reference), *problem = NULL;
+  const char *name = qcow2_reference_searched_name(reference), *problem = NULL;
   struct stat status;
   int directory = -1, descriptor, os_errno;
   int code = open_search_directory(search, &directory, error);
@@ -552,7 +389,7 @@ static int open_in_directory(struct search *search, struct qcow2_opened_file *fi
     close(directory);
     if (problem == NULL && os_errno == ENOENT)
       return 1;
-    return problem == NULL ? refuse_for_errno(reference, os_errno, error) : refuse_found(search, problem, error);
+    return problem == NULL ? qcow2_reference_refuse_errno(reference, os_errno, error) : refuse_found(search, problem, error);
   }
   code = opened_file_fill(file, path_in_directory(reference, search->index, name), directory, descriptor, &status, error);
   if (code == 0 && reference->is_taken != NULL && reference->is_taken(reference->taken_context, file)) {
@@ -568,7 +405,7 @@ static int open_by_search(struct search *search, struct qcow2_opened_file *file,
   const struct qcow2_reference *reference = search->reference;
   int code = 1;
 
-  for (size_t i = 0; searched_name(reference) != NULL && code > 0 && i < reference->search_count; i++) {
+  for (size_t i = 0; qcow2_reference_searched_name(reference) != NULL && code > 0 && i < reference->search_count; i++) {
     search->index = i;
     code = open_in_directory(search, file, error);
   }
@@ -590,17 +427,17 @@ static int note_search(const struct search *search, bool was_found, struct qcow2
                        struct qcow2_error *error)
 {
   const struct qcow2_reference *reference = search->reference;
-  char directory[TEXT_ESCAPED_BYTES + 80], system[128], advice[TEXT_ESCAPED_BYTES + 80], note[3 * sizeof(directory) + 400] = "";
+  char directory[REFERENCE_DIRECTORY_BYTES], system[128], advice[REFERENCE_DIRECTORY_BYTES], note[3 * sizeof(directory) + 400] = "";
   size_t used = 0;
 
   if (was_found && leads_elsewhere(reference, file))
     used = (size_t) snprintf(note, sizeof(note),
                              "the %s was found by searching the directory %s although another file lies where the image says; %s",
-                             reference->role, describe_directory(reference, search->index, directory),
-                             advise_unsearched(reference, search->index, advice));
+                             reference->role, qcow2_reference_directory(reference, search->index, directory),
+                             qcow2_reference_unsearch(reference, search->index, advice));
   if (search->unopened_errno != 0)
     snprintf(note + used, sizeof(note) - used, "%sthe directory %s could not be searched for the %s: %s", used > 0 ? "; " : "",
-             describe_directory(reference, search->unopened, directory), reference->role,
+             qcow2_reference_directory(reference, search->unopened, directory), reference->role,
              qcow2_errno_text(search->unopened_errno, system, sizeof(system)));
   if (note[0] == '\0')
     return 0;
@@ -615,12 +452,12 @@ static int note_search(const struct search *search, bool was_found, struct qcow2
 static int refuse_unsearched(const struct search *search, struct qcow2_error *error)
 {
   const struct qcow2_reference *reference = search->reference;
-  char name[TEXT_ESCAPED_BYTES], directory[TEXT_ESCAPED_BYTES + 80];
+  char name[TEXT_ESCAPED_BYTES], directory[REFERENCE_DIRECTORY_BYTES];
 
   return qcow2_error_set_errno(error, search->unopened_errno, QCOW2_NO_OFFSET,
                                "the %s \"%s\" was not found, and the directory %s cannot be searched for it", reference->role,
                                qcow2_text_quote(reference->name, name),
-                               describe_directory(reference, search->unopened, directory));
+                               qcow2_reference_directory(reference, search->unopened, directory));
 }
 
 int qcow2_gate_open_reference(const struct qcow2_reference *reference,

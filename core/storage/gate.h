@@ -45,7 +45,7 @@ bool qcow2_opened_file_same(const struct qcow2_opened_file *a, const struct qcow
 int qcow2_gate_open_named(const char *path, struct qcow2_opened_file *file,
                           struct qcow2_error *error);
 
-/* True if a regular file of that name (one component) lies in the directory of the file. On Windows never. */
+/* True if another regular file of that name (one component) lies in the directory of the file. On Windows never. */
 bool qcow2_gate_lies_beside(const struct qcow2_opened_file *file, const char *name);
 
 /* A file that an image, or a referrer, refers to, as the gate sees it. */

@@ -7,7 +7,7 @@ import os
 import struct
 from pathlib import Path
 
-from . import core, doors
+from . import core, door_ways, doors
 from .agreement import MIB, check_warnings, expect, oracles, qemu_img, whole_sectors
 from .doors import CHAIN, GOOD, HEADER, REFUSED, VIEW, Row
 from .history import chance
@@ -52,7 +52,7 @@ def ask(row, history):
     """Ask all doors; raises Difference with what is wrong."""
     Path("home").mkdir(exist_ok=True)
     wrong = []
-    history.counts["pairs"] += doors.ask_all(row, doors.DOORS, wrong)
+    history.counts["pairs"] += doors.ask_all(row, door_ways.DOORS, wrong)
     history.counts["names"] += 1
     expect(not wrong, f"{len(wrong)} pairs are wrong:\n  " + "\n  ".join(wrong[:SAME_MAX]))
 
@@ -85,14 +85,14 @@ def without_path(sentence):
 
 def described(row):
     """Fill in which warnings there are, and what is refused, as the first doors say: the others must say the same."""
-    reference = doors.names_library(row)
+    reference = door_ways.names_library(row)
     one = Row(row.title, row.names[:1], environment=row.environment)
-    early = doors.info_json()(one)
+    early = door_ways.info_json()(one)
     row.warnings = tuple(map(without_path, reference.warnings or ()))
     row.early = row.warnings if early.kind == REFUSED else tuple(map(without_path, early.warnings))
     if reference.kind == REFUSED:
-        row.refused = (reference.words,)
-        row.at = HEADER if early.kind == REFUSED else CHAIN if doors.info("--chain")(one).kind == REFUSED else VIEW
+        row.refused = (without_path(reference.words),)
+        row.at = HEADER if early.kind == REFUSED else CHAIN if door_ways.info("--chain")(one).kind == REFUSED else VIEW
     return row
 
 
@@ -199,11 +199,11 @@ def of_damaged(row, history):
         row.verified = VERDICTS
         return row
     zeros = row if row.zeros else Row(row.title, (row.names[0] + ",errors=zero", *row.names[1:]))
-    row.content = doors.names_library(zeros).content
+    row.content = door_ways.names_library(zeros).content
     if len(row.content) > VIEW_BYTES_MAX:
         row.content = row.content[:0]
-    listed = doors.verify_json(Row(row.title, row.names)) if len(row.names) == 1 else None
-    read = doors.names_library(Row(row.title, (row.names[0].replace(",errors=zero", ""), *row.names[1:])))
+    listed = door_ways.verify_json(Row(row.title, row.names)) if len(row.names) == 1 else None
+    read = door_ways.names_library(Row(row.title, (row.names[0].replace(",errors=zero", ""), *row.names[1:])))
     row.bad = listed.bad if listed is not None and listed.bad is not None else read.bad
     expect(doors.by_sectors(row.bad, len(row.content)) == read.bad, "verify lists", row.bad, "but reads fail at", read.bad)
     row.verified = (4,) if row.bad or has_bad_state(row) else VERDICTS
@@ -220,7 +220,7 @@ def has_bad_state(row):
     options = "".join(f",{option}" for option in options.split(",") if option and option != "errors=zero")
     with core.Image(image, no_chain=True) as opened:
         count = len(opened.snapshots)
-    return any(doors.names_library(Row("a state", (f"{image}@index={index}{options}",))).kind != GOOD for index in range(count))
+    return any(door_ways.names_library(Row("a state", (f"{image}@index={index}{options}",))).kind != GOOD for index in range(count))
 
 
 def check_verdicts(row):
@@ -229,9 +229,9 @@ def check_verdicts(row):
     if len(row.names) > 1:
         return
     image = os.path.basename(row.names[0].split(",")[0].split("@")[0])
-    verified = doors.verify_json(row)
+    verified = door_ways.verify_json(row)
     tables = [reason for reason in verified.words.splitlines() if f'/{image}")' in reason and "compressed" not in reason]
-    status, out, _ = doors.run_command(Row("a check", (image,)), "check")
+    status, out, _ = door_ways.run_command(Row("a check", (image,)), "check")
     expect(not tables or status in (1, 4, 6), f"check ends with {status}: {out}, but verify lists", tables)
     expect(status == 0 or verified.verdict != 0, f"verify says good, but check ends with {status}: {out}")
 

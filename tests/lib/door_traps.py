@@ -6,7 +6,8 @@ from pathlib import Path
 
 from .builder import COMPRESSED, OFFSET_MASK, pattern, poke
 from .door_names import MIB, C, disk, image, overlay, raw, signature
-from .doors import CHAIN, COMMAND, Row
+from .door_ways import COMMAND
+from .doors import CHAIN, Row
 from .project import run
 
 # ---- Damage --------------------------------------------------------------------

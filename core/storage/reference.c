@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: MIT */
+/* References as text: which the gate may follow, where to search, and what to say of those that are refused. */
+#include "reference.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "../base/error.h"
+#include "../base/text.h"
+
+const char *qcow2_reference_base_name(const char *path)
+{
+  const char *slash = strrchr(path, '/');
+
+  return slash == NULL ? path : slash + 1;
+}
+
+/* QEMU takes "word:" before the first slash as a protocol or a driver's options. */
+static bool has_protocol(const char *name)
+{
+  size_t plain = strcspn(name, ":/");
+
+  return name[plain] == ':';
+}
+
+static bool has_dot_dot(const char *name)
+{
+  while (*name != '\0') {
+    size_t length = strcspn(name, "/");
+
+    if (length == 2 && name[0] == '.' && name[1] == '.')
+      return true;
+    name += length + (name[length] == '/');
+  }
+  return false;
+}
+
+const char *qcow2_reference_problem(const struct qcow2_reference *reference)
+{
+  const char *name = reference->name;
+
+  if (reference->distrust != NULL)
+    return reference->distrust;
+  if (name[0] == '\0')
+    return "its name is empty";
+  if (has_protocol(name))
+    return "it is not a plain file name but names a protocol or driver";
+  if (name[0] == '/')
+    return "it is an absolute path, and evidence may only lead to files below its own directory";
+  if (has_dot_dot(name))
+    return "its path contains \"..\", and evidence may only lead to files below its own directory";
+  if (reference->from->directory < 0)
+    return "the image has no directory of its own to look in";
+  return NULL;
+}
+
+/* A sentence that says when a file of the reference's base name lies beside the image. */
+static void hint_beside(const struct qcow2_reference *reference, char *out, size_t out_size)
+{
+  const char *name = qcow2_reference_base_name(reference->name);
+  char quoted[TEXT_ESCAPED_BYTES];
+
+  out[0] = '\0';
+  if (has_protocol(reference->name) || name[0] == '\0' || strcmp(name, "..") == 0 ||
+      strcmp(name, reference->name) == 0 || !qcow2_gate_lies_beside(reference->from, name))
+    return;
+  snprintf(out, out_size, " A file named \"%s\" lies beside it.",
+           qcow2_text_quote(name, quoted));
+}
+
+/* "D:\vm\base.raw": where a machine on Windows left it. */
+static bool is_windows_path(const char *name)
+{
+  bool letter = (name[0] >= 'A' && name[0] <= 'Z') || (name[0] >= 'a' && name[0] <= 'z');
+
+  return letter && name[1] == ':' && (name[2] == '\\' || name[2] == '/');
+}
+
+const char *qcow2_reference_searched_name(const struct qcow2_reference *reference)
+{
+  const char *name = qcow2_reference_base_name(reference->name);
+
+  if (is_windows_path(reference->name)) {
+    const char *backslash = strrchr(name, '\\');
+
+    name = backslash == NULL ? name : backslash + 1;
+  } else if (has_protocol(reference->name))
+    return NULL;
+  return name[0] == '\0' || strcmp(name, ".") == 0 || strcmp(name, "..") == 0 ? NULL : name;
+}
+
+/* A sentence that says what to add to the image name so that the reference leads somewhere. */
+static void advise(const struct qcow2_reference *reference, char *out, size_t out_size)
+{
+  bool searchable = qcow2_reference_searched_name(reference) != NULL;
+  bool given = reference->advice != NULL && reference->advice[0] != '\0';
+  const char *search = reference->search_count > 0 ? "\",search=DIRECTORY\" with another directory than those searched"
+                                                   : "\",search=DIRECTORY\"";
+
+  if (reference->advice == NULL)
+    out[0] = '\0';
+  else if (!searchable && !given)
+    snprintf(out, out_size, " Which file it is cannot be said for a deeper layer");
+  else
+    snprintf(out, out_size, " To say which file it is, add %s%s%s to the image name", reference->advice,
+             searchable && given ? " or " : "", searchable ? search : "");
+}
+
+int qcow2_reference_refuse(const struct qcow2_reference *reference, const char *reason,
+                  struct qcow2_error *error)
+{
+  char name[TEXT_ESCAPED_BYTES], from[TEXT_ESCAPED_BYTES], hint[TEXT_ESCAPED_BYTES + 64], advice[256];
+  const char *image = reference->from->path == NULL ? "the image" : qcow2_reference_base_name(reference->from->path);
+
+  hint_beside(reference, hint, sizeof(hint));
+  advise(reference, advice, sizeof(advice));
+  return qcow2_error_set(error, QCOW2_ERROR_DENIED, "the %s \"%s\" of \"%s\" was not opened: %s.%s%s",
+                         reference->role, qcow2_text_quote(reference->name, name),
+                         qcow2_text_quote(image, from), reason, hint, advice);
+}
+
+int qcow2_reference_refuse_errno(const struct qcow2_reference *reference, int os_errno,
+                            struct qcow2_error *error)
+{
+  char reason[160], system[128], quoted[TEXT_ESCAPED_BYTES];
+
+  if (os_errno == ENOENT)
+    return qcow2_reference_refuse(reference, "there is no such file", error);
+  if (os_errno == EMFILE || os_errno == ENFILE || os_errno == ENOMEM) /* no other name would help */
+    return qcow2_error_set_errno(error, os_errno, QCOW2_NO_OFFSET, "cannot open the %s \"%s\"%s", reference->role,
+                                 qcow2_text_quote(reference->name, quoted),
+                                 os_errno == EMFILE ? " (\"ulimit -n 4096\" lets more files be open)" : "");
+  snprintf(reason, sizeof(reason), "the system says \"%s\"",
+           qcow2_errno_text(os_errno, system, sizeof(system)));
+  return qcow2_reference_refuse(reference, reason, error);
+}
+
+/* True if the environment names the directory. */
+static bool is_by_variable(const struct qcow2_reference *reference, size_t index)
+{
+  return reference->search_count - index <= reference->search_variable_count;
+}
+
+const char *qcow2_reference_directory(const struct qcow2_reference *reference, size_t index,
+                                      char out[REFERENCE_DIRECTORY_BYTES])
+{
+  char quoted[TEXT_ESCAPED_BYTES];
+
+  qcow2_text_quote(reference->search_directories[index], quoted);
+  if (is_by_variable(reference, index))
+    snprintf(out, REFERENCE_DIRECTORY_BYTES, "\"%s\" (from %s)", quoted, reference->search_variable);
+  else
+    snprintf(out, REFERENCE_DIRECTORY_BYTES, "\"%s\"", quoted);
+  return out;
+}
+
+const char *qcow2_reference_unsearch(const struct qcow2_reference *reference, size_t index,
+                                     char out[REFERENCE_DIRECTORY_BYTES])
+{
+  char quoted[TEXT_ESCAPED_BYTES];
+
+  if (is_by_variable(reference, index))
+    snprintf(out, REFERENCE_DIRECTORY_BYTES, "for that one: unset %s", reference->search_variable);
+  else
+    snprintf(out, REFERENCE_DIRECTORY_BYTES, "for that one, leave out \",search=%s\"",
+             qcow2_text_quote(reference->search_directories[index], quoted));
+  return out;
+}

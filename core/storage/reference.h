@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+/* References as text: which the gate may follow, where to search, and what to say of those that are refused. */
+#ifndef QCOW2_STORAGE_REFERENCE_H
+#define QCOW2_STORAGE_REFERENCE_H
+
+#include "gate.h"
+
+/* Enough for a directory to search in a message. */
+#define REFERENCE_DIRECTORY_BYTES 336u
+
+/* What follows the last "/". */
+const char *qcow2_reference_base_name(const char *path);
+
+/* Why the reference's text alone forbids to open it; NULL: it does not. */
+const char *qcow2_reference_problem(const struct qcow2_reference *reference);
+
+/* The reference's base name, to be looked for in the user's directories. NULL: it has none. */
+const char *qcow2_reference_searched_name(const struct qcow2_reference *reference);
+
+/* Refuse the reference for the given reason (a clause), and say what to type. Returns DENIED. */
+int qcow2_reference_refuse(const struct qcow2_reference *reference, const char *reason, struct qcow2_error *error);
+
+/* Refuse it for what the system says. Returns DENIED, or IO if another name would not help. */
+int qcow2_reference_refuse_errno(const struct qcow2_reference *reference, int os_errno, struct qcow2_error *error);
+
+/* Describe one of the directories to search, in `out`; returns `out`. */
+const char *qcow2_reference_directory(const struct qcow2_reference *reference, size_t index,
+                                      char out[REFERENCE_DIRECTORY_BYTES]);
+
+/* What to do so that the directory is not searched, in `out`; returns `out`. */
+const char *qcow2_reference_unsearch(const struct qcow2_reference *reference, size_t index,
+                                     char out[REFERENCE_DIRECTORY_BYTES]);
+
+#endif
