@@ -24,7 +24,7 @@ step "cppcheck"
 # The library's idea of mmap() is wrong: with MAP_ANONYMOUS the descriptor is -1. And loaded libraries stay loaded.
 cppcheck -j"$(nproc)" --std=c11 --enable=warning,performance,portability --inline-suppr --quiet --error-exitcode=1 \
   --library=posix -DHAVE_CONFIG_H -I"$build_dir" -Icore --suppress=missingIncludeSystem --template=gcc \
-  --suppress=invalidFunctionArg:tsk_qcow2/backend.c --suppress=resourceLeak:tsk_qcow2/command/loader.c core tsk_qcow2 tests
+  --suppress=invalidFunctionArg:tsk_qcow2/plugin/backend.c --suppress=resourceLeak:tsk_qcow2/command/loader.c core tsk_qcow2 tests
 
 step "clang-tidy"
 # Left out are tests/jvm, which needs a Java development kit, and *_windows.c, which need Windows.
@@ -38,7 +38,7 @@ CHECKS=$(printf %s "$checks" | tr -d '\n')
 for name in TSK_LIBRARY TSK_SONAME DROPIN_DIRECTORY; do
   printf '#define %s ""\n' $name
 done >"$build_dir/places.h"
-FLAGS="-std=gnu11 -DHAVE_CONFIG_H -I$build_dir -Icore -Itsk_qcow2 -include $build_dir/places.h
+FLAGS="-std=gnu11 -DHAVE_CONFIG_H -I$build_dir -Icore -Itsk_qcow2 -Itsk_qcow2/names -include $build_dir/places.h
   $(pkg-config --cflags tsk zlib libzstd libdeflate libgcrypt jansson)"
 export CHECKS FLAGS
 # shellcheck disable=SC2016  # the inner shell expands these

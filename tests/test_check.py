@@ -647,7 +647,7 @@ def test_usage_and_what_cannot_be_checked(tmp_path):
 
 
 def test_the_documentation_knows_every_kind_and_key(core, tmp_path):
-    with open(os.path.join(SOURCE, "tsk_qcow2", "check-json.md")) as file:
+    with open(os.path.join(SOURCE, "docs", "check-json.md")) as file:
         text = file.read()
     names = [core.library().qcow2_finding_kind_name(kind).decode() for kind in range(len(FINDING_KINDS) + 1)]
     assert names == [*FINDING_KINDS, "unknown"]

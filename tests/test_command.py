@@ -177,7 +177,7 @@ def test_info_json_is_as_documented(built, disk, tmp_path):
     run("qemu-img", "create", "-q", "-f", "qcow2", "-o", "lazy_refcounts=on", marked, "1M")
     run("qemu-img", "bitmap", "--add", marked, "bits")
     printed = set().union(*(keys(json.loads(run(built, "info", "--json", path).stdout)) for path in (disk, locked, marked)))
-    with open(os.path.join(SOURCE, "tsk_qcow2", "info-json.md")) as file:
+    with open(os.path.join(SOURCE, "docs", "info-json.md")) as file:
         text = file.read()
     values = {"qcow2", "raw", "incompatible", "compatible", "autoclear", "deflate", "zstd", "none", "aes", "luks", "null"}
     documented = set(re.findall(r"`([a-z0-9_]+)`", text))

@@ -335,7 +335,7 @@ def test_json_is_as_documented(tmp_path):
     data = image.build()
     poke(data, image.disk.entry_offset(4), "Q", 512)
     printed = keys(verify_json(image.write(tmp_path / "disk.qcow2", data))[1])
-    text = Path(SOURCE, "tsk_qcow2", "verify-json.md").read_text()
+    text = Path(SOURCE, "docs", "verify-json.md").read_text()
     values = {"active", "snapshot", "vm_state", "image", "data_file", "backing_file", "qcow2", "raw", "null", "check"}
     assert set(re.findall(r"`([a-z0-9_]+)`", text)) - values == printed
 

@@ -7,7 +7,7 @@
 #define QCOW2_CHECK_CHECKER_H
 
 #include "../base/error.h"
-#include "../image.h"
+#include "../image/image.h"
 #include "tally.h"
 
 /* Tables are read in pieces of this many bytes; entries do not straddle them. */

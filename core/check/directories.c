@@ -4,7 +4,7 @@
 
 #include "../base/bytes.h"
 #include "../base/checked.h"
-#include "../encryption.h"
+#include "../image/encryption.h"
 #include "../format/bitmap.h"
 #include "../format/snapshot.h"
 #include "checker.h"

@@ -5,7 +5,7 @@
 
 #include <stdio.h>
 
-#include "../../tsk_qcow2/open_names.h"
+#include "../../tsk_qcow2/names/open_names.h"
 #include "inject.h"
 
 #define TEXT_BYTES 65536u

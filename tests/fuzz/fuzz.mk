@@ -14,10 +14,10 @@ FUZZ_TARGETS ?= image check order mapping decompress luks tables reference selec
 targets := image check order mapping decompress luks tables reference selector name
 packages := zlib libzstd libdeflate libgcrypt
 core := $(filter-out %/cipher_none.c %_windows.c,$(shell cd $(SOURCE) && find core -name '*.c'))
-names := $(filter-out %/backend.c %/dropin.c %/foreign.c,$(shell cd $(SOURCE) && find tsk_qcow2 -maxdepth 1 -name '*.c'))
+names := $(shell cd $(SOURCE) && find tsk_qcow2/names -name '*.c')
 fuzzed := $(core) $(names)
 harness := $(addprefix tests/fuzz/,$(addsuffix .c,$(targets) support traps views))
-flags := -g -O1 -std=gnu11 -Wall -Wextra -Werror -MMD -I$(SOURCE)/core -DPACKAGE_VERSION='"fuzz"' \
+flags := -g -O1 -std=gnu11 -Wall -Wextra -Werror -MMD -I$(SOURCE)/core -DPACKAGE_VERSION='"fuzz"' -DTSK_LIBRARY='""' \
 	-DHAVE_LIBDEFLATE=1 -DHAVE_LIBGCRYPT=1 $(shell pkg-config --cflags $(packages))
 libraries := $(shell pkg-config --libs $(packages)) -lpthread
 sanitizers := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer

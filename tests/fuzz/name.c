@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../tsk_qcow2/name_compose.h"
+#include "../../tsk_qcow2/names/name_compose.h"
 #include "fuzz.h"
 
 static const char *const BACKING_FORMATS[] = { NULL, "raw", "qcow2", "vmdk" };

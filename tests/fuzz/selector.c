@@ -3,7 +3,7 @@
  * A selector file, among traps. It is parsed, and written again; and an image is opened by it as by any name. No selector here is the
  * user's word, so whatever is opened lies below its directory.
  */
-#include "../../tsk_qcow2/selector.h"
+#include "../../tsk_qcow2/names/selector.h"
 
 #include <fcntl.h>
 #include <stdio.h>

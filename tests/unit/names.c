@@ -3,9 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../tsk_qcow2/damage.h"
-#include "../../tsk_qcow2/image_name.h"
-#include "../../tsk_qcow2/selector.h"
+#include "../../tsk_qcow2/names/damage.h"
+#include "../../tsk_qcow2/names/image_name.h"
+#include "../../tsk_qcow2/names/selector.h"
 #include "unit.h"
 
 /* ---- Image names ------------------------------------------------------------ */

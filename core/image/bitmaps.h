@@ -3,7 +3,7 @@
 #ifndef QCOW2_BITMAPS_H
 #define QCOW2_BITMAPS_H
 
-#include "format/bitmap.h"
+#include "../format/bitmap.h"
 #include "layer.h"
 
 struct qcow2_bitmaps {

@@ -16,9 +16,9 @@
 #include <string.h>
 
 #include "accelerate.h"
-#include "base/checked.h"
-#include "base/error.h"
-#include "base/text.h"
+#include "../base/checked.h"
+#include "../base/error.h"
+#include "../base/text.h"
 #include "stack.h"
 
 /* ---- Views --------------------------------------------------------------- */

@@ -3,7 +3,7 @@
 #ifndef QCOW2_REFERRER_H
 #define QCOW2_REFERRER_H
 
-#include "storage/gate.h"
+#include "../storage/gate.h"
 
 /* Open a file by the referrer's word. `role` is for messages. Errors: those of qcow2_gate_open_reference(). */
 int qcow2_referrer_open_file(const struct qcow2_referrer *referrer, const char *name, const char *role,

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/checked.h"
+#include "../base/checked.h"
 
 /* ---- One layer after the other -------------------------------------------- */
 

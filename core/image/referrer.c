@@ -3,8 +3,8 @@
 
 #include <stdlib.h>
 
-#include "base/error.h"
-#include "base/text.h"
+#include "../base/error.h"
+#include "../base/text.h"
 
 struct qcow2_referrer {
   struct qcow2_opened_file file;

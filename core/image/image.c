@@ -9,9 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/error.h"
-#include "base/options.h"
-#include "read/ahead.h"
+#include "../base/error.h"
+#include "../base/options.h"
+#include "../read/ahead.h"
 #include "referrer.h"
 #include "survey.h"
 

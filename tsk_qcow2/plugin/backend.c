@@ -7,7 +7,7 @@
  * (untouched pages cost nothing), and our state behind them. We touch the common prefix only.
  */
 #define _GNU_SOURCE /* MAP_ANONYMOUS, RTLD_DEFAULT */
-#include "tsk_qcow2.h"
+#include "../tsk_qcow2.h"
 
 #include <dlfcn.h>
 #include <pthread.h>
@@ -16,8 +16,8 @@
 #include <sys/mman.h>
 
 #include "backend.h"
-#include "complain.h"
-#include "disk.h"
+#include "../names/complain.h"
+#include "../names/disk.h"
 
 /* The largest structure so far, with libtsk's 2 MiB cache inside, fits twice. */
 #define TSK_AREA_BYTES ((size_t) 4 << 20)

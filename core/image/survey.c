@@ -5,10 +5,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "base/bytes.h"
-#include "base/checked.h"
-#include "base/error.h"
-#include "storage/storage.h"
+#include "../base/bytes.h"
+#include "../base/checked.h"
+#include "../base/error.h"
+#include "../storage/storage.h"
 
 /* Tables are looked through in pieces of this many bytes; entries do not straddle them. */
 #define PIECE_BYTES 65536u

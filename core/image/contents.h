@@ -4,7 +4,7 @@
 #ifndef QCOW2_CONTENTS_H
 #define QCOW2_CONTENTS_H
 
-#include "storage/gate.h"
+#include "../storage/gate.h"
 
 /* Whose word a file was opened by. */
 enum qcow2_named_by {

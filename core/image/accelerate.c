@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "accelerate.h"
 
-#include "base/checked.h"
-#include "read/ahead.h"
+#include "../base/checked.h"
+#include "../read/ahead.h"
 
 /* What is decoded ahead at once is this much, or a cluster if that is larger. */
 #define UNIT_BYTES_MIN 65536u

@@ -5,12 +5,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/error.h"
-#include "base/text.h"
+#include "../base/error.h"
+#include "../base/text.h"
 #include "contents.h"
 #include "encryption.h"
 #include "referrer.h"
-#include "storage/storage.h"
+#include "../storage/storage.h"
 
 static const char PROBED_DISTRUST[] =
     "no image declares the format of the file that refers to it, and what a qcow2 image found by "

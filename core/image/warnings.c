@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/error.h"
-#include "base/text.h"
+#include "../base/error.h"
+#include "../base/text.h"
 
 int qcow2_warnings_add(struct qcow2_warnings *warnings, const char *path, const char *sentence,
                        struct qcow2_error *error)

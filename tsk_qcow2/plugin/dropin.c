@@ -17,7 +17,7 @@
 
 #include "backend.h"
 #include "dropin.h"
-#include "tsk_qcow2.h"
+#include "../tsk_qcow2.h"
 
 #define QCOW2_NAME "qcow2"
 #define QCOW2_DESCRIPTION "QEMU Copy-On-Write, versions 2 and 3"

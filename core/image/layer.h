@@ -5,11 +5,11 @@
 #define QCOW2_LAYER_H
 
 #include "contents.h"
-#include "format/geometry.h"
-#include "format/header.h"
-#include "read/cluster_reader.h"
-#include "read/mapping.h"
-#include "storage/gate.h"
+#include "../format/geometry.h"
+#include "../format/header.h"
+#include "../read/cluster_reader.h"
+#include "../read/mapping.h"
+#include "../storage/gate.h"
 
 /* Does not move once made: its parts point at one another. */
 struct qcow2_layer {

@@ -4,10 +4,10 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/error.h"
-#include "base/text.h"
-#include "format/formats.h"
-#include "storage/storage.h"
+#include "../base/error.h"
+#include "../base/text.h"
+#include "../format/formats.h"
+#include "../storage/storage.h"
 
 #define PART_NAME_BYTES 512u
 

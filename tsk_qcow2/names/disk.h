@@ -3,7 +3,7 @@
 #ifndef TSK_QCOW2_DISK_H
 #define TSK_QCOW2_DISK_H
 
-#include "qcow2names.h"
+#include "../qcow2names.h"
 
 /* As qcow2_disk_read(), for a caller that may hide an error from its own caller: after an error
    the buffer holds what can be read, and zeros for the rest, and each damaged range is reported. */

@@ -5,11 +5,11 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/error.h"
-#include "base/text.h"
+#include "../base/error.h"
+#include "../base/text.h"
 #include "image.h"
-#include "read/unlock.h"
-#include "storage/storage.h"
+#include "../read/unlock.h"
+#include "../storage/storage.h"
 
 static int read_luks(const struct qcow2_layer *layer, struct qcow2_luks *luks,
                      struct qcow2_error *error)

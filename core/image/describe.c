@@ -4,7 +4,7 @@
 #include <config.h>
 #endif
 
-#include "base/error.h"
+#include "../base/error.h"
 #include "image.h"
 
 const char *qcow2_version(void)

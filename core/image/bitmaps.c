@@ -6,12 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/bytes.h"
-#include "base/checked.h"
-#include "base/error.h"
-#include "base/text.h"
+#include "../base/bytes.h"
+#include "../base/checked.h"
+#include "../base/error.h"
+#include "../base/text.h"
 #include "image.h"
-#include "storage/storage.h"
+#include "../storage/storage.h"
 
 /* ---- Reading the directory ------------------------------------------------ */
 

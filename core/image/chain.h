@@ -3,7 +3,7 @@
 #ifndef QCOW2_CHAIN_H
 #define QCOW2_CHAIN_H
 
-#include "format/luks.h"
+#include "../format/luks.h"
 #include "layer.h"
 
 /* A chain of more files than this is refused. libvirt's limit is 200. */

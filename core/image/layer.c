@@ -4,9 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/checked.h"
-#include "base/error.h"
-#include "storage/storage.h"
+#include "../base/checked.h"
+#include "../base/error.h"
+#include "../storage/storage.h"
 
 /* ---- Making ------------------------------------------------------------- */
 

@@ -12,7 +12,7 @@
 #include <stdatomic.h>
 
 #include "image.h"
-#include "read/blocks.h"
+#include "../read/blocks.h"
 #include "stack.h"
 
 struct qcow2_accelerator {

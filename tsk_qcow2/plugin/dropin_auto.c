@@ -15,7 +15,7 @@
 #include <stdlib.h>
 
 #include "dropin.h"
-#include "tsk_qcow2.h"
+#include "../tsk_qcow2.h"
 
 typedef uint8_t open_method(void *object, int num_img, const TSK_TCHAR *const images[],
                             TSK_IMG_TYPE_ENUM type, unsigned int a_ssize);
