@@ -506,6 +506,7 @@ struct qcow2_finding {
   size_t snapshot_index; /* QCOW2_ACTIVE: the active disk, or none */
   uint64_t refcount, references; /* LEAK, REFCOUNT_LOW: as stored, and as counted. Else 0 */
   const char *sentence;  /* in UTF-8, control characters escaped; lasts as long as the call */
+  int of_refcounts;      /* 1: it is about refcounts or where these are stored, which reading does not use */
 };
 
 /* Told of a finding. Returns 0 to be told more of that kind, anything else to have them only counted. */
@@ -528,7 +529,8 @@ struct qcow2_check_result {
   uint64_t checked_to; /* host offset up to which refcounts were compared with references; the file's end if is_complete */
   uint64_t used_clusters; /* clusters of the file with references, as far as that was checked */
   uint64_t unreferenced_clusters; /* those with a refcount, but without references: some of the leaks */
-  uint64_t reserved[6];
+  uint64_t of_refcounts; /* corruptions and defects that reading does not notice, since they are of refcounts */
+  uint64_t reserved[5];
 };
 
 /* Check the consistency of the image file itself (no backing or data file is looked at; QCOW2_OPEN_NO_CHAIN will do, without a

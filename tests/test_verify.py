@@ -282,7 +282,7 @@ def test_low_refcounts_are_no_damage_and_not_good(tmp_path):
     data = image.build()
     at = image.refcount_blocks[0] + image.disk.l2_offsets[0] // C * 2
     status, out, _ = verify(image.write(tmp_path / "disk.qcow2", poke(data, at, "H", 0)))
-    assert status == 5 and out.splitlines()[-1].startswith("Readable: all that the tables refer to can be read, but refcounts are too low.")
+    assert status == 5 and out.splitlines()[-1].startswith("Readable: all that the tables refer to can be read, but refcounts are wrong, which reading does not notice.")
 
 
 def test_tables_that_contradict_each_other_are_damage(tmp_path):

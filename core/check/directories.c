@@ -113,11 +113,14 @@ static bool check_bitmaps(struct qcow2_checker *checker)
 static void check_refcount_table(struct qcow2_checker *checker, const struct qcow2_header *header)
 {
   uint64_t bytes = (uint64_t) header->refcount_table_clusters << header->cluster_bits;
+  struct qcow2_finding finding = FINDING(QCOW2_FINDING_TABLE, QCOW2_WEIGHT_CORRUPTION);
 
-  if (bytes > 0 && qcow2_checker_refcount_blocks(checker) == 0)
-    complain(checker, header->refcount_table_offset, "the refcount table is larger than 8 MiB, or not where one can be");
-  else
+  finding.host_offset = header->refcount_table_offset;
+  finding.of_refcounts = 1;
+  if (bytes == 0 || qcow2_checker_refcount_blocks(checker) > 0)
     count(checker, USE_REFCOUNTS, "the refcount table", header->refcount_table_offset, bytes);
+  else if (checker->is_first_walk)
+    qcow2_checker_report(checker, &finding, "the refcount table is larger than 8 MiB, or not where one can be");
 }
 
 /* Say what is wrong with the entries of the snapshot table. Version 3 wants a disk size in each. */

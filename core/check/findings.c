@@ -19,6 +19,13 @@ static uint64_t *counter(struct qcow2_check_result *result, enum qcow2_finding_w
   return &result->unreadable;
 }
 
+/* True for kinds that are about what a refcount says. */
+static bool is_of_refcounts(enum qcow2_finding_kind kind)
+{
+  return kind == QCOW2_FINDING_LEAK || kind == QCOW2_FINDING_REFCOUNT_LOW || kind == QCOW2_FINDING_OVERFLOW ||
+         kind == QCOW2_FINDING_COPIED || kind == QCOW2_FINDING_REFCOUNT_BLOCK;
+}
+
 void qcow2_checker_report(struct qcow2_checker *checker, const struct qcow2_finding *finding,
                           const char *format, ...)
 {
@@ -27,6 +34,9 @@ void qcow2_checker_report(struct qcow2_checker *checker, const struct qcow2_find
   va_list arguments;
   bool tell = checker->options.report != NULL && !checker->enough[finding->kind];
 
+  told.of_refcounts |= is_of_refcounts(finding->kind);
+  if (finding->weight == QCOW2_WEIGHT_CORRUPTION || finding->weight == QCOW2_WEIGHT_DEFECT)
+    checker->result->of_refcounts += told.of_refcounts != 0;
   ++*counter(checker->result, finding->weight);
   checker->result->counts[finding->kind]++;
   qcow2_checker_work(checker, tell ? TELL_BYTES : COUNT_BYTES);

@@ -150,6 +150,7 @@ static enum block_state look_at_block(struct qcow2_checker *checker, uint64_t in
   struct qcow2_finding finding = FINDING(QCOW2_FINDING_RESERVED_BITS, QCOW2_WEIGHT_CORRUPTION);
   const char *problem;
 
+  finding.of_refcounts = 1;
   if (entry == 0)
     return BLOCK_NONE;
   if ((entry & ~REFCOUNT_TABLE_OFFSET_MASK) != 0) {

@@ -86,6 +86,7 @@ static void look_at_end(struct qcow2_checker *checker, const struct qcow2_refere
 {
   struct qcow2_finding finding = finding_of(reference, QCOW2_FINDING_CUT, QCOW2_WEIGHT_DEFECT, offset);
 
+  finding.of_refcounts = reference->use == USE_REFCOUNTS;
   if (offset + length > checker->storage->size && (reference->use & (USE_DATA | USE_COMPRESSED)) == 0)
     qcow2_checker_report(checker, &finding, "the file ends at byte %" PRIu64 ", inside %s at host offset %" PRIu64,
                          checker->storage->size, reference->what, offset);
@@ -102,6 +103,7 @@ void qcow2_checker_count(struct qcow2_checker *checker, const struct qcow2_refer
     return;
   if (is_past_end(checker, offset, length)) {
     finding = finding_of(reference, QCOW2_FINDING_PAST_END, QCOW2_WEIGHT_CORRUPTION, offset);
+    finding.of_refcounts = reference->use == USE_REFCOUNTS;
     if (checker->is_first_walk)
       qcow2_checker_report(checker, &finding, "the file ends at byte %" PRIu64 ", but %s is at host offset %" PRIu64
                            ", %" PRIu64 " bytes", checker->storage->size, reference->what, offset, length);

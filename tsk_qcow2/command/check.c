@@ -65,9 +65,9 @@ static int show(void *context, const struct qcow2_finding *finding)
 /* What the findings mean for reading. */
 static const char *verdict(const struct qcow2_check_result *result)
 {
-  uint64_t serious = findings_serious(result), of_refcounts = findings_of_refcounts(result);
+  uint64_t serious = findings_serious(result);
 
-  if (serious == 0 && of_refcounts > 0)
+  if (serious == 0 && result->of_refcounts > 0)
     return "CORRUPT: refcounts are wrong. Reading does not use them, so all that the tables name can be read; but a program that wrote to "
            "the image in this state may have overwritten clusters that were in use.";
   if (serious > 0)

@@ -5,10 +5,7 @@
 
 #include <qcow2core.h>
 
-/* The number of findings that leave reading as it is, as long as nobody writes, since it uses no refcounts. Leaks are not among them. */
-uint64_t findings_of_refcounts(const struct qcow2_check_result *result);
-
-/* The number of those that may make reading fail, or give something else than was written. */
+/* The number of findings that may make reading fail, or give something else than was written. */
 uint64_t findings_serious(const struct qcow2_check_result *result);
 
 /* The bytes of the clusters that are marked as used, but that nothing refers to. */

@@ -87,13 +87,16 @@ static struct verdict judge(const struct verify *verify)
                              .lost_bitmaps = qcow2_bitmap_lost_count(verify->opened.image),
                              .unread = find_unread(verify) };
 
-  if (verify->bad_state_count > 0 || verdict.lost_snapshots > 0 || verdict.lost_bitmaps > 0 || tables->finding_count > 0) {
+  bool is_elsewhere = verify->opened.snapshot_index != QCOW2_ACTIVE; /* what is wrong may not be of the one state that was read */
+  bool is_broken = verdict.lost_snapshots > 0 || verdict.lost_bitmaps > 0 || tables->finding_count > 0;
+
+  if (verify->bad_state_count > 0 || (is_broken && !is_elsewhere)) {
     verdict.result = "damaged";
     verdict.status = EXIT_DAMAGED;
   } else if (tables->unfinished_count > 0) {
     verdict.result = "incomplete";
     verdict.status = EXIT_INCOMPLETE;
-  } else if (tables->leak_count > 0 || tables->refcount_count > 0) {
+  } else if (is_broken || tables->leak_count > 0 || tables->refcount_count > 0) {
     verdict.result = "readable";
     verdict.status = EXIT_LEAKS;
   }
@@ -137,10 +140,14 @@ static void print_damaged(const struct verify *verify, const struct verdict *ver
     printf(" \",errors=zero\" after the image name reads zeros in the ranges.");
 }
 
-static void print_readable(const struct verify *verify)
+static void print_readable(const struct verify *verify, const struct verdict *verdict)
 {
   const struct verify_tables *tables = &verify->tables;
 
+  if (verdict->lost_snapshots > 0 || verdict->lost_bitmaps > 0 || tables->finding_count > 0) {
+    printf("Readable: this state can be read as a whole, but the image is damaged elsewhere.");
+    return;
+  }
   printf("Readable: all that the tables refer to can be read, but ");
   if (tables->unreferenced_count > 0)
     printf("nothing refers to %" PRIu64 " cluster%s (%" PRIu64 " bytes) marked as used: old data, or what a lost table led to.",
@@ -149,7 +156,7 @@ static void print_readable(const struct verify *verify)
     printf("less refers to %" PRIu64 " cluster%s than refcounts say, as where a table was lost.", tables->leak_count,
            tables->leak_count == 1 ? "" : "s");
   else
-    printf("refcounts are too low.");
+    printf("refcounts are wrong, which reading does not notice.");
 }
 
 /* Print the last line, with what to type where there is more to see. */
@@ -163,7 +170,7 @@ static void print_verdict(const struct verify *verify, const struct verdict *ver
   else if (verdict->status == EXIT_INCOMPLETE)
     printf("Incomplete: all that was read can be read, but tables and refcounts were not checked to the end.");
   else if (verdict->status == EXIT_LEAKS)
-    print_readable(verify);
+    print_readable(verify, verdict);
   else if (unread->vm_states > 0 || unread->others > 0)
     printf("Good: all that was read can be read.");
   else

@@ -71,7 +71,7 @@ static void keep_values(struct verify *verify, size_t index, const struct qcow2_
 /* Say what the check found. */
 static void print_result(const struct qcow2_layer_info *layer, const struct qcow2_check_result *result)
 {
-  uint64_t serious = findings_serious(result), of_refcounts = findings_of_refcounts(result);
+  uint64_t serious = findings_serious(result), of_refcounts = result->of_refcounts;
   char path[ESCAPED_BYTES];
 
   escape_path(layer->path, path);
@@ -94,7 +94,7 @@ static void print_result(const struct qcow2_layer_info *layer, const struct qcow
 static void add_result(struct verify_tables *tables, const struct qcow2_layer_info *layer,
                        const struct qcow2_check_result *result)
 {
-  uint64_t serious = findings_serious(result), of_refcounts = findings_of_refcounts(result);
+  uint64_t serious = findings_serious(result), of_refcounts = result->of_refcounts;
 
   if (tables->first_path == NULL && (serious > 0 || of_refcounts > 0 || result->leaks > 0 || !result->is_complete))
     tables->first_path = layer->path;

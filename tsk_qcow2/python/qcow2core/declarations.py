@@ -106,7 +106,7 @@ FINDING_KINDS = ("leak", "refcount-low", "overflow", "copied", "reserved-bits", 
 class RawFinding(ctypes.Structure):
     _fields_ = [("kind", c_int), ("weight", c_int), ("host_offset", c_uint64), ("guest_offset", c_uint64),
                 ("table_offset", c_uint64), ("snapshot_index", c_size_t), ("refcount", c_uint64), ("references", c_uint64),
-                ("sentence", c_char_p)]
+                ("sentence", c_char_p), ("of_refcounts", c_int)]
 
 
 FINDING_REPORT = ctypes.CFUNCTYPE(c_int, c_void_p, POINTER(RawFinding))
@@ -120,7 +120,8 @@ class CheckOptions(ctypes.Structure):
 class CheckResult(ctypes.Structure):
     _fields_ = [("corruptions", c_uint64), ("leaks", c_uint64), ("defects", c_uint64), ("unreadable", c_uint64),
                 ("by_kind", c_uint64 * 32), ("is_complete", c_int), ("checked_to", c_uint64),
-                ("used_clusters", c_uint64), ("unreferenced_clusters", c_uint64), ("reserved", c_uint64 * 6)]
+                ("used_clusters", c_uint64), ("unreferenced_clusters", c_uint64), ("of_refcounts", c_uint64),
+                ("reserved", c_uint64 * 5)]
 
     @property
     def counts(self):
