@@ -285,6 +285,17 @@ def test_low_refcounts_are_no_damage_and_not_good(tmp_path):
     assert status == 5 and out.splitlines()[-1].startswith("Readable: all that the tables refer to can be read, but refcounts are wrong, which reading does not notice.")
 
 
+def test_one_state_is_judged_by_itself(tmp_path):
+    """What is wrong elsewhere keeps it from being called good, and is no damage of it."""
+    image = filled()
+    data = image.build()
+    poke(data, image.disk.entry_offset(4), "Q", 512)
+    path = image.write(tmp_path / "disk.qcow2", data)
+    status, out, _ = verify(f"{path}@2")
+    assert status == 5 and "\nReadable: this state can be read as a whole, but the image is damaged elsewhere. More: " in out
+    assert verify(f"{path}@2,vmstate")[0] == 1 and verify(path)[0] == 4
+
+
 def test_tables_that_contradict_each_other_are_damage(tmp_path):
     """All can be read, but one of the two reads wrong."""
     image = plain()
