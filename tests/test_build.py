@@ -153,6 +153,21 @@ def test_includes_point_one_way():
             assert folder in RANKS[os.path.dirname(path)], f"{path} includes {target}"
 
 
+def test_files_do_not_go_round_in_circles():
+    """What a file and its header include, and so on, never leads back to them: the files can be put in an order."""
+    below = {}
+    for path, target in includes():
+        pair = [os.path.splitext(name)[0] for name in (path, target)]
+        if pair[0] != pair[1]:
+            below.setdefault(pair[0], set()).add(pair[1])
+    left = set(below).union(*below.values())
+    assert len(left) > 80
+    while left:
+        lowest = {name for name in left if not below.get(name, set()) & left}
+        assert lowest, f"these include each other: {sorted(left)}"
+        left -= lowest
+
+
 def test_architecture_names_each_file():
     with open(os.path.join(SOURCE, "ARCHITECTURE.md")) as file:
         words = set(re.findall(r"\w+", file.read()))

@@ -3,7 +3,7 @@
 #ifndef QCOW2_FORMAT_EXTENSIONS_H
 #define QCOW2_FORMAT_EXTENSIONS_H
 
-#include "header.h"
+#include "metadata.h"
 
 /* Decode the extensions in [area_start, area_end) of cluster 0, of which `length` bytes exist, into the metadata;
    the caller frees that, also after an error. Errors: CORRUPT, TRUNCATED, NOMEM. */

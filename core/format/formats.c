@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "header.h"
+#include "../base/bytes.h"
 
 /* ---- Names --------------------------------------------------------------- */
 
@@ -133,9 +133,14 @@ static bool matches(const struct signature *signature, const uint8_t *start, siz
                                   : memcmp(start, signature->bytes, signature->length) == 0;
 }
 
+bool qcow2_format_is_qcow2(const uint8_t *start, size_t length)
+{
+  return length >= 8 && memcmp(start, "QFI\xfb", 4) == 0 && be32_get(start + 4) >= 2;
+}
+
 const struct qcow2_file_format *qcow2_format_by_content(const uint8_t *start, size_t length, const uint8_t *end)
 {
-  if (qcow2_header_probe(start, length))
+  if (qcow2_format_is_qcow2(start, length))
     return qcow2_format_by_name("qcow2");
   for (size_t i = 0; i < sizeof(SIGNATURES) / sizeof(SIGNATURES[0]); i++)
     if (matches(&SIGNATURES[i], start, length, end))

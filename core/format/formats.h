@@ -34,6 +34,9 @@ const struct qcow2_file_format *qcow2_format_by_name(const char *name);
 const struct qcow2_file_format *qcow2_format_by_driver(const char *driver);
 const struct qcow2_file_format *qcow2_format_by_extension(const char *path);
 
+/* True if the bytes (24 of them, or fewer if the file is shorter) start as qcow2 does, with a version of 2 or more. */
+bool qcow2_format_is_qcow2(const uint8_t *start, size_t length);
+
 /* The format of a file with this start (up to FORMAT_START_BYTES) and end (FORMAT_END_BYTES; NULL: it is shorter). NULL: none that is
    known, so it may be raw. */
 const struct qcow2_file_format *qcow2_format_by_content(const uint8_t *start, size_t length, const uint8_t *end);

@@ -22,11 +22,6 @@ static const uint64_t KNOWN_INCOMPATIBLE =
     QCOW2_INCOMPATIBLE_DIRTY | QCOW2_INCOMPATIBLE_CORRUPT | QCOW2_INCOMPATIBLE_DATA_FILE |
     QCOW2_INCOMPATIBLE_COMPRESSION | QCOW2_INCOMPATIBLE_EXTENDED_L2;
 
-bool qcow2_header_probe(const uint8_t *bytes, size_t length)
-{
-  return length >= 8 && be32_get(bytes) == QCOW2_MAGIC && be32_get(bytes + 4) >= 2;
-}
-
 /* What was named is another kind of file. */
 static int foreign_error(const uint8_t *bytes, size_t length, struct qcow2_error *error)
 {

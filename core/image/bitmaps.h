@@ -18,6 +18,10 @@ struct qcow2_bitmaps {
 int qcow2_bitmaps_read(const struct qcow2_layer *layer, struct qcow2_bitmaps *bitmaps,
                        struct qcow2_error *error);
 
+/* Check that the bitmap is of the known type and covers the disk. Errors: UNSUPPORTED, CORRUPT. */
+int qcow2_bitmap_check_entry(const struct qcow2_layer *layer, const struct qcow2_bitmap *bitmap,
+                             struct qcow2_error *error);
+
 /* Why the bits of a bitmap cannot be read, as far as its entry and the file's size tell; 0: they can. Errors: UNSUPPORTED (unknown type),
    CORRUPT, TRUNCATED. */
 int qcow2_bitmap_error(const struct qcow2_layer *layer, const struct qcow2_bitmap *bitmap,

@@ -236,7 +236,7 @@ static bool has_next_part(const struct qcow2_opened_file *file)
   char next[PART_NAME_BYTES];
 
   return slash != NULL && qcow2_format_next_part(slash + 1, next, sizeof(next)) &&
-         qcow2_gate_lies_beside(file, next);
+         qcow2_opened_file_lies_beside(file, next);
 }
 
 /* Only the caller's word leads to files that can lead to others, or are read as more than one. */

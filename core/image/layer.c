@@ -6,6 +6,7 @@
 
 #include "../base/checked.h"
 #include "../base/error.h"
+#include "../format/formats.h"
 #include "../storage/storage.h"
 
 /* ---- Making ------------------------------------------------------------- */
@@ -136,7 +137,7 @@ int qcow2_layer_probe(const struct qcow2_opened_file *file, bool *is_qcow2, stru
   int code = qcow2_storage_read(&file->storage, 0, start, length, error);
 
   if (code == 0)
-    *is_qcow2 = qcow2_header_probe(start, length);
+    *is_qcow2 = qcow2_format_is_qcow2(start, length);
   return code;
 }
 

@@ -129,7 +129,7 @@ int qcow2_gate_open_named(const char *path, struct qcow2_opened_file *file,
   return open_handle(handle, path, file, error);
 }
 
-bool qcow2_gate_lies_beside(const struct qcow2_opened_file *file, const char *name)
+bool qcow2_opened_file_lies_beside(const struct qcow2_opened_file *file, const char *name)
 {
   (void) file;
   (void) name;

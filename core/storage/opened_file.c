@@ -2,7 +2,7 @@
 /* What the gate opened, but for what the system's own part of it must close (gate.c, gate_windows.c). */
 #include <stdlib.h>
 
-#include "gate.h"
+#include "opened_file.h"
 #include "storage.h"
 
 void qcow2_opened_file_close(struct qcow2_opened_file *file)

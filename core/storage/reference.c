@@ -63,7 +63,7 @@ static void hint_beside(const struct qcow2_reference *reference, char *out, size
 
   out[0] = '\0';
   if (has_protocol(reference->name) || name[0] == '\0' || strcmp(name, "..") == 0 ||
-      strcmp(name, reference->name) == 0 || !qcow2_gate_lies_beside(reference->from, name))
+      strcmp(name, reference->name) == 0 || !qcow2_opened_file_lies_beside(reference->from, name))
     return;
   snprintf(out, out_size, " A file named \"%s\" lies beside it.",
            qcow2_text_quote(name, quoted));

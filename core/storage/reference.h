@@ -3,10 +3,28 @@
 #ifndef QCOW2_STORAGE_REFERENCE_H
 #define QCOW2_STORAGE_REFERENCE_H
 
-#include "gate.h"
+#include "opened_file.h"
 
 /* Enough for a directory to search in a message. */
 #define REFERENCE_DIRECTORY_BYTES 336u
+
+/* A file that an image, or a referrer, refers to, as the gate sees it. */
+struct qcow2_reference {
+  const struct qcow2_opened_file *from; /* the image or referrer that refers to it */
+  const char *name;                     /* as written */
+  const char *role;                     /* for messages: "backing file", "data file", "image", "key file" */
+  const char *advice;                   /* for messages: what to add to the image name; "": nothing but search= helps; NULL: say
+                                           nothing of that */
+  const char *distrust;                 /* why the image's word does not count at all, as a clause; NULL: it does */
+  const char *const *search_directories;
+  size_t search_count;
+  const struct qcow2_opened_file *search_from; /* the referrer that names the first of them, if any; they must lie below its directory */
+  size_t search_from_count;                    /* so many */
+  const char *search_variable; /* for messages: the environment variable that names the last of them; NULL: none does */
+  size_t search_variable_count; /* so many */
+  bool (*is_taken)(const void *context, const struct qcow2_opened_file *file); /* what a search passes over; NULL: nothing */
+  const void *taken_context;
+};
 
 /* What follows the last "/". */
 const char *qcow2_reference_base_name(const char *path);

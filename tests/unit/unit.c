@@ -14,6 +14,7 @@
 #include "../../core/base/checked.h"
 #include "../../core/format/cluster.h"
 #include "../../core/format/deflate.h"
+#include "../../core/format/formats.h"
 #include "../../core/format/header.h"
 #include "../../core/read/cache.h"
 #include "../../core/read/streams.h"
@@ -228,12 +229,12 @@ static void test_header_probe(void)
 {
   const uint8_t *v2 = (const uint8_t *) "QFI\xfb\0\0\0\2";
 
-  CHECK(qcow2_header_probe(v2, 8));
-  CHECK(qcow2_header_probe((const uint8_t *) "QFI\xfb\0\0\0\x09", 8));
-  CHECK(!qcow2_header_probe((const uint8_t *) "QFI\xfb\0\0\0\1", 8));
-  CHECK(!qcow2_header_probe(v2, 7));
-  CHECK(!qcow2_header_probe((const uint8_t *) "QFI\xfa\0\0\0\2", 8));
-  CHECK(!qcow2_header_probe(v2, 0));
+  CHECK(qcow2_format_is_qcow2(v2, 8));
+  CHECK(qcow2_format_is_qcow2((const uint8_t *) "QFI\xfb\0\0\0\x09", 8));
+  CHECK(!qcow2_format_is_qcow2((const uint8_t *) "QFI\xfb\0\0\0\1", 8));
+  CHECK(!qcow2_format_is_qcow2(v2, 7));
+  CHECK(!qcow2_format_is_qcow2((const uint8_t *) "QFI\xfa\0\0\0\2", 8));
+  CHECK(!qcow2_format_is_qcow2(v2, 0));
 }
 
 /* ---- Text ----------------------------------------------------------------- */
