@@ -176,6 +176,12 @@ def test_architecture_names_each_file():
     assert len(names) > 60 and names <= words, f"not in ARCHITECTURE.md: {sorted(names - words)}"
 
 
+def test_the_tests_readme_names_each_file():
+    words = set(re.findall(r"[\w-]+\.?\w*", Path(SOURCE, "tests/README.md").read_text()))
+    names = {path.name for path in [*Path(SOURCE, "tests").glob("test_*.py"), *Path(SOURCE, "tests/lib").glob("[!_]*.py")]}
+    assert len(names) > 50 and names <= words, f"not in tests/README.md: {sorted(names - words)}"
+
+
 def test_core_knows_nothing_of_tsk():
     for path in glob.glob(SOURCE + "/core/**/*.[ch]", recursive=True):
         with open(path) as file:
