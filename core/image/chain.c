@@ -114,7 +114,8 @@ static int open_data_file(const struct qcow2_chain *chain, struct qcow2_layer *l
   if (code != 0)
     return code;
   code = chain_holds(chain, &file)
-             ? qcow2_error_set(error, QCOW2_ERROR_CORRUPT, "the external data file of \"%s\" is an image of the chain itself",
+             ? qcow2_error_set(error, QCOW2_ERROR_CORRUPT, "the external data file of \"%s\" is an image of the chain itself; to name another, add \",data-file=PATH\" to the "
+                               "image name",
                                layer_name(layer, quoted))
              : qcow2_contents_open(&question, options, &file, &contents, error);
   if (code != 0) {
@@ -164,10 +165,10 @@ static int check_passphrases(const struct qcow2_chain *chain,
     return 0;
   if (chain->encrypted_count == 0)
     return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
-                           "a passphrase was given, but neither \"%s\" nor a backing file of it is encrypted",
+                           "a passphrase was given, but neither \"%s\" nor a backing file of it is encrypted; leave out \",key-file=\"",
                            layer_name(chain->layers[0], quoted));
   return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
-                         "%zu passphrases were given, but the chain of \"%s\" has only %zu encrypted file%s",
+                         "%zu passphrases were given, but the chain of \"%s\" has only %zu encrypted file%s; leave out \",key-file=\" beyond that",
                          options->passphrase_count, layer_name(chain->layers[0], quoted),
                          chain->encrypted_count, chain->encrypted_count == 1 ? "" : "s");
 }
@@ -186,7 +187,7 @@ static int complete_layer(struct qcow2_chain *chain, struct qcow2_layer *layer,
     code = open_data_file(chain, layer, options, error);
   else if (is_top && options->data_file != NULL)
     code = qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
-                           "a data file was given, but \"%s\" has no external data file",
+                           "a data file was given, but \"%s\" has no external data file; leave out \",data-file=\"",
                            layer_name(layer, quoted));
   if (code == 0 && layer->metadata.header.crypt_method != 0)
     code = unlock_layer(chain, layer, options, error);
@@ -213,14 +214,14 @@ static int choose_next(const struct qcow2_chain *chain, const struct qcow2_open_
     return given + 1 == options->backing_count
                ? 0
                : qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
-                                 "backing=none ends the chain, but more backing files are given after it");
+                                 "backing=none ends the chain, but more backing files are given after it; leave out one or the other");
   }
   if (!refers)
     return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
                            "a backing file was given for \"%s\", which %s",
                            layer_name(lowest, quoted),
                            lowest->is_raw ? "has none (of a disk in several segments, name the first only)"
-                                          : "refers to none");
+                                          : "refers to none; leave it out");
   *named_by = given_by(options);
   return 0;
 }
@@ -251,11 +252,12 @@ static int check_backing(const struct qcow2_chain *chain, const struct qcow2_ope
 
   if (chain_holds(chain, file))
     return qcow2_error_set(error, QCOW2_ERROR_CORRUPT,
-                           "the backing chain is a loop: it comes back to \"%s\"",
+                           "the backing chain is a loop: it comes back to \"%s\"; to end it before that, add \",backing=PATH\" for each layer "
+                           "above, and then \",backing=none\"",
                            qcow2_text_quote(file->path, quoted));
   if (chain->count >= CHAIN_DEPTH_MAX)
     return qcow2_error_set(error, QCOW2_ERROR_UNSUPPORTED,
-                           "the backing chain has more than %u files", CHAIN_DEPTH_MAX);
+                           "the backing chain has more than %u files; \"qemu-img convert -O qcow2 IMAGE NEW\" makes one of them", CHAIN_DEPTH_MAX);
   return 0;
 }
 

@@ -202,9 +202,9 @@ def of_damaged(row, history):
     row.content = door_ways.names_library(zeros).content
     if len(row.content) > VIEW_BYTES_MAX:
         row.content = row.content[:0]
-    listed = door_ways.verify_json(Row(row.title, row.names)) if len(row.names) == 1 else None
+    listed = door_ways.verify_json(Row(row.title, (",backing=".join(row.names),)))
     read = door_ways.names_library(Row(row.title, (row.names[0].replace(",errors=zero", ""), *row.names[1:])))
-    row.bad = listed.bad if listed is not None and listed.bad is not None else read.bad
+    row.bad = read.bad if listed.bad is None else listed.bad
     expect(doors.by_sectors(row.bad, len(row.content)) == read.bad, "verify lists", row.bad, "but reads fail at", read.bad)
     row.verified = (4,) if row.bad or has_bad_state(row) else VERDICTS
     return row

@@ -169,7 +169,7 @@ WRONG_OPTIONS = {",": "unknown option", ",nonsense": "unknown option", ",Backing
                  ",backing": "needs a value", ",search=": "needs a value", ",key-file=": "needs a value", ",data-file=": "needs a value",
                  ",data-file=a,data-file=b": "given twice", ",errors=zero@first": "@first,errors=zero", ",vmstate@first": "@first,vmstate",
                  ",backing=none@first": "@first,backing=none", ",backing=key@first": "@first,backing=key",
-                 ",key-file=~/a,,b": 'key-file="$HOME"/a,,b', ",search=~/a": 'search="$HOME"/a'}
+                 ",key-file=~/a,,b": "key-file=\"$HOME\"'/a,,b'", ",search=~/a": "search=\"$HOME\"'/a'"}
 
 
 def options():

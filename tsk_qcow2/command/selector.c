@@ -204,8 +204,8 @@ static int check_text(const struct piece *piece, const char *text, bool is_below
   if (code != 0)
     return complain_name(piece, error.message);
   if (strpbrk(text, "\r\n") != NULL)
-    return complain_name(piece, "a line break in a path has no place there");
-  return same ? EXIT_OK : complain_name(piece, "another file has the name that stands for the snapshot");
+    return complain_name(piece, "a line break in a path has no place there; give the file another name, or make a link to it by \"ln -s\"");
+  return same ? EXIT_OK : complain_name(piece, "another file has the name that stands for the snapshot; give that file another name");
 }
 
 /* True if a file of the name is read through open_foreign, which a selector without authentication code may not ask for. */
@@ -401,7 +401,7 @@ static int write_opened(const struct request *request, struct target *target,
     return EXIT_FAILED;
   if (!request->all)
     return write_view(target, name, opened->image, opened->snapshot_index, name->vm_state);
-  return name->has_snapshot ? complain_usage("selector: --all takes an image, not one of its snapshots")
+  return name->has_snapshot ? complain_usage("selector: --all takes an image, not one of its snapshots: name it without \"@\"")
                             : write_all(request, target, name, opened->image);
 }
 
@@ -416,7 +416,7 @@ static int write_image(const struct request *request, struct target *target, con
     return complain_failed("%s", error.message);
   is_selector = tsk_qcow2_is_selector(name.path, &error);
   if (is_selector > 0)
-    status = complain_failed("%s is a selector file itself", name.path);
+    status = complain_failed("%s is a selector file itself: name the image that stands in it", name.path);
   else if (is_selector < 0 || tsk_qcow2_open_names(1, &image, TSK_QCOW2_HEADER_ONLY, NULL, &opened, &error) != 0)
     status = complain_failed("%s", error.message);
   else {

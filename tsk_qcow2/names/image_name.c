@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "complain.h"
+#include "shell.h"
 
 #define QUOTED_BYTES 256
 
@@ -278,14 +279,19 @@ static int check_tilde(const char *option, const char *typed, size_t length, str
 {
   const char *value = strchr(option, '=');
   size_t before = value == NULL ? 0 : (size_t) (value - option) + 2; /* names have no commas */
-  char quoted[QUOTED_BYTES];
+  char quoted[SHELL_COMMAND_BYTES], *rest;
 
   if (value == NULL || !starts_with(value, "=~/") || access(value + 1, F_OK) == 0)
     return 0;
-  qcow2_text_escape(typed + before, length - before, quoted, sizeof(quoted));
+  rest = strndup(typed + before, length - before);
+  if (rest == NULL)
+    return tsk_qcow2_complain_nomem(error);
+  if (!tsk_qcow2_shell_quote(rest, quoted, sizeof(quoted)))
+    snprintf(quoted, sizeof(quoted), "/PATH");
+  free(rest);
   return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
-                            "there is no such file, and within a word the shell leaves \"~\" as it is: type %.*s=\"$HOME\"%s",
-                            (int) (value - option), option, quoted);
+                         "there is no such file, and within a word the shell leaves \"~\" as it is: type %.*s=\"$HOME\"%s",
+                         (int) (value - option), option, quoted);
 }
 
 /* True if the option would be one without what follows its last "@", but is none, or leads nowhere, with it. */
@@ -310,16 +316,15 @@ static int complain_order(const char *path, const char *options, struct qcow2_er
 {
   const char *at = strrchr(options, '@');
   size_t size = strlen(path) + strlen(options) + 1;
-  char *right = malloc(size), quoted[QUOTED_BYTES];
-  int code;
+  char *right = malloc(size), quoted[SHELL_COMMAND_BYTES];
 
   if (right == NULL)
     return tsk_qcow2_complain_nomem(error);
   snprintf(right, size, "%s%s%.*s", path, at, (int) (at - options), options);
-  code = qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "the snapshot stands before the options in an image name: \"%s\"",
-                            qcow2_text_escape(right, strlen(right), quoted, sizeof(quoted)));
+  if (!tsk_qcow2_shell_quote(right, quoted, sizeof(quoted)))
+    snprintf(quoted, sizeof(quoted), "IMAGE@SNAPSHOT,OPTION");
   free(right);
-  return code;
+  return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "in an image name the snapshot stands before the options: %s", quoted);
 }
 
 /* What follows the path in a name that was typed: nothing that cannot be meant so. */

@@ -43,7 +43,7 @@ static int add_chain(struct tsk_qcow2_name *name, size_t count, const char *cons
 
   if (count > 0 && name->backing.count > 0)
     return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
-                              "the backing files are given twice: with backing=, and as further image names");
+                              "the backing files are given twice, with backing= and as further image names; leave out one or the other");
   for (size_t i = 0; code == 0 && i < count; i++)
     code = tsk_qcow2_name_add_backing(name, names[i], error);
   return code;
@@ -201,7 +201,8 @@ static int follow_names(size_t count, const char *const names[], struct tsk_qcow
   is_alone = count == 1 && strcmp(typed.path, names[0]) == 0;
   code = is_alone ? tsk_qcow2_selector_follow(typed.path, followed, error)
                   : qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
-                                       "a selector file stands for a whole image name: nothing can be added to it");
+                                       "a selector file stands for a whole image name: nothing can be added to it. To write another: "
+                             "tsk-qcow2 selector IMAGE@SNAPSHOT,OPTION");
   tsk_qcow2_name_free(&typed);
   return code;
 }
