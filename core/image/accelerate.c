@@ -7,9 +7,6 @@
 /* What is decoded ahead at once is this much, or a cluster if that is larger. */
 #define UNIT_BYTES_MIN 65536u
 
-/* From here on spaces in the cache are views', below they are layers'. */
-#define BLOCK_SPACES (UINT64_C(1) << 32)
-
 /* ---- Decoding ahead ------------------------------------------------------- */
 
 static uint32_t largest_cluster(const struct qcow2_stack *stack)
@@ -104,7 +101,7 @@ void qcow2_accelerator_start(struct qcow2_accelerator *accelerator, struct qcow2
   accelerator->blocks = (struct qcow2_blocks){
     .caches = { [QCOW2_BLOCKS_COARSE] = image->shared.coarse_cache,
                 [QCOW2_BLOCKS_FINE] = image->shared.small_cache },
-    .cache_space = BLOCK_SPACES + atomic_fetch_add(&image->views_opened, 1),
+    .cache_owner = atomic_fetch_add(&image->views_opened, 1),
     .size = size,
     .load = load,
     .context = context,

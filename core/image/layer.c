@@ -12,7 +12,7 @@
 /* ---- Making ------------------------------------------------------------- */
 
 static struct qcow2_layer *layer_new(struct qcow2_opened_file *file,
-                                     const struct qcow2_shared *shared, uint64_t space)
+                                     const struct qcow2_shared *shared, uint64_t number)
 {
   struct qcow2_layer *layer = calloc(1, sizeof(*layer));
 
@@ -27,18 +27,18 @@ static struct qcow2_layer *layer_new(struct qcow2_opened_file *file,
   layer->source = (struct qcow2_cluster_source){ .data = &layer->file.storage,
                                                  .encrypted = { .storage = &layer->file.storage,
                                                                 .cache = shared->cluster_cache,
-                                                                .cache_space = space },
+                                                                .cache_owner = number },
                                                  .compressed = { .storage = &layer->file.storage,
                                                                  .cache = shared->cluster_cache,
-                                                                 .cache_space = space,
+                                                                 .cache_owner = number,
                                                                  .pool = shared->pool } };
   return layer;
 }
 
-int qcow2_layer_new_raw(struct qcow2_opened_file *file, const struct qcow2_shared *shared, uint64_t space,
+int qcow2_layer_new_raw(struct qcow2_opened_file *file, const struct qcow2_shared *shared, uint64_t number,
                         const struct qcow2_contents *contents, struct qcow2_layer **layer, struct qcow2_error *error)
 {
-  *layer = layer_new(file, shared, space);
+  *layer = layer_new(file, shared, number);
   if (*layer == NULL)
     return qcow2_error_set_nomem(error);
   (*layer)->is_raw = true;
@@ -73,9 +73,9 @@ static int read_metadata(const struct qcow2_storage *storage, struct qcow2_metad
 }
 
 int qcow2_layer_new_qcow2(struct qcow2_opened_file *file, const struct qcow2_shared *shared,
-                          uint64_t space, struct qcow2_layer **out, struct qcow2_error *error)
+                          uint64_t number, struct qcow2_layer **out, struct qcow2_error *error)
 {
-  struct qcow2_layer *layer = layer_new(file, shared, space);
+  struct qcow2_layer *layer = layer_new(file, shared, number);
   int code;
 
   if (layer == NULL)
@@ -91,7 +91,7 @@ int qcow2_layer_new_qcow2(struct qcow2_opened_file *file, const struct qcow2_sha
   layer->tables = (struct qcow2_tables){ .geometry = &layer->geometry,
                                          .slices = { .storage = &layer->file.storage,
                                                      .cache = shared->small_cache,
-                                                     .cache_space = space,
+                                                     .cache_owner = number,
                                                      .cluster_size = layer->geometry.cluster_size },
                                          .l1_offset = layer->metadata.header.l1_offset,
                                          .l1_size = layer->metadata.header.l1_size };

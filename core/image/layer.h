@@ -41,13 +41,13 @@ struct qcow2_shared {
   struct qcow2_ahead *ahead; /* NULL: no threads are wanted */
 };
 
-/* Make a layer of an opened file, which it owns from the call on, also when it fails. `space` tells its blocks in the
+/* Make a layer of an opened file, which it owns from the call on, also when it fails. `number`, its place in the chain, tells its blocks in the
    caches from other layers'. The caller frees it with qcow2_layer_free(). Errors: for qcow2 those of reading and
    decoding a header. */
-int qcow2_layer_new_raw(struct qcow2_opened_file *file, const struct qcow2_shared *shared, uint64_t space,
+int qcow2_layer_new_raw(struct qcow2_opened_file *file, const struct qcow2_shared *shared, uint64_t number,
                         const struct qcow2_contents *contents, struct qcow2_layer **layer, struct qcow2_error *error);
 int qcow2_layer_new_qcow2(struct qcow2_opened_file *file, const struct qcow2_shared *shared,
-                          uint64_t space, struct qcow2_layer **layer, struct qcow2_error *error);
+                          uint64_t number, struct qcow2_layer **layer, struct qcow2_error *error);
 
 /* NULL is allowed. */
 void qcow2_layer_free(struct qcow2_layer *layer);

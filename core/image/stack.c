@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "stack.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,6 +27,7 @@ int qcow2_stack_find(const struct qcow2_stack *stack, struct qcow2_holes *holes,
   for (size_t layer = 0;; layer++) {
     int code;
 
+    assert(layer <= lowest); /* the lowest layer is never noted as a hole, so the loop ends there */
     if (holes->end[layer] > guest_offset) {
       length = min_u64(length, holes->end[layer] - guest_offset);
       continue;

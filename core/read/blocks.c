@@ -40,7 +40,8 @@ bool qcow2_blocks_read(const struct qcow2_blocks *blocks, enum qcow2_block_size 
   while (is_read && length > 0) {
     size_t in_block = (size_t) (guest_offset % block_bytes);
     size_t count = (size_t) min_u64(length, block_bytes - in_block);
-    struct qcow2_cache_key key = { blocks->cache_space, guest_offset - in_block };
+    struct qcow2_cache_key key =
+        qcow2_cache_key_make(QCOW2_CACHE_BLOCK, blocks->cache_owner, 0, guest_offset - in_block);
     struct qcow2_cache_block *block;
 
     if (qcow2_cache_pin(blocks->caches[size], key, block_bytes, load_block, (void *) (uintptr_t) blocks, &block, NULL) != 0)

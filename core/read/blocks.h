@@ -25,7 +25,7 @@ typedef int qcow2_blocks_load(void *context, uint64_t guest_offset, void *buffer
 /* Where a disk's blocks come from, and where they are kept. Borrowed pointers. */
 struct qcow2_blocks {
   struct qcow2_cache *caches[QCOW2_BLOCK_SIZES]; /* by size */
-  uint64_t cache_space;                          /* tells this disk's blocks from others' */
+  uint64_t cache_owner;                          /* tells this disk's blocks from others' */
   uint64_t size;                                 /* of the disk, bytes */
   qcow2_blocks_load *load;
   void *context;

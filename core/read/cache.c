@@ -106,6 +106,15 @@ static void segment_remove(struct entry *entry)
 
 /* ---- The table --------------------------------------------------------- */
 
+struct qcow2_cache_key qcow2_cache_key_make(enum qcow2_cache_kind kind, uint64_t owner,
+                                            uint32_t detail, uint64_t offset)
+{
+  const uint64_t owner_mask = (UINT64_C(1) << 36) - 1;
+
+  return (struct qcow2_cache_key){ (uint64_t) kind << 60 | (owner & owner_mask) << 24 | (detail & 0xffffff),
+                                   offset };
+}
+
 /* Multiply-shift hashing: the highest bits of a product. The factors are random, for an image's maker chooses the offsets, and could
    choose those that all fall into one bucket. */
 static struct entry **bucket_of(struct qcow2_cache *cache, struct qcow2_cache_key key)

@@ -27,10 +27,23 @@
 
 struct qcow2_cache;
 
+/* What a block holds. No two kinds have a key in common. */
+enum qcow2_cache_kind {
+  QCOW2_CACHE_SLICE,  /* a piece of a table of a layer */
+  QCOW2_CACHE_CHUNK,  /* decrypted bytes of a layer */
+  QCOW2_CACHE_STREAM, /* a cluster that a layer has compressed */
+  QCOW2_CACHE_BLOCK   /* bytes of a view */
+};
+
 struct qcow2_cache_key {
   uint64_t space;
   uint64_t offset;
 };
+
+/* The key of a block at an offset of its owner. `owner` is the layer's number in the chain or the
+   view's number, below 2^36; `detail`, below 2^24, tells blocks at the same offset apart. */
+struct qcow2_cache_key qcow2_cache_key_make(enum qcow2_cache_kind kind, uint64_t owner,
+                                            uint32_t detail, uint64_t offset);
 
 struct qcow2_cache_block {
   uint8_t *data;

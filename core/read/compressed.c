@@ -173,7 +173,7 @@ static int failure_error(const struct qcow2_compressed_source *source,
 static struct qcow2_cache_key cache_key(const struct qcow2_compressed_source *source,
                                         const struct qcow2_mapping *mapping)
 {
-  return (struct qcow2_cache_key){ source->cache_space + ((uint64_t) mapping->host_bytes << 32), mapping->host_offset };
+  return qcow2_cache_key_make(QCOW2_CACHE_STREAM, source->cache_owner, mapping->host_bytes, mapping->host_offset);
 }
 
 bool qcow2_compressed_is_at_hand(const struct qcow2_compressed_source *source,

@@ -20,7 +20,7 @@ struct qcow2_compressed_source {
   enum qcow2_compression compression;
   uint32_t cluster_size; /* bytes */
   struct qcow2_cache *cache; /* of decoded clusters */
-  uint64_t cache_space;
+  uint64_t cache_owner;
   struct qcow2_decompressor_pool *pool;
 };
 

@@ -73,7 +73,8 @@ static uint32_t chunk_size(const struct qcow2_encrypted_source *source)
 /* No compressed cluster has this key: those keys say how long the stream is. */
 static struct qcow2_cache_key chunk_key(const struct qcow2_encrypted_source *source, uint64_t host_offset)
 {
-  return (struct qcow2_cache_key){ source->cache_space, host_offset / chunk_size(source) * chunk_size(source) };
+  return qcow2_cache_key_make(QCOW2_CACHE_CHUNK, source->cache_owner, 0,
+                              host_offset / chunk_size(source) * chunk_size(source));
 }
 
 static int load_chunk(void *context, struct qcow2_cache_key key, struct qcow2_cache_block *block,

@@ -13,7 +13,7 @@ struct qcow2_encrypted_source {
   bool cipher_counts_guest;            /* it numbers the guest's sectors (legacy AES), not those of `storage` (LUKS) */
   uint32_t cluster_size;               /* bytes */
   struct qcow2_cache *cache; /* holds what was decrypted ahead */
-  uint64_t cache_space;
+  uint64_t cache_owner;
 };
 
 /* Read `length` bytes (> 0) at `host_offset` in the storage, which are the disk's at `guest_offset`, into `buffer`. Errors: IO, TRUNCATED,

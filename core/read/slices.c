@@ -89,7 +89,8 @@ int qcow2_slice_pin(const struct qcow2_slices *slices, const char *table, uint64
 {
   uint32_t length = (uint32_t) min_u64(slices->cluster_size, SLICE_BYTES_MAX);
   uint32_t in_slice = (uint32_t) host_offset & (length - 1);
-  struct qcow2_cache_key key = { slices->cache_space, host_offset - in_slice };
+  struct qcow2_cache_key key =
+      qcow2_cache_key_make(QCOW2_CACHE_SLICE, slices->cache_owner, 0, host_offset - in_slice);
   int code = qcow2_cache_pin(slices->cache, key, length + sizeof(struct slice_damage), load_slice,
                              (void *) (uintptr_t) slices->storage, &slice->block, error);
   bool is_bad;

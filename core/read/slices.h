@@ -11,7 +11,7 @@
 struct qcow2_slices {
   const struct qcow2_storage *storage;
   struct qcow2_cache *cache;
-  uint64_t cache_space;  /* tells this file's slices from others' */
+  uint64_t cache_owner;  /* tells this file's slices from others' */
   uint32_t cluster_size; /* bytes */
 };
 
