@@ -321,6 +321,16 @@ def test_everything_at_once(everything, build_directory):
         assert (len(opened.layers), len(opened.snapshots), len(opened.bitmaps)) == (256, SNAPSHOTS_MAX, BITMAPS_MAX)
 
 
+def test_everything_at_once_below_an_overlay(everything, build_directory, tmp_path):
+    """verify checks each file of the chain, with its snapshots and bitmaps."""
+    path = write(tmp_path / "overlay", 4 * MIB, {0: header(21, MIB, (2 * MIB, 1), extensions=DECLARED_QCOW2, backing=b"base")})
+    output = tmp_path / "output"
+    command = [build_directory / "tsk_qcow2/tsk-qcow2", "verify", "--no-hash", f"{path},backing={everything},backing=none"]
+    status = measured(build_directory, "verify of an overlay", "run", output, *command)
+    text = output.read_text()
+    assert status == "4" and f"Tables of {everything}: " in text and "Incomplete" not in text, (status, text[-3000:])
+
+
 def test_everything_at_once_through_the_tools(everything, build_directory, tmp_path):
     """What they print is bounded, too."""
     output = cost_of_command(build_directory, tmp_path, "img_stat", "/usr/bin/img_stat", "-i", "qcow2", everything)

@@ -294,6 +294,11 @@ def test_example(prefix, example, tmp_path):
     run("sh", "-c", command, cwd=tmp_path, env=dict(os.environ, PKG_CONFIG_PATH=str(prefix / "lib" / "pkgconfig")))
     result = run(tmp_path / "hash-snapshots", image, env={"LD_LIBRARY_PATH": str(prefix / "lib")})
     assert result.stdout == "".join(f"{hashlib.sha256(data).hexdigest()}  {len(data)} bytes  {name}\n" for name, data in states)
+    data = bytearray(image.read_bytes())
+    data[60:64] = (3).to_bytes(4, "big")  # a snapshot more than there are
+    image.write_bytes(data)
+    result = run(tmp_path / "hash-snapshots", image, env={"LD_LIBRARY_PATH": str(prefix / "lib")}, check=False)
+    assert result.returncode == 1 and len(result.stdout.splitlines()) == 2 and "warning: the snapshot table cannot be read" in result.stderr
 
 
 def skip_if_libtsk_cannot_be_linked(folder):
