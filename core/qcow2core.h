@@ -386,18 +386,22 @@ struct qcow2_snapshot {
   size_t unknown_extra_length;
 };
 
-/* The number of snapshots whose entries could be read. What can be wrong with these, qcow2_snapshot_check() says. */
+/* The number of snapshots whose entries could be read. What can be wrong with these,
+   qcow2_snapshot_check() says. */
 QCOW2_API size_t qcow2_snapshot_count(const struct qcow2_image *image);
 
-/* The number of snapshots that the header counts beyond these: their entries are lost, or never were any. qcow2_warning() says why. */
+/* The number of snapshots that the header counts beyond these: their entries are lost, or never
+   were any. qcow2_warning() says why. */
 QCOW2_API size_t qcow2_snapshot_lost_count(const struct qcow2_image *image);
 
 /* A snapshot, or NULL if `index` is not below qcow2_snapshot_count(). Owned by the image. */
 QCOW2_API const struct qcow2_snapshot *qcow2_snapshot_get(const struct qcow2_image *image, size_t index);
 
-/* Say whether the snapshot's disk and VM state can be read, as far as its entry and the file's size tell: 0, or the error that opening
-   a view of one of them gives, or that reading it comes to. Works without the chain. Errors: ARGUMENT, CORRUPT, TRUNCATED. */
-QCOW2_API int qcow2_snapshot_check(const struct qcow2_image *image, size_t index, struct qcow2_error *error);
+/* Say whether the snapshot's disk and VM state can be read, as far as its entry and the file's size
+   tell: 0, or the error that opening a view of one of them gives, or that reading it comes to.
+   Works without the chain. Errors: ARGUMENT, CORRUPT, TRUNCATED. */
+QCOW2_API int qcow2_snapshot_check(const struct qcow2_image *image, size_t index,
+                                   struct qcow2_error *error);
 
 enum qcow2_snapshot_key { QCOW2_BY_ID_OR_NAME, QCOW2_BY_ID, QCOW2_BY_NAME };
 
@@ -441,7 +445,8 @@ struct qcow2_range {
 /* The number of bitmaps whose directory entries could be read. */
 QCOW2_API size_t qcow2_bitmap_count(const struct qcow2_image *image);
 
-/* The number of bitmaps that there are or were besides, as far as is known: their entries are lost. qcow2_warning() says why. */
+/* The number of bitmaps that there are or were besides, as far as is known: their entries are lost.
+   qcow2_warning() says why. */
 QCOW2_API size_t qcow2_bitmap_lost_count(const struct qcow2_image *image);
 
 /* A bitmap, or NULL if `index` is not below qcow2_bitmap_count(). Owned by the image. */
@@ -506,7 +511,7 @@ struct qcow2_finding {
   size_t snapshot_index; /* QCOW2_ACTIVE: the active disk, or none */
   uint64_t refcount, references; /* LEAK, REFCOUNT_LOW: as stored, and as counted. Else 0 */
   const char *sentence;  /* in UTF-8, control characters escaped; lasts as long as the call */
-  int of_refcounts;      /* 1: it is about refcounts or where these are stored, which reading does not use */
+  int of_refcounts;      /* 1: it is about refcounts, or where they are, which reading does not use */
 };
 
 /* Told of a finding. Returns 0 to be told more of that kind, anything else to have them only counted. */
@@ -528,8 +533,8 @@ struct qcow2_check_result {
   int is_complete;     /* 0: the work's bound was reached, or something was unreadable */
   uint64_t checked_to; /* host offset up to which refcounts were compared with references; the file's end if is_complete */
   uint64_t used_clusters; /* clusters of the file with references, as far as that was checked */
-  uint64_t unreferenced_clusters; /* those with a refcount, but without references: some of the leaks */
-  uint64_t of_refcounts; /* corruptions and defects that reading does not notice, since they are of refcounts */
+  uint64_t unreferenced_clusters; /* with a refcount, but without references: some of the leaks */
+  uint64_t of_refcounts; /* corruptions and defects of refcounts, which reading does not notice */
   uint64_t reserved[5];
 };
 
@@ -540,8 +545,9 @@ struct qcow2_check_result {
 QCOW2_API int qcow2_image_check(const struct qcow2_image *image, const struct qcow2_check_options *options,
                                 struct qcow2_check_result *result, struct qcow2_error *error);
 
-/* The same for the file `layer` of the chain (0 is the image itself), which must be a qcow2 image. */
-QCOW2_API int qcow2_layer_check(const struct qcow2_image *image, size_t layer, const struct qcow2_check_options *options,
+/* The same for a file of the chain (0 is the image itself), which must be a qcow2 image. */
+QCOW2_API int qcow2_layer_check(const struct qcow2_image *image, size_t layer,
+                                const struct qcow2_check_options *options,
                                 struct qcow2_check_result *result, struct qcow2_error *error);
 
 /* ---- What the image says of itself -------------------------------------- */

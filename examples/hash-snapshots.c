@@ -55,7 +55,8 @@ static int print_snapshot(struct qcow2_image *image, size_t index, struct qcow2_
   return code;
 }
 
-/* Print what is wrong with the image though it could be opened. Returns 1 if there are snapshots that cannot be listed, else 0. */
+/* Print what is wrong with the image though it could be opened. Returns 1 if there are snapshots
+   that cannot be listed, else 0. */
 static int print_warnings(const struct qcow2_image *image)
 {
   const char *warning;

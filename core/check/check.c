@@ -137,39 +137,45 @@ static int check_file(struct qcow2_checker *checker, const struct qcow2_check_op
   return code;
 }
 
-/* Check a file of which only the topmost image's directories are kept: they are read for this. What of them cannot be read is found. */
-static int check_backing_file(struct qcow2_checker *checker, const struct qcow2_check_options *given,
-                              struct qcow2_error *error)
+/* Check a file of which only the topmost image's directories are kept: they are read for this. What
+   of them cannot be read is found. */
+static int check_backing_file(const struct qcow2_layer *layer, const struct qcow2_check_options *given,
+                              struct qcow2_check_result *result, struct qcow2_error *error)
 {
   struct qcow2_snapshots snapshots;
   struct qcow2_bitmaps bitmaps;
-  int of_snapshots = qcow2_snapshots_read(checker->layer, &snapshots, NULL);
-  int of_bitmaps = qcow2_bitmaps_read(checker->layer, &bitmaps, NULL), code;
+  struct qcow2_checker checker = { .layer = layer, .snapshots = &snapshots, .bitmaps = &bitmaps, .result = result };
+  int of_snapshots = qcow2_snapshots_read(layer, &snapshots, NULL);
+  int of_bitmaps = qcow2_bitmaps_read(layer, &bitmaps, NULL), code;
 
-  checker->snapshots = &snapshots;
-  checker->bitmaps = &bitmaps;
   if (of_snapshots == QCOW2_ERROR_NOMEM || of_bitmaps == QCOW2_ERROR_NOMEM)
     code = qcow2_error_set_nomem(error);
   else
-    code = check_file(checker, given, error);
+    code = check_file(&checker, given, error);
   qcow2_bitmaps_free(&bitmaps);
   qcow2_snapshots_free(&snapshots);
   return code;
 }
 
-int qcow2_layer_check(const struct qcow2_image *image, size_t layer, const struct qcow2_check_options *given,
-                      struct qcow2_check_result *result, struct qcow2_error *error)
+int qcow2_layer_check(const struct qcow2_image *image, size_t layer,
+                      const struct qcow2_check_options *given, struct qcow2_check_result *result,
+                      struct qcow2_error *error)
 {
-  struct qcow2_checker checker = { .snapshots = &image->snapshots, .bitmaps = &image->bitmaps, .result = result };
+  struct qcow2_checker checker = {
+    .layer = image->chain.layers[0], .snapshots = &image->snapshots, .bitmaps = &image->bitmaps, .result = result
+  };
 
   memset(result, 0, sizeof(*result));
   if (layer >= image->chain.count)
-    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "layer %zu: the chain has %zu", layer, image->chain.count);
-  checker.layer = image->chain.layers[layer];
-  if (checker.layer->is_raw)
-    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "layer %zu is no qcow2 image: it has nothing that can be checked",
+    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "layer %zu: the chain has %zu", layer,
+                           image->chain.count);
+  if (layer == 0)
+    return check_file(&checker, given, error);
+  if (image->chain.layers[layer]->is_raw)
+    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
+                           "layer %zu is no qcow2 image: it has nothing that can be checked",
                            layer);
-  return layer == 0 ? check_file(&checker, given, error) : check_backing_file(&checker, given, error);
+  return check_backing_file(image->chain.layers[layer], given, result, error);
 }
 
 int qcow2_image_check(const struct qcow2_image *image, const struct qcow2_check_options *options,

@@ -38,8 +38,9 @@ static void check_entry(struct qcow2_checker *checker, uint64_t table_offset, ui
   uint64_t offset = entry & TABLE_OFFSET_MASK;
   uint32_t cluster_size = checker->layer->geometry.cluster_size;
   const char *problem = qcow2_bitmap_table_entry_problem(entry, cluster_size);
-  struct qcow2_finding finding = FINDING(is_aligned(offset, cluster_size) ? QCOW2_FINDING_RESERVED_BITS : QCOW2_FINDING_UNALIGNED,
-                                         QCOW2_WEIGHT_CORRUPTION);
+  struct qcow2_finding finding = FINDING(
+      is_aligned(offset, cluster_size) ? QCOW2_FINDING_RESERVED_BITS : QCOW2_FINDING_UNALIGNED,
+      QCOW2_WEIGHT_CORRUPTION);
 
   finding.table_offset = table_offset;
   finding.host_offset = offset;
@@ -75,18 +76,22 @@ static bool check_bitmap(struct qcow2_checker *checker, const struct qcow2_bitma
 static void look_at_bitmaps(struct qcow2_checker *checker, bool they_count)
 {
   const struct qcow2_bitmaps *bitmaps = checker->bitmaps;
-  struct qcow2_finding finding = FINDING(QCOW2_FINDING_TABLE, they_count ? QCOW2_WEIGHT_CORRUPTION : QCOW2_WEIGHT_DEFECT);
+  struct qcow2_finding finding =
+      FINDING(QCOW2_FINDING_TABLE, they_count ? QCOW2_WEIGHT_CORRUPTION : QCOW2_WEIGHT_DEFECT);
   struct qcow2_error error;
 
   finding.host_offset = bitmaps->directory.directory_offset;
   if (bitmaps->lost_count > 0)
-    qcow2_checker_report(checker, &finding, "the bitmap directory cannot be read as a whole (see the warning)");
+    qcow2_checker_report(checker, &finding,
+                         "the bitmap directory cannot be read as a whole (see the warning)");
   for (size_t i = 0; i < bitmaps->count; i++) {
     int code = qcow2_bitmap_error(checker->layer, &bitmaps->entries[i], &error);
 
     finding.host_offset = bitmaps->entries[i].table_offset;
-    if (code != 0 && (code != QCOW2_ERROR_TRUNCATED || !they_count)) /* else that is told where references are counted */
-      qcow2_checker_report(checker, &finding, "bitmap %zu (counted from 0) cannot be read: %.300s", i, error.message);
+    /* That one is cut is found where references are counted, if it counts. */
+    if (code != 0 && (code != QCOW2_ERROR_TRUNCATED || !they_count))
+      qcow2_checker_report(checker, &finding, "bitmap %zu (counted from 0) cannot be read: %.300s",
+                           i, error.message);
   }
 }
 
@@ -95,7 +100,8 @@ static void look_at_bitmaps(struct qcow2_checker *checker, bool they_count)
 static bool check_bitmaps(struct qcow2_checker *checker)
 {
   const struct qcow2_bitmaps *bitmaps = checker->bitmaps;
-  bool they_count = (checker->layer->metadata.header.autoclear_features & QCOW2_AUTOCLEAR_BITMAPS) != 0;
+  bool they_count =
+      (checker->layer->metadata.header.autoclear_features & QCOW2_AUTOCLEAR_BITMAPS) != 0;
   bool go_on = true;
 
   if (checker->is_first_walk)
@@ -120,7 +126,8 @@ static void check_refcount_table(struct qcow2_checker *checker, const struct qco
   if (bytes == 0 || qcow2_checker_refcount_blocks(checker) > 0)
     count(checker, USE_REFCOUNTS, "the refcount table", header->refcount_table_offset, bytes);
   else if (checker->is_first_walk)
-    qcow2_checker_report(checker, &finding, "the refcount table is larger than 8 MiB, or not where one can be");
+    qcow2_checker_report(checker, &finding,
+                         "the refcount table is larger than 8 MiB, or not where one can be");
 }
 
 /* Say what is wrong with the entries of the snapshot table. Version 3 wants a disk size in each. */

@@ -137,15 +137,18 @@ static bool visit_l2_table(struct qcow2_checker *checker, const struct l1_entry 
 
 /* ---- All disks ---------------------------------------------------------------- */
 
-/* True if the snapshot's L1 table is one that can be walked, though it may not hold all that it should. */
+/* True if the snapshot's L1 table is one that can be walked, though it may not hold all that it
+   should. */
 static bool has_l1(const struct qcow2_checker *checker, const struct qcow2_snapshot *snapshot)
 {
   return is_aligned(snapshot->l1_offset, checker->layer->geometry.cluster_size) &&
          (uint64_t) snapshot->l1_size * L1_ENTRY_BYTES <= L1_TABLE_BYTES_MAX;
 }
 
-/* Say why a snapshot's disk or VM state cannot be read through its L1 table. QEMU looks only at what makes walking that impossible. */
-static void look_at_snapshot(struct qcow2_checker *checker, const struct qcow2_snapshot *snapshot, size_t index)
+/* Say why a snapshot's disk or VM state cannot be read through its L1 table. QEMU looks only at
+   what makes walking that impossible. */
+static void look_at_snapshot(struct qcow2_checker *checker, const struct qcow2_snapshot *snapshot,
+                             size_t index)
 {
   const struct qcow2_geometry *geometry = &checker->layer->geometry;
   struct qcow2_finding finding = FINDING(QCOW2_FINDING_TABLE, QCOW2_WEIGHT_CORRUPTION);
@@ -159,8 +162,10 @@ static void look_at_snapshot(struct qcow2_checker *checker, const struct qcow2_s
     finding.weight = QCOW2_WEIGHT_DEFECT;
   finding.host_offset = snapshot->l1_offset;
   finding.snapshot_index = index;
-  qcow2_checker_report(checker, &finding, "the L1 table of snapshot %zu (counted from 0), %" PRIu32 " entries at host offset %" PRIu64
-                       ", %s", index, snapshot->l1_size, snapshot->l1_offset, problem);
+  qcow2_checker_report(checker, &finding,
+                       "the L1 table of snapshot %zu (counted from 0), %" PRIu32
+                       " entries at host offset %" PRIu64 ", %s",
+                       index, snapshot->l1_size, snapshot->l1_offset, problem);
 }
 
 /* The disk at `index`, counted from the active one on. False: there is none that can be walked. */

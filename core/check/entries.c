@@ -81,7 +81,8 @@ static uint64_t data_end(const struct qcow2_checker *checker)
 static uint64_t guest_end(const struct qcow2_checker *checker, const struct qcow2_checked_entry *checked)
 {
   size_t index = checked->disk->snapshot_index;
-  uint64_t size = index == QCOW2_ACTIVE ? checker->layer->size : checker->snapshots->entries[index].disk_size;
+  uint64_t size =
+      index == QCOW2_ACTIVE ? checker->layer->size : checker->snapshots->entries[index].disk_size;
 
   return checked->guest_offset < size ? size : UINT64_MAX;
 }

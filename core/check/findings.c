@@ -22,8 +22,9 @@ static uint64_t *counter(struct qcow2_check_result *result, enum qcow2_finding_w
 /* True for kinds that are about what a refcount says. */
 static bool is_of_refcounts(enum qcow2_finding_kind kind)
 {
-  return kind == QCOW2_FINDING_LEAK || kind == QCOW2_FINDING_REFCOUNT_LOW || kind == QCOW2_FINDING_OVERFLOW ||
-         kind == QCOW2_FINDING_COPIED || kind == QCOW2_FINDING_REFCOUNT_BLOCK;
+  return kind == QCOW2_FINDING_LEAK || kind == QCOW2_FINDING_REFCOUNT_LOW ||
+         kind == QCOW2_FINDING_OVERFLOW || kind == QCOW2_FINDING_COPIED ||
+         kind == QCOW2_FINDING_REFCOUNT_BLOCK;
 }
 
 void qcow2_checker_report(struct qcow2_checker *checker, const struct qcow2_finding *finding,

@@ -57,7 +57,8 @@ static const char *entry_problem(const struct qcow2_bitmap *bitmap, unsigned gra
     return "its granularity is not 512 bytes to 2 GiB";
   if (bitmap->name_length == 0 || bitmap->name_length > NAME_BYTES_MAX)
     return "its name is not 1 to 1023 bytes long";
-  if (!is_aligned(bitmap->table_offset, cluster_size) || bitmap->table_offset > INT64_MAX || bitmap->table_offset == 0)
+  if (!is_aligned(bitmap->table_offset, cluster_size) || bitmap->table_offset > INT64_MAX ||
+      bitmap->table_offset == 0)
     return "its table's offset is not a multiple of the cluster size, or 0";
   if ((uint64_t) bitmap->table_size * cluster_size > BITMAP_BYTES_MAX)
     return "it is larger than 512 MiB";
@@ -105,7 +106,8 @@ const char *qcow2_bitmap_table_entry_problem(uint64_t entry, uint32_t cluster_si
 
   if (!is_aligned(host_offset, cluster_size))
     return "has an offset that is not a multiple of the cluster size";
-  if ((entry & BITMAP_TABLE_ENTRY_RESERVED) != 0 || (host_offset != 0 && (entry & BITMAP_TABLE_ENTRY_ALL_ONES) != 0))
+  if ((entry & BITMAP_TABLE_ENTRY_RESERVED) != 0 ||
+      (host_offset != 0 && (entry & BITMAP_TABLE_ENTRY_ALL_ONES) != 0))
     return "has reserved bits set";
   return NULL;
 }

@@ -136,7 +136,8 @@ static void keep_bitmaps(const struct qcow2_extension *extension, struct qcow2_m
   metadata->has_bitmaps = true;
   metadata->bitmaps = *extension;
   metadata->bitmaps.data = NULL;
-  memcpy(metadata->bitmaps_data, extension->data, (size_t) min_u64(extension->length, sizeof(metadata->bitmaps_data)));
+  memcpy(metadata->bitmaps_data, extension->data,
+         (size_t) min_u64(extension->length, sizeof(metadata->bitmaps_data)));
 }
 
 static int understand(const struct qcow2_extension *extension, struct qcow2_metadata *metadata,

@@ -93,7 +93,8 @@ int qcow2_snapshot_decode(const uint8_t fixed[SNAPSHOT_FIXED_BYTES], const uint8
 /* ---- Is it one? ------------------------------------------------------------- */
 
 /* Why no L1 table can be where the entry says; NULL: one can. An empty disk has none. */
-static const char *l1_problem(const struct qcow2_geometry *geometry, const struct qcow2_snapshot *snapshot)
+static const char *l1_problem(const struct qcow2_geometry *geometry,
+                              const struct qcow2_snapshot *snapshot)
 {
   if ((uint64_t) snapshot->l1_size * L1_ENTRY_BYTES > L1_TABLE_BYTES_MAX)
     return "is larger than 32 MiB";
@@ -104,7 +105,8 @@ static const char *l1_problem(const struct qcow2_geometry *geometry, const struc
   return NULL;
 }
 
-const char *qcow2_snapshot_disk_problem(const struct qcow2_geometry *geometry, const struct qcow2_snapshot *snapshot)
+const char *qcow2_snapshot_disk_problem(const struct qcow2_geometry *geometry,
+                                        const struct qcow2_snapshot *snapshot)
 {
   const char *problem = l1_problem(geometry, snapshot);
 
@@ -113,7 +115,8 @@ const char *qcow2_snapshot_disk_problem(const struct qcow2_geometry *geometry, c
   if (snapshot->l1_size == 0 && snapshot->disk_size > 0)
     return "has no entries";
   /* Without a size of its own, the snapshot may be of a smaller disk than the active one. */
-  if (snapshot->has_disk_size && qcow2_geometry_l1_entries(geometry, snapshot->disk_size) > snapshot->l1_size)
+  if (snapshot->has_disk_size &&
+      qcow2_geometry_l1_entries(geometry, snapshot->disk_size) > snapshot->l1_size)
     return "is too small for the snapshot's disk size";
   return NULL;
 }
@@ -124,12 +127,14 @@ const char *qcow2_snapshot_vm_state_problem(const struct qcow2_geometry *geometr
   uint64_t start = qcow2_geometry_l1_entries(geometry, snapshot->disk_size);
 
   if (snapshot->vm_state_size == 0 ||
-      range_fits(start, qcow2_geometry_l1_entries(geometry, snapshot->vm_state_size), snapshot->l1_size))
+      range_fits(start, qcow2_geometry_l1_entries(geometry, snapshot->vm_state_size),
+                 snapshot->l1_size))
     return NULL;
   return "is too small for the VM state behind the disk";
 }
 
-bool qcow2_snapshot_is_entry(const struct qcow2_geometry *geometry, const struct qcow2_snapshot *snapshot)
+bool qcow2_snapshot_is_entry(const struct qcow2_geometry *geometry,
+                             const struct qcow2_snapshot *snapshot)
 {
   return snapshot->id_length > 0 || snapshot->name_length > 0 ||
          (snapshot->l1_offset > 0 && qcow2_snapshot_disk_problem(geometry, snapshot) == NULL);

@@ -28,13 +28,16 @@ int qcow2_snapshot_decode(const uint8_t fixed[SNAPSHOT_FIXED_BYTES], const uint8
                           const struct qcow2_snapshot_lengths *lengths, uint64_t active_size,
                           struct qcow2_snapshot *snapshot, struct qcow2_error *error);
 
-/* True if a decoded entry can be one. An entry without ID and name whose L1 table cannot be one either is what zeros and other bytes look
-   like that are no entry: its lengths lead nowhere. */
-bool qcow2_snapshot_is_entry(const struct qcow2_geometry *geometry, const struct qcow2_snapshot *snapshot);
+/* True if a decoded entry can be one. An entry without ID and name whose L1 table cannot be one
+   either is what zeros and other bytes look like that are no entry: its lengths lead nowhere. */
+bool qcow2_snapshot_is_entry(const struct qcow2_geometry *geometry,
+                             const struct qcow2_snapshot *snapshot);
 
-/* Why the snapshot's disk, or its VM state, cannot be read through the L1 table that the entry names, as what that table does ("is larger
-   than 32 MiB"); NULL: it can, as far as the entry says, or there is no VM state. */
-const char *qcow2_snapshot_disk_problem(const struct qcow2_geometry *geometry, const struct qcow2_snapshot *snapshot);
+/* Why the snapshot's disk, or its VM state, cannot be read through the L1 table that the entry
+   names, as what that table does ("is larger than 32 MiB"); NULL: it can, as far as the entry says,
+   or there is no VM state. */
+const char *qcow2_snapshot_disk_problem(const struct qcow2_geometry *geometry,
+                                        const struct qcow2_snapshot *snapshot);
 const char *qcow2_snapshot_vm_state_problem(const struct qcow2_geometry *geometry,
                                             const struct qcow2_snapshot *snapshot);
 

@@ -47,9 +47,11 @@ int qcow2_bitmap_find(const struct qcow2_image *image, const char *name, size_t 
   }
   qcow2_text_quote(name, quoted);
   if (image->bitmaps.lost_count == 0)
-    return qcow2_error_set(error, QCOW2_ERROR_NOT_FOUND, "there is no bitmap \"%s\"; the image has %s", quoted,
+    return qcow2_error_set(error, QCOW2_ERROR_NOT_FOUND,
+                           "there is no bitmap \"%s\"; the image has %s", quoted,
                            list[0] == '\0' ? "none" : list);
-  return qcow2_error_set(error, QCOW2_ERROR_NOT_FOUND, "there is no such bitmap: \"%s\"; the image has %s%s", quoted,
+  return qcow2_error_set(error, QCOW2_ERROR_NOT_FOUND,
+                         "there is no such bitmap: \"%s\"; the image has %s%s", quoted,
                          list[0] == '\0' ? "a bitmap directory that cannot be read" : list,
                          list[0] == '\0' ? "" : ", and more that cannot be read");
 }
@@ -89,13 +91,15 @@ static struct bit_run run_in_bytes(const uint8_t *bytes, uint64_t bit, uint64_t 
 }
 
 /* Read and check the entry of the bitmap's table. */
-static int read_entry(const struct bit_walk *walk, uint64_t index, uint64_t *entry, struct qcow2_error *error)
+static int read_entry(const struct bit_walk *walk, uint64_t index, uint64_t *entry,
+                      struct qcow2_error *error)
 {
   const struct qcow2_slices *slices = &walk->layer->tables.slices;
   uint64_t entry_offset = walk->bitmap->table_offset + index * BITMAP_TABLE_ENTRY_BYTES;
   struct qcow2_slice slice;
   const char *problem;
-  int code = qcow2_slice_pin(slices, "a bitmap table", entry_offset, BITMAP_TABLE_ENTRY_BYTES, &slice, error);
+  int code = qcow2_slice_pin(slices, "a bitmap table", entry_offset, BITMAP_TABLE_ENTRY_BYTES,
+                             &slice, error);
 
   if (code != 0)
     return code;
@@ -105,7 +109,8 @@ static int read_entry(const struct bit_walk *walk, uint64_t index, uint64_t *ent
   if (problem == NULL)
     return 0;
   return qcow2_error_set_at(error, QCOW2_ERROR_CORRUPT, QCOW2_NO_OFFSET, entry_offset,
-                            "the bitmap table entry at host offset %" PRIu64 " %s: 0x%016" PRIx64, entry_offset, problem, *entry);
+                            "the bitmap table entry at host offset %" PRIu64 " %s: 0x%016" PRIx64,
+                            entry_offset, problem, *entry);
 }
 
 /* Find the run that starts at `bit`, as far as one table entry or slice goes. */

@@ -46,8 +46,9 @@ static int decode_directory(const struct qcow2_layer *layer, const uint8_t *byte
     return code;
   bitmaps->lost_count = 1;
   return qcow2_error_set_at(error, QCOW2_ERROR_CORRUPT, QCOW2_NO_OFFSET, place->directory_offset,
-                            "the bitmaps extension counts %" PRIu32 " bitmaps, which take %" PRIu64 " bytes, but the directory is %" PRIu64
-                            " bytes long", place->count, at, place->directory_size);
+                            "the bitmaps extension counts %" PRIu32 " bitmaps, which take %" PRIu64
+                            " bytes, but the directory is %" PRIu64 " bytes long",
+                            place->count, at, place->directory_size);
 }
 
 static int read_directory(const struct qcow2_layer *layer, struct qcow2_bitmaps *bitmaps,
@@ -61,7 +62,8 @@ static int read_directory(const struct qcow2_layer *layer, struct qcow2_bitmaps 
   if (bytes == NULL || bitmaps->entries == NULL)
     code = qcow2_error_set_nomem(error);
   else
-    code = qcow2_storage_read(&layer->file.storage, place->directory_offset, bytes, (size_t) place->directory_size, error);
+    code = qcow2_storage_read(&layer->file.storage, place->directory_offset, bytes,
+                              (size_t) place->directory_size, error);
   if (code == 0)
     code = decode_directory(layer, bytes, bitmaps, error);
   free(bytes);
@@ -76,7 +78,8 @@ static int check_absence(const struct qcow2_header *header, struct qcow2_bitmaps
     return 0;
   bitmaps->lost_count = 1;
   return qcow2_error_set_at(error, QCOW2_ERROR_CORRUPT, QCOW2_NO_OFFSET, 88,
-                            "the header's autoclear bit 0 says that there are bitmaps, but the bitmaps extension is missing");
+                            "the header's autoclear bit 0 says that there are bitmaps, but the "
+                            "bitmaps extension is missing");
 }
 
 int qcow2_bitmaps_read(const struct qcow2_layer *layer, struct qcow2_bitmaps *bitmaps,
@@ -118,7 +121,8 @@ int qcow2_bitmap_check_entry(const struct qcow2_layer *layer, const struct qcow2
   uint64_t bits = divide_up(layer->size, bitmap->granularity);
 
   if (bitmap->type != QCOW2_BITMAP_DIRTY_TRACKING)
-    return qcow2_error_set(error, QCOW2_ERROR_UNSUPPORTED, "the bitmap is of the unknown type %d", bitmap->type);
+    return qcow2_error_set(error, QCOW2_ERROR_UNSUPPORTED, "the bitmap is of the unknown type %d",
+                           bitmap->type);
   if (bitmap->table_size < divide_up(bits, bits_per_cluster))
     return qcow2_error_set_at(error, QCOW2_ERROR_CORRUPT, QCOW2_NO_OFFSET, bitmap->table_offset,
                               "the bitmap's table of %" PRIu32 " entries is too small for the disk",
@@ -132,10 +136,11 @@ int qcow2_bitmap_error(const struct qcow2_layer *layer, const struct qcow2_bitma
   uint64_t file_size = layer->file.storage.size;
   int code = qcow2_bitmap_check_entry(layer, bitmap, error);
 
-  if (code != 0 ||
-      range_fits(bitmap->table_offset, (uint64_t) bitmap->table_size * BITMAP_TABLE_ENTRY_BYTES, file_size))
+  if (code != 0 || range_fits(bitmap->table_offset,
+                              (uint64_t) bitmap->table_size * BITMAP_TABLE_ENTRY_BYTES, file_size))
     return code;
   return qcow2_error_set_at(error, QCOW2_ERROR_TRUNCATED, QCOW2_NO_OFFSET, bitmap->table_offset,
-                            "the file ends at byte %" PRIu64 ", before the end of the bitmap's table at host offset %" PRIu64,
+                            "the file ends at byte %" PRIu64
+                            ", before the end of the bitmap's table at host offset %" PRIu64,
                             file_size, bitmap->table_offset);
 }

@@ -15,7 +15,8 @@ int qcow2_encryption_unlock(struct qcow2_layer *layer, const struct qcow2_passph
 /* Read the layer's LUKS header. Errors: CORRUPT, TRUNCATED, UNSUPPORTED, IO. */
 int qcow2_encryption_read_luks(const struct qcow2_layer *layer, struct qcow2_luks *luks, struct qcow2_error *error);
 
-/* Say whether there is a LUKS header that can be used, or that none is needed: 0. Errors: CORRUPT, TRUNCATED, UNSUPPORTED, IO. */
+/* Say whether there is a LUKS header that can be used, or that none is needed: 0. Errors: CORRUPT,
+   TRUNCATED, UNSUPPORTED, IO. */
 int qcow2_encryption_check(const struct qcow2_layer *layer, struct qcow2_error *error);
 
 #endif

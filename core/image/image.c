@@ -52,29 +52,33 @@ static int shared_make(struct qcow2_shared *shared, const struct qcow2_open_opti
 struct losses {
   const char *one, *all, *table; /* "snapshot", "snapshots", and the table that lists them */
   size_t listed;                 /* the table shows so many */
-  size_t lost, bad;              /* so many are missing in it; of those listed, so many cannot be read */
+  size_t lost, bad; /* so many are missing in it; of those listed, so many cannot be read */
   struct qcow2_error damage;     /* of the table, if some are missing */
   struct qcow2_error first;      /* of the first one that cannot be read */
 };
 
 /* Turn the losses into warnings: two at most, however many an image's maker wants. */
-static int warn_of_losses(struct qcow2_image *image, const struct losses *losses, struct qcow2_error *error)
+static int warn_of_losses(struct qcow2_image *image, const struct losses *losses,
+                          struct qcow2_error *error)
 {
   const char *path = image->chain.layers[0]->file.path;
   char sentence[sizeof(losses->damage.message) + 128];
   int code = 0;
 
   if (losses->lost > 0) {
-    snprintf(sentence, sizeof(sentence), "the %s cannot be read as a whole (%zu %s lost): %s", losses->table,
-             losses->lost, losses->lost == 1 ? "entry is" : "entries are", losses->damage.message);
+    snprintf(sentence, sizeof(sentence), "the %s cannot be read as a whole (%zu %s lost): %s",
+             losses->table, losses->lost, losses->lost == 1 ? "entry is" : "entries are",
+             losses->damage.message);
     code = qcow2_warnings_add(&image->warnings, path, sentence, error);
   }
   if (code != 0 || losses->bad == 0)
     return code;
   if (losses->bad == 1)
-    snprintf(sentence, sizeof(sentence), "a %s cannot be read: %s", losses->one, losses->first.message);
+    snprintf(sentence, sizeof(sentence), "a %s cannot be read: %s", losses->one,
+             losses->first.message);
   else
-    snprintf(sentence, sizeof(sentence), "%zu of %zu %s cannot be read, the first for this reason: %s", losses->bad,
+    snprintf(sentence, sizeof(sentence),
+             "%zu of %zu %s cannot be read, the first for this reason: %s", losses->bad,
              losses->listed, losses->all, losses->first.message);
   return qcow2_warnings_add(&image->warnings, path, sentence, error);
 }

@@ -116,13 +116,17 @@ int qcow2_snapshot_check(const struct qcow2_image *image, size_t index, struct q
   int code;
 
   if (snapshot == NULL)
-    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "there is no snapshot of that index: the image has %zu",
+    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
+                           "there is no snapshot of that index: the image has %zu",
                            image->snapshots.count);
   code = qcow2_snapshot_vm_state_error(top, snapshot, error);
-  if (code != 0 || range_fits(snapshot->l1_offset, (uint64_t) snapshot->l1_size * L1_ENTRY_BYTES, file_size))
+  if (code != 0 ||
+      range_fits(snapshot->l1_offset, (uint64_t) snapshot->l1_size * L1_ENTRY_BYTES, file_size))
     return code;
-  return qcow2_error_set_at(error, QCOW2_ERROR_TRUNCATED, QCOW2_NO_OFFSET, snapshot->l1_offset,
-                            "the file ends at byte %" PRIu64 ", before the end of the L1 table of snapshot ID %s at host offset %" PRIu64,
-                            file_size, qcow2_text_escape(snapshot->id, snapshot->id_length, id, sizeof(id)),
-                            snapshot->l1_offset);
+  return qcow2_error_set_at(
+      error, QCOW2_ERROR_TRUNCATED, QCOW2_NO_OFFSET, snapshot->l1_offset,
+      "the file ends at byte %" PRIu64
+      ", before the end of the L1 table of snapshot ID %s at host offset %" PRIu64,
+      file_size, qcow2_text_escape(snapshot->id, snapshot->id_length, id, sizeof(id)),
+      snapshot->l1_offset);
 }

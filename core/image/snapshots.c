@@ -40,8 +40,10 @@ static int read_entry(const struct qcow2_layer *layer, uint64_t *offset,
   if (code == 0 && !qcow2_snapshot_is_entry(&layer->geometry, snapshot)) {
     qcow2_snapshot_free(snapshot);
     code = qcow2_error_set_at(error, QCOW2_ERROR_CORRUPT, QCOW2_NO_OFFSET, *offset,
-                              "what is at host offset %" PRIu64 " cannot be an entry of the snapshot table: it has no ID, no "
-                              "name and no L1 table", *offset);
+                              "what is at host offset %" PRIu64
+                              " cannot be an entry of the snapshot table: it has no ID, no "
+                              "name and no L1 table",
+                              *offset);
   }
   *offset += sizeof(fixed) + length;
   return code;
@@ -88,22 +90,23 @@ int qcow2_snapshots_read(const struct qcow2_layer *layer, struct qcow2_snapshots
 /* ---- Can they be read? --------------------------------------------------- */
 
 /* The error for a snapshot whose L1 table has a problem; 0 if that is NULL. */
-static int l1_error(const struct qcow2_snapshot *snapshot, const char *problem, struct qcow2_error *error)
+static int l1_error(const struct qcow2_snapshot *snapshot, const char *problem,
+                    struct qcow2_error *error)
 {
   char id[TEXT_ESCAPED_BYTES];
 
   if (problem == NULL)
     return 0;
-  return qcow2_error_set_at(error, QCOW2_ERROR_CORRUPT, QCOW2_NO_OFFSET, snapshot->l1_offset,
-                            "the L1 table of snapshot ID %s (%" PRIu32 " entries at host offset %" PRIu64
-                            ", for a disk of %" PRIu64 " bytes and a VM state of %" PRIu64 " bytes) %s",
-                            qcow2_text_escape(snapshot->id, snapshot->id_length, id, sizeof(id)),
-                            snapshot->l1_size, snapshot->l1_offset, snapshot->disk_size, snapshot->vm_state_size,
-                            problem);
+  return qcow2_error_set_at(
+      error, QCOW2_ERROR_CORRUPT, QCOW2_NO_OFFSET, snapshot->l1_offset,
+      "the L1 table of snapshot ID %s (%" PRIu32 " entries at host offset %" PRIu64
+      ", for a disk of %" PRIu64 " bytes and a VM state of %" PRIu64 " bytes) %s",
+      qcow2_text_escape(snapshot->id, snapshot->id_length, id, sizeof(id)), snapshot->l1_size,
+      snapshot->l1_offset, snapshot->disk_size, snapshot->vm_state_size, problem);
 }
 
-int qcow2_snapshot_disk_error(const struct qcow2_layer *layer, const struct qcow2_snapshot *snapshot,
-                              struct qcow2_error *error)
+int qcow2_snapshot_disk_error(const struct qcow2_layer *layer,
+                              const struct qcow2_snapshot *snapshot, struct qcow2_error *error)
 {
   if (layer->geometry.has_data_file)
     return qcow2_error_set(error, QCOW2_ERROR_CORRUPT,
@@ -111,12 +114,14 @@ int qcow2_snapshot_disk_error(const struct qcow2_layer *layer, const struct qcow
   return l1_error(snapshot, qcow2_snapshot_disk_problem(&layer->geometry, snapshot), error);
 }
 
-int qcow2_snapshot_vm_state_error(const struct qcow2_layer *layer, const struct qcow2_snapshot *snapshot,
-                                  struct qcow2_error *error)
+int qcow2_snapshot_vm_state_error(const struct qcow2_layer *layer,
+                                  const struct qcow2_snapshot *snapshot, struct qcow2_error *error)
 {
   int code = qcow2_snapshot_disk_error(layer, snapshot, error);
 
-  return code != 0 ? code : l1_error(snapshot, qcow2_snapshot_vm_state_problem(&layer->geometry, snapshot), error);
+  return code != 0 ? code
+                   : l1_error(snapshot, qcow2_snapshot_vm_state_problem(&layer->geometry, snapshot),
+                              error);
 }
 
 void qcow2_snapshots_free(struct qcow2_snapshots *snapshots)

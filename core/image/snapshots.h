@@ -16,11 +16,12 @@ struct qcow2_snapshots {
 int qcow2_snapshots_read(const struct qcow2_layer *layer, struct qcow2_snapshots *snapshots,
                          struct qcow2_error *error);
 
-/* The error that opening a view of the snapshot's disk, or of its VM state, gives; 0: it can be opened. Errors: CORRUPT. */
-int qcow2_snapshot_disk_error(const struct qcow2_layer *layer, const struct qcow2_snapshot *snapshot,
-                              struct qcow2_error *error);
-int qcow2_snapshot_vm_state_error(const struct qcow2_layer *layer, const struct qcow2_snapshot *snapshot,
-                                  struct qcow2_error *error);
+/* The error that opening a view of the snapshot's disk, or of its VM state, gives; 0: it can be
+   opened. Errors: CORRUPT. */
+int qcow2_snapshot_disk_error(const struct qcow2_layer *layer,
+                              const struct qcow2_snapshot *snapshot, struct qcow2_error *error);
+int qcow2_snapshot_vm_state_error(const struct qcow2_layer *layer,
+                                  const struct qcow2_snapshot *snapshot, struct qcow2_error *error);
 
 /* All zero is allowed. */
 void qcow2_snapshots_free(struct qcow2_snapshots *snapshots);

@@ -183,7 +183,8 @@ static bool last_refcount_block(struct survey *survey, uint64_t *index, uint64_t
   uint8_t entry[REFCOUNT_TABLE_ENTRY_BYTES];
   int64_t bit;
 
-  survey->bad_refcounts = bytes == 0 || bytes > REFCOUNT_TABLE_BYTES_MAX || header->refcount_table_offset == 0 ||
+  survey->bad_refcounts = bytes == 0 || bytes > REFCOUNT_TABLE_BYTES_MAX ||
+                          header->refcount_table_offset == 0 ||
                           header->refcount_table_offset > INT64_MAX ||
                           !is_aligned(header->refcount_table_offset, cluster_size);
   if (survey->bad_refcounts)
@@ -257,8 +258,11 @@ static int add_warnings(const struct survey *survey, struct qcow2_warnings *warn
   if (code == 0)
     code = warn(survey, warnings, survey->bad_refcounts, "the refcount table is not valid", error);
   if (code == 0)
-    code = warn(survey, warnings, survey->layer->tables.l1_offset == 0 && survey->layer->tables.l1_size > 0,
-                "the L1 table is said to be at host offset 0, where the header is, so the disk cannot be read", error);
+    code = warn(survey, warnings,
+                survey->layer->tables.l1_offset == 0 && survey->layer->tables.l1_size > 0,
+                "the L1 table is said to be at host offset 0, where the header is, so the disk "
+                "cannot be read",
+                error);
   if (code == 0)
     code = warn(survey, warnings, survey->lost != NULL, lost, error);
   if (code == 0 && survey->data_lost)

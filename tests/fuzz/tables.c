@@ -144,7 +144,8 @@ static bool is_entry(const uint8_t *entry, uint32_t extra)
   uint64_t l1_offset = be64_get(entry), l1_size = be32_get(entry + 8);
   uint64_t size = extra >= 16 ? be64_get(entry + 48) : DISK_BYTES;
   uint64_t reach = CLUSTER * (CLUSTER / 8);
-  bool has_l1 = l1_offset > 0 && l1_offset % CLUSTER == 0 && l1_offset <= INT64_MAX && l1_size <= (32u << 20) / 8;
+  bool has_l1 = l1_offset > 0 && l1_offset % CLUSTER == 0 && l1_offset <= INT64_MAX &&
+                l1_size <= (32u << 20) / 8;
 
   if (be16_get(entry + 12) > 0 || be16_get(entry + 14) > 0)
     return true;

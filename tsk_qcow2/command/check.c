@@ -75,8 +75,8 @@ static const char *verdict(const struct qcow2_check_result *result)
   if (!result->is_complete)
     return "INCOMPLETE: nothing serious was found as far as the check went.";
   if (result->leaks > 0)
-    return "LEAKS: clusters are marked as used that nothing refers to. All else reads as written; in these there may be old data, or what a "
-           "lost table led to.";
+    return "LEAKS: clusters are marked as used that nothing refers to. All else reads as written; "
+           "in these there may be old data, or what a lost table led to.";
   return "CLEAN: tables and refcounts agree. Data were not read.";
 }
 
@@ -107,7 +107,8 @@ static void print_totals(const struct check *check)
     printf("The work's bound was reached: refcounts were compared up to byte %" PRIu64 " of %" PRIu64 "\n",
            result->checked_to, check->layer.file_size);
   if (result->unreferenced_clusters > 0)
-    printf("Not referred to: %" PRIu64 " clusters (%" PRIu64 " bytes), of those that are marked as used\n",
+    printf("Not referred to: %" PRIu64 " clusters (%" PRIu64
+           " bytes), of those that are marked as used\n",
            result->unreferenced_clusters, findings_unreferenced_bytes(result, &check->layer));
   printf("%s", verdict(result));
   if (exit_status(result) == EXIT_OK)
@@ -129,10 +130,11 @@ static int print_json(const struct check *check, const struct qcow2_image *image
 {
   const struct qcow2_check_result *result = &check->result;
   json_t *root = json_pack(
-      "{s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:i, s:o, s:o, s:s, s:o, s:O, s:o}", "corruptions", json_number(result->corruptions),
-      "leaks", json_number(result->leaks), "defects", json_number(result->defects), "unreadable",
-      json_number(result->unreadable), "complete", result->is_complete, "checked_to", json_number(result->checked_to),
-      "file_size", json_number(check->layer.file_size), "cluster_size", 1 << check->layer.header->cluster_bits,
+      "{s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:i, s:o, s:o, s:s, s:o, s:O, s:o}", "corruptions",
+      json_number(result->corruptions), "leaks", json_number(result->leaks), "defects",
+      json_number(result->defects), "unreadable", json_number(result->unreadable), "complete",
+      result->is_complete, "checked_to", json_number(result->checked_to), "file_size",
+      json_number(check->layer.file_size), "cluster_size", 1 << check->layer.header->cluster_bits,
       "used_clusters", json_number(result->used_clusters), "unreferenced_clusters",
       json_number(result->unreferenced_clusters), "verdict", verdict(result), "counts",
       counts_value(result), "findings", check->findings, "warnings", json_warnings(image));

@@ -37,7 +37,8 @@ int command_info(int argc, char *argv[])
     status = info_print_json(&opened);
   else {
     tsk_qcow2_report_print(stdout, &opened);
-    printf("Note: data were not read. More: %s\n", tsk_qcow2_shell_command("verify", arguments.operands[0], command));
+    printf("Note: data were not read. More: %s\n",
+           tsk_qcow2_shell_command("verify", arguments.operands[0], command));
   }
   return arguments_finish(&opened, status);
 }

@@ -9,6 +9,7 @@
 uint64_t findings_serious(const struct qcow2_check_result *result);
 
 /* The bytes of the clusters that are marked as used, but that nothing refers to. */
-uint64_t findings_unreferenced_bytes(const struct qcow2_check_result *result, const struct qcow2_layer_info *layer);
+uint64_t findings_unreferenced_bytes(const struct qcow2_check_result *result,
+                                     const struct qcow2_layer_info *layer);
 
 #endif

@@ -47,9 +47,10 @@ static const struct topic TOPICS[] = {
     "--no-hash   no SHA-256, and so pass over holes\n"
     "--json      print JSON\n"
     "If the image name chooses a snapshot, only that is read.\n"
-    "Exit status: 0 all of it can be read; 4 some of it cannot, or is lost; 5 all that the tables refer to can be read, but\n"
-    "refcounts disagree with them, as where nothing refers to clusters that are marked as used; 6 tables were not checked\n"
-    "to the end; 1 the image is unusable.\n" },
+    "Exit status: 0 all of it can be read; 4 some of it cannot, or is lost; 5 all that the\n"
+    "tables refer to can be read, but refcounts disagree with them, as where nothing refers to\n"
+    "clusters that are marked as used; 6 tables were not checked to the end; 1 the image is\n"
+    "unusable.\n" },
   { "check", "check [--json] IMAGE", "do refcounts and tables agree? Opens no other file, and writes nothing\n",
     "--json    print JSON\n"
     "Exit status: 0 clean, 4 corrupt, 5 leaked clusters and nothing else, 6 nothing serious, but it was not checked\n"

@@ -138,10 +138,10 @@ static json_t *snapshot_value(const struct qcow2_image *image, size_t index, uin
                    json_text(snapshot->name, snapshot->name_length), "date_seconds",
                    (json_int_t) snapshot->date_seconds, "date_nanoseconds",
                    (json_int_t) snapshot->date_nanoseconds, "vm_clock_nanoseconds",
-                   json_number(snapshot->vm_clock_nanoseconds), "disk_size", json_number(snapshot->disk_size),
-                   "disk_size_recorded", snapshot->has_disk_size, "vm_state_size",
-                   json_number(snapshot->vm_state_size), "icount", (json_int_t) snapshot->icount, "error",
-                   code == 0 ? NULL : error.message);
+                   json_number(snapshot->vm_clock_nanoseconds), "disk_size",
+                   json_number(snapshot->disk_size), "disk_size_recorded", snapshot->has_disk_size,
+                   "vm_state_size", json_number(snapshot->vm_state_size), "icount",
+                   (json_int_t) snapshot->icount, "error", code == 0 ? NULL : error.message);
 }
 
 /* Up to HEX_BYTES_MAX bytes as hexadecimal digits. */

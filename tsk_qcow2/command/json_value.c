@@ -24,8 +24,8 @@ json_t *json_text(const char *text, size_t length)
   return value;
 }
 
-/* How an integer that jansson has no room for begins, as a string, and as that is printed. No text of an image's begins so: control characters in it are
-   escaped before JSON sees them. */
+/* How an integer that jansson has no room for begins, as a string, and as that is printed. No text
+   of an image's begins so: control characters in it are escaped before JSON sees them. */
 #define LARGE_MARK "\001"
 #define LARGE_MARK_PRINTED "\"\\u0001"
 

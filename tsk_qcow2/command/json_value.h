@@ -12,7 +12,8 @@
 /* Any bytes as an escaped string; NULL text gives null. */
 json_t *json_text(const char *text, size_t length);
 
-/* An integer. jansson's end at 2^63 - 1; larger ones are noted as a string that json_print() prints as the integer. */
+/* An integer. jansson's end at 2^63 - 1; larger ones are noted as a string that json_print() prints
+   as the integer. */
 json_t *json_number(uint64_t value);
 
 /* An offset; QCOW2_NO_OFFSET gives null. */

@@ -20,7 +20,8 @@ static int verify_all(struct verify *verify)
   const struct qcow2_snapshot *snapshot;
   int status = verify_state(verify, QCOW2_ACTIVE, false);
 
-  for (size_t i = 0; status == EXIT_OK && (snapshot = qcow2_snapshot_get(verify->opened.image, i)) != NULL; i++) {
+  for (size_t i = 0;
+       status == EXIT_OK && (snapshot = qcow2_snapshot_get(verify->opened.image, i)) != NULL; i++) {
     status = verify_state(verify, i, false);
     if (status == EXIT_OK && verify->vm_states && snapshot->vm_state_size > 0)
       status = verify_state(verify, i, true);
@@ -61,8 +62,8 @@ static struct unread find_unread(const struct verify *verify)
 static void print_unread(const struct unread *unread)
 {
   if (unread->others > 0)
-    printf("Not read: %" PRIu64 " other disk%s of the image, since its name chooses one state\n", unread->others,
-           unread->others == 1 ? "" : "s");
+    printf("Not read: %" PRIu64 " other disk%s of the image, since its name chooses one state\n",
+           unread->others, unread->others == 1 ? "" : "s");
   if (unread->vm_states > 0)
     printf("Not read: saved memory of %" PRIu64 " snapshot%s (%s%" PRIu64 " bytes); \"--vmstate\" reads it too\n",
            unread->vm_states, unread->vm_states == 1 ? "" : "s", unread->has_bytes ? "" : "more than ",
@@ -87,8 +88,10 @@ static struct verdict judge(const struct verify *verify)
                              .lost_bitmaps = qcow2_bitmap_lost_count(verify->opened.image),
                              .unread = find_unread(verify) };
 
-  bool is_elsewhere = verify->opened.snapshot_index != QCOW2_ACTIVE; /* what is wrong may not be of the one state that was read */
-  bool is_broken = verdict.lost_snapshots > 0 || verdict.lost_bitmaps > 0 || tables->finding_count > 0;
+  /* What is wrong may not be of the one state that was read. */
+  bool is_elsewhere = verify->opened.snapshot_index != QCOW2_ACTIVE;
+  bool is_broken =
+      verdict.lost_snapshots > 0 || verdict.lost_bitmaps > 0 || tables->finding_count > 0;
 
   if (verify->bad_state_count > 0 || (is_broken && !is_elsewhere)) {
     verdict.result = "damaged";
@@ -123,15 +126,19 @@ static void print_damaged(const struct verify *verify, const struct verdict *ver
   char clauses[VERDICT_BYTES] = "";
 
   if (verify->bad_state_count > 0)
-    add_clause(clauses, "%" PRIu64 " of %" PRIu64 " states cannot be read as a whole (%" PRIu64 " range%s, %" PRIu64 " bytes)",
+    add_clause(clauses,
+               "%" PRIu64 " of %" PRIu64 " states cannot be read as a whole (%" PRIu64
+               " range%s, %" PRIu64 " bytes)",
                verify->bad_state_count, verify->state_count, verify->bad_range_count,
                verify->bad_range_count == 1 ? "" : "s", verify->bad_bytes);
   if (verify->closed_state_count > 0)
     add_clause(clauses, "%" PRIu64 " of these cannot be read at all", verify->closed_state_count);
   if (verdict->lost_snapshots > 0)
-    add_clause(clauses, "%" PRIu64 " snapshot%s lost", verdict->lost_snapshots, verdict->lost_snapshots == 1 ? " is" : "s are");
+    add_clause(clauses, "%" PRIu64 " snapshot%s lost", verdict->lost_snapshots,
+               verdict->lost_snapshots == 1 ? " is" : "s are");
   if (verdict->lost_bitmaps > 0)
-    add_clause(clauses, "%" PRIu64 " bitmap%s lost", verdict->lost_bitmaps, verdict->lost_bitmaps == 1 ? " is" : "s are");
+    add_clause(clauses, "%" PRIu64 " bitmap%s lost", verdict->lost_bitmaps,
+               verdict->lost_bitmaps == 1 ? " is" : "s are");
   if (verify->tables.finding_count > 0)
     add_clause(clauses, "tables are not valid in %" PRIu64 " place%s", verify->tables.finding_count,
                verify->tables.finding_count == 1 ? "" : "s");
@@ -150,11 +157,13 @@ static void print_readable(const struct verify *verify, const struct verdict *ve
   }
   printf("Readable: all that the tables refer to can be read, but ");
   if (tables->unreferenced_count > 0)
-    printf("nothing refers to %" PRIu64 " cluster%s (%" PRIu64 " bytes) marked as used: old data, or what a lost table led to.",
-           tables->unreferenced_count, tables->unreferenced_count == 1 ? "" : "s", tables->unreferenced_bytes);
+    printf("nothing refers to %" PRIu64 " cluster%s (%" PRIu64
+           " bytes) marked as used: old data, or what a lost table led to.",
+           tables->unreferenced_count, tables->unreferenced_count == 1 ? "" : "s",
+           tables->unreferenced_bytes);
   else if (tables->leak_count > 0)
-    printf("less refers to %" PRIu64 " cluster%s than refcounts say, as where a table was lost.", tables->leak_count,
-           tables->leak_count == 1 ? "" : "s");
+    printf("less refers to %" PRIu64 " cluster%s than refcounts say, as where a table was lost.",
+           tables->leak_count, tables->leak_count == 1 ? "" : "s");
   else
     printf("refcounts are wrong, which reading does not notice.");
 }
@@ -168,7 +177,8 @@ static void print_verdict(const struct verify *verify, const struct verdict *ver
   if (verdict->status == EXIT_DAMAGED)
     print_damaged(verify, verdict);
   else if (verdict->status == EXIT_INCOMPLETE)
-    printf("Incomplete: all that was read can be read, but tables and refcounts were not checked to the end.");
+    printf("Incomplete: all that was read can be read, but tables and refcounts were not checked "
+           "to the end.");
   else if (verdict->status == EXIT_LEAKS)
     print_readable(verify, verdict);
   else if (unread->vm_states > 0 || unread->others > 0)
@@ -192,11 +202,15 @@ static int print_json_verdict(struct verify *verify, const struct verdict *verdi
   if (!json_print_member("result", json_string(verdict->result)) ||
       !json_print_member("lost_snapshot_count", json_number(verdict->lost_snapshots)) ||
       !json_print_member("lost_bitmap_count", json_number(verdict->lost_bitmaps)) ||
-      !json_print_member("not_read", json_pack("{s:o, s:o, s:o}", "vm_states", json_number(verdict->unread.vm_states),
-                                               "vm_state_bytes",
-                                               verdict->unread.has_bytes ? json_number(verdict->unread.vm_state_bytes) : json_null(),
-                                               "other_disks", json_number(verdict->unread.others))) ||
-      !json_print_member("files", files) || !json_print_member("warnings", json_warnings(verify->opened.image)))
+      !json_print_member("not_read",
+                         json_pack("{s:o, s:o, s:o}", "vm_states",
+                                   json_number(verdict->unread.vm_states), "vm_state_bytes",
+                                   verdict->unread.has_bytes
+                                       ? json_number(verdict->unread.vm_state_bytes)
+                                       : json_null(),
+                                   "other_disks", json_number(verdict->unread.others))) ||
+      !json_print_member("files", files) ||
+      !json_print_member("warnings", json_warnings(verify->opened.image)))
     return complain_failed("cannot write the JSON: out of memory");
   printf("\n}\n");
   return EXIT_OK;

@@ -7,34 +7,38 @@
 
 #include "open_names.h"
 
-/* What is wrong with the tables and refcounts of the chain's files, whether or not it was met where states were read. */
+/* What is wrong with the tables and refcounts of the chain's files, whether or not it was met where
+   states were read. */
 struct verify_tables {
-  uint64_t finding_count;      /* of what may read as an error, or as something else than was written */
+  uint64_t finding_count; /* of what may read as an error, or as something else than was written */
   uint64_t refcount_count;     /* of wrong refcounts, which reading does not use */
   uint64_t leak_count;         /* clusters with a higher refcount than references, */
   uint64_t unreferenced_count, unreferenced_bytes; /* and those of them that nothing refers to */
   uint64_t unfinished_count;   /* files that were not checked to the end */
-  const char *first_path;      /* of the first file with any of these. Borrowed; NULL: it has none, or there is no such file */
+  const char *first_path; /* of the first file with any of these. Borrowed; NULL: it has none, or
+                             there is no such file */
   json_t *files;               /* NULL unless JSON is wanted */
 };
 
 struct verify {
   struct tsk_qcow2_opened opened;
   bool hash, vm_states, json;
-  uint64_t state_count, bad_state_count; /* those read, and those of them that cannot be read as a whole */
-  uint64_t closed_state_count;           /* those that cannot be read at all */
+  uint64_t state_count;        /* of those read, */
+  uint64_t bad_state_count;    /* of those of them that cannot be read as a whole, */
+  uint64_t closed_state_count; /* and of those that cannot be read at all */
   uint64_t bad_range_count, bad_bytes;
   struct verify_tables tables;
 };
 
-/* Read one state, and print what came of it. Returns EXIT_OK, also for damage, or EXIT_FAILED after complaining. */
+/* Read one state, and print what came of it. Returns EXIT_OK, also for damage, or EXIT_FAILED after
+   complaining. */
 int verify_state(struct verify *verify, size_t index, bool is_vm_state);
 
 /* Print which files the states are read from; nothing for JSON. */
 void verify_print_files(const struct verify *verify);
 
-/* Check the tables and refcounts of the chain's files, and print what came of it, or fill verify->tables.files. Returns EXIT_OK, or
-   EXIT_FAILED after complaining. */
+/* Check the tables and refcounts of the chain's files, and print what came of it, or fill
+   verify->tables.files. Returns EXIT_OK, or EXIT_FAILED after complaining. */
 int verify_check_files(struct verify *verify);
 
 #endif

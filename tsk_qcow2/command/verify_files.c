@@ -10,7 +10,8 @@
 #include "notes.h"
 #include "verify.h"
 
-/* What checking all files of the chain may cost, in bytes of tables: see struct qcow2_check_options. */
+/* What checking all files of the chain may cost, in bytes of tables: see struct
+   qcow2_check_options. */
 #define WORK_BYTES (UINT64_C(64) << 30)
 #define ESCAPED_BYTES 4096
 
@@ -18,7 +19,8 @@
 
 static char *escape_path(const char *path, char out[ESCAPED_BYTES])
 {
-  return qcow2_text_escape(path == NULL ? "" : path, path == NULL ? 0 : strlen(path), out, ESCAPED_BYTES);
+  return qcow2_text_escape(path == NULL ? "" : path, path == NULL ? 0 : strlen(path), out,
+                           ESCAPED_BYTES);
 }
 
 void verify_print_files(const struct verify *verify)
@@ -28,7 +30,8 @@ void verify_print_files(const struct verify *verify)
   char path[ESCAPED_BYTES], note[TSK_QCOW2_NOTE_BYTES];
 
   for (size_t i = 0; !verify->json && qcow2_layer_get(image, i, &layer, NULL) == 0; i++) {
-    printf("File: %s (%s, %s)\n", escape_path(layer.path, path), i == 0 ? "image" : "backing file", layer.format);
+    printf("File: %s (%s, %s)\n", escape_path(layer.path, path), i == 0 ? "image" : "backing file",
+           layer.format);
     if (layer.data_path != NULL)
       printf("File: %s (data file, %s)\n", escape_path(layer.data_path, path), layer.data_format);
     for (size_t n = 0; tsk_qcow2_note(image, i, n, note) != NULL; n++)
@@ -41,13 +44,15 @@ static json_t *path_value(const char *path)
   return json_text(path, path == NULL ? 0 : strlen(path));
 }
 
-static json_t *tables_value(const struct qcow2_layer_info *layer, const struct qcow2_check_result *result)
+static json_t *tables_value(const struct qcow2_layer_info *layer,
+                            const struct qcow2_check_result *result)
 {
   if (layer->is_raw)
     return json_null();
-  return json_pack("{s:o, s:o, s:o, s:o, s:b, s:o, s:o}", "corruptions", json_number(result->corruptions), "leaks",
-                   json_number(result->leaks), "defects", json_number(result->defects), "unreadable",
-                   json_number(result->unreadable), "complete", result->is_complete, "unreferenced_clusters",
+  return json_pack("{s:o, s:o, s:o, s:o, s:b, s:o, s:o}", "corruptions",
+                   json_number(result->corruptions), "leaks", json_number(result->leaks), "defects",
+                   json_number(result->defects), "unreadable", json_number(result->unreadable),
+                   "complete", result->is_complete, "unreferenced_clusters",
                    json_number(result->unreferenced_clusters), "unreferenced_bytes",
                    json_number(findings_unreferenced_bytes(result, layer)));
 }
@@ -57,38 +62,46 @@ static void keep_values(struct verify *verify, size_t index, const struct qcow2_
 {
   json_t *files = verify->tables.files;
 
-  json_array_append_new(files, json_pack("{s:o, s:s, s:s, s:o, s:o, s:o}", "path", path_value(layer->path), "role",
-                                         index == 0 ? "image" : "backing_file", "format", layer->format, "size",
-                                         json_number(layer->file_size), "tables", tables_value(layer, result), "notes",
-                                         json_notes(verify->opened.image, index)));
+  json_array_append_new(
+      files, json_pack("{s:o, s:s, s:s, s:o, s:o, s:o}", "path", path_value(layer->path), "role",
+                       index == 0 ? "image" : "backing_file", "format", layer->format, "size",
+                       json_number(layer->file_size), "tables", tables_value(layer, result),
+                       "notes", json_notes(verify->opened.image, index)));
   if (layer->data_path != NULL)
-    json_array_append_new(files, json_pack("{s:o, s:s, s:s, s:n, s:n, s:[]}", "path", path_value(layer->data_path), "role",
-                                           "data_file", "format", layer->data_format, "size", "tables", "notes"));
+    json_array_append_new(files,
+                          json_pack("{s:o, s:s, s:s, s:n, s:n, s:[]}", "path",
+                                    path_value(layer->data_path), "role", "data_file", "format",
+                                    layer->data_format, "size", "tables", "notes"));
 }
 
 /* ---- What is in them ------------------------------------------------------------ */
 
 /* Say what the check found. */
-static void print_result(const struct qcow2_layer_info *layer, const struct qcow2_check_result *result)
+static void print_result(const struct qcow2_layer_info *layer,
+                         const struct qcow2_check_result *result)
 {
   uint64_t serious = findings_serious(result), of_refcounts = result->of_refcounts;
   char path[ESCAPED_BYTES];
 
   escape_path(layer->path, path);
   if (serious > 0)
-    printf("Tables of %s: %" PRIu64 " finding%s; what these name may read as an error, or as something else than was written\n",
-           path, serious, serious == 1 ? "" : "s");
+    printf(
+        "Tables of %s: %" PRIu64
+        " finding%s; what these name may read as an error, or as something else than was written\n",
+        path, serious, serious == 1 ? "" : "s");
   if (of_refcounts > 0)
-    printf("Refcounts of %s: %" PRIu64 " finding%s; reading does not use refcounts\n", path, of_refcounts,
-           of_refcounts == 1 ? "" : "s");
+    printf("Refcounts of %s: %" PRIu64 " finding%s; reading does not use refcounts\n", path,
+           of_refcounts, of_refcounts == 1 ? "" : "s");
   if (result->leaks > 0)
-    printf("Not referred to in %s: %" PRIu64 " clusters (%" PRIu64 " bytes) of %" PRIu64 " that are marked as used; "
+    printf("Not referred to in %s: %" PRIu64 " clusters (%" PRIu64 " bytes) of %" PRIu64
+           " that are marked as used; "
            "%" PRIu64 " more with fewer references than their refcounts say\n",
            path, result->unreferenced_clusters, findings_unreferenced_bytes(result, layer),
-           result->unreferenced_clusters + result->used_clusters, result->leaks - result->unreferenced_clusters);
+           result->unreferenced_clusters + result->used_clusters,
+           result->leaks - result->unreferenced_clusters);
   if (!result->is_complete)
-    printf("Not checked in %s: tables and refcounts from byte %" PRIu64 " of %" PRIu64 " on\n", path, result->checked_to,
-           layer->file_size);
+    printf("Not checked in %s: tables and refcounts from byte %" PRIu64 " of %" PRIu64 " on\n",
+           path, result->checked_to, layer->file_size);
 }
 
 static void add_result(struct verify_tables *tables, const struct qcow2_layer_info *layer,
@@ -96,7 +109,8 @@ static void add_result(struct verify_tables *tables, const struct qcow2_layer_in
 {
   uint64_t serious = findings_serious(result), of_refcounts = result->of_refcounts;
 
-  if (tables->first_path == NULL && (serious > 0 || of_refcounts > 0 || result->leaks > 0 || !result->is_complete))
+  if (tables->first_path == NULL &&
+      (serious > 0 || of_refcounts > 0 || result->leaks > 0 || !result->is_complete))
     tables->first_path = layer->path;
   tables->finding_count += serious;
   tables->refcount_count += of_refcounts;

@@ -35,10 +35,11 @@ struct state {
 
 static json_t *damage_value(const struct qcow2_error *damage)
 {
-  return json_pack("{s:o, s:o, s:o, s:o, s:s, s:s}", "start", json_number(damage->guest_offset), "length",
-                   json_number(damage->guest_length), "host_offset", json_offset(damage->host_offset),
-                   "table_offset", json_offset(damage->table_offset), "code",
-                   qcow2_status_name(damage->code), "reason", damage->message);
+  return json_pack("{s:o, s:o, s:o, s:o, s:s, s:s}", "start", json_number(damage->guest_offset),
+                   "length", json_number(damage->guest_length), "host_offset",
+                   json_offset(damage->host_offset), "table_offset",
+                   json_offset(damage->table_offset), "code", qcow2_status_name(damage->code),
+                   "reason", damage->message);
 }
 
 /* Tell and count the damaged range that ends here. */
@@ -111,7 +112,8 @@ static void set_title(struct state *state)
   if (snapshot == NULL)
     snprintf(state->title, sizeof(state->title), "Active disk");
   else
-    snprintf(state->title, sizeof(state->title), "%s ID %s \"%s\"", state->is_vm_state ? "VM state of snapshot" : "Snapshot",
+    snprintf(state->title, sizeof(state->title), "%s ID %s \"%s\"",
+             state->is_vm_state ? "VM state of snapshot" : "Snapshot",
              qcow2_text_escape(snapshot->id, snapshot->id_length, id, sizeof(id)),
              qcow2_text_escape(snapshot->name, snapshot->name_length, name, sizeof(name)));
 }
@@ -119,7 +121,8 @@ static void set_title(struct state *state)
 static void print_state(const struct state *state)
 {
   if (state->bad_range_count > LISTED_MAX)
-    printf("%s: and %" PRIu64 " more damaged ranges\n", state->title, state->bad_range_count - LISTED_MAX);
+    printf("%s: and %" PRIu64 " more damaged ranges\n", state->title,
+           state->bad_range_count - LISTED_MAX);
   printf("%s: %" PRIu64 " bytes", state->title, state->size);
   if (state->bad_range_count > 0)
     printf(", of which %" PRIu64 " cannot be read", state->bad_bytes);
@@ -143,20 +146,23 @@ static json_t *state_value(struct state *state, const char *failure)
   const struct qcow2_snapshot *snapshot = snapshot_of(state);
   const char *kind = snapshot == NULL ? "active" : state->is_vm_state ? "vm_state" : "snapshot";
 
-  return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:O, s:s?}", "state", kind, "index",
-                   snapshot == NULL ? json_null() : json_number(state->index), "id",
-                   snapshot == NULL ? json_null() : json_text(snapshot->id, snapshot->id_length), "name",
-                   snapshot == NULL ? json_null() : json_text(snapshot->name, snapshot->name_length), "size",
-                   failure != NULL ? json_null() : json_number(state->size), "sha256",
-                   digits_value(state, false), "sha256_with_zeros", digits_value(state, true),
-                   "bad_range_count", json_number(state->bad_range_count), "bad_bytes",
-                   json_number(state->bad_bytes), "bad_ranges", state->bad_ranges, "error", failure);
+  return json_pack(
+      "{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:O, s:s?}", "state", kind, "index",
+      snapshot == NULL ? json_null() : json_number(state->index), "id",
+      snapshot == NULL ? json_null() : json_text(snapshot->id, snapshot->id_length), "name",
+      snapshot == NULL ? json_null() : json_text(snapshot->name, snapshot->name_length), "size",
+      failure != NULL ? json_null() : json_number(state->size), "sha256",
+      digits_value(state, false), "sha256_with_zeros", digits_value(state, true), "bad_range_count",
+      json_number(state->bad_range_count), "bad_bytes", json_number(state->bad_bytes), "bad_ranges",
+      state->bad_ranges, "error", failure);
 }
 
 /* Read the state. Errors: those of sweep_view(). */
 static int sweep_state(struct state *state, struct qcow2_view *view, struct qcow2_error *error)
 {
-  const struct sweep_listener listener = { .context = state, .damage = hear_damage, .bytes = hear_bytes };
+  const struct sweep_listener listener = { .context = state,
+                                           .damage = hear_damage,
+                                           .bytes = hear_bytes };
   int code;
 
   state->size = qcow2_view_size(view);
@@ -178,7 +184,8 @@ static int open_view(const struct state *state, struct qcow2_view **view, struct
                             : qcow2_view_open(image, state->index, view, error);
 }
 
-/* Count what was found, and print it. Returns an exit status, after complaining if it is not EXIT_OK. */
+/* Count what was found, and print it. Returns an exit status, after complaining if it is not
+   EXIT_OK. */
 static int end_state(struct state *state, const char *failure)
 {
   struct verify *verify = state->verify;

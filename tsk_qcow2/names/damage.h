@@ -15,8 +15,9 @@ struct tsk_qcow2_damaged_range {
 /* The range that an error of a read concerns. */
 struct tsk_qcow2_damaged_range tsk_qcow2_damaged_range_of(const struct qcow2_error *error);
 
-/* True if `next` belongs to the damaged range `known`: it overlaps it, or touches it and what is lost goes on. Of two damaged entries side
-   by side each is a range, with a reason of its own. Whoever counts damaged ranges counts them by this. */
+/* True if `next` belongs to the damaged range `known`: it overlaps it, or touches it and what is
+   lost goes on. Of two damaged entries side by side each is a range, with a reason of its own.
+   Whoever counts damaged ranges counts them by this. */
 bool tsk_qcow2_damage_goes_on(const struct tsk_qcow2_damaged_range *known,
                               const struct tsk_qcow2_damaged_range *next);
 
@@ -32,12 +33,12 @@ void tsk_qcow2_damage_init(struct tsk_qcow2_damage *damage);
 
 void tsk_qcow2_damage_free(struct tsk_qcow2_damage *damage);
 
-/* Note the range of an error that a read gave. True if it should be told: it belongs to no known range, and not too many have been told
-   already. Any thread. */
+/* Note the range of an error that a read gave. True if it should be told: it belongs to no known
+   range, and not too many have been told already. Any thread. */
 bool tsk_qcow2_damage_add(struct tsk_qcow2_damage *damage, const struct qcow2_error *error);
 
-/* The number of ranges that are known, and their bytes. Once they are very many, further ones are left out, and *is_complete is false. Any
-   thread. */
+/* The number of ranges that are known, and their bytes. Once they are very many, further ones are
+   left out, and *is_complete is false. Any thread. */
 size_t tsk_qcow2_damage_count(struct tsk_qcow2_damage *damage, uint64_t *bytes, bool *is_complete);
 
 #endif

@@ -148,10 +148,11 @@ static int find_by_index(const struct qcow2_image *image, const char *text, size
   errno = 0;
   value = strtoul(text, &end, 10);
   if (text[0] < '0' || text[0] > '9' || *end != '\0' || errno != 0 || value >= qcow2_snapshot_count(image))
-    return qcow2_error_set(error, QCOW2_ERROR_NOT_FOUND,
-                              "there is no snapshot of that index; the image has %zu, counted from 0%s",
-                              qcow2_snapshot_count(image),
-                              qcow2_snapshot_lost_count(image) == 0 ? "" : ", and more that cannot be read");
+    return qcow2_error_set(
+        error, QCOW2_ERROR_NOT_FOUND,
+        "there is no snapshot of that index; the image has %zu, counted from 0%s",
+        qcow2_snapshot_count(image),
+        qcow2_snapshot_lost_count(image) == 0 ? "" : ", and more that cannot be read");
   *index = value;
   return 0;
 }

@@ -215,7 +215,8 @@ static char *path_from(void *directory, const char *path)
 }
 
 /* The command that writes a selector for the same name, in `command`. */
-static void compose_command(const struct tsk_qcow2_followed *followed, char command[SHELL_COMMAND_BYTES])
+static void compose_command(const struct tsk_qcow2_followed *followed,
+                            char command[SHELL_COMMAND_BYTES])
 {
   char *directory = followed->referrer == NULL ? strdup("") : real_directory(followed->referrer);
   char *name = directory == NULL ? NULL : tsk_qcow2_name_compose(&followed->name, path_from, directory);
