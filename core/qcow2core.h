@@ -116,6 +116,7 @@ struct qcow2_error {
   int code;              /* enum qcow2_status */
   int os_errno;          /* errno for QCOW2_ERROR_IO, else 0 */
   int help;              /* enum qcow2_help */
+  int reserved;          /* 0 */
   uint64_t guest_offset; /* bytes, or QCOW2_NO_OFFSET */
   uint64_t guest_length; /* of a read or look-up: bytes from guest_offset on that this error concerns, as far as is known. Else 0 */
   uint64_t host_offset;  /* bytes, or QCOW2_NO_OFFSET */

@@ -32,6 +32,7 @@ static void error_fill(struct qcow2_error *error, int code, uint64_t guest_offse
   error->code = code;
   error->os_errno = 0;
   error->help = QCOW2_HELP_NONE;
+  error->reserved = 0;
   error->guest_offset = guest_offset;
   error->guest_length = 0;
   error->host_offset = host_offset;

@@ -23,7 +23,7 @@ def encode_all(names):
 
 
 class Error(ctypes.Structure):
-    _fields_ = [("code", c_int), ("os_errno", c_int), ("help", c_int), ("guest_offset", c_uint64), ("guest_length", c_uint64),
+    _fields_ = [("code", c_int), ("os_errno", c_int), ("help", c_int), ("reserved", c_int), ("guest_offset", c_uint64), ("guest_length", c_uint64),
                 ("host_offset", c_uint64), ("table_offset", c_uint64), ("message", ctypes.c_char * 960)]
 
 
