@@ -430,7 +430,7 @@ def test_the_tool_of_this_system_ends(tool):
 
 def test_the_way_round_is_documented():
     text = Path(SOURCE, "docs", "distributions.md").read_text()
-    assert "LD_PRELOAD=" + tools.UNDISTURBED["LD_PRELOAD"] in text
+    assert f"$ LD_PRELOAD={tools.undisturbed()['LD_PRELOAD']} " in text
 
 
 # ---- Types, names, and what must stay as it was -----------------------------------------

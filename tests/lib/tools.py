@@ -21,8 +21,6 @@ BUILD = Path(project.BUILD)
 DROPIN = BUILD / "tsk_qcow2" / "dropin"  # holds libtsk.so.19
 NATIVE = os.environ.get("TSK_QCOW2_TOOLS")
 CLEAN = {"LC_ALL": "C.UTF-8", "TZ": "UTC", "PATH": "/usr/local/bin:/usr/bin:/bin"}
-# What docs/distributions.md says to preload, where libbfio disturbs libraries with one of their own.
-UNDISTURBED = {"LD_PRELOAD": "libvslvm.so.1:libewf.so.2"}
 # Stock tools that do not end on some systems, and arguments with which they must.
 MUST_END = {"tsk_gettimes": ["{disk}"], "tsk_imageinfo": ["{disk}"],
             "tsk_loaddb": ["-d", "{disk}.db", "{disk}"]}
@@ -52,6 +50,14 @@ def stock():
     return {"LD_LIBRARY_PATH": os.path.dirname(real)}
 
 
+@functools.cache
+def undisturbed():
+    """What docs/distributions.md says to preload, where libbfio disturbs libraries with one of their own."""
+    loaded = project.run("ldd", path("img_stat")).stdout
+    names = [name for name in ("libvslvm.so.1", "libewf.so.2") if name in loaded]
+    return {"LD_PRELOAD": ":".join(names)}
+
+
 def survives(tool, *arguments, environment=None):
     """Whether a stock tool ends in time, and by itself."""
     variables = {**CLEAN, **stock(), **(environment or {})}
@@ -67,9 +73,9 @@ def way_round(tool, *arguments):
     """Variables with which a stock tool survives these arguments: none where it is sound."""
     if survives(tool, *arguments):
         return {}
-    if not survives(tool, *arguments, environment=UNDISTURBED):
+    if not survives(tool, *arguments, environment=undisturbed()):
         pytest.skip(f"the stock {tool} is broken here, even by the way round of docs/distributions.md")
-    return UNDISTURBED
+    return undisturbed()
 
 
 @functools.cache
