@@ -212,9 +212,11 @@ def of_damaged(row, history):
 
 def has_bad_state(row):
     """Whether another state of the image is damaged, which verify reads too, or the snapshot table is."""
+    if row.snapshot:  # that state is judged by itself
+        return False
     if any("snapshot" in warning and "cannot be" in warning for warning in row.warnings):
         return True
-    if row.snapshot or len(row.names) > 1:
+    if len(row.names) > 1:
         return False
     image, _, options = row.names[0].partition(",")
     options = "".join(f",{option}" for option in options.split(",") if option and option != "errors=zero")
