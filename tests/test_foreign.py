@@ -7,11 +7,13 @@ import lzma
 import os
 import random
 import shutil
+import sys
 
 import pytest
 import qcow2core
 from lib import oracle, tools
-from lib.project import BUILD, run
+from lib.namespace import in_namespace
+from lib.project import BUILD, SOURCE, run
 
 COMMAND = f"{BUILD}/tsk_qcow2/tsk-qcow2"
 
@@ -395,6 +397,18 @@ def test_e01_with_a_wrong_checksum(base, e01):
     assert zeros.stdout[:place] == base.read_bytes()[:place] and zeros.stdout[place:place + 512] == bytes(512)
 
 
+def test_a_renamed_e01(base, e01, tmp_path):
+    """Its first segment alone is found then: the others are missing, which is told."""
+    with open(base, "rb") as disk:
+        run("ewfacquirestream", "-q", "-t", tmp_path / "whole", "-f", "encase6", stdin=disk)
+    (tmp_path / "whole.E01").rename(tmp_path / "whole.data")
+    overlay = over_e01(e01).split(",")[0]
+    assert by_command(f"{overlay},backing={tmp_path}/whole.data,format=ewf") == sha256_of(base)
+    e01.rename(tmp_path / "base.data")
+    with qcow2core.open(f"{overlay},backing={tmp_path}/base.data,format=ewf") as disk:
+        assert "segments of this EWF image are missing" in disk.warnings[0]
+
+
 def test_what_is_no_e01(tmp_path):
     disk, overlay = starts_as(tmp_path, b"nothing of the kind", "base.E01")
     refused(f"{overlay},backing={disk}", "libewf cannot open", "base.E01")
@@ -420,6 +434,28 @@ def test_img_stat_names_the_format(base, tmp_path):
     overlay = tmp_path / "overlay.qcow2"
     run("qemu-img", "create", "-q", "-f", "qcow2", "-b", "base.vmdk", "-F", "vmdk", overlay)
     assert b"Layer 1: vmdk" in tools.run("img_stat", "-i", "qcow2", overlay, tmp_path / "base.vmdk").stdout
+
+
+# ---- Without the libraries ----------------------------------------------------------------------
+
+
+def test_without_libtsk_it_is_refused_by_name(base, tmp_path):
+    """The command and the module load it; where they cannot, the error says which format that is and what can read it."""
+    convert(base, "vmdk", "base.vmdk", tmp_path)
+    overlay = tmp_path / "overlay.qcow2"
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-b", "base.vmdk", "-F", "vmdk", overlay)
+    libtsk = os.path.join(tools.stock()["LD_LIBRARY_PATH"], next(tools.DROPIN.glob("libtsk.so.*")).name)
+    name = f"{overlay},backing={tmp_path}/base.vmdk"
+    reading = f"import qcow2core; qcow2core.open({name!r})"
+    result = in_namespace(f"""
+        mount --bind /dev/null $(realpath {libtsk})
+        {COMMAND} verify '{name}' || echo status $?
+        QCOW2CORE_LIBRARY={BUILD}/core/.libs/libqcow2core.so PYTHONPATH={SOURCE}/tsk_qcow2/python {sys.executable} -c "{reading}" || :
+        {COMMAND} verify '{overlay},backing=none' | tail -n 1
+        """)
+    assert "status 1\n" in result.stdout and result.stdout.endswith("Good: all of it can be read.\n"), result.stdout
+    for words in ('format "vmdk"', "libtsk, which cannot be loaded", "img_cat", "base.vmdk"):
+        assert result.stderr.count(words) >= 2, result.stderr
 
 
 # ---- What is worth knowing though nothing is wrong --------------------------------------------

@@ -80,7 +80,7 @@ def renamed(form, name):
     os.makedirs("renamed", exist_ok=True)
     shutil.copy(name, f"renamed/{form}.img")
     as_told = f"raw.qcow2,backing=renamed/{form}.img,format={form}"
-    cannot = form in ("vmdk", "ewf")  # a VMDK is looked for by the name that it gives itself; libewf goes by extensions
+    cannot = form == "vmdk"  # it is looked for by the name that it gives itself
     return [Row(f"{form} with format=", (as_told,), refused=("cannot open",), at=CHAIN) if cannot else
             Row(f"{form} with format=", (as_told,), OVER),
             Row(f"{form} that nothing calls so", (f"raw.qcow2,backing=renamed/{form}.img",), refused=("starts as", f"format={form}"), at=CHAIN),

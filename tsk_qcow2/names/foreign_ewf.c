@@ -150,14 +150,17 @@ static void ewf_close(void *context)
 
 /* ---- Opening ---------------------------------------------------------------------- */
 
-/* Open all segments. Returns 1, or something else with *problem set. */
+/* Open all segments; of a file whose name says nothing of further ones, that file. Returns 1, or something else with *problem set. */
 static int open_segments(void *handle, const char *path, int *count, void **problem)
 {
+  char *alone = (char *) (uintptr_t) path;
   char **names = NULL;
-  int done = ewf.glob(path, strlen(path), EWF_ANY_FORMAT, &names, count, problem);
+  int done = ewf.glob(path, strlen(path), EWF_ANY_FORMAT, &names, count, NULL);
 
-  if (done != 1)
-    return done;
+  if (done != 1) {
+    *count = 1;
+    return ewf.open(handle, &alone, 1, EWF_READ, problem);
+  }
   done = ewf.open(handle, names, *count, EWF_READ, problem);
   ewf.glob_free(names, *count, NULL);
   return done;
