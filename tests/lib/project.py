@@ -13,7 +13,7 @@ def sanitized(leaks=False):
     """Variables for a program that is sanitized, or loads what is. With `leaks`, it must free all that it allocates."""
     if not SANITIZERS:
         return {}
-    given = {name: os.environ[name] for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS")}
+    given = {name: os.environ[name] for name in ("ASAN_OPTIONS", "LSAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS")}
     if leaks and "address" in SANITIZERS:
         given["ASAN_OPTIONS"] += ":detect_leaks=1"
     return given

@@ -20,6 +20,8 @@
 /* libewf's LIBEWF_ACCESS_FLAG_READ, and its word for "by the file's name". */
 #define EWF_READ 1
 #define EWF_ANY_FORMAT 0
+/* libewf loses as much memory as it is asked for of missing segments, so after this it is not asked any more: all reads fail. */
+#define MISSING_BYTES_MAX (UINT64_C(64) << 20)
 
 /* libewf's functions. Handles and errors are its own; unless said otherwise they return 1, 0 for "no", or -1. */
 static struct {
@@ -45,6 +47,8 @@ struct ewf_image {
   pthread_mutex_t lock; /* libewf's handles are for one thread at a time */
   void *handle;
   uint32_t sector_bytes;
+  bool lacks_segments;
+  uint64_t bad_sectors; /* as far as was read */
 };
 
 /* ---- libewf ------------------------------------------------------------------- */
@@ -99,24 +103,30 @@ static int complain_ewf(struct qcow2_error *error, void **problem)
 /* ---- The storage ----------------------------------------------------------------- */
 
 /* True if libewf noted that some of these bytes are not as they were acquired. */
-static bool holds_bad(const struct ewf_image *image, uint64_t offset, size_t length)
+static bool holds_bad(struct ewf_image *image, uint64_t offset, size_t length)
 {
+  bool is_bad = false;
   uint64_t first = offset / image->sector_bytes, last = (offset + length - 1) / image->sector_bytes;
   uint32_t count = 0;
 
   if (ewf.get_bad_count(image->handle, &count, NULL) != 1)
     return true;
+  image->bad_sectors = 0;
   for (uint32_t i = 0; i < count; i++) {
     uint64_t start, sectors;
 
-    if (ewf.get_bad(image->handle, i, &start, &sectors, NULL) != 1 || (start <= last && first < start + sectors))
+    if (ewf.get_bad(image->handle, i, &start, &sectors, NULL) != 1)
       return true;
+    image->bad_sectors += sectors;
+    is_bad = is_bad || (start <= last && first < start + sectors);
   }
-  return false;
+  return is_bad;
 }
 
-static int read_locked(const struct ewf_image *image, uint64_t offset, char *out, size_t length)
+static int read_locked(struct ewf_image *image, uint64_t offset, char *out, size_t length)
 {
+  if (image->lacks_segments && image->bad_sectors > MISSING_BYTES_MAX / image->sector_bytes)
+    return EIO;
   for (size_t done = 0; done < length;) {
     ssize_t count = ewf.read(image->handle, out + done, length - done, (int64_t) (offset + done), NULL);
 
@@ -177,7 +187,8 @@ static int image_open(struct ewf_image *image, const char *path, uint64_t *size,
     return complain_ewf(error, &problem);
   if (image->sector_bytes == 0 || *size > INT64_MAX)
     return qcow2_error_set(error, QCOW2_ERROR_CORRUPT, "the EWF image has an impossible size");
-  if (ewf.is_corrupted(image->handle, NULL) != 0)
+  image->lacks_segments = ewf.is_corrupted(image->handle, NULL) != 0;
+  if (image->lacks_segments)
     snprintf(warning, QCOW2_FOREIGN_WARNING_BYTES,
              "segments of this EWF image are missing or damaged (%d file%s found); what they held reads as an error, "
              "and ewfverify tells more", count, count == 1 ? " was" : "s were");
