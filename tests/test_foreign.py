@@ -383,6 +383,26 @@ def test_e01_with_a_missing_segment(base, e01):
     assert result.returncode != 0 and "segments of this EWF image are missing" in result.complaint
 
 
+def test_much_of_an_e01_is_missing(tmp_path):
+    """libewf loses memory for each missing byte that it is asked for, so after 64 MiB of them nothing more is asked."""
+    if shutil.which("ewfacquirestream") is None:
+        pytest.skip("ewfacquirestream (ewf-tools) is not installed")
+    start, size = random.Random(7).randbytes(4 << 20), 100 << 20
+    (tmp_path / "disk.raw").write_bytes(start + bytes(size - len(start)))
+    with open(tmp_path / "disk.raw", "rb") as disk:
+        run("ewfacquirestream", "-q", "-t", tmp_path / "base", "-f", "encase6", "-S", "2MiB", stdin=disk)
+    for segment in sorted(tmp_path.glob("base.E*"))[2:]:
+        segment.unlink()
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-b", "base.raw", "-F", "raw", "-u", tmp_path / "overlay.qcow2", size)
+    with qcow2core.open(f"{tmp_path}/overlay.qcow2,backing={tmp_path}/base.E01") as disk:
+        assert disk.read_at(1 << 20, 512) == start[1 << 20:][:512]
+        for offset in range(5 << 20, size, 1 << 20):
+            with pytest.raises(qcow2core.Error):
+                disk.read_at(offset, 1 << 20)
+        with pytest.raises(qcow2core.Error):
+            disk.read_at(2 << 20, 512)
+
+
 def test_e01_with_a_wrong_checksum(base, e01):
     name, segment = over_e01(e01), e01.with_suffix(".E02")
     with open(segment, "r+b") as file:
