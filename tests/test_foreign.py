@@ -459,6 +459,7 @@ def test_img_stat_names_the_format(base, tmp_path):
 # ---- Without the libraries ----------------------------------------------------------------------
 
 
+@pytest.mark.unsanitized("a Python that is started with a clean environment loads the library")
 def test_without_libtsk_it_is_refused_by_name(base, tmp_path):
     """The command and the module load it; where they cannot, the error says which format that is and what can read it."""
     convert(base, "vmdk", "base.vmdk", tmp_path)
