@@ -55,6 +55,18 @@ static const char *word_text(const struct qcow2_contents_question *question, con
   return out;
 }
 
+static bool is_use(const struct qcow2_file_format *format, enum qcow2_format_use use)
+{
+  return format != NULL && format->use == use;
+}
+
+/* True for formats in which nothing here, nor open_foreign, can read such a file. A data file is never qcow2. */
+static bool is_unreadable(const struct qcow2_contents_question *question, const struct qcow2_file_format *format)
+{
+  return format->use == FORMAT_PACKED || format->use == FORMAT_UNREADABLE ||
+         (question->is_data_file && format->use == FORMAT_QCOW2);
+}
+
 /* The file's bytes are of a format that neither its name nor the image gives it. */
 static int content_error(const struct qcow2_contents_question *question, const struct qcow2_opened_file *file,
                          const struct qcow2_file_format *content, struct qcow2_error *error)
@@ -67,7 +79,7 @@ static int content_error(const struct qcow2_contents_question *question, const s
   if (content->use == FORMAT_PACKED)
     return qcow2_error_set(error, code, "%s is compressed by %s: unpack it first. If the disk itself starts so, add %s to "
                            "the image name", path, content->title, raw);
-  if (content->use == FORMAT_UNREADABLE || (question->is_data_file && content->use == FORMAT_QCOW2))
+  if (is_unreadable(question, content))
     return qcow2_error_set(error, code, "%s starts as %s does, which cannot be read here: convert it to raw first. If the "
                            "disk itself starts so, add %s to the image name", path, content->title, raw);
   return qcow2_error_set(error, code, "%s starts as %s does, but %s. To say what it is, add %s or %s to the image name",
@@ -100,11 +112,6 @@ static int unreadable_error(const struct qcow2_contents_question *question, cons
 
 /* ---- Deciding --------------------------------------------------------------------- */
 
-static bool is_use(const struct qcow2_file_format *format, enum qcow2_format_use use)
-{
-  return format != NULL && format->use == use;
-}
-
 /* Look at the file's first and last bytes. These must be readable: a file is not taken for raw because of a fault. */
 static int read_content(const struct qcow2_opened_file *file, const struct qcow2_file_format **content,
                         struct qcow2_error *error)
@@ -128,8 +135,7 @@ static int choose_by_word(const struct qcow2_contents_question *question, const 
                           struct qcow2_error *error)
 {
   *format = qcow2_format_by_name(question->word);
-  if (*format == NULL || (*format)->use == FORMAT_PACKED || (*format)->use == FORMAT_UNREADABLE ||
-      (question->is_data_file && (*format)->use == FORMAT_QCOW2))
+  if (*format == NULL || is_unreadable(question, *format))
     return unreadable_error(question, file, question->word, error);
   return (*format)->use == FORMAT_QCOW2 && !is_use(evidence->content, FORMAT_QCOW2)
              ? missing_error(question, file, "qcow2", error)
@@ -195,10 +201,7 @@ static int choose_for_path(const struct qcow2_contents_question *question, const
   }
   if (content->use == FORMAT_QCOW2 && !is_use(declared, FORMAT_RAW) && !is_use(named, FORMAT_RAW))
     is_said = true;
-  if (content->use == FORMAT_PACKED || content->use == FORMAT_UNREADABLE ||
-      (question->is_data_file && content->use == FORMAT_QCOW2))
-    is_said = false;
-  return is_said ? 0 : content_error(question, file, content, error);
+  return is_said && !is_unreadable(question, content) ? 0 : content_error(question, file, content, error);
 }
 
 static int choose(const struct qcow2_contents_question *question, const struct qcow2_opened_file *file,

@@ -1,9 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 #include "foreign.h"
 
+#include <dlfcn.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+
+int tsk_qcow2_find_function(void *library, const char *name, void *function, size_t size)
+{
+  void *address = dlsym(library, name);
+
+  memcpy(function, &address, size);
+  return address != NULL;
+}
 
 int tsk_qcow2_open_foreign(void *context, const struct qcow2_foreign *file, struct qcow2_storage *storage,
                            char *warning, struct qcow2_error *error)

@@ -18,6 +18,9 @@ qcow2_open_foreign tsk_qcow2_open_foreign;
 qcow2_open_foreign tsk_qcow2_open_ewf;
 qcow2_open_foreign tsk_qcow2_open_by_tsk;
 
+/* Copy the address of a library's function into a pointer to functions of its type, of `size` bytes. Returns 1, or 0 if there is none. */
+int tsk_qcow2_find_function(void *library, const char *name, void *function, size_t size);
+
 /* 1 if libewf is there, or could be loaded. */
 int tsk_qcow2_has_libewf(void);
 

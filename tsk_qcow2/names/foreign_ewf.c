@@ -53,16 +53,8 @@ struct ewf_image {
 
 /* ---- libewf ------------------------------------------------------------------- */
 
-/* Copy the address of a function into a pointer to functions of its type. */
-static bool find(void *library, const char *name, void *function, size_t size)
-{
-  void *address = library == NULL ? NULL : dlsym(library, name);
-
-  memcpy(function, &address, size);
-  return address != NULL;
-}
-
-#define FIND(member, name) find(library, "libewf_" name, &ewf.member, sizeof(ewf.member))
+#define FIND(member, name) \
+  (tsk_qcow2_find_function(library, "libewf_" name, &ewf.member, sizeof(ewf.member)) != 0)
 
 static void load(void)
 {
@@ -70,7 +62,7 @@ static void load(void)
 
   if (library == NULL)
     library = dlopen("libewf.so.3", RTLD_NOW | RTLD_LOCAL);
-  is_loaded = FIND(glob, "glob") && FIND(glob_free, "glob_free") && FIND(init, "handle_initialize") &&
+  is_loaded = library != NULL && FIND(glob, "glob") && FIND(glob_free, "glob_free") && FIND(init, "handle_initialize") &&
               FIND(free, "handle_free") && FIND(open, "handle_open") && FIND(close, "handle_close") &&
               FIND(is_corrupted, "handle_segment_files_corrupted") && FIND(get_size, "handle_get_media_size") &&
               FIND(get_sector_bytes, "handle_get_bytes_per_sector") &&

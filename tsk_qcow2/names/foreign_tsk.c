@@ -43,16 +43,8 @@ static char load_problem[256];
 
 /* ---- libtsk --------------------------------------------------------------------- */
 
-/* Copy the address of a function into a pointer to functions of its type. */
-static bool find(void *library, const char *name, void *function, size_t size)
-{
-  void *address = dlsym(library, name);
-
-  memcpy(function, &address, size);
-  return address != NULL;
-}
-
-#define FIND(member, name) find(library, "tsk_" name, &tsk.member, sizeof(tsk.member))
+#define FIND(member, name) \
+  (tsk_qcow2_find_function(library, "tsk_" name, &tsk.member, sizeof(tsk.member)) != 0)
 
 static bool find_all(void *library)
 {
