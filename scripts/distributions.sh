@@ -134,7 +134,8 @@ run_quickstart() {
 run_suite() {
   chosen=
   [ -z "$expression" ] || chosen="-k '$(printf %s "$expression" | sed "s/'/'\\\\''/g")'"
-  as "$1" "bash scripts/check.sh -q -rs $chosen"
+  # What a run leaves in /tmp is kept only where something failed: it is 8 GB.
+  as "$1" "bash scripts/check.sh -q -rs $chosen" && rm -rf "$root"/tmp/pytest-of-*
 }
 
 # The packages are kept for who wants them.
