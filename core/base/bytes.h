@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Big-endian integers, as every number in a qcow2 file is stored, and little-endian ones, as encryption numbers sectors. */
+/* Big-endian integers, as every number in a qcow2 file is stored, and little-endian ones, as
+   encryption numbers sectors. */
 #ifndef QCOW2_BASE_BYTES_H
 #define QCOW2_BASE_BYTES_H
 
@@ -28,7 +29,8 @@ static inline void be32_put(uint8_t *bytes, uint32_t value)
 
 static inline uint32_t le32_get(const uint8_t *bytes)
 {
-  return (uint32_t) bytes[3] << 24 | (uint32_t) bytes[2] << 16 | (uint32_t) bytes[1] << 8 | bytes[0];
+  return (uint32_t) bytes[3] << 24 | (uint32_t) bytes[2] << 16 | (uint32_t) bytes[1] << 8 |
+         bytes[0];
 }
 
 static inline uint64_t le64_get(const uint8_t *bytes)

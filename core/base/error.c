@@ -9,7 +9,8 @@
 
 #include "text.h"
 
-/* Where a message was cut to fit, drop the part of a UTF-8 character that may be left at its end. */
+/* Where a message was cut to fit, drop the part of a UTF-8 character that may be left at its
+   end. */
 static void trim_character(char *message, size_t size)
 {
   size_t length = strlen(message), start = length;

@@ -34,14 +34,15 @@ char *qcow2_errno_text(int os_errno, char *out, size_t out_size);
 /* QCOW2_ERROR_NOMEM. */
 int qcow2_error_set_nomem(struct qcow2_error *error);
 
-/* Name the file in an error that was detected without knowing it. NULL adds nothing. `code` is passed on. */
+/* Name the file in an error that was detected without knowing it. NULL adds nothing. `code` is
+   passed on. */
 int qcow2_error_add_file(struct qcow2_error *error, int code, const char *path);
 
 /* What an error concerns. */
 struct qcow2_error_place {
   uint64_t guest_offset, guest_length; /* bytes, length > 0 */
-  uint64_t table_offset;               /* host offset of the L1 or L2 entry that led there, or QCOW2_NO_OFFSET */
-  const char *path;                    /* of the file; NULL: it has no name */
+  uint64_t table_offset; /* host offset of the L1 or L2 entry that led there, or QCOW2_NO_OFFSET */
+  const char *path;      /* of the file; NULL: it has no name */
 };
 
 /* Name the place in an error that was detected without knowing all of it. `code` is passed on. */

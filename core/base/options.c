@@ -29,8 +29,9 @@ int qcow2_options_take(const void *given, void *options, size_t size, struct qco
     return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "the options' struct_size is not set");
   memcpy(options, given, struct_size < size ? struct_size : size);
   if (struct_size > size && !is_zero((const unsigned char *) given + size, struct_size - size))
-    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
-                           "the options have fields that this version of the library does not know (version %s)",
-                           qcow2_version());
+    return qcow2_error_set(
+        error, QCOW2_ERROR_ARGUMENT,
+        "the options have fields that this version of the library does not know (version %s)",
+        qcow2_version());
   return 0;
 }

@@ -5,9 +5,10 @@
 
 #include "../qcow2core.h"
 
-/* Copy the caller's struct to `options` (`size` bytes), as far as the caller's version of it goes; the rest becomes zero. NULL: all of it
-   becomes zero. A caller built with a later version may set fields that are not known here: that is an error, since such a field may
-   ask for less trust. Errors: ARGUMENT. */
+/* Copy the caller's struct to `options` (`size` bytes), as far as the caller's version of it goes;
+   the rest becomes zero. NULL: all of it becomes zero. A caller built with a later version may set
+   fields that are not known here: that is an error, since such a field may ask for less trust.
+   Errors: ARGUMENT. */
 int qcow2_options_take(const void *given, void *options, size_t size, struct qcow2_error *error);
 
 #endif

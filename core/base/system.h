@@ -14,7 +14,8 @@ unsigned qcow2_system_processors(void);
 int qcow2_system_thread_start(pthread_t *thread, void *(*run)(void *), void *context);
 
 /* As pthread_atfork(); where there is no fork(), nothing. */
-void qcow2_system_watch_forks(void (*before)(void), void (*in_parent)(void), void (*in_child)(void));
+void qcow2_system_watch_forks(void (*before)(void), void (*in_parent)(void),
+                              void (*in_child)(void));
 
 /* Fill up to 256 bytes with what nobody can guess. Returns false if the system has none. */
 bool qcow2_system_random(void *out, size_t length);

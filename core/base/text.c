@@ -48,16 +48,18 @@ static size_t utf8_character(const uint8_t *bytes, size_t left, uint32_t *code_p
   return length;
 }
 
-/* Characters that change how the text around them is shown, or cannot be seen, or not be told from a space: the C0 and C1 controls,
-   the backslash that escapes begin with, and what Unicode has of fillers, odd spaces, joiners, separators, and marks that turn the
-   writing direction, select glyphs or tag text. In order. */
+/* Characters that change how the text around them is shown, or cannot be seen, or not be told from
+   a space: the C0 and C1 controls, the backslash that escapes begin with, and what Unicode has of
+   fillers, odd spaces, joiners, separators, and marks that turn the writing direction, select
+   glyphs or tag text. In order. */
 static const struct {
   uint32_t first, last;
 } HARMFUL[] = {
-  { 0x00, 0x1F },       { '\\', '\\' },       { 0x7F, 0xA0 },         { 0xAD, 0xAD },       { 0x034F, 0x034F },
-  { 0x061C, 0x061C },   { 0x115F, 0x1160 },   { 0x1680, 0x1680 },     { 0x17B4, 0x17B5 },   { 0x180B, 0x180F },
-  { 0x2000, 0x200F },   { 0x2028, 0x202F },   { 0x205F, 0x206F },     { 0x2800, 0x2800 },   { 0x3000, 0x3000 },
-  { 0x3164, 0x3164 },   { 0xFE00, 0xFE0F },   { 0xFEFF, 0xFEFF },     { 0xFFA0, 0xFFA0 },   { 0xFFF0, 0xFFFB },
+  { 0x00, 0x1F },       { '\\', '\\' },       { 0x7F, 0xA0 },     { 0xAD, 0xAD },
+  { 0x034F, 0x034F },   { 0x061C, 0x061C },   { 0x115F, 0x1160 }, { 0x1680, 0x1680 },
+  { 0x17B4, 0x17B5 },   { 0x180B, 0x180F },   { 0x2000, 0x200F }, { 0x2028, 0x202F },
+  { 0x205F, 0x206F },   { 0x2800, 0x2800 },   { 0x3000, 0x3000 }, { 0x3164, 0x3164 },
+  { 0xFE00, 0xFE0F },   { 0xFEFF, 0xFEFF },   { 0xFFA0, 0xFFA0 }, { 0xFFF0, 0xFFFB },
   { 0x1D173, 0x1D17A }, { 0xE0000, 0xE0FFF },
 };
 
@@ -69,8 +71,8 @@ static bool is_harmful(uint32_t code_point)
   return false;
 }
 
-/* Write the next character of the text, escaped, to `piece`; returns how many bytes of the text it is. `also` is a character that is
-   escaped too. */
+/* Write the next character of the text, escaped, to `piece`; returns how many bytes of the text it
+   is. `also` is a character that is escaped too. */
 static size_t escape_one(const uint8_t *bytes, size_t left, uint32_t also, char piece[20])
 {
   static const char digits[] = "0123456789abcdef";

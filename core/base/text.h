@@ -14,7 +14,8 @@ char *qcow2_text_copy(const void *text, size_t length);
 /* As qcow2_text_copy() of a NUL-terminated string; NULL gives NULL. */
 char *qcow2_text_duplicate(const char *text);
 
-/* The escaped form of a NUL-terminated string, to stand between double quotes, in `out`; returns `out`. */
+/* The escaped form of a NUL-terminated string, to stand between double quotes, in `out`; returns
+   `out`. */
 char *qcow2_text_quote(const char *text, char out[TEXT_ESCAPED_BYTES]);
 
 #endif

@@ -16,8 +16,8 @@
 
 /* ---- Making ------------------------------------------------------------------ */
 
-static int options_take(const struct qcow2_check_options *given, struct qcow2_check_options *options,
-                        struct qcow2_error *error)
+static int options_take(const struct qcow2_check_options *given,
+                        struct qcow2_check_options *options, struct qcow2_error *error)
 {
   int code = qcow2_options_take(given, options, sizeof(*options), error);
 
@@ -36,7 +36,8 @@ static uint32_t count_limit(unsigned refcount_order)
   return refcount_order > 4 ? TALLY_COUNT_MAX : (UINT32_C(1) << (1u << refcount_order)) - 1;
 }
 
-/* As many cells as memory allows, or as the file has clusters, with some to spare for what reaches behind its end. */
+/* As many cells as memory allows, or as the file has clusters, with some to spare for what reaches
+   behind its end. */
 static size_t tally_capacity(const struct qcow2_checker *checker)
 {
   uint64_t allowed = checker->options.memory_bytes / sizeof(uint32_t);
@@ -51,12 +52,15 @@ static int checker_make(struct qcow2_checker *checker, struct qcow2_error *error
   checker->storage = &checker->layer->file.storage;
   checker->work = checker->options.work_bytes;
   checker->is_first_walk = true;
-  checker->file_end = divide_up(min_u64(checker->storage->size, INT64_MAX - SECTOR_BYTES), SECTOR_BYTES) * SECTOR_BYTES;
+  checker->file_end = divide_up(min_u64(checker->storage->size, INT64_MAX - SECTOR_BYTES),
+                                SECTOR_BYTES) *
+                      SECTOR_BYTES;
   checker->cluster_end = divide_up(checker->file_end, geometry->cluster_size);
   checker->peeked = qcow2_peeked_new();
   checker->l1_piece = malloc(CHECK_PIECE_BYTES);
   checker->l2_piece = malloc(CHECK_PIECE_BYTES);
-  if (!qcow2_tally_init(&checker->tally, tally_capacity(checker), count_limit(checker->layer->metadata.header.refcount_order)) ||
+  if (!qcow2_tally_init(&checker->tally, tally_capacity(checker),
+                        count_limit(checker->layer->metadata.header.refcount_order)) ||
       checker->peeked == NULL || checker->l1_piece == NULL || checker->l2_piece == NULL)
     return qcow2_error_set_nomem(error);
   return 0;
@@ -72,17 +76,19 @@ static void checker_free(struct qcow2_checker *checker)
 
 /* ---- Walking ------------------------------------------------------------------- */
 
-/* Walk all tables, and compare what the tally has of them. Metadata come first, so that guest data on top of them are seen.
-   False: the bound is reached. */
+/* Walk all tables, and compare what the tally has of them. Metadata come first, so that guest data
+   on top of them are seen. False: the bound is reached. */
 static bool check_part(struct qcow2_checker *checker)
 {
   return qcow2_checker_work(checker, checker->tally.capacity * CELL_WORK_BYTES) &&
-         qcow2_checker_load_refcounts(checker) && qcow2_checker_mark_refcounts(checker) && qcow2_checker_directories(checker) &&
-         qcow2_checker_walk_l1(checker) && qcow2_checker_walk_l2(checker) &&
-         qcow2_checker_count_refcount_blocks(checker) && qcow2_checker_compare(checker);
+         qcow2_checker_load_refcounts(checker) && qcow2_checker_mark_refcounts(checker) &&
+         qcow2_checker_directories(checker) && qcow2_checker_walk_l1(checker) &&
+         qcow2_checker_walk_l2(checker) && qcow2_checker_count_refcount_blocks(checker) &&
+         qcow2_checker_compare(checker);
 }
 
-/* The first cluster behind the tally's that a reference leads to, or that a refcount block is for. False: the bound is reached. */
+/* The first cluster behind the tally's that a reference leads to, or that a refcount block is for.
+   False: the bound is reached. */
 static bool find_next(struct qcow2_checker *checker, uint64_t *next)
 {
   uint64_t per_block = qcow2_checker_refcounts_per_block(checker);
@@ -115,7 +121,8 @@ static void check_all(struct qcow2_checker *checker)
       result->is_complete = 0;
       return;
     }
-    result->checked_to = min_u64(min_u64(next, checker->cluster_end) << checker->layer->geometry.cluster_bits,
+    result->checked_to = min_u64(min_u64(next, checker->cluster_end)
+                                     << checker->layer->geometry.cluster_bits,
                                  checker->storage->size);
     checker->is_first_walk = false;
   }
@@ -139,12 +146,15 @@ static int check_file(struct qcow2_checker *checker, const struct qcow2_check_op
 
 /* Check a file of which only the topmost image's directories are kept: they are read for this. What
    of them cannot be read is found. */
-static int check_backing_file(const struct qcow2_layer *layer, const struct qcow2_check_options *given,
+static int check_backing_file(const struct qcow2_layer *layer,
+                              const struct qcow2_check_options *given,
                               struct qcow2_check_result *result, struct qcow2_error *error)
 {
   struct qcow2_snapshots snapshots;
   struct qcow2_bitmaps bitmaps;
-  struct qcow2_checker checker = { .layer = layer, .snapshots = &snapshots, .bitmaps = &bitmaps, .result = result };
+  struct qcow2_checker checker = {
+    .layer = layer, .snapshots = &snapshots, .bitmaps = &bitmaps, .result = result
+  };
   int of_snapshots = qcow2_snapshots_read(layer, &snapshots, NULL);
   int of_bitmaps = qcow2_bitmaps_read(layer, &bitmaps, NULL), code;
 
@@ -161,9 +171,10 @@ int qcow2_layer_check(const struct qcow2_image *image, size_t layer,
                       const struct qcow2_check_options *given, struct qcow2_check_result *result,
                       struct qcow2_error *error)
 {
-  struct qcow2_checker checker = {
-    .layer = image->chain.layers[0], .snapshots = &image->snapshots, .bitmaps = &image->bitmaps, .result = result
-  };
+  struct qcow2_checker checker = { .layer = image->chain.layers[0],
+                                   .snapshots = &image->snapshots,
+                                   .bitmaps = &image->bitmaps,
+                                   .result = result };
 
   memset(result, 0, sizeof(*result));
   if (layer >= image->chain.count)

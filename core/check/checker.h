@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the parts of a check share. References are counted for a part of the file's clusters at a time, so that memory is bounded: the
- * tables are walked once for each part. What is wrong with an entry itself is found in the first walk.
+ * What the parts of a check share. References are counted for a part of the file's clusters at a
+ * time, so that memory is bounded: the tables are walked once for each part. What is wrong with an
+ * entry itself is found in the first walk.
  */
 #ifndef QCOW2_CHECK_CHECKER_H
 #define QCOW2_CHECK_CHECKER_H
@@ -23,24 +24,25 @@ struct qcow2_checker {
   struct qcow2_check_options options;
   struct qcow2_check_result *result;
   bool enough[QCOW2_FINDING_KINDS]; /* the caller wants no more of the kind */
-  uint64_t work;        /* left, see struct qcow2_check_options */
+  uint64_t work;                    /* left, see struct qcow2_check_options */
   bool is_first_walk;
   uint64_t file_end;    /* bytes: the file's size in whole sectors, which is how QEMU sees it */
-  uint64_t cluster_end; /* clusters below this are compared: those of the file, and of what a reference may reach behind it */
+  uint64_t cluster_end; /* clusters below this are compared: those of the file, and of what a
+                           reference may reach behind it */
   struct qcow2_tally tally;
-  struct qcow2_peeked *peeked; /* refcounts that were looked at */
+  struct qcow2_peeked *peeked;  /* refcounts that were looked at */
   uint8_t *l1_piece, *l2_piece; /* CHECK_PIECE_BYTES each */
 };
 
 /* ---- Findings (findings.c) --------------------------------------------------- */
 
 /* A finding without a place. */
-#define FINDING(a_kind, a_weight)                                                         \
-  (struct qcow2_finding)                                                                  \
-  {                                                                                       \
-    .kind = (a_kind), .weight = (a_weight), .host_offset = QCOW2_NO_OFFSET,               \
-    .guest_offset = QCOW2_NO_OFFSET, .table_offset = QCOW2_NO_OFFSET,                     \
-    .snapshot_index = QCOW2_ACTIVE                                                        \
+#define FINDING(a_kind, a_weight)                                           \
+  (struct qcow2_finding)                                                    \
+  {                                                                         \
+    .kind = (a_kind), .weight = (a_weight), .host_offset = QCOW2_NO_OFFSET, \
+    .guest_offset = QCOW2_NO_OFFSET, .table_offset = QCOW2_NO_OFFSET,       \
+    .snapshot_index = QCOW2_ACTIVE                                          \
   }
 
 /* Count a finding, and tell the caller of it, unless he has enough of its kind. */
@@ -52,10 +54,10 @@ void qcow2_checker_report(struct qcow2_checker *checker, const struct qcow2_find
 /* Take work from what is left. False: it is not enough; the check ends. */
 bool qcow2_checker_work(struct qcow2_checker *checker, uint64_t bytes);
 
-/* Read a part of a table. What lies behind the end of the file, or cannot be read, is zeros; the latter is reported if `tell`, and
-   makes the check incomplete. False: the bound is reached. */
-bool qcow2_checker_read(struct qcow2_checker *checker, const char *table, bool tell, uint64_t offset,
-                        uint8_t *buffer, size_t length);
+/* Read a part of a table. What lies behind the end of the file, or cannot be read, is zeros; the
+   latter is reported if `tell`, and makes the check incomplete. False: the bound is reached. */
+bool qcow2_checker_read(struct qcow2_checker *checker, const char *table, bool tell,
+                        uint64_t offset, uint8_t *buffer, size_t length);
 
 /* ---- Refcounts as stored (refcounts.c) ----------------------------------------- */
 
@@ -71,15 +73,17 @@ uint64_t qcow2_checker_refcounts_per_block(const struct qcow2_checker *checker);
 /* An entry of the refcount table. False: the bound is reached. */
 bool qcow2_checker_refcount_entry(struct qcow2_checker *checker, uint64_t index, uint64_t *entry);
 
-/* The refcount of a cluster; *is_known is false if it is in a block that is not where one can be. False: the bound is reached. */
+/* The refcount of a cluster; *is_known is false if it is in a block that is not where one can be.
+   False: the bound is reached. */
 bool qcow2_checker_refcount(struct qcow2_checker *checker, uint64_t cluster, uint64_t *refcount,
                             bool *is_known);
 
-/* Note in the tally which refcounts are 1. Entries lead to clusters in any order, but so refcounts are read in theirs. False: the bound
-   is reached. */
+/* Note in the tally which refcounts are 1. Entries lead to clusters in any order, but so refcounts
+   are read in theirs. False: the bound is reached. */
 bool qcow2_checker_load_refcounts(struct qcow2_checker *checker);
 
-/* Mark the clusters of the refcount table and blocks, so that it is seen if they are used as something else. */
+/* Mark the clusters of the refcount table and blocks, so that it is seen if they are used as
+   something else. */
 bool qcow2_checker_mark_refcounts(struct qcow2_checker *checker);
 
 /* Count the references to the blocks: after all others, since a block must have none but one. */
@@ -97,15 +101,17 @@ struct qcow2_reference_made {
 };
 
 /* Count its references to the clusters of [offset, offset + length), bytes. */
-void qcow2_checker_count(struct qcow2_checker *checker, const struct qcow2_reference_made *reference,
-                         uint64_t offset, uint64_t length);
+void qcow2_checker_count(struct qcow2_checker *checker,
+                         const struct qcow2_reference_made *reference, uint64_t offset,
+                         uint64_t length);
 
-/* Report, if so, that bit 63 of an entry of the active disk does not say whether the refcount of the cluster at place->host_offset is 1.
-   `what` names the table. False: the bound is reached. */
+/* Report, if so, that bit 63 of an entry of the active disk does not say whether the refcount of
+   the cluster at place->host_offset is 1. `what` names the table. False: the bound is reached. */
 bool qcow2_checker_copied(struct qcow2_checker *checker, const char *what, bool copied,
                           const struct qcow2_finding *place);
 
-/* Compare the refcounts with the references, for the clusters in the tally. False: the bound is reached. */
+/* Compare the refcounts with the references, for the clusters in the tally. False: the bound is
+   reached. */
 bool qcow2_checker_compare(struct qcow2_checker *checker);
 
 /* ---- What refers to clusters (disks.c, entries.c, directories.c) ------------------ */
@@ -134,7 +140,8 @@ struct qcow2_checked_entry {
 /* Check an entry, and count its references. False: the bound is reached. */
 bool qcow2_checker_entry(struct qcow2_checker *checker, const struct qcow2_checked_entry *checked);
 
-/* Count the header, the snapshot table, the LUKS header, and the bitmaps. False: the bound is reached. */
+/* Count the header, the snapshot table, the LUKS header, and the bitmaps. False: the bound is
+   reached. */
 bool qcow2_checker_directories(struct qcow2_checker *checker);
 
 #endif

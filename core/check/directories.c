@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What refers to clusters besides the disks: the header, the snapshot table, the LUKS header, the bitmaps. */
+/* What refers to clusters besides the disks: the header, the snapshot table, the LUKS header, the
+   bitmaps. */
 #include <inttypes.h>
 
 #include "../base/bytes.h"
@@ -9,7 +10,8 @@
 #include "../format/snapshot.h"
 #include "checker.h"
 
-static void count(struct qcow2_checker *checker, uint32_t use, const char *what, uint64_t offset, uint64_t length)
+static void count(struct qcow2_checker *checker, uint32_t use, const char *what, uint64_t offset,
+                  uint64_t length)
 {
   struct qcow2_reference_made reference = { .use = use,
                                             .what = what,
@@ -38,17 +40,19 @@ static void check_entry(struct qcow2_checker *checker, uint64_t table_offset, ui
   uint64_t offset = entry & TABLE_OFFSET_MASK;
   uint32_t cluster_size = checker->layer->geometry.cluster_size;
   const char *problem = qcow2_bitmap_table_entry_problem(entry, cluster_size);
-  struct qcow2_finding finding = FINDING(
-      is_aligned(offset, cluster_size) ? QCOW2_FINDING_RESERVED_BITS : QCOW2_FINDING_UNALIGNED,
-      QCOW2_WEIGHT_CORRUPTION);
+  struct qcow2_finding finding = FINDING(is_aligned(offset, cluster_size)
+                                             ? QCOW2_FINDING_RESERVED_BITS
+                                             : QCOW2_FINDING_UNALIGNED,
+                                         QCOW2_WEIGHT_CORRUPTION);
 
   finding.table_offset = table_offset;
   finding.host_offset = offset;
   if (problem == NULL && offset != 0)
     count(checker, USE_BITMAP, "a bitmap's data", offset, cluster_size);
   else if (problem != NULL && checker->is_first_walk)
-    qcow2_checker_report(checker, &finding, "the bitmap table entry at host offset %" PRIu64 " %s: 0x%016" PRIx64, table_offset,
-                         problem, entry);
+    qcow2_checker_report(checker, &finding,
+                         "the bitmap table entry at host offset %" PRIu64 " %s: 0x%016" PRIx64,
+                         table_offset, problem, entry);
 }
 
 /* False: the bound is reached. */
@@ -62,8 +66,8 @@ static bool check_bitmap(struct qcow2_checker *checker, const struct qcow2_bitma
   for (uint64_t done = 0; done < bytes; done += CHECK_PIECE_BYTES) {
     size_t length = (size_t) min_u64(bytes - done, CHECK_PIECE_BYTES);
 
-    if (!qcow2_checker_read(checker, "a bitmap's table", checker->is_first_walk, bitmap->table_offset + done,
-                            checker->l1_piece, length) ||
+    if (!qcow2_checker_read(checker, "a bitmap's table", checker->is_first_walk,
+                            bitmap->table_offset + done, checker->l1_piece, length) ||
         !qcow2_checker_work(checker, length / BITMAP_TABLE_ENTRY_BYTES * CHECK_ENTRY_BYTES))
       return false;
     for (size_t at = 0; at < length; at += BITMAP_TABLE_ENTRY_BYTES)
@@ -76,8 +80,8 @@ static bool check_bitmap(struct qcow2_checker *checker, const struct qcow2_bitma
 static void look_at_bitmaps(struct qcow2_checker *checker, bool they_count)
 {
   const struct qcow2_bitmaps *bitmaps = checker->bitmaps;
-  struct qcow2_finding finding =
-      FINDING(QCOW2_FINDING_TABLE, they_count ? QCOW2_WEIGHT_CORRUPTION : QCOW2_WEIGHT_DEFECT);
+  struct qcow2_finding finding = FINDING(QCOW2_FINDING_TABLE, they_count ? QCOW2_WEIGHT_CORRUPTION
+                                                                         : QCOW2_WEIGHT_DEFECT);
   struct qcow2_error error;
 
   finding.host_offset = bitmaps->directory.directory_offset;
@@ -95,20 +99,21 @@ static void look_at_bitmaps(struct qcow2_checker *checker, bool they_count)
   }
 }
 
-/* Bitmaps count only if the autoclear bit says that the program that wrote the image last knew of them: any other may have given their
-   clusters to something else. */
+/* Bitmaps count only if the autoclear bit says that the program that wrote the image last knew of
+   them: any other may have given their clusters to something else. */
 static bool check_bitmaps(struct qcow2_checker *checker)
 {
   const struct qcow2_bitmaps *bitmaps = checker->bitmaps;
-  bool they_count =
-      (checker->layer->metadata.header.autoclear_features & QCOW2_AUTOCLEAR_BITMAPS) != 0;
+  bool they_count = (checker->layer->metadata.header.autoclear_features &
+                     QCOW2_AUTOCLEAR_BITMAPS) != 0;
   bool go_on = true;
 
   if (checker->is_first_walk)
     look_at_bitmaps(checker, they_count);
   if (!they_count)
     return true;
-  count(checker, USE_BITMAP, "the bitmap directory", bitmaps->directory.directory_offset, bitmaps->directory.directory_size);
+  count(checker, USE_BITMAP, "the bitmap directory", bitmaps->directory.directory_offset,
+        bitmaps->directory.directory_size);
   for (size_t i = 0; go_on && i < bitmaps->count; i++)
     go_on = check_bitmap(checker, &bitmaps->entries[i]);
   return go_on;
@@ -141,9 +146,11 @@ static void look_at_snapshots(struct qcow2_checker *checker, const struct qcow2_
     finding.snapshot_index = i;
     finding.weight = header->version >= 3 ? QCOW2_WEIGHT_CORRUPTION : QCOW2_WEIGHT_DEFECT;
     if (i >= snapshots->count)
-      qcow2_checker_report(checker, &finding, "entry %zu of the snapshot table cannot be read (see the warning)", i);
+      qcow2_checker_report(checker, &finding,
+                           "entry %zu of the snapshot table cannot be read (see the warning)", i);
     else if (header->version >= 3 && !snapshots->entries[i].has_disk_size)
-      qcow2_checker_report(checker, &finding, "entry %zu of the snapshot table is incomplete: it has no disk size", i);
+      qcow2_checker_report(checker, &finding,
+                           "entry %zu of the snapshot table is incomplete: it has no disk size", i);
   }
 }
 
@@ -158,7 +165,8 @@ static void check_snapshot_table(struct qcow2_checker *checker, const struct qco
   if (checker->is_first_walk)
     look_at_snapshots(checker, header);
   if (header->snapshot_count > 0 && checker->layer->geometry.has_data_file)
-    complain(checker, header->snapshots_offset, "there are snapshots, which an image with an external data file cannot have");
+    complain(checker, header->snapshots_offset,
+             "there are snapshots, which an image with an external data file cannot have");
 }
 
 /* The area that the qcow2 header gives to LUKS, and whether a LUKS header is there. */

@@ -19,17 +19,21 @@ struct l1_entry {
 
 typedef bool visit_l1(struct qcow2_checker *checker, const struct l1_entry *entry);
 
-/* Call `visit` for each entry of an L1 table that names an L2 table or has bits that it must not have. False: the bound is reached. */
-static bool each_l1_entry(struct qcow2_checker *checker, const struct qcow2_checked_disk *disk, bool tell,
-                          visit_l1 *visit)
+/* Call `visit` for each entry of an L1 table that names an L2 table or has bits that it must not
+   have. False: the bound is reached. */
+static bool each_l1_entry(struct qcow2_checker *checker, const struct qcow2_checked_disk *disk,
+                          bool tell, visit_l1 *visit)
 {
   const struct qcow2_geometry *geometry = &checker->layer->geometry;
-  uint64_t bytes = disk->l1_offset < checker->storage->size ? (uint64_t) disk->l1_size * L1_ENTRY_BYTES : 0;
+  uint64_t bytes = disk->l1_offset < checker->storage->size
+                       ? (uint64_t) disk->l1_size * L1_ENTRY_BYTES
+                       : 0;
 
   for (uint64_t done = 0; done < bytes; done += CHECK_PIECE_BYTES) {
     size_t length = (size_t) min_u64(bytes - done, CHECK_PIECE_BYTES);
 
-    if (!qcow2_checker_read(checker, "an L1 table", tell, disk->l1_offset + done, checker->l1_piece, length))
+    if (!qcow2_checker_read(checker, "an L1 table", tell, disk->l1_offset + done, checker->l1_piece,
+                            length))
       return false;
     for (size_t at = 0; at < length; at += L1_ENTRY_BYTES) {
       struct l1_entry entry = { .disk = disk,
@@ -38,7 +42,8 @@ static bool each_l1_entry(struct qcow2_checker *checker, const struct qcow2_chec
                                                 << (geometry->cluster_bits + geometry->l2_bits),
                                 .table_offset = disk->l1_offset + done + at };
 
-      if (entry.entry != 0 && (!qcow2_checker_work(checker, CHECK_ENTRY_BYTES) || !visit(checker, &entry)))
+      if (entry.entry != 0 &&
+          (!qcow2_checker_work(checker, CHECK_ENTRY_BYTES) || !visit(checker, &entry)))
         return false;
     }
   }
@@ -65,16 +70,21 @@ static void look_at_l1_entry(struct qcow2_checker *checker, const struct l1_entr
   struct qcow2_finding finding = finding_of(entry, QCOW2_FINDING_RESERVED_BITS);
 
   if ((entry->entry & L1_RESERVED_MASK) != 0)
-    qcow2_checker_report(checker, &finding, "the L1 entry at host offset %" PRIu64 " has reserved bits set: 0x%016" PRIx64,
+    qcow2_checker_report(checker, &finding,
+                         "the L1 entry at host offset %" PRIu64
+                         " has reserved bits set: 0x%016" PRIx64,
                          entry->table_offset, entry->entry);
   finding.kind = QCOW2_FINDING_UNALIGNED;
   if (problem != NULL)
-    qcow2_checker_report(checker, &finding, "the L1 entry at host offset %" PRIu64 " is invalid: %s",
+    qcow2_checker_report(checker, &finding,
+                         "the L1 entry at host offset %" PRIu64 " is invalid: %s",
                          entry->table_offset, problem);
   finding.kind = QCOW2_FINDING_COPIED;
   finding.weight = QCOW2_WEIGHT_DEFECT;
   if (finding.host_offset == 0 && (entry->entry & L2_ENTRY_COPIED) != 0)
-    qcow2_checker_report(checker, &finding, "the L1 entry at host offset %" PRIu64 " has bit 63 set, but names no L2 table",
+    qcow2_checker_report(checker, &finding,
+                         "the L1 entry at host offset %" PRIu64
+                         " has bit 63 set, but names no L2 table",
                          entry->table_offset);
 }
 
@@ -91,26 +101,30 @@ static bool visit_l1_entry(struct qcow2_checker *checker, const struct l1_entry 
     look_at_l1_entry(checker, entry);
   if (finding.host_offset == 0)
     return true;
-  qcow2_checker_count(checker, &reference, finding.host_offset, checker->layer->geometry.cluster_size);
+  qcow2_checker_count(checker, &reference, finding.host_offset,
+                      checker->layer->geometry.cluster_size);
   return entry->disk->snapshot_index != QCOW2_ACTIVE ||
          qcow2_checker_copied(checker, "L1", (entry->entry & L2_ENTRY_COPIED) != 0, &finding);
 }
 
 /* ---- L2 tables --------------------------------------------------------------- */
 
-static bool visit_l2_piece(struct qcow2_checker *checker, const struct l1_entry *l1, uint64_t done, size_t length)
+static bool visit_l2_piece(struct qcow2_checker *checker, const struct l1_entry *l1, uint64_t done,
+                           size_t length)
 {
   const struct qcow2_geometry *geometry = &checker->layer->geometry;
 
   for (size_t at = 0; at < length; at += geometry->l2_entry_bytes) {
     const uint8_t *bytes = checker->l2_piece + at;
-    struct qcow2_checked_entry checked = { .disk = l1->disk, .entry = { .descriptor = be64_get(bytes) } };
+    struct qcow2_checked_entry checked = { .disk = l1->disk,
+                                           .entry = { .descriptor = be64_get(bytes) } };
 
     if (geometry->extended_l2)
       checked.entry.subcluster_bitmap = be64_get(bytes + 8);
     if (checked.entry.descriptor == 0 && checked.entry.subcluster_bitmap == 0)
       continue;
-    checked.guest_offset = l1->guest_offset + ((done + at) / geometry->l2_entry_bytes << geometry->cluster_bits);
+    checked.guest_offset = l1->guest_offset +
+                           ((done + at) / geometry->l2_entry_bytes << geometry->cluster_bits);
     checked.table_offset = (l1->entry & TABLE_OFFSET_MASK) + done + at;
     if (!qcow2_checker_work(checker, CHECK_ENTRY_BYTES) || !qcow2_checker_entry(checker, &checked))
       return false;
@@ -128,7 +142,8 @@ static bool visit_l2_table(struct qcow2_checker *checker, const struct l1_entry 
   for (uint64_t done = 0; done < cluster_size; done += CHECK_PIECE_BYTES) {
     size_t length = (size_t) min_u64(cluster_size - done, CHECK_PIECE_BYTES);
 
-    if (!qcow2_checker_read(checker, "an L2 table", checker->is_first_walk, l2_offset + done, checker->l2_piece, length) ||
+    if (!qcow2_checker_read(checker, "an L2 table", checker->is_first_walk, l2_offset + done,
+                            checker->l2_piece, length) ||
         !visit_l2_piece(checker, l1, done, length))
       return false;
   }
@@ -169,7 +184,8 @@ static void look_at_snapshot(struct qcow2_checker *checker, const struct qcow2_s
 }
 
 /* The disk at `index`, counted from the active one on. False: there is none that can be walked. */
-static bool disk_get(struct qcow2_checker *checker, size_t index, bool tell, struct qcow2_checked_disk *disk)
+static bool disk_get(struct qcow2_checker *checker, size_t index, bool tell,
+                     struct qcow2_checked_disk *disk)
 {
   const struct qcow2_snapshot *snapshot;
 
@@ -200,7 +216,8 @@ bool qcow2_checker_walk_l1(struct qcow2_checker *checker)
     if (!disk_get(checker, i, checker->is_first_walk, &disk))
       continue;
     reference.snapshot_index = disk.snapshot_index;
-    qcow2_checker_count(checker, &reference, disk.l1_offset, (uint64_t) disk.l1_size * L1_ENTRY_BYTES);
+    qcow2_checker_count(checker, &reference, disk.l1_offset,
+                        (uint64_t) disk.l1_size * L1_ENTRY_BYTES);
     if (!each_l1_entry(checker, &disk, checker->is_first_walk, visit_l1_entry))
       return false;
   }

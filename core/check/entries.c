@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* One L2 entry: what is wrong with it, and what it refers to. The kinds are told apart as in format/cluster.h. */
+/* One L2 entry: what is wrong with it, and what it refers to. The kinds are told apart as in
+   format/cluster.h. */
 #include <inttypes.h>
 
 #include "../base/checked.h"
@@ -8,7 +9,8 @@
 #define L2_RESERVED_MASK UINT64_C(0x3f000000000001fe)
 #define BITMAP_ALLOCATED_MASK UINT64_C(0xffffffff)
 
-static struct qcow2_finding finding_of(const struct qcow2_checked_entry *checked, enum qcow2_finding_kind kind,
+static struct qcow2_finding finding_of(const struct qcow2_checked_entry *checked,
+                                       enum qcow2_finding_kind kind,
                                        enum qcow2_finding_weight weight, uint64_t host_offset)
 {
   struct qcow2_finding finding = FINDING(kind, weight);
@@ -22,13 +24,16 @@ static struct qcow2_finding finding_of(const struct qcow2_checked_entry *checked
 
 /* Say that the entry is invalid. */
 static void complain(struct qcow2_checker *checker, const struct qcow2_checked_entry *checked,
-                     enum qcow2_finding_kind kind, enum qcow2_finding_weight weight, const char *problem)
+                     enum qcow2_finding_kind kind, enum qcow2_finding_weight weight,
+                     const char *problem)
 {
   struct qcow2_finding finding = finding_of(checked, kind, weight, QCOW2_NO_OFFSET);
 
   if ((checked->entry.descriptor & L2_ENTRY_COMPRESSED) == 0)
     finding.host_offset = checked->entry.descriptor & TABLE_OFFSET_MASK;
-  qcow2_checker_report(checker, &finding, "the L2 entry at host offset %" PRIu64 ", for guest offset %" PRIu64 ", is wrong: %s",
+  qcow2_checker_report(checker, &finding,
+                       "the L2 entry at host offset %" PRIu64 ", for guest offset %" PRIu64
+                       ", is wrong: %s",
                        checked->table_offset, checked->guest_offset, problem);
 }
 
@@ -39,11 +44,12 @@ static void corrupt(struct qcow2_checker *checker, const struct qcow2_checked_en
     complain(checker, checked, kind, QCOW2_WEIGHT_CORRUPTION, problem);
 }
 
-static void count(struct qcow2_checker *checker, const struct qcow2_checked_entry *checked, uint32_t use,
-                  uint64_t host_offset, uint64_t length)
+static void count(struct qcow2_checker *checker, const struct qcow2_checked_entry *checked,
+                  uint32_t use, uint64_t host_offset, uint64_t length)
 {
   struct qcow2_reference_made reference = { .use = use,
-                                            .what = use == USE_DATA ? "guest data" : "compressed data",
+                                            .what = use == USE_DATA ? "guest data"
+                                                                    : "compressed data",
                                             .guest_offset = checked->guest_offset,
                                             .table_offset = checked->table_offset,
                                             .snapshot_index = checked->disk->snapshot_index };
@@ -65,24 +71,28 @@ static bool look_at_copied(struct qcow2_checker *checker, const struct qcow2_che
   if (!checker->layer->geometry.has_data_file)
     return qcow2_checker_copied(checker, "L2", copied, &finding);
   if (!copied)
-    corrupt(checker, checked, QCOW2_FINDING_COPIED, "bit 63 is 0, but in an external data file every cluster is used once");
+    corrupt(checker, checked, QCOW2_FINDING_COPIED,
+            "bit 63 is 0, but in an external data file every cluster is used once");
   return true;
 }
 
 /* ---- What reading refuses ---------------------------------------------------------- */
 
-/* The end of the file that holds the guest's bytes; the external data file is not opened for a check. */
+/* The end of the file that holds the guest's bytes; the external data file is not opened for a
+   check. */
 static uint64_t data_end(const struct qcow2_checker *checker)
 {
   return checker->layer->geometry.has_data_file ? UINT64_MAX : checker->storage->size;
 }
 
-/* Where the guest's bytes end that the entry is for: the disk's end, or, of what lies behind (VM state), nowhere. */
-static uint64_t guest_end(const struct qcow2_checker *checker, const struct qcow2_checked_entry *checked)
+/* Where the guest's bytes end that the entry is for: the disk's end, or, of what lies behind (VM
+   state), nowhere. */
+static uint64_t guest_end(const struct qcow2_checker *checker,
+                          const struct qcow2_checked_entry *checked)
 {
   size_t index = checked->disk->snapshot_index;
-  uint64_t size =
-      index == QCOW2_ACTIVE ? checker->layer->size : checker->snapshots->entries[index].disk_size;
+  uint64_t size = index == QCOW2_ACTIVE ? checker->layer->size
+                                        : checker->snapshots->entries[index].disk_size;
 
   return checked->guest_offset < size ? size : UINT64_MAX;
 }
@@ -91,7 +101,8 @@ static uint64_t guest_end(const struct qcow2_checker *checker, const struct qcow
 static void look_at_parts(struct qcow2_checker *checker, const struct qcow2_checked_entry *checked)
 {
   const struct qcow2_geometry *geometry = &checker->layer->geometry;
-  uint64_t end = min_u64(checked->guest_offset + geometry->cluster_size, guest_end(checker, checked));
+  uint64_t end = min_u64(checked->guest_offset + geometry->cluster_size,
+                         guest_end(checker, checked));
 
   for (uint64_t at = checked->guest_offset; at < end;) {
     struct qcow2_cluster_part part = qcow2_l2_entry_decode(geometry, &checked->entry, at);
@@ -103,7 +114,8 @@ static void look_at_parts(struct qcow2_checker *checker, const struct qcow2_chec
     }
     if ((part.kind == QCOW2_CLUSTER_NORMAL || part.kind == QCOW2_CLUSTER_COMPRESSED) &&
         !range_fits(part.host_offset, needed, data_end(checker))) {
-      complain(checker, checked, QCOW2_FINDING_CUT, QCOW2_WEIGHT_DEFECT, "the file ends before all of the bytes that it refers to");
+      complain(checker, checked, QCOW2_FINDING_CUT, QCOW2_WEIGHT_DEFECT,
+               "the file ends before all of the bytes that it refers to");
       return;
     }
     at += part.length;
@@ -112,13 +124,16 @@ static void look_at_parts(struct qcow2_checker *checker, const struct qcow2_chec
 
 /* ---- Kinds ---------------------------------------------------------------------------- */
 
-static void check_compressed(struct qcow2_checker *checker, const struct qcow2_checked_entry *checked)
+static void check_compressed(struct qcow2_checker *checker,
+                             const struct qcow2_checked_entry *checked)
 {
   const struct qcow2_geometry *geometry = &checker->layer->geometry;
-  struct qcow2_cluster_part part = qcow2_l2_entry_decode(geometry, &checked->entry, checked->guest_offset);
+  struct qcow2_cluster_part part = qcow2_l2_entry_decode(geometry, &checked->entry,
+                                                         checked->guest_offset);
 
   if ((checked->entry.descriptor & L2_ENTRY_COPIED) != 0)
-    corrupt(checker, checked, QCOW2_FINDING_COPIED, "bit 63 is set, which a compressed cluster must not have");
+    corrupt(checker, checked, QCOW2_FINDING_COPIED,
+            "bit 63 is set, which a compressed cluster must not have");
   if (part.kind == QCOW2_CLUSTER_INVALID)
     corrupt(checker, checked, QCOW2_FINDING_ENTRY, part.problem);
   else if (checked->entry.subcluster_bitmap != 0)
@@ -127,16 +142,19 @@ static void check_compressed(struct qcow2_checker *checker, const struct qcow2_c
     count(checker, checked, USE_COMPRESSED, part.host_offset, part.host_bytes);
 }
 
-static void check_allocated(struct qcow2_checker *checker, const struct qcow2_checked_entry *checked)
+static void check_allocated(struct qcow2_checker *checker,
+                            const struct qcow2_checked_entry *checked)
 {
   const struct qcow2_geometry *geometry = &checker->layer->geometry;
   uint64_t bitmap = checked->entry.subcluster_bitmap;
   uint64_t host_offset = checked->entry.descriptor & TABLE_OFFSET_MASK;
 
   if ((bitmap >> 32 & bitmap) != 0)
-    corrupt(checker, checked, QCOW2_FINDING_ENTRY, "its bitmap marks a subcluster both allocated and zero");
+    corrupt(checker, checked, QCOW2_FINDING_ENTRY,
+            "its bitmap marks a subcluster both allocated and zero");
   if (!is_aligned(host_offset, geometry->cluster_size))
-    corrupt(checker, checked, QCOW2_FINDING_UNALIGNED, "its host cluster offset is not a multiple of the cluster size");
+    corrupt(checker, checked, QCOW2_FINDING_UNALIGNED,
+            "its host cluster offset is not a multiple of the cluster size");
   if (!geometry->has_data_file)
     count(checker, checked, USE_DATA, host_offset, geometry->cluster_size);
 }
@@ -156,14 +174,17 @@ static bool check_standard(struct qcow2_checker *checker, const struct qcow2_che
     return look_at_copied(checker, checked);
   }
   if ((checked->entry.subcluster_bitmap & BITMAP_ALLOCATED_MASK) != 0)
-    corrupt(checker, checked, QCOW2_FINDING_ENTRY, "its bitmap marks a subcluster allocated, but it has no host cluster");
+    corrupt(checker, checked, QCOW2_FINDING_ENTRY,
+            "its bitmap marks a subcluster allocated, but it has no host cluster");
   return true;
 }
 
-/* The number of findings that say that an entry cannot be read through. All are of the first walk. */
+/* The number of findings that say that an entry cannot be read through. All are of the first
+   walk. */
 static uint64_t told_invalid(const struct qcow2_check_result *result)
 {
-  return result->counts[QCOW2_FINDING_ENTRY] + result->counts[QCOW2_FINDING_UNALIGNED] + result->counts[QCOW2_FINDING_PAST_END];
+  return result->counts[QCOW2_FINDING_ENTRY] + result->counts[QCOW2_FINDING_UNALIGNED] +
+         result->counts[QCOW2_FINDING_PAST_END];
 }
 
 bool qcow2_checker_entry(struct qcow2_checker *checker, const struct qcow2_checked_entry *checked)

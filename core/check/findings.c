@@ -53,8 +53,8 @@ void qcow2_checker_report(struct qcow2_checker *checker, const struct qcow2_find
 const char *qcow2_finding_kind_name(enum qcow2_finding_kind kind)
 {
   static const char *const names[QCOW2_FINDING_KINDS] = {
-    "leak", "refcount-low", "overflow", "copied", "reserved-bits", "unaligned", "past-end", "cut",
-    "entry", "refcount-block", "table", "overlap", "unreadable"
+    "leak", "refcount-low", "overflow",       "copied", "reserved-bits", "unaligned", "past-end",
+    "cut",  "entry",        "refcount-block", "table",  "overlap",       "unreadable"
   };
 
   return (unsigned) kind < QCOW2_FINDING_KINDS ? names[kind] : "unknown";

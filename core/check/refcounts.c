@@ -8,7 +8,8 @@
 #include "../base/checked.h"
 #include "checker.h"
 
-/* Refcounts are looked at one by one, mostly in order: pieces of the file are kept, each in the one slot that it can be in. */
+/* Refcounts are looked at one by one, mostly in order: pieces of the file are kept, each in the one
+   slot that it can be in. */
 #define SLOT_BYTES 4096u
 #define SLOT_COUNT 64u
 
@@ -40,7 +41,8 @@ static const uint8_t *peek(struct qcow2_checker *checker, uint64_t offset)
 
   if (peeked->offsets[slot] != start) {
     peeked->offsets[slot] = QCOW2_NO_OFFSET;
-    if (!qcow2_checker_read(checker, "a refcount table or block", true, start, peeked->bytes[slot], SLOT_BYTES))
+    if (!qcow2_checker_read(checker, "a refcount table or block", true, start, peeked->bytes[slot],
+                            SLOT_BYTES))
       return NULL;
     peeked->offsets[slot] = start;
   }
@@ -62,7 +64,8 @@ uint64_t qcow2_checker_refcount_blocks(const struct qcow2_checker *checker)
 
 uint64_t qcow2_checker_refcounts_per_block(const struct qcow2_checker *checker)
 {
-  return (uint64_t) checker->layer->geometry.cluster_size * 8 >> checker->layer->metadata.header.refcount_order;
+  return (uint64_t) checker->layer->geometry.cluster_size * 8 >>
+         checker->layer->metadata.header.refcount_order;
 }
 
 static uint64_t entry_offset(const struct qcow2_checker *checker, uint64_t index)
@@ -81,7 +84,8 @@ bool qcow2_checker_refcount_entry(struct qcow2_checker *checker, uint64_t index,
 
 /* ---- One refcount ------------------------------------------------------------ */
 
-/* The refcount of 1 << order bits that is the first at `bytes`, or, of several in a byte, at `in_byte`. */
+/* The refcount of 1 << order bits that is the first at `bytes`, or, of several in a byte, at
+   `in_byte`. */
 static uint64_t decode(const uint8_t *bytes, unsigned order, unsigned in_byte)
 {
   switch (order) {
@@ -140,9 +144,14 @@ bool qcow2_checker_load_refcounts(struct qcow2_checker *checker)
 
 /* ---- The blocks' own clusters -------------------------------------------------- */
 
-enum block_state { BLOCK_NONE, BLOCK_BAD, BLOCK_GOOD };
+enum block_state {
+  BLOCK_NONE,
+  BLOCK_BAD,
+  BLOCK_GOOD
+};
 
-/* What an entry of the refcount table names; a block must lie below `end`, a cluster. Says what is wrong with it if `tell`. */
+/* What an entry of the refcount table names; a block must lie below `end`, a cluster. Says what is
+   wrong with it if `tell`. */
 static enum block_state look_at_block(struct qcow2_checker *checker, uint64_t index, uint64_t entry,
                                       uint64_t end, bool tell)
 {
@@ -168,14 +177,17 @@ static enum block_state look_at_block(struct qcow2_checker *checker, uint64_t in
   finding.table_offset = entry_offset(checker, index);
   if (tell)
     qcow2_checker_report(checker, &finding,
-                         "the refcount block at host offset %" PRIu64 ", entry %" PRIu64 " of the refcount table, cannot be used: %s",
+                         "the refcount block at host offset %" PRIu64 ", entry %" PRIu64
+                         " of the refcount table, cannot be used: %s",
                          offset, index, problem);
   return BLOCK_BAD;
 }
 
-/* Call `visit` for the clusters of the blocks that can be ones, below `end` and within the tally. */
+/* Call `visit` for the clusters of the blocks that can be ones, below `end` and within the
+   tally. */
 static bool each_block(struct qcow2_checker *checker, uint64_t end, bool tell,
-                       void (*visit)(struct qcow2_checker *checker, uint64_t index, uint64_t cluster))
+                       void (*visit)(struct qcow2_checker *checker, uint64_t index,
+                                     uint64_t cluster))
 {
   uint64_t blocks = qcow2_checker_refcount_blocks(checker);
 
@@ -199,7 +211,8 @@ static void mark_block(struct qcow2_checker *checker, uint64_t index, uint64_t c
   *tally_cell(&checker->tally, cluster) |= USE_REFCOUNTS;
 }
 
-/* It is not known yet how far behind the end of the file references lead: a block there that nothing else leads to is told of later. */
+/* It is not known yet how far behind the end of the file references lead: a block there that
+   nothing else leads to is told of later. */
 bool qcow2_checker_mark_refcounts(struct qcow2_checker *checker)
 {
   return each_block(checker, UINT64_MAX, false, mark_block);
@@ -213,12 +226,16 @@ static void count_block(struct qcow2_checker *checker, uint64_t index, uint64_t 
   finding.host_offset = cluster << checker->layer->geometry.cluster_bits;
   finding.table_offset = entry_offset(checker, index);
   if (!tally_count(&checker->tally, cell))
-    qcow2_checker_report(checker, &finding, "the refcount block at host offset %" PRIu64
-                         " has more references than its refcount can count", finding.host_offset);
+    qcow2_checker_report(checker, &finding,
+                         "the refcount block at host offset %" PRIu64
+                         " has more references than its refcount can count",
+                         finding.host_offset);
   finding.kind = QCOW2_FINDING_REFCOUNT_BLOCK;
   if ((*cell & TALLY_COUNT_MAX) != 1)
-    qcow2_checker_report(checker, &finding, "the refcount block at host offset %" PRIu64 ", entry %" PRIu64
-                         " of the refcount table, is in use as something else too", finding.host_offset, index);
+    qcow2_checker_report(checker, &finding,
+                         "the refcount block at host offset %" PRIu64 ", entry %" PRIu64
+                         " of the refcount table, is in use as something else too",
+                         finding.host_offset, index);
 }
 
 bool qcow2_checker_count_refcount_blocks(struct qcow2_checker *checker)

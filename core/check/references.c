@@ -8,8 +8,8 @@
 #define COMPARE_BYTES 4u
 
 static struct qcow2_finding finding_of(const struct qcow2_reference_made *reference,
-                                       enum qcow2_finding_kind kind, enum qcow2_finding_weight weight,
-                                       uint64_t host_offset)
+                                       enum qcow2_finding_kind kind,
+                                       enum qcow2_finding_weight weight, uint64_t host_offset)
 {
   struct qcow2_finding finding = FINDING(kind, weight);
 
@@ -43,7 +43,8 @@ static const char *use_name(uint32_t uses)
   return "guest data";
 }
 
-/* Snapshots share L2 tables and clusters, and compressed clusters share a host cluster; nothing else is shared. */
+/* Snapshots share L2 tables and clusters, and compressed clusters share a host cluster; nothing
+   else is shared. */
 static bool is_overlap(uint32_t uses, uint32_t use)
 {
   static const uint32_t shareable = USE_L2 | USE_DATA | USE_COMPRESSED;
@@ -51,8 +52,8 @@ static bool is_overlap(uint32_t uses, uint32_t use)
   return uses != 0 && (uses != use || (use & shareable) == 0);
 }
 
-static void count_cluster(struct qcow2_checker *checker, const struct qcow2_reference_made *reference,
-                          uint64_t cluster)
+static void count_cluster(struct qcow2_checker *checker,
+                          const struct qcow2_reference_made *reference, uint64_t cluster)
 {
   uint32_t *cell = tally_cell(&checker->tally, cluster);
   uint64_t host_offset = cluster << checker->layer->geometry.cluster_bits;
@@ -60,18 +61,23 @@ static void count_cluster(struct qcow2_checker *checker, const struct qcow2_refe
 
   if (is_overlap(*cell & USE_MASK, reference->use)) {
     finding = finding_of(reference, QCOW2_FINDING_OVERLAP, QCOW2_WEIGHT_DEFECT, host_offset);
-    qcow2_checker_report(checker, &finding, "the cluster at host offset %" PRIu64 " is used as %s, but it is %s as well",
+    qcow2_checker_report(checker, &finding,
+                         "the cluster at host offset %" PRIu64
+                         " is used as %s, but it is %s as well",
                          host_offset, reference->what, use_name(*cell & USE_MASK));
   }
   *cell |= reference->use;
   if (!tally_count(&checker->tally, cell) && checker->tally.limit < TALLY_COUNT_MAX) {
     finding = finding_of(reference, QCOW2_FINDING_OVERFLOW, QCOW2_WEIGHT_CORRUPTION, host_offset);
-    qcow2_checker_report(checker, &finding, "the cluster at host offset %" PRIu64
-                         " has more references than its refcount can count", host_offset);
+    qcow2_checker_report(checker, &finding,
+                         "the cluster at host offset %" PRIu64
+                         " has more references than its refcount can count",
+                         host_offset);
   }
 }
 
-/* The last cluster of the file may be cut; what ends a whole cluster or more behind the file is in no cluster of it. */
+/* The last cluster of the file may be cut; what ends a whole cluster or more behind the file is in
+   no cluster of it. */
 static bool is_past_end(const struct qcow2_checker *checker, uint64_t offset, uint64_t length)
 {
   uint32_t cluster_size = checker->layer->geometry.cluster_size;
@@ -84,16 +90,20 @@ static bool is_past_end(const struct qcow2_checker *checker, uint64_t offset, ui
 static void look_at_end(struct qcow2_checker *checker, const struct qcow2_reference_made *reference,
                         uint64_t offset, uint64_t length)
 {
-  struct qcow2_finding finding = finding_of(reference, QCOW2_FINDING_CUT, QCOW2_WEIGHT_DEFECT, offset);
+  struct qcow2_finding finding = finding_of(reference, QCOW2_FINDING_CUT, QCOW2_WEIGHT_DEFECT,
+                                            offset);
 
   finding.of_refcounts = reference->use == USE_REFCOUNTS;
-  if (offset + length > checker->storage->size && (reference->use & (USE_DATA | USE_COMPRESSED)) == 0)
-    qcow2_checker_report(checker, &finding, "the file ends at byte %" PRIu64 ", inside %s at host offset %" PRIu64,
+  if (offset + length > checker->storage->size &&
+      (reference->use & (USE_DATA | USE_COMPRESSED)) == 0)
+    qcow2_checker_report(checker, &finding,
+                         "the file ends at byte %" PRIu64 ", inside %s at host offset %" PRIu64,
                          checker->storage->size, reference->what, offset);
 }
 
-void qcow2_checker_count(struct qcow2_checker *checker, const struct qcow2_reference_made *reference,
-                         uint64_t offset, uint64_t length)
+void qcow2_checker_count(struct qcow2_checker *checker,
+                         const struct qcow2_reference_made *reference, uint64_t offset,
+                         uint64_t length)
 {
   unsigned cluster_bits = checker->layer->geometry.cluster_bits;
   uint64_t first = offset >> cluster_bits, last;
@@ -105,8 +115,10 @@ void qcow2_checker_count(struct qcow2_checker *checker, const struct qcow2_refer
     finding = finding_of(reference, QCOW2_FINDING_PAST_END, QCOW2_WEIGHT_CORRUPTION, offset);
     finding.of_refcounts = reference->use == USE_REFCOUNTS;
     if (checker->is_first_walk)
-      qcow2_checker_report(checker, &finding, "the file ends at byte %" PRIu64 ", but %s is at host offset %" PRIu64
-                           ", %" PRIu64 " bytes", checker->storage->size, reference->what, offset, length);
+      qcow2_checker_report(checker, &finding,
+                           "the file ends at byte %" PRIu64 ", but %s is at host offset %" PRIu64
+                           ", %" PRIu64 " bytes",
+                           checker->storage->size, reference->what, offset, length);
     return;
   }
   if (checker->is_first_walk)
@@ -143,7 +155,9 @@ bool qcow2_checker_copied(struct qcow2_checker *checker, const char *what, bool 
     return true;
   }
   if (is_known && is_one != copied)
-    qcow2_checker_report(checker, place, "bit 63 of the %s entry at host offset %" PRIu64 " says that the refcount is %s, but it is %s",
+    qcow2_checker_report(checker, place,
+                         "bit 63 of the %s entry at host offset %" PRIu64
+                         " says that the refcount is %s, but it is %s",
                          what, place->table_offset, copied ? "1" : "not 1", is_one ? "1" : "not");
   return true;
 }
@@ -162,8 +176,10 @@ static void compare_cluster(struct qcow2_checker *checker, uint64_t cluster, uin
   finding.host_offset = cluster << checker->layer->geometry.cluster_bits;
   finding.refcount = refcount;
   finding.references = references;
-  qcow2_checker_report(checker, &finding, "the cluster at host offset %" PRIu64 " has a refcount of %" PRIu64 ", but %" PRIu32
-                       " reference%s", finding.host_offset, refcount, references, references == 1 ? "" : "s");
+  qcow2_checker_report(checker, &finding,
+                       "the cluster at host offset %" PRIu64 " has a refcount of %" PRIu64
+                       ", but %" PRIu32 " reference%s",
+                       finding.host_offset, refcount, references, references == 1 ? "" : "s");
 }
 
 bool qcow2_checker_compare(struct qcow2_checker *checker)

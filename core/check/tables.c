@@ -19,8 +19,8 @@ bool qcow2_checker_work(struct qcow2_checker *checker, uint64_t bytes)
   return true;
 }
 
-bool qcow2_checker_read(struct qcow2_checker *checker, const char *table, bool tell, uint64_t offset,
-                        uint8_t *buffer, size_t length)
+bool qcow2_checker_read(struct qcow2_checker *checker, const char *table, bool tell,
+                        uint64_t offset, uint8_t *buffer, size_t length)
 {
   uint64_t size = checker->storage->size;
   size_t there = offset < size ? (size_t) min_u64(size - offset, length) : 0;

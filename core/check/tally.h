@@ -7,7 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* A tally's cell: the count in the low bits, then what is known of the stored refcount, then what the cluster is used as. */
+/* A tally's cell: the count in the low bits, then what is known of the stored refcount, then what
+   the cluster is used as. */
 #define TALLY_COUNT_MAX ((UINT32_C(1) << 21) - 1)
 #define REFCOUNT_IS_ONE (UINT32_C(1) << 21)
 #define REFCOUNT_IS_UNKNOWN (UINT32_C(1) << 22)
@@ -23,21 +24,23 @@
 #define USE_MASK (~((UINT32_C(1) << 23) - 1))
 
 struct qcow2_tally {
-  uint32_t *cells;   /* of the clusters from `first` on */
-  size_t capacity;   /* cells */
-  uint64_t first;    /* cluster */
-  uint64_t next;     /* the lowest cluster behind these that was asked for; UINT64_MAX: none */
-  uint32_t limit;    /* counts go so far and no further */
+  uint32_t *cells; /* of the clusters from `first` on */
+  size_t capacity; /* cells */
+  uint64_t first;  /* cluster */
+  uint64_t next;   /* the lowest cluster behind these that was asked for; UINT64_MAX: none */
+  uint32_t limit;  /* counts go so far and no further */
 };
 
-/* False if there is no memory. `limit` is at most TALLY_COUNT_MAX. Freed with qcow2_tally_free(). */
+/* False if there is no memory. `limit` is at most TALLY_COUNT_MAX. Freed with
+   qcow2_tally_free(). */
 bool qcow2_tally_init(struct qcow2_tally *tally, size_t capacity, uint32_t limit);
 void qcow2_tally_free(struct qcow2_tally *tally);
 
 /* Begin anew with the clusters from `first` on. */
 void qcow2_tally_move(struct qcow2_tally *tally, uint64_t first);
 
-/* Cut [*first, *last], clusters, to those that the tally has now, noting that those behind are asked for too. False: none are left. */
+/* Cut [*first, *last], clusters, to those that the tally has now, noting that those behind are
+   asked for too. False: none are left. */
 bool qcow2_tally_clip(struct qcow2_tally *tally, uint64_t *first, uint64_t *last);
 
 /* True if the tally has the cluster now. */

@@ -26,7 +26,8 @@ int qcow2_bitmaps_extension_decode(const struct qcow2_metadata *metadata,
 
   if (extension->length != BITMAPS_EXTENSION_BYTES)
     return qcow2_error_set_at(error, QCOW2_ERROR_CORRUPT, QCOW2_NO_OFFSET, extension->host_offset,
-                              "the bitmaps extension is %" PRIu32 " bytes long instead of 24", extension->length);
+                              "the bitmaps extension is %" PRIu32 " bytes long instead of 24",
+                              extension->length);
   bitmaps->count = be32_get(bytes);
   bitmaps->directory_size = be64_get(bytes + 8);
   bitmaps->directory_offset = be64_get(bytes + 16);
@@ -45,7 +46,8 @@ int qcow2_bitmaps_extension_decode(const struct qcow2_metadata *metadata,
 static int entry_error(uint64_t host_offset, const char *problem, struct qcow2_error *error)
 {
   return qcow2_error_set_at(error, QCOW2_ERROR_CORRUPT, QCOW2_NO_OFFSET, host_offset,
-                            "the bitmap directory's entry at host offset %" PRIu64 " is not valid: %s",
+                            "the bitmap directory's entry at host offset %" PRIu64
+                            " is not valid: %s",
                             host_offset, problem);
 }
 

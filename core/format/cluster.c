@@ -14,9 +14,8 @@ static struct qcow2_cluster_part part_invalid(uint32_t length, const char *probl
 /* A part without host bytes. */
 static struct qcow2_cluster_part part_plain(enum qcow2_cluster_kind kind, uint32_t length)
 {
-  return (struct qcow2_cluster_part){ .kind = kind,
-                                      .length = length,
-                                      .host_offset = QCOW2_NO_OFFSET };
+  return (
+      struct qcow2_cluster_part){ .kind = kind, .length = length, .host_offset = QCOW2_NO_OFFSET };
 }
 
 static struct qcow2_cluster_part part_allocated(enum qcow2_cluster_kind kind, uint32_t length,
@@ -25,7 +24,8 @@ static struct qcow2_cluster_part part_allocated(enum qcow2_cluster_kind kind, ui
   return (struct qcow2_cluster_part){ .kind = kind, .length = length, .host_offset = host_offset };
 }
 
-/* "Compressed Clusters Descriptor": the offset has x bits, the number of additional sectors the rest. */
+/* "Compressed Clusters Descriptor": the offset has x bits, the number of additional sectors the
+   rest. */
 static struct qcow2_cluster_part decode_compressed(const struct qcow2_geometry *geometry,
                                                    uint64_t descriptor, uint32_t length)
 {
@@ -34,11 +34,13 @@ static struct qcow2_cluster_part decode_compressed(const struct qcow2_geometry *
   uint32_t sectors = (uint32_t) ((descriptor & (L2_ENTRY_COMPRESSED - 1)) >> x) + 1;
 
   if (geometry->has_data_file)
-    return part_invalid(length, "it is compressed, which an image with an external data file cannot have");
+    return part_invalid(length,
+                        "it is compressed, which an image with an external data file cannot have");
   return (struct qcow2_cluster_part){ .kind = QCOW2_CLUSTER_COMPRESSED,
                                       .length = length,
                                       .host_offset = host_offset,
-                                      .host_bytes = sectors * 512 - (uint32_t) (host_offset & 511) };
+                                      .host_bytes = sectors * 512 -
+                                                    (uint32_t) (host_offset & 511) };
 }
 
 /* Why the host cluster offset of an entry that is not compressed is invalid; NULL if it is not. */
@@ -91,7 +93,8 @@ static struct qcow2_cluster_part decode_extended(const struct qcow2_geometry *ge
   if ((has_data & has_zero & 1) != 0)
     return part_invalid(length, "its bitmap marks a subcluster both allocated and zero");
   if ((has_data & 1) != 0 && !allocated)
-    return part_invalid(length, "its bitmap marks a subcluster allocated, but it has no host cluster");
+    return part_invalid(length,
+                        "its bitmap marks a subcluster allocated, but it has no host cluster");
   if ((has_data & 1) != 0)
     return part_allocated(QCOW2_CLUSTER_NORMAL, length, host_offset);
   if ((has_zero & 1) != 0 && allocated)
@@ -99,8 +102,9 @@ static struct qcow2_cluster_part decode_extended(const struct qcow2_geometry *ge
   return part_plain((has_zero & 1) != 0 ? QCOW2_CLUSTER_ZERO : QCOW2_CLUSTER_UNALLOCATED, length);
 }
 
-/* True for an allocated cluster at offset 0 of an external data file, which only bit 63 tells from an
-   unallocated one. A standard entry with the zero flag has no such ambiguity: offset 0 is no offset. */
+/* True for an allocated cluster at offset 0 of an external data file, which only bit 63 tells from
+   an unallocated one. A standard entry with the zero flag has no such ambiguity: offset 0 is no
+   offset. */
 static bool is_data_file_start(const struct qcow2_geometry *geometry, uint64_t descriptor)
 {
   bool zero_flag = !geometry->extended_l2 && (descriptor & L2_ENTRY_ZERO) != 0;
@@ -124,8 +128,8 @@ struct qcow2_cluster_part qcow2_l2_entry_decode(const struct qcow2_geometry *geo
   if (problem != NULL)
     return part_invalid(length, problem);
   if (geometry->extended_l2)
-    return decode_extended(geometry, entry->subcluster_bitmap, allocated,
-                           host_cluster + in_cluster, in_cluster);
+    return decode_extended(geometry, entry->subcluster_bitmap, allocated, host_cluster + in_cluster,
+                           in_cluster);
   return decode_standard(geometry, entry->descriptor, allocated, host_cluster + in_cluster, length);
 }
 

@@ -4,7 +4,7 @@
  *
  *   standard entry       offset 0          offset != 0        bit 62 set
  *   bit 0 clear          UNALLOCATED (1)   NORMAL             COMPRESSED (3)
- *   bit 0 set (2)        ZERO              ZERO_ALLOCATED     COMPRESSED (3), bit 0 is part of the descriptor
+ *   bit 0 set (2)        ZERO              ZERO_ALLOCATED     COMPRESSED (3), (4)
  *
  *   extended entry       offset 0          offset != 0        bit 62 set
  *   neither bitmap bit   UNALLOCATED (1)   UNALLOCATED        COMPRESSED (3), the bitmap is ignored
@@ -12,11 +12,13 @@
  *   allocated bit        INVALID (1)       NORMAL             "
  *   both bits            INVALID           INVALID            "
  *
- *   (1) with an external data file offset 0 is a place like any other: bit 63 says whether it is allocated.
+ *   (1) with an external data file offset 0 is an offset like any other: bit 63 says whether the
+ *       cluster is allocated.
  *   (2) invalid in version 2; has no meaning in extended entries.
  *   (3) invalid with an external data file.
- *   An offset that is not a multiple of the cluster size is INVALID, and with an external data file so is one that
- *   differs from the guest offset.
+ *   (4) bit 0 is part of the descriptor.
+ *   An offset that is not a multiple of the cluster size is INVALID, and with an external data file
+ *   so is one that differs from the guest offset.
  */
 #ifndef QCOW2_FORMAT_CLUSTER_H
 #define QCOW2_FORMAT_CLUSTER_H
@@ -37,7 +39,8 @@ struct qcow2_l2_entry {
 struct qcow2_cluster_part {
   enum qcow2_cluster_kind kind;
   uint32_t length;      /* guest bytes from the offset asked for, > 0, within the cluster */
-  uint64_t host_offset; /* NORMAL, ZERO_ALLOCATED: of the first of those bytes. COMPRESSED: of the stream. Else QCOW2_NO_OFFSET */
+  uint64_t host_offset; /* NORMAL, ZERO_ALLOCATED: of the first of those bytes. COMPRESSED: of the
+                           stream. Else QCOW2_NO_OFFSET */
   uint32_t host_bytes;  /* COMPRESSED: the stream's upper bound in bytes. Else 0 */
   const char *problem;  /* INVALID: why, as a clause in static storage. Else NULL */
 };
@@ -47,7 +50,8 @@ struct qcow2_cluster_part qcow2_l2_entry_decode(const struct qcow2_geometry *geo
                                                 const struct qcow2_l2_entry *entry,
                                                 uint64_t guest_offset);
 
-/* Why an L1 entry's L2 table offset is invalid, as a clause in static storage; NULL if it is not. */
+/* Why an L1 entry's L2 table offset is invalid, as a clause in static storage; NULL if it is
+   not. */
 const char *qcow2_l1_entry_problem(const struct qcow2_geometry *geometry, uint64_t l1_entry);
 
 #endif

@@ -69,15 +69,17 @@ static bool is_complete(const uint8_t *lengths, unsigned count)
   return used == UINT32_C(1) << CODE_BITS_MAX;
 }
 
-/* The complete code in which the lengths of the other codes are written: what each pattern of the next bits begins with. */
+/* The complete code in which the lengths of the other codes are written: what each pattern of the
+   next bits begins with. */
 struct length_code {
   uint8_t symbols[LENGTH_CODE_PATTERNS];
   uint8_t bits[LENGTH_CODE_PATTERNS];
 };
 
-/* Give the next code, of `length` bits, to the symbol. Codes count up, their highest bit first; so the patterns that begin with one are
-   reached by counting in bits of reversed order. */
-static unsigned length_code_add(struct length_code *code, unsigned pattern, unsigned length, unsigned symbol)
+/* Give the next code, of `length` bits, to the symbol. Codes count up, their highest bit first; so
+   the patterns that begin with one are reached by counting in bits of reversed order. */
+static unsigned length_code_add(struct length_code *code, unsigned pattern, unsigned length,
+                                unsigned symbol)
 {
   unsigned bit = 1u << (length - 1);
 
@@ -94,7 +96,8 @@ static unsigned length_code_add(struct length_code *code, unsigned pattern, unsi
 
 static bool length_code_read(struct bits *bits, unsigned count, struct length_code *code)
 {
-  static const uint8_t order[LENGTH_CODES] = { 16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15 };
+  static const uint8_t order[LENGTH_CODES] = { 16, 17, 18, 0, 8,  7, 9,  6, 10, 5,
+                                               11, 4,  12, 3, 13, 2, 14, 1, 15 };
   uint8_t lengths[LENGTH_CODES] = { 0 };
   unsigned pattern = 0;
 
@@ -118,7 +121,8 @@ static unsigned length_code_take(struct bits *bits, const struct length_code *co
 }
 
 /* Read `count` code lengths, runs of which are written short. */
-static bool lengths_read(struct bits *bits, const struct length_code *code, uint8_t *lengths, unsigned count)
+static bool lengths_read(struct bits *bits, const struct length_code *code, uint8_t *lengths,
+                         unsigned count)
 {
   for (unsigned at = 0; at < count;) {
     unsigned symbol = length_code_take(bits, code), repeat = 1;
@@ -130,7 +134,9 @@ static bool lengths_read(struct bits *bits, const struct length_code *code, uint
       length = lengths[at - 1];
     }
     if (symbol >= 16)
-      repeat = symbol == 16 ? 3 + bits_take(bits, 2) : symbol == 17 ? 3 + bits_take(bits, 3) : 11 + bits_take(bits, 7);
+      repeat = symbol == 16   ? 3 + bits_take(bits, 2)
+               : symbol == 17 ? 3 + bits_take(bits, 3)
+                              : 11 + bits_take(bits, 7);
     if (repeat > count - at)
       return false;
     memset(lengths + at, length, repeat);
@@ -148,8 +154,8 @@ bool qcow2_deflate_is_plain(const uint8_t *stream, size_t length)
   uint8_t lengths[LITERAL_CODES_MAX + DISTANCE_CODES_MAX] = { 0 };
   struct length_code code;
 
-  return is_last && type == BLOCK_DYNAMIC && literals <= LITERAL_CODES_MAX && distances <= DISTANCE_CODES_MAX &&
-         length_code_read(&bits, length_codes, &code) &&
+  return is_last && type == BLOCK_DYNAMIC && literals <= LITERAL_CODES_MAX &&
+         distances <= DISTANCE_CODES_MAX && length_code_read(&bits, length_codes, &code) &&
          lengths_read(&bits, &code, lengths, literals + distances) && lengths[END_OF_BLOCK] != 0 &&
          is_complete(lengths, literals) && is_complete(lengths + literals, distances);
 }

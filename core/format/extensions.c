@@ -47,7 +47,8 @@ static int extension_next(const uint8_t *bytes, size_t length, uint64_t offset, 
   return 0;
 }
 
-/* Keep a string extension, or the first `length` bytes of it; the last of several counts, as in QEMU. */
+/* Keep a string extension, or the first `length` bytes of it; the last of several counts, as in
+   QEMU. */
 static int keep_string(const struct qcow2_extension *extension, size_t length, char **owned,
                        const char **text, size_t *text_length, struct qcow2_error *error)
 {
@@ -69,10 +70,12 @@ static int keep_backing_format(const struct qcow2_extension *extension,
   struct qcow2_header *header = &metadata->header;
 
   return keep_string(extension, (size_t) min_u64(extension->length, EXTENSION_NAME_BYTES_MAX),
-                     &metadata->backing_format, &header->backing_format, &header->backing_format_length, error);
+                     &metadata->backing_format, &header->backing_format,
+                     &header->backing_format_length, error);
 }
 
-/* A part of a file's name would be another file's, and no file has a name that is too long: it counts as none. */
+/* A part of a file's name would be another file's, and no file has a name that is too long: it
+   counts as none. */
 static int keep_data_file(const struct qcow2_extension *extension, struct qcow2_metadata *metadata,
                           struct qcow2_error *error)
 {
@@ -115,14 +118,15 @@ static int keep_encryption(const struct qcow2_extension *extension, struct qcow2
 {
   if (extension->length < ENCRYPTION_EXTENSION_BYTES)
     return qcow2_error_set_at(error, QCOW2_ERROR_CORRUPT, QCOW2_NO_OFFSET, extension->host_offset,
-                              "the encryption header extension is %" PRIu32 " bytes long; it must be 16",
+                              "the encryption header extension is %" PRIu32
+                              " bytes long; it must be 16",
                               extension->length);
   metadata->luks_offset = be64_get(extension->data);
   metadata->luks_length = be64_get(extension->data + 8);
   if (metadata->luks_offset > INT64_MAX || metadata->luks_length > INT64_MAX)
     return qcow2_error_set_at(error, QCOW2_ERROR_CORRUPT, QCOW2_NO_OFFSET, extension->host_offset,
-                              "the encryption header extension names host offset %" PRIu64 " and %" PRIu64
-                              " bytes, more than a file can have",
+                              "the encryption header extension names host offset %" PRIu64
+                              " and %" PRIu64 " bytes, more than a file can have",
                               metadata->luks_offset, metadata->luks_length);
   metadata->has_luks = true;
   return 0;
@@ -144,25 +148,19 @@ static int understand(const struct qcow2_extension *extension, struct qcow2_meta
                       struct qcow2_error *error)
 {
   switch (extension->type) {
-  case EXTENSION_BACKING_FORMAT:
-    return keep_backing_format(extension, metadata, error);
-  case EXTENSION_DATA_FILE:
-    return keep_data_file(extension, metadata, error);
-  case EXTENSION_FEATURE_NAMES:
-    return keep_feature_names(extension, metadata, error);
-  case EXTENSION_BITMAPS:
-    keep_bitmaps(extension, metadata);
-    return 0;
-  case EXTENSION_ENCRYPTION:
-    return keep_encryption(extension, metadata, error);
-  default:
-    return 0;
+  case EXTENSION_BACKING_FORMAT: return keep_backing_format(extension, metadata, error);
+  case EXTENSION_DATA_FILE: return keep_data_file(extension, metadata, error);
+  case EXTENSION_FEATURE_NAMES: return keep_feature_names(extension, metadata, error);
+  case EXTENSION_BITMAPS: keep_bitmaps(extension, metadata); return 0;
+  case EXTENSION_ENCRYPTION: return keep_encryption(extension, metadata, error);
+  default: return 0;
   }
 }
 
 /* Count the extensions that are to be kept, and find where the last of all ends. */
 static int measure(const uint8_t *bytes, size_t length, uint64_t area_start, uint64_t area_end,
-                   struct qcow2_metadata *metadata, size_t *count, uint64_t *end, struct qcow2_error *error)
+                   struct qcow2_metadata *metadata, size_t *count, uint64_t *end,
+                   struct qcow2_error *error)
 {
   struct qcow2_extension extension;
   bool more;

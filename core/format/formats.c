@@ -107,7 +107,9 @@ static const struct signature {
   { "parallels", false, 16, "WithouFreSpacExt" },
   { "luks", false, 6, "LUKS\xba\xbe" },
   { "gzip", false, 3, "\x1f\x8b\x08" },
-  { "xz", false, 6, "\xfd" "7zXZ\x00" },
+  { "xz", false, 6,
+    "\xfd"
+    "7zXZ\x00" },
   { "bzip2", false, 10, NULL }, /* below: the fourth byte is a digit */
   { "zstd", false, 4, "\x28\xb5\x2f\xfd" },
   { "zip", false, 4, "PK\x03\x04" },
@@ -120,10 +122,12 @@ static const struct signature {
 static bool starts_as_bzip2(const uint8_t *start)
 {
   return memcmp(start, "BZh", 3) == 0 && start[3] >= '1' && start[3] <= '9' &&
-         (memcmp(start + 4, "1AY&SY", 6) == 0 || memcmp(start + 4, "\x17\x72\x45\x38\x50\x90", 6) == 0);
+         (memcmp(start + 4, "1AY&SY", 6) == 0 ||
+          memcmp(start + 4, "\x17\x72\x45\x38\x50\x90", 6) == 0);
 }
 
-static bool matches(const struct signature *signature, const uint8_t *start, size_t length, const uint8_t *end)
+static bool matches(const struct signature *signature, const uint8_t *start, size_t length,
+                    const uint8_t *end)
 {
   if (signature->at_end)
     return end != NULL && memcmp(end, signature->bytes, signature->length) == 0;
@@ -138,7 +142,8 @@ bool qcow2_format_is_qcow2(const uint8_t *start, size_t length)
   return length >= 8 && memcmp(start, "QFI\xfb", 4) == 0 && be32_get(start + 4) >= 2;
 }
 
-const struct qcow2_file_format *qcow2_format_by_content(const uint8_t *start, size_t length, const uint8_t *end)
+const struct qcow2_file_format *qcow2_format_by_content(const uint8_t *start, size_t length,
+                                                        const uint8_t *end)
 {
   if (qcow2_format_is_qcow2(start, length))
     return qcow2_format_by_name("qcow2");
@@ -164,8 +169,8 @@ static bool ends_with(const char *text, const char *suffix)
 
 bool qcow2_format_next_part(const char *first, char *next, size_t size)
 {
-  static const char *const COUNTED[] = { ".001", "_001", ".000", "_000", ".01",  "_01", ".00", "_00",
-                                         ".aaa", "xaaa", "_aaa", ".aa",  "xaa",  "_aa" };
+  static const char *const COUNTED[] = { ".001", "_001", ".000", "_000", ".01", "_01", ".00",
+                                         "_00",  ".aaa", "xaaa", "_aaa", ".aa", "xaa", "_aa" };
   size_t length = strlen(first);
 
   if (length + sizeof("002.dmgpart") > size)

@@ -18,9 +18,10 @@
 #define REFCOUNT_ORDER_V2 4
 #define REFCOUNT_ORDER_MAX 6
 
-static const uint64_t KNOWN_INCOMPATIBLE =
-    QCOW2_INCOMPATIBLE_DIRTY | QCOW2_INCOMPATIBLE_CORRUPT | QCOW2_INCOMPATIBLE_DATA_FILE |
-    QCOW2_INCOMPATIBLE_COMPRESSION | QCOW2_INCOMPATIBLE_EXTENDED_L2;
+static const uint64_t KNOWN_INCOMPATIBLE = QCOW2_INCOMPATIBLE_DIRTY | QCOW2_INCOMPATIBLE_CORRUPT |
+                                           QCOW2_INCOMPATIBLE_DATA_FILE |
+                                           QCOW2_INCOMPATIBLE_COMPRESSION |
+                                           QCOW2_INCOMPATIBLE_EXTENDED_L2;
 
 /* What was named is another kind of file. */
 static int foreign_error(const uint8_t *bytes, size_t length, struct qcow2_error *error)
@@ -29,14 +30,17 @@ static int foreign_error(const uint8_t *bytes, size_t length, struct qcow2_error
   const char *advice = "The Sleuth Kit reads it without \"-i qcow2\"";
 
   if (format == NULL)
-    return qcow2_error_set(error, QCOW2_ERROR_NOT_QCOW2,
-                           "this is not a qcow2 image: it does not start with \"QFI\\xfb\"; if it is a raw disk, %s", advice);
+    return qcow2_error_set(
+        error, QCOW2_ERROR_NOT_QCOW2,
+        "this is not a qcow2 image: it does not start with \"QFI\\xfb\"; if it is a raw disk, %s",
+        advice);
   if (format->use == FORMAT_PACKED)
     advice = "unpack it first";
   else if (format->use == FORMAT_UNREADABLE)
     advice = "convert it first: qemu-img convert -O raw IMAGE NEW";
-  return qcow2_error_set(error, QCOW2_ERROR_NOT_QCOW2, "this is not a qcow2 image, but starts as %s does; %s",
-                         format->title, advice);
+  return qcow2_error_set(error, QCOW2_ERROR_NOT_QCOW2,
+                         "this is not a qcow2 image, but starts as %s does; %s", format->title,
+                         advice);
 }
 
 int qcow2_header_measure(const uint8_t *bytes, size_t length, size_t *needed,
@@ -51,12 +55,15 @@ int qcow2_header_measure(const uint8_t *bytes, size_t length, size_t *needed,
   version = be32_get(bytes + 4);
   if (version < 2)
     return qcow2_error_set(error, QCOW2_ERROR_NOT_QCOW2,
-                           "this is a qcow image of version %" PRIu32 ", not a qcow2 image "
-                           "(version 2 or 3); convert it first: qemu-img convert -f qcow -O raw IMAGE NEW", version);
+                           "this is a qcow image of version %" PRIu32
+                           ", not a qcow2 image (version 2 or 3); convert it first: qemu-img "
+                           "convert -f qcow -O raw IMAGE NEW",
+                           version);
   if (version > 3)
     return qcow2_error_set_at(error, QCOW2_ERROR_UNSUPPORTED, QCOW2_NO_OFFSET, 4,
                               "this is a qcow2 image of version %" PRIu32
-                              "; versions 2 and 3 can be read", version);
+                              "; versions 2 and 3 can be read",
+                              version);
   if (length < HEADER_BYTES_TO_PROBE)
     return qcow2_error_set_at(error, QCOW2_ERROR_TRUNCATED, QCOW2_NO_OFFSET, length,
                               "the file is truncated: it ends inside the qcow2 header");
@@ -113,10 +120,12 @@ static int check_l1(const struct qcow2_header *header, struct qcow2_error *error
   uint64_t needed = qcow2_geometry_l1_entries(&geometry, header->size);
 
   if ((uint64_t) header->l1_size * L1_ENTRY_BYTES > L1_TABLE_BYTES_MAX)
-    return field_error(error, 36, "l1_size", header->l1_size, "at most 4194304 (an L1 table of 32 MiB)");
+    return field_error(error, 36, "l1_size", header->l1_size,
+                       "at most 4194304 (an L1 table of 32 MiB)");
   if (header->l1_size < needed)
     return qcow2_error_set_at(error, QCOW2_ERROR_CORRUPT, QCOW2_NO_OFFSET, 36,
-                              "the header's l1_size is %" PRIu32 ", too small for the virtual size of "
+                              "the header's l1_size is %" PRIu32
+                              ", too small for the virtual size of "
                               "%" PRIu64 " bytes, which needs %" PRIu64 " entries",
                               header->l1_size, header->size, needed);
   if (!is_aligned(header->l1_offset, geometry.cluster_size) || header->l1_offset > INT64_MAX)
@@ -131,13 +140,14 @@ static int check_compression(const struct qcow2_header *header, unsigned compres
   bool flagged = (header->incompatible_features & QCOW2_INCOMPATIBLE_COMPRESSION) != 0;
 
   if (compression > QCOW2_COMPRESSION_ZSTD)
-    return qcow2_error_set_at(error, QCOW2_ERROR_UNSUPPORTED, QCOW2_NO_OFFSET, HEADER_BYTES_V3,
-                              "the image's compression type is %u; 0 (deflate) and 1 (zstd) can be read",
-                              compression);
+    return qcow2_error_set_at(
+        error, QCOW2_ERROR_UNSUPPORTED, QCOW2_NO_OFFSET, HEADER_BYTES_V3,
+        "the image's compression type is %u; 0 (deflate) and 1 (zstd) can be read", compression);
   if (flagged != (compression != 0))
     return qcow2_error_set_at(error, QCOW2_ERROR_CORRUPT, QCOW2_NO_OFFSET, HEADER_BYTES_V3,
-                              "the header's compression type is %u, but its incompatible feature bit 3 "
-                              "(compression type) is %s", compression, flagged ? "set" : "not set");
+                              "the header's compression type is %u, but its incompatible feature "
+                              "bit 3 (compression type) is %s",
+                              compression, flagged ? "set" : "not set");
   return 0;
 }
 
@@ -162,8 +172,8 @@ static int check_fields(const struct qcow2_header *header, struct qcow2_error *e
 
 /* ---- Backing file name -------------------------------------------------- */
 
-static int decode_backing_name(const uint8_t *bytes, size_t length,
-                               struct qcow2_metadata *metadata, struct qcow2_error *error)
+static int decode_backing_name(const uint8_t *bytes, size_t length, struct qcow2_metadata *metadata,
+                               struct qcow2_error *error)
 {
   struct qcow2_header *header = &metadata->header;
   uint32_t cluster_size = UINT32_C(1) << header->cluster_bits;
@@ -235,9 +245,9 @@ static int check_features(const struct qcow2_metadata *metadata, struct qcow2_er
     snprintf(list + used, sizeof(list) - used, "%sbit %u (%s)", used > 0 ? ", " : "", bit, name);
     used = strlen(list);
   }
-  return qcow2_error_set_at(error, QCOW2_ERROR_UNSUPPORTED, QCOW2_NO_OFFSET, 72,
-                            "the image needs an incompatible feature that this reader does not know: %s",
-                            list);
+  return qcow2_error_set_at(
+      error, QCOW2_ERROR_UNSUPPORTED, QCOW2_NO_OFFSET, 72,
+      "the image needs an incompatible feature that this reader does not know: %s", list);
 }
 
 /* ---- The whole ---------------------------------------------------------- */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The header and its extensions, decoded and validated once ("Header", "Header extensions"). Pure: no I/O. */
+/* The header and its extensions, decoded and validated once ("Header", "Header extensions"). Pure:
+   no I/O. */
 #ifndef QCOW2_FORMAT_HEADER_H
 #define QCOW2_FORMAT_HEADER_H
 
@@ -13,8 +14,9 @@
 int qcow2_header_measure(const uint8_t *bytes, size_t length, size_t *needed,
                          struct qcow2_error *error);
 
-/* Decode cluster 0, of which `length` bytes exist (fewer than a cluster only where the file ends). On success the
-   caller frees with qcow2_metadata_free(). Errors: TRUNCATED, UNSUPPORTED, CORRUPT, NOMEM. */
+/* Decode cluster 0, of which `length` bytes exist (fewer than a cluster only where the file ends).
+   On success the caller frees with qcow2_metadata_free(). Errors: TRUNCATED, UNSUPPORTED, CORRUPT,
+   NOMEM. */
 int qcow2_header_decode(const uint8_t *bytes, size_t length, struct qcow2_metadata *metadata,
                         struct qcow2_error *error);
 

@@ -46,13 +46,15 @@ static const char *const HASHES[] = {
 };
 
 static const uint8_t DIGEST_BYTES[] = {
-  [QCOW2_HASH_MD5] = 16,    [QCOW2_HASH_SHA1] = 20,   [QCOW2_HASH_SHA224] = 28, [QCOW2_HASH_SHA256] = 32,
-  [QCOW2_HASH_SHA384] = 48, [QCOW2_HASH_SHA512] = 64, [QCOW2_HASH_SM3] = 32,    [QCOW2_HASH_RIPEMD160] = 20,
+  [QCOW2_HASH_MD5] = 16,    [QCOW2_HASH_SHA1] = 20,      [QCOW2_HASH_SHA224] = 28,
+  [QCOW2_HASH_SHA256] = 32, [QCOW2_HASH_SHA384] = 48,    [QCOW2_HASH_SHA512] = 64,
+  [QCOW2_HASH_SM3] = 32,    [QCOW2_HASH_RIPEMD160] = 20,
 };
 
 static const char *const ALGORITHMS[] = {
-  [QCOW2_CIPHER_AES] = "aes",     [QCOW2_CIPHER_SERPENT] = "serpent", [QCOW2_CIPHER_TWOFISH] = "twofish",
-  [QCOW2_CIPHER_CAST5] = "cast5", [QCOW2_CIPHER_SM4] = "sm4",
+  [QCOW2_CIPHER_AES] = "aes",         [QCOW2_CIPHER_SERPENT] = "serpent",
+  [QCOW2_CIPHER_TWOFISH] = "twofish", [QCOW2_CIPHER_CAST5] = "cast5",
+  [QCOW2_CIPHER_SM4] = "sm4",
 };
 
 static const char *const MODES[] = {
@@ -109,9 +111,10 @@ static int unknown_error(struct qcow2_error *error, uint64_t host_offset, const 
 {
   char quoted[TEXT_ESCAPED_BYTES];
 
-  return qcow2_error_set_at(error, QCOW2_ERROR_UNSUPPORTED, QCOW2_NO_OFFSET, host_offset,
-                            "the LUKS header asks for the %s \"%s\", which this reader does not know",
-                            what, qcow2_text_quote(name, quoted));
+  return qcow2_error_set_at(
+      error, QCOW2_ERROR_UNSUPPORTED, QCOW2_NO_OFFSET, host_offset,
+      "the LUKS header asks for the %s \"%s\", which this reader does not know", what,
+      qcow2_text_quote(name, quoted));
 }
 
 static int slot_error(struct qcow2_error *error, uint64_t host_offset, unsigned slot,
@@ -141,13 +144,15 @@ static int decode_essiv(const char *text, uint64_t host_offset, struct qcow2_cip
   spec->ivgen_hash = (enum qcow2_hash) hash;
   if (takes_key(spec->algorithm, DIGEST_BYTES[hash]))
     return 0;
-  return qcow2_error_set_at(error, QCOW2_ERROR_UNSUPPORTED, QCOW2_NO_OFFSET, host_offset,
-                            "the LUKS header asks for the IV generator \"essiv:%s\", but %s takes no key of %u "
-                            "bytes", HASHES[hash], ALGORITHMS[spec->algorithm], DIGEST_BYTES[hash]);
+  return qcow2_error_set_at(
+      error, QCOW2_ERROR_UNSUPPORTED, QCOW2_NO_OFFSET, host_offset,
+      "the LUKS header asks for the IV generator \"essiv:%s\", but %s takes no key of %u bytes",
+      HASHES[hash], ALGORITHMS[spec->algorithm], DIGEST_BYTES[hash]);
 }
 
-/* Decode the IV generator, what follows "MODE-": "plain64", "essiv:sha256". ECB, which uses none, may have none. A hash that
-   another one than ESSIV carries ("plain64:sha256") means nothing: QEMU writes it if asked to, and ignores it, as dm-crypt does. */
+/* Decode the IV generator, what follows "MODE-": "plain64", "essiv:sha256". ECB, which uses none,
+   may have none. A hash that another one than ESSIV carries ("plain64:sha256") means nothing: QEMU
+   writes it if asked to, and ignores it, as dm-crypt does. */
 static int decode_ivgen(const char *text, uint64_t host_offset, struct qcow2_cipher_spec *spec,
                         struct qcow2_error *error)
 {
@@ -174,8 +179,9 @@ static int decode_mode(const char *text, uint64_t host_offset, struct qcow2_ciph
     return unknown_error(error, host_offset, "cipher mode", text);
   spec->mode = (enum qcow2_cipher_mode) mode;
   if (spec->mode == QCOW2_CIPHER_XTS && spec->algorithm == QCOW2_CIPHER_CAST5)
-    return qcow2_error_set_at(error, QCOW2_ERROR_UNSUPPORTED, QCOW2_NO_OFFSET, host_offset,
-                              "the LUKS header asks for cast5 in XTS mode, which needs a cipher of 16-byte blocks");
+    return qcow2_error_set_at(
+        error, QCOW2_ERROR_UNSUPPORTED, QCOW2_NO_OFFSET, host_offset,
+        "the LUKS header asks for cast5 in XTS mode, which needs a cipher of 16-byte blocks");
   return decode_ivgen(text + length + (text[length] == '-'), host_offset, spec, error);
 }
 
@@ -187,7 +193,8 @@ static int check_key_bytes(const struct qcow2_cipher_spec *spec, uint64_t host_o
   if (spec->key_bytes % keys == 0 && takes_key(spec->algorithm, spec->key_bytes / keys))
     return 0;
   return qcow2_error_set_at(error, QCOW2_ERROR_CORRUPT, QCOW2_NO_OFFSET, host_offset,
-                            "the LUKS header has a key of %" PRIu32 " bytes, which %s in %s mode cannot use",
+                            "the LUKS header has a key of %" PRIu32
+                            " bytes, which %s in %s mode cannot use",
                             spec->key_bytes, ALGORITHMS[spec->algorithm], MODES[spec->mode]);
 }
 
@@ -241,7 +248,8 @@ static int decode_slot(const uint8_t *bytes, uint64_t host_offset, unsigned inde
   return 0;
 }
 
-/* Refuse key material that is not where only key material is, though it be that of an inactive slot. */
+/* Refuse key material that is not where only key material is, though it be that of an inactive
+   slot. */
 static int check_material(const struct qcow2_luks *luks, unsigned index, uint64_t area_length,
                           uint64_t host_offset, struct qcow2_error *error)
 {
@@ -262,7 +270,8 @@ static int check_material(const struct qcow2_luks *luks, unsigned index, uint64_
   return 0;
 }
 
-/* The hashes that it takes to derive `bytes` of key: one chain of iterations for each digest's length. */
+/* The hashes that it takes to derive `bytes` of key: one chain of iterations for each digest's
+   length. */
 static uint64_t derivation_work(const struct qcow2_luks *luks, uint32_t bytes, uint32_t iterations)
 {
   return divide_up(bytes, qcow2_hash_digest_bytes(luks->hash)) * iterations;
@@ -291,9 +300,11 @@ static int check_iterations(const struct qcow2_luks *luks, uint64_t host_offset,
                               "the LUKS header has zero iterations for its master key");
   if (work <= LUKS_WORK_MAX)
     return 0;
-  return qcow2_error_set_at(error, QCOW2_ERROR_UNSUPPORTED, QCOW2_NO_OFFSET, host_offset,
-                            "the LUKS header asks for so many iterations that trying its key slots takes %" PRIu64
-                            " hashes; at most %" PRIu64 " are done", work, LUKS_WORK_MAX);
+  return qcow2_error_set_at(
+      error, QCOW2_ERROR_UNSUPPORTED, QCOW2_NO_OFFSET, host_offset,
+      "the LUKS header asks for so many iterations that trying its key slots takes %" PRIu64
+      " hashes; at most %" PRIu64 " are done",
+      work, LUKS_WORK_MAX);
 }
 
 static int decode_slots(const uint8_t *bytes, uint64_t host_offset, uint64_t area_length,
@@ -338,7 +349,8 @@ static int check_start(const uint8_t *bytes, uint64_t host_offset, struct qcow2_
   if (memcmp(bytes, MAGIC, sizeof(MAGIC)) != 0)
     return qcow2_error_set_at(error, QCOW2_ERROR_CORRUPT, QCOW2_NO_OFFSET, host_offset,
                               "there is no LUKS header at host offset %" PRIu64
-                              ", where the qcow2 header says it is", host_offset);
+                              ", where the qcow2 header says it is",
+                              host_offset);
   if (version != 1)
     return qcow2_error_set_at(error, QCOW2_ERROR_UNSUPPORTED, QCOW2_NO_OFFSET,
                               host_offset + AT_VERSION,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The LUKS header that a qcow2 file of crypt_method 2 carries: LUKS version 1, decoded and validated once. Pure: no I/O, no
-   cryptography. */
+/* The LUKS header that a qcow2 file of crypt_method 2 carries: LUKS version 1, decoded and
+   validated once. Pure: no I/O, no cryptography. */
 #ifndef QCOW2_FORMAT_LUKS_H
 #define QCOW2_FORMAT_LUKS_H
 
@@ -9,15 +9,17 @@
 #include "../qcow2core.h"
 
 #define LUKS_HEADER_BYTES 592u
-/* Everything encrypted, the key material too, is encrypted in units of this many bytes, numbered from 0. */
+/* Everything encrypted, the key material too, is encrypted in units of this many bytes, numbered
+   from 0. */
 #define ENCRYPTION_SECTOR_BYTES 512u
 
 #define LUKS_DIGEST_BYTES 20u
 #define LUKS_SALT_BYTES 32u
 /* A key is stored as this many stripes of its own length. */
 #define LUKS_STRIPES 4000u
-/* So many hashes may it take to try all of a header's key slots. QEMU and cryptsetup measure how many take two seconds, on the fastest
-   machines some 20 million for each slot. These keep a CPU busy for a minute or a few, whereas a header could ask for hours. */
+/* So many hashes may it take to try all of a header's key slots. QEMU and cryptsetup measure how
+   many take two seconds, on the fastest machines some 20 million for each slot. These keep a CPU
+   busy for a minute or a few, whereas a header could ask for hours. */
 #define LUKS_WORK_MAX UINT64_C(400000000)
 /* The longest key: two of 256 bits, for XTS. */
 #define CIPHER_KEY_BYTES_MAX 64u
@@ -82,12 +84,13 @@ struct qcow2_luks {
   struct qcow2_luks_slot slots[QCOW2_KEY_SLOTS];
 };
 
-/* Decode the header, which starts at `host_offset` and has `area_length` bytes for itself and its key material.
-   Errors: CORRUPT, UNSUPPORTED, with the field's host offset. */
+/* Decode the header, which starts at `host_offset` and has `area_length` bytes for itself and its
+   key material. Errors: CORRUPT, UNSUPPORTED, with the field's host offset. */
 int qcow2_luks_decode(const uint8_t bytes[LUKS_HEADER_BYTES], uint64_t host_offset,
                       uint64_t area_length, struct qcow2_luks *luks, struct qcow2_error *error);
 
-/* The number of hashes that trying all key slots takes. At most LUKS_WORK_MAX in a decoded header. */
+/* The number of hashes that trying all key slots takes. At most LUKS_WORK_MAX in a decoded
+   header. */
 uint64_t qcow2_luks_work(const struct qcow2_luks *luks);
 
 /* The bytes that a slot's key material takes, in whole sectors. */

@@ -26,9 +26,11 @@
 #define FEATURE_NAME_BYTES 46u
 #define BITMAPS_EXTENSION_BYTES 24u
 
-/* So many header extensions are kept to be shown; programs write a handful, and cluster 0 has room for 260,000 empty ones. */
+/* So many header extensions are kept to be shown; programs write a handful, and cluster 0 has room
+   for 260,000 empty ones. */
 #define EXTENSIONS_KEPT_MAX 1024u
-/* Longer names of formats and files are of none that there is: no path of the system's is longer. */
+/* Longer names of formats and files are of none that there is: no path of the system's is
+   longer. */
 #define EXTENSION_NAME_BYTES_MAX 4095u
 
 /* One entry of the feature name table. */
@@ -47,19 +49,20 @@ struct qcow2_metadata {
   uint8_t *extension_data; /* what the extensions' `data` point into */
   struct qcow2_feature_entry *features;
   size_t feature_count;
-  bool has_bitmaps;      /* there is a bitmaps extension: */
+  bool has_bitmaps;               /* there is a bitmaps extension: */
   struct qcow2_extension bitmaps; /* without its data, of which these are the first bytes: */
   uint8_t bitmaps_data[BITMAPS_EXTENSION_BYTES];
-  bool has_luks;         /* there is an encryption header extension, which says where the LUKS header is: */
-  uint64_t luks_offset;  /* host offset, bytes */
-  uint64_t luks_length;  /* bytes, for the header and its key material */
+  bool has_luks; /* there is an encryption header extension, which says where the LUKS header is: */
+  uint64_t luks_offset; /* host offset, bytes */
+  uint64_t luks_length; /* bytes, for the header and its key material */
   char *backing_file, *backing_format, *data_file;
 };
 
 /* Free what the metadata owns; all-zero metadata is allowed. */
 void qcow2_metadata_free(struct qcow2_metadata *metadata);
 
-/* Forget what is asked of the topmost image only: the extensions' data, though not the extensions, and the feature names. */
+/* Forget what is asked of the topmost image only: the extensions' data, though not the extensions,
+   and the feature names. */
 void qcow2_metadata_drop_data(struct qcow2_metadata *metadata);
 
 /* The name of a feature bit: the table's, else the format's own, else NULL. */

@@ -67,8 +67,8 @@ static int keep_texts(const uint8_t *variable, const struct qcow2_snapshot_lengt
   snapshot->name_length = lengths->name;
   snapshot->unknown_extra_length = lengths->extra - known;
   if (snapshot->unknown_extra_length > 0)
-    snapshot->unknown_extra =
-        (const uint8_t *) copy_string(&out, variable + known, lengths->extra - known);
+    snapshot->unknown_extra = (const uint8_t *) copy_string(&out, variable + known,
+                                                            lengths->extra - known);
   return 0;
 }
 

@@ -11,19 +11,21 @@
 #define SNAPSHOT_TABLE_BYTES_MAX (UINT64_C(64) << 20)
 #define SNAPSHOT_EXTRA_BYTES_MAX UINT32_C(1024)
 
-/* The lengths, in bytes, of what follows the fixed part: extra data, ID, name. The next entry begins at a multiple of 8. */
+/* The lengths, in bytes, of what follows the fixed part: extra data, ID, name. The next entry
+   begins at a multiple of 8. */
 struct qcow2_snapshot_lengths {
   uint32_t extra;
   uint32_t id;
   uint32_t name;
 };
 
-/* Read the lengths from the fixed part. `host_offset` is the entry's, for the error. Errors: CORRUPT. */
+/* Read the lengths from the fixed part. `host_offset` is the entry's, for the error. Errors:
+   CORRUPT. */
 int qcow2_snapshot_measure(const uint8_t fixed[SNAPSHOT_FIXED_BYTES], uint64_t host_offset,
                            struct qcow2_snapshot_lengths *lengths, struct qcow2_error *error);
 
-/* Decode an entry; `variable` holds extra data, ID and name. A snapshot without a recorded disk size gets
-   `active_size`. The caller frees with qcow2_snapshot_free(). Errors: NOMEM. */
+/* Decode an entry; `variable` holds extra data, ID and name. A snapshot without a recorded disk
+   size gets `active_size`. The caller frees with qcow2_snapshot_free(). Errors: NOMEM. */
 int qcow2_snapshot_decode(const uint8_t fixed[SNAPSHOT_FIXED_BYTES], const uint8_t *variable,
                           const struct qcow2_snapshot_lengths *lengths, uint64_t active_size,
                           struct qcow2_snapshot *snapshot, struct qcow2_error *error);

@@ -51,8 +51,9 @@ static void start_ahead(struct qcow2_accelerator *accelerator, struct qcow2_ahea
   accelerator->reader = qcow2_ahead_reader_new(ahead, &disk);
 }
 
-void qcow2_accelerator_wait_and_limit(struct qcow2_accelerator *accelerator, const struct qcow2_piece *piece,
-                                      uint64_t guest_offset, size_t *count)
+void qcow2_accelerator_wait_and_limit(struct qcow2_accelerator *accelerator,
+                                      const struct qcow2_piece *piece, uint64_t guest_offset,
+                                      size_t *count)
 {
   const struct qcow2_layer *layer = accelerator->stack->chain->layers[piece->layer];
   uint32_t unit = accelerator->unit;
@@ -81,8 +82,8 @@ static uint64_t note_run(struct qcow2_accelerator *accelerator, uint64_t view_of
   return run;
 }
 
-bool qcow2_accelerator_read(struct qcow2_accelerator *accelerator, uint64_t view_offset, void *buffer,
-                            size_t length)
+bool qcow2_accelerator_read(struct qcow2_accelerator *accelerator, uint64_t view_offset,
+                            void *buffer, size_t length)
 {
   bool is_fine = atomic_load_explicit(&accelerator->needs_decoding, memory_order_relaxed);
   enum qcow2_block_size size = is_fine ? QCOW2_BLOCKS_FINE : QCOW2_BLOCKS_COARSE;

@@ -35,14 +35,16 @@ void qcow2_accelerator_start(struct qcow2_accelerator *accelerator, struct qcow2
 void qcow2_accelerator_stop(struct qcow2_accelerator *accelerator);
 
 /* Read `length` bytes inside the view, if it is a small read that can be answered from blocks.
-   Returns false if not: the caller reads in the ordinary way, and learns what is wrong. Any thread. */
-bool qcow2_accelerator_read(struct qcow2_accelerator *accelerator, uint64_t view_offset, void *buffer,
-                            size_t length);
+   Returns false if not: the caller reads in the ordinary way, and learns what is wrong. Any
+   thread. */
+bool qcow2_accelerator_read(struct qcow2_accelerator *accelerator, uint64_t view_offset,
+                            void *buffer, size_t length);
 
 /* Call this before the first *count bytes of a piece are read. If they need decoding, it waits
    until no thread is at them, may have the next ones decoded meanwhile, and lowers *count to what
    it waited for. Any thread. */
-void qcow2_accelerator_wait_and_limit(struct qcow2_accelerator *accelerator, const struct qcow2_piece *piece,
-                                      uint64_t guest_offset, size_t *count);
+void qcow2_accelerator_wait_and_limit(struct qcow2_accelerator *accelerator,
+                                      const struct qcow2_piece *piece, uint64_t guest_offset,
+                                      size_t *count);
 
 #endif

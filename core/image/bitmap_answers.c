@@ -37,13 +37,15 @@ int qcow2_bitmap_find(const struct qcow2_image *image, const char *name, size_t 
   for (size_t i = 0; i < image->bitmaps.count; i++) {
     const struct qcow2_bitmap *bitmap = &image->bitmaps.entries[i];
 
-    if (strlen(name) == bitmap->name_length && memcmp(name, bitmap->name, bitmap->name_length) == 0) {
+    if (strlen(name) == bitmap->name_length &&
+        memcmp(name, bitmap->name, bitmap->name_length) == 0) {
       *index = i;
       return 0;
     }
     qcow2_text_escape(bitmap->name, bitmap->name_length, item, sizeof(item));
     if (strlen(list) + strlen(item) + 5 < sizeof(list))
-      snprintf(list + strlen(list), sizeof(list) - strlen(list), "%s\"%s\"", list[0] == '\0' ? "" : ", ", item);
+      snprintf(list + strlen(list), sizeof(list) - strlen(list), "%s\"%s\"",
+               list[0] == '\0' ? "" : ", ", item);
   }
   qcow2_text_quote(name, quoted);
   if (image->bitmaps.lost_count == 0)
@@ -58,7 +60,8 @@ int qcow2_bitmap_find(const struct qcow2_image *image, const char *name, size_t 
 
 /* ---- Dirty ranges ---------------------------------------------------------- */
 
-/* One bitmap while it is walked. Bits are counted from the disk's start; each stands for `granularity` bytes. */
+/* One bitmap while it is walked. Bits are counted from the disk's start; each stands for
+   `granularity` bytes. */
 struct bit_walk {
   const struct qcow2_layer *layer;
   const struct qcow2_bitmap *bitmap;
@@ -141,7 +144,8 @@ static int next_run(const struct bit_walk *walk, uint64_t bit, struct bit_run *r
   return 0;
 }
 
-/* Find the first run of dirty bits from `bit` on: [*first, *end). Both are bit_count if there is none. */
+/* Find the first run of dirty bits from `bit` on: [*first, *end). Both are bit_count if there is
+   none. */
 static int find_dirty(const struct bit_walk *walk, uint64_t bit, uint64_t *first, uint64_t *end,
                       struct qcow2_error *error)
 {
@@ -172,8 +176,8 @@ static int walk_start(const struct qcow2_image *image, size_t index, struct bit_
 
   *walk = (struct bit_walk){ .layer = image->chain.layers[0], .bitmap = bitmap, .granularity = 1 };
   if (bitmap == NULL)
-    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "bitmap index %zu: the image has %zu", index,
-                           image->bitmaps.count);
+    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "bitmap index %zu: the image has %zu",
+                           index, image->bitmaps.count);
   walk->granularity = bitmap->granularity;
   walk->bit_count = divide_up(walk->layer->size, bitmap->granularity);
   return qcow2_bitmap_check_entry(walk->layer, bitmap, error);
@@ -206,12 +210,13 @@ int qcow2_bitmap_dirty_bytes(const struct qcow2_image *image, size_t index, uint
   int code = walk_start(image, index, &walk, error);
 
   *bytes = 0;
-  for (uint64_t bit = 0; code == 0 && bit < walk.bit_count && *runs > 0; bit += run.length) {
+  for (uint64_t bit = 0; code == 0 && bit<walk.bit_count && * runs> 0; bit += run.length) {
     code = next_run(&walk, bit, &run, error);
     if (code != 0)
       return code;
     if (run.dirty)
-      *bytes += min_u64((bit + run.length) * walk.granularity, walk.layer->size) - bit * walk.granularity;
+      *bytes += min_u64((bit + run.length) * walk.granularity, walk.layer->size) -
+                bit * walk.granularity;
     --*runs;
   }
   return code;

@@ -99,8 +99,9 @@ int qcow2_bitmaps_read(const struct qcow2_layer *layer, struct qcow2_bitmaps *bi
   bitmaps->directory = place;
   bitmaps->lost_count = place.count;
   if (!range_fits(place.directory_offset, place.directory_size, layer->file.storage.size))
-    return qcow2_error_set_at(error, QCOW2_ERROR_TRUNCATED, QCOW2_NO_OFFSET, place.directory_offset,
-                              "the file is truncated: it ends before or inside the bitmap directory");
+    return qcow2_error_set_at(
+        error, QCOW2_ERROR_TRUNCATED, QCOW2_NO_OFFSET, place.directory_offset,
+        "the file is truncated: it ends before or inside the bitmap directory");
   return read_directory(layer, bitmaps, error);
 }
 

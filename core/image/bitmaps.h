@@ -7,7 +7,8 @@
 #include "layer.h"
 
 struct qcow2_bitmaps {
-  struct qcow2_bitmaps_extension directory; /* all zero: there is none, or the extension is not valid */
+  struct qcow2_bitmaps_extension
+      directory; /* all zero: there is none, or the extension is not valid */
   struct qcow2_bitmap *entries;
   size_t count;
   size_t lost_count; /* those that there are besides, as far as is known; 0: none */

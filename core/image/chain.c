@@ -82,8 +82,9 @@ static enum qcow2_named_by given_by(const struct qcow2_open_options *options)
 static int open_given(const struct qcow2_open_options *options, const char *path, const char *role,
                       struct qcow2_opened_file *file, struct qcow2_error *error)
 {
-  return options->referrer == NULL ? qcow2_gate_open_named(path, file, error)
-                                   : qcow2_referrer_open_file(options->referrer, path, role, file, error);
+  return options->referrer == NULL
+             ? qcow2_gate_open_named(path, file, error)
+             : qcow2_referrer_open_file(options->referrer, path, role, file, error);
 }
 
 static int open_data_file(const struct qcow2_chain *chain, struct qcow2_layer *layer,
@@ -93,11 +94,14 @@ static int open_data_file(const struct qcow2_chain *chain, struct qcow2_layer *l
   struct qcow2_reference reference = { .from = &layer->file,
                                        .name = layer->metadata.data_file,
                                        .role = "data file",
-                                       .advice = layer == chain->layers[0] ? "\",data-file=PATH\"" : "",
+                                       .advice = layer == chain->layers[0] ? "\",data-file=PATH\""
+                                                                           : "",
                                        .distrust = layer->is_probed ? PROBED_DISTRUST : NULL };
-  const struct qcow2_contents_question question = { .named_by = given == NULL ? NAMED_BY_IMAGE : given_by(options),
-                                                    .is_data_file = true,
-                                                    .word = given == NULL ? NULL : options->data_format };
+  const struct qcow2_contents_question question = {
+    .named_by = given == NULL ? NAMED_BY_IMAGE : given_by(options),
+    .is_data_file = true,
+    .word = given == NULL ? NULL : options->data_format
+  };
   struct qcow2_contents contents;
   struct qcow2_opened_file file;
   char quoted[TEXT_ESCAPED_BYTES];
@@ -106,16 +110,17 @@ static int open_data_file(const struct qcow2_chain *chain, struct qcow2_layer *l
   add_search(chain, options, &reference);
   if (given == NULL && reference.name == NULL)
     return qcow2_error_set(error, QCOW2_ERROR_DENIED,
-                           "\"%s\" keeps its data in an external data file, but does not name it (or by more than %u bytes); "
-                           "add \",data-file=PATH\" to the image name", layer_name(layer, quoted),
-                           EXTENSION_NAME_BYTES_MAX);
+                           "\"%s\" keeps its data in an external data file, but does not name it "
+                           "(or by more than %u bytes); add \",data-file=PATH\" to the image name",
+                           layer_name(layer, quoted), EXTENSION_NAME_BYTES_MAX);
   code = given != NULL ? open_given(options, given, "data file", &file, error)
                        : qcow2_gate_open_reference(&reference, &file, error);
   if (code != 0)
     return code;
   code = chain_holds(chain, &file)
-             ? qcow2_error_set(error, QCOW2_ERROR_CORRUPT, "the external data file of \"%s\" is an image of the chain itself; to name another, add \",data-file=PATH\" to the "
-                               "image name",
+             ? qcow2_error_set(error, QCOW2_ERROR_CORRUPT,
+                               "the external data file of \"%s\" is an image of the chain itself; "
+                               "to name another, add \",data-file=PATH\" to the image name",
                                layer_name(layer, quoted))
              : qcow2_contents_open(&question, options, &file, &contents, error);
   if (code != 0) {
@@ -135,7 +140,8 @@ static void explain_key_order(size_t index, struct qcow2_error *error)
   const struct qcow2_error failure = *error;
 
   snprintf(error->message, sizeof(error->message),
-           "%.*s. It is encrypted file %zu of the chain, from the top, and the key-file= options are for these in turn",
+           "%.*s. It is encrypted file %zu of the chain, from the top, and the key-file= options "
+           "are for these in turn",
            (int) sizeof(error->message) - 160, failure.message, index + 1);
 }
 
@@ -165,10 +171,12 @@ static int check_passphrases(const struct qcow2_chain *chain,
     return 0;
   if (chain->encrypted_count == 0)
     return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
-                           "a passphrase was given, but neither \"%s\" nor a backing file of it is encrypted; leave out \",key-file=\"",
+                           "a passphrase was given, but neither \"%s\" nor a backing file of it is "
+                           "encrypted; leave out \",key-file=\"",
                            layer_name(chain->layers[0], quoted));
   return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
-                         "%zu passphrases were given, but the chain of \"%s\" has only %zu encrypted file%s; leave out \",key-file=\" beyond that",
+                         "%zu passphrases were given, but the chain of \"%s\" has only %zu "
+                         "encrypted file%s; leave out \",key-file=\" beyond that",
                          options->passphrase_count, layer_name(chain->layers[0], quoted),
                          chain->encrypted_count, chain->encrypted_count == 1 ? "" : "s");
 }
@@ -186,9 +194,10 @@ static int complete_layer(struct qcow2_chain *chain, struct qcow2_layer *layer,
   if (layer->geometry.has_data_file)
     code = open_data_file(chain, layer, options, error);
   else if (is_top && options->data_file != NULL)
-    code = qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
-                           "a data file was given, but \"%s\" has no external data file; leave out \",data-file=\"",
-                           layer_name(layer, quoted));
+    code = qcow2_error_set(
+        error, QCOW2_ERROR_ARGUMENT,
+        "a data file was given, but \"%s\" has no external data file; leave out \",data-file=\"",
+        layer_name(layer, quoted));
   if (code == 0 && layer->metadata.header.crypt_method != 0)
     code = unlock_layer(chain, layer, options, error);
   return code;
@@ -214,14 +223,16 @@ static int choose_next(const struct qcow2_chain *chain, const struct qcow2_open_
     return given + 1 == options->backing_count
                ? 0
                : qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
-                                 "backing=none ends the chain, but more backing files are given after it; leave out one or the other");
+                                 "backing=none ends the chain, but more backing files are given "
+                                 "after it; leave out one or the other");
   }
   if (!refers)
     return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
                            "a backing file was given for \"%s\", which %s",
                            layer_name(lowest, quoted),
-                           lowest->is_raw ? "has none (of a disk in several segments, name the first only)"
-                                          : "refers to none; leave it out");
+                           lowest->is_raw
+                               ? "has none (of a disk in several segments, name the first only)"
+                               : "refers to none; leave it out");
   *named_by = given_by(options);
   return 0;
 }
@@ -231,15 +242,18 @@ static int open_backing(const struct qcow2_chain *chain, const struct qcow2_open
                         struct qcow2_error *error)
 {
   const struct qcow2_layer *lowest = chain->layers[chain->count - 1];
-  struct qcow2_reference reference = { .from = &lowest->file,
-                                       .name = lowest->metadata.backing_file,
-                                       .role = "backing file",
-                                       .advice = "\",backing=PATH\" (once for each layer, the topmost first; "
-                                                 "\",backing=none\" examines the overlay alone)",
-                                       .distrust = lowest->is_probed ? PROBED_DISTRUST : NULL };
+  struct qcow2_reference reference = {
+    .from = &lowest->file,
+    .name = lowest->metadata.backing_file,
+    .role = "backing file",
+    .advice = "\",backing=PATH\" (once for each layer, the topmost first; "
+              "\",backing=none\" examines the overlay alone)",
+    .distrust = lowest->is_probed ? PROBED_DISTRUST : NULL
+  };
 
   if (named_by != NAMED_BY_IMAGE)
-    return open_given(options, options->backing_paths[chain->count - 1], reference.role, file, error);
+    return open_given(options, options->backing_paths[chain->count - 1], reference.role, file,
+                      error);
   add_search(chain, options, &reference);
   return qcow2_gate_open_reference(&reference, file, error);
 }
@@ -251,28 +265,35 @@ static int check_backing(const struct qcow2_chain *chain, const struct qcow2_ope
   char quoted[TEXT_ESCAPED_BYTES];
 
   if (chain_holds(chain, file))
-    return qcow2_error_set(error, QCOW2_ERROR_CORRUPT,
-                           "the backing chain is a loop: it comes back to \"%s\"; to end it before that, add \",backing=PATH\" for each layer "
-                           "above, and then \",backing=none\"",
-                           qcow2_text_quote(file->path, quoted));
+    return qcow2_error_set(
+        error, QCOW2_ERROR_CORRUPT,
+        "the backing chain is a loop: it comes back to \"%s\"; to end it before that, add "
+        "\",backing=PATH\" for each layer above, and then \",backing=none\"",
+        qcow2_text_quote(file->path, quoted));
   if (chain->count >= CHAIN_DEPTH_MAX)
     return qcow2_error_set(error, QCOW2_ERROR_UNSUPPORTED,
-                           "the backing chain has more than %u files; \"qemu-img convert -O qcow2 IMAGE NEW\" makes one of them", CHAIN_DEPTH_MAX);
+                           "the backing chain has more than %u files; \"qemu-img convert -O qcow2 "
+                           "IMAGE NEW\" makes one of them",
+                           CHAIN_DEPTH_MAX);
   return 0;
 }
 
 /* The format that the caller gives the backing file of the layer; NULL: none. */
-static const char *given_format(const struct qcow2_chain *chain, const struct qcow2_open_options *options)
+static const char *given_format(const struct qcow2_chain *chain,
+                                const struct qcow2_open_options *options)
 {
   size_t index = chain->count - 1;
 
-  return options->backing_formats != NULL && index < options->backing_count ? options->backing_formats[index] : NULL;
+  return options->backing_formats != NULL && index < options->backing_count
+             ? options->backing_formats[index]
+             : NULL;
 }
 
 /* Make a layer of the backing file, which it owns from the call on. */
 static int new_backing_layer(const struct qcow2_chain *chain, enum qcow2_named_by named_by,
-                             const struct qcow2_open_options *options, const struct qcow2_shared *shared,
-                             struct qcow2_opened_file *file, struct qcow2_layer **layer, struct qcow2_error *error)
+                             const struct qcow2_open_options *options,
+                             const struct qcow2_shared *shared, struct qcow2_opened_file *file,
+                             struct qcow2_layer **layer, struct qcow2_error *error)
 {
   const struct qcow2_layer *above = chain->layers[chain->count - 1];
   const struct qcow2_contents_question question = { .named_by = named_by,
@@ -285,8 +306,9 @@ static int new_backing_layer(const struct qcow2_chain *chain, enum qcow2_named_b
     qcow2_opened_file_close(file);
     return code;
   }
-  code = contents.is_qcow2 ? qcow2_layer_new_qcow2(file, shared, chain->count, layer, error)
-                           : qcow2_layer_new_raw(file, shared, chain->count, &contents, layer, error);
+  code = contents.is_qcow2
+             ? qcow2_layer_new_qcow2(file, shared, chain->count, layer, error)
+             : qcow2_layer_new_raw(file, shared, chain->count, &contents, layer, error);
   if (code != 0)
     return code;
   (*layer)->is_probed = contents.is_probed;

@@ -8,7 +8,8 @@
 
 /* A chain of more files than this is refused. libvirt's limit is 200. */
 #define CHAIN_DEPTH_MAX 256u
-/* So many hashes may it take to unlock all LUKS files of a chain (LUKS_WORK_MAX for one of them). */
+/* So many hashes may it take to unlock all LUKS files of a chain (LUKS_WORK_MAX for one of
+   them). */
 #define CHAIN_LUKS_WORK_MAX (2 * LUKS_WORK_MAX)
 
 struct qcow2_chain {
@@ -16,12 +17,12 @@ struct qcow2_chain {
   size_t count;
   size_t encrypted_count; /* of those that were unlocked */
   uint64_t luks_work;     /* hashes that unlocking more of them may take */
-  bool is_complete; /* false: opened with QCOW2_OPEN_NO_CHAIN */
+  bool is_complete;       /* false: opened with QCOW2_OPEN_NO_CHAIN */
 };
 
-/* Open the topmost image from its file (owned by the chain from the call on), then its data file and its backing files
-   as the options and the gate allow. The caller frees the chain with qcow2_chain_free(), also after an error. Errors: as
-   for qcow2_image_open(). */
+/* Open the topmost image from its file (owned by the chain from the call on), then its data file
+   and its backing files as the options and the gate allow. The caller frees the chain with
+   qcow2_chain_free(), also after an error. Errors: as for qcow2_image_open(). */
 int qcow2_chain_open(struct qcow2_opened_file *file, const struct qcow2_open_options *options,
                      const struct qcow2_shared *shared, struct qcow2_chain *chain,
                      struct qcow2_error *error);

@@ -13,7 +13,8 @@
 
 /* What is known of a file's format. NULL: nothing. */
 struct evidence {
-  const struct qcow2_file_format *named;    /* by the extension of a name that the image did not choose */
+  const struct qcow2_file_format
+      *named; /* by the extension of a name that the image did not choose */
   const struct qcow2_file_format *declared; /* by the image */
   bool declares_unknown;                    /* the image declares a format that is not known */
   const struct qcow2_file_format *content;  /* by the first and last bytes */
@@ -24,18 +25,20 @@ struct evidence {
 /* "the backing file "PATH"". */
 #define FILE_TEXT_BYTES (TEXT_ESCAPED_BYTES + 32u)
 
-static const char *file_text(const struct qcow2_contents_question *question, const struct qcow2_opened_file *file,
-                             char out[FILE_TEXT_BYTES])
+static const char *file_text(const struct qcow2_contents_question *question,
+                             const struct qcow2_opened_file *file, char out[FILE_TEXT_BYTES])
 {
   char quoted[TEXT_ESCAPED_BYTES];
 
-  snprintf(out, FILE_TEXT_BYTES, "the %s \"%s\"", question->is_data_file ? "data file" : "backing file",
+  snprintf(out, FILE_TEXT_BYTES, "the %s \"%s\"",
+           question->is_data_file ? "data file" : "backing file",
            qcow2_text_quote(file->path, quoted));
   return out;
 }
 
 /* What the image says of the format, as a clause. */
-static const char *declared_text(const struct qcow2_contents_question *question, char out[FILE_TEXT_BYTES])
+static const char *declared_text(const struct qcow2_contents_question *question,
+                                 char out[FILE_TEXT_BYTES])
 {
   char quoted[TEXT_ESCAPED_BYTES];
 
@@ -49,9 +52,11 @@ static const char *declared_text(const struct qcow2_contents_question *question,
 }
 
 /* What to add to the image name to say that the file is of the format. */
-static const char *word_text(const struct qcow2_contents_question *question, const char *format, char out[64])
+static const char *word_text(const struct qcow2_contents_question *question, const char *format,
+                             char out[64])
 {
-  snprintf(out, 64, "\",%s=PATH,format=%s\"", question->is_data_file ? "data-file" : "backing", format);
+  snprintf(out, 64, "\",%s=PATH,format=%s\"", question->is_data_file ? "data-file" : "backing",
+           format);
   return out;
 }
 
@@ -60,15 +65,18 @@ static bool is_use(const struct qcow2_file_format *format, enum qcow2_format_use
   return format != NULL && format->use == use;
 }
 
-/* True for formats in which nothing here, nor open_foreign, can read such a file. A data file is never qcow2. */
-static bool is_unreadable(const struct qcow2_contents_question *question, const struct qcow2_file_format *format)
+/* True for formats in which nothing here, nor open_foreign, can read such a file. A data file is
+   never qcow2. */
+static bool is_unreadable(const struct qcow2_contents_question *question,
+                          const struct qcow2_file_format *format)
 {
   return format->use == FORMAT_PACKED || format->use == FORMAT_UNREADABLE ||
          (question->is_data_file && format->use == FORMAT_QCOW2);
 }
 
 /* The file's bytes are of a format that neither its name nor the image gives it. */
-static int content_error(const struct qcow2_contents_question *question, const struct qcow2_opened_file *file,
+static int content_error(const struct qcow2_contents_question *question,
+                         const struct qcow2_opened_file *file,
                          const struct qcow2_file_format *content, struct qcow2_error *error)
 {
   char path[FILE_TEXT_BYTES], declared[FILE_TEXT_BYTES], raw[64], other[64];
@@ -77,44 +85,54 @@ static int content_error(const struct qcow2_contents_question *question, const s
   file_text(question, file, path);
   word_text(question, "raw", raw);
   if (content->use == FORMAT_PACKED)
-    return qcow2_error_set(error, code, "%s is compressed by %s: unpack it first. If the disk itself starts so, add %s to "
-                           "the image name", path, content->title, raw);
+    return qcow2_error_set(error, code,
+                           "%s is compressed by %s: unpack it first. If the disk itself starts so, "
+                           "add %s to the image name",
+                           path, content->title, raw);
   if (is_unreadable(question, content))
-    return qcow2_error_set(error, code, "%s starts as %s does, which cannot be read here: convert it to raw first. If the "
-                           "disk itself starts so, add %s to the image name", path, content->title, raw);
-  return qcow2_error_set(error, code, "%s starts as %s does, but %s. To say what it is, add %s or %s to the image name",
-                         path, content->title, declared_text(question, declared),
-                         word_text(question, content->name, other), raw);
+    return qcow2_error_set(error, code,
+                           "%s starts as %s does, which cannot be read here: convert it to raw "
+                           "first. If the disk itself starts so, add %s to the image name",
+                           path, content->title, raw);
+  return qcow2_error_set(
+      error, code,
+      "%s starts as %s does, but %s. To say what it is, add %s or %s to the image name", path,
+      content->title, declared_text(question, declared), word_text(question, content->name, other),
+      raw);
 }
 
 /* The file does not start as the format that its name or the image gives it. */
-static int missing_error(const struct qcow2_contents_question *question, const struct qcow2_opened_file *file,
-                         const char *format, struct qcow2_error *error)
+static int missing_error(const struct qcow2_contents_question *question,
+                         const struct qcow2_opened_file *file, const char *format,
+                         struct qcow2_error *error)
 {
   char path[FILE_TEXT_BYTES], quoted[TEXT_ESCAPED_BYTES], raw[64];
 
   return qcow2_error_set(error, QCOW2_ERROR_CORRUPT,
-                         "%s should be of format \"%s\", but does not start as such a file does. If it was converted to "
-                         "raw, add %s to the image name", file_text(question, file, path),
-                         qcow2_text_quote(format, quoted), word_text(question, "raw", raw));
+                         "%s should be of format \"%s\", but does not start as such a file does. "
+                         "If it was converted to raw, add %s to the image name",
+                         file_text(question, file, path), qcow2_text_quote(format, quoted),
+                         word_text(question, "raw", raw));
 }
 
-static int unreadable_error(const struct qcow2_contents_question *question, const struct qcow2_opened_file *file,
-                            const char *format, struct qcow2_error *error)
+static int unreadable_error(const struct qcow2_contents_question *question,
+                            const struct qcow2_opened_file *file, const char *format,
+                            struct qcow2_error *error)
 {
   char path[FILE_TEXT_BYTES], quoted[TEXT_ESCAPED_BYTES];
 
   return qcow2_error_set(error, QCOW2_ERROR_UNSUPPORTED,
-                         "%s is of format \"%s\", which cannot be read here. Convert it to raw, and add \",backing=PATH\" "
-                         "with the new file to the image name", file_text(question, file, path),
-                         qcow2_text_quote(format, quoted));
+                         "%s is of format \"%s\", which cannot be read here. Convert it to raw, "
+                         "and add \",backing=PATH\" with the new file to the image name",
+                         file_text(question, file, path), qcow2_text_quote(format, quoted));
 }
 
 /* ---- Deciding --------------------------------------------------------------------- */
 
-/* Look at the file's first and last bytes. These must be readable: a file is not taken for raw because of a fault. */
-static int read_content(const struct qcow2_opened_file *file, const struct qcow2_file_format **content,
-                        struct qcow2_error *error)
+/* Look at the file's first and last bytes. These must be readable: a file is not taken for raw
+   because of a fault. */
+static int read_content(const struct qcow2_opened_file *file,
+                        const struct qcow2_file_format **content, struct qcow2_error *error)
 {
   const struct qcow2_storage *storage = &file->storage;
   uint8_t start[FORMAT_START_BYTES], end[FORMAT_END_BYTES];
@@ -129,10 +147,11 @@ static int read_content(const struct qcow2_opened_file *file, const struct qcow2
   return code == 0 ? 0 : qcow2_error_add_file(error, code, file->path);
 }
 
-/* The caller or the referrer says which format it is: only qcow2 can be wrong without being noticed later. */
-static int choose_by_word(const struct qcow2_contents_question *question, const struct qcow2_opened_file *file,
-                          const struct evidence *evidence, const struct qcow2_file_format **format,
-                          struct qcow2_error *error)
+/* The caller or the referrer says which format it is: only qcow2 can be wrong without being noticed
+   later. */
+static int choose_by_word(const struct qcow2_contents_question *question,
+                          const struct qcow2_opened_file *file, const struct evidence *evidence,
+                          const struct qcow2_file_format **format, struct qcow2_error *error)
 {
   *format = qcow2_format_by_name(question->word);
   if (*format == NULL || is_unreadable(question, *format))
@@ -142,10 +161,11 @@ static int choose_by_word(const struct qcow2_contents_question *question, const 
              : 0;
 }
 
-/* Only the image names the file: what it declares holds, and nothing else does. Undeclared, it is raw if it looks like nothing else. */
-static int choose_for_image(const struct qcow2_contents_question *question, const struct qcow2_opened_file *file,
-                            const struct evidence *evidence, const struct qcow2_file_format **format,
-                            struct qcow2_error *error)
+/* Only the image names the file: what it declares holds, and nothing else does. Undeclared, it is
+   raw if it looks like nothing else. */
+static int choose_for_image(const struct qcow2_contents_question *question,
+                            const struct qcow2_opened_file *file, const struct evidence *evidence,
+                            const struct qcow2_file_format **format, struct qcow2_error *error)
 {
   const struct qcow2_file_format *declared = evidence->declared, *content = evidence->content;
 
@@ -157,13 +177,16 @@ static int choose_for_image(const struct qcow2_contents_question *question, cons
   if (declared != NULL)
     return 0;
   *format = content != NULL ? content : qcow2_format_by_name("raw");
-  return content == NULL || content->use == FORMAT_QCOW2 ? 0 : content_error(question, file, content, error);
+  return content == NULL || content->use == FORMAT_QCOW2
+             ? 0
+             : content_error(question, file, content, error);
 }
 
-/* The bytes look like nothing that is known: then it may be raw, and must be if nobody says otherwise. */
-static int choose_unknown(const struct qcow2_contents_question *question, const struct qcow2_opened_file *file,
-                          const struct evidence *evidence, const struct qcow2_file_format **format,
-                          struct qcow2_error *error)
+/* The bytes look like nothing that is known: then it may be raw, and must be if nobody says
+   otherwise. */
+static int choose_unknown(const struct qcow2_contents_question *question,
+                          const struct qcow2_opened_file *file, const struct evidence *evidence,
+                          const struct qcow2_file_format **format, struct qcow2_error *error)
 {
   const struct qcow2_file_format *declared = evidence->declared;
 
@@ -181,13 +204,14 @@ static int choose_unknown(const struct qcow2_contents_question *question, const 
              : missing_error(question, file, question->declared, error);
 }
 
-/* A path that the caller or a referrer gives. The image's declaration was true of the file that the machine used, which may
-   have been converted since; so the name and the content count too. */
-static int choose_for_path(const struct qcow2_contents_question *question, const struct qcow2_opened_file *file,
-                           const struct evidence *evidence, const struct qcow2_file_format **format,
-                           struct qcow2_error *error)
+/* A path that the caller or a referrer gives. The image's declaration was true of the file that the
+   machine used, which may have been converted since; so the name and the content count too. */
+static int choose_for_path(const struct qcow2_contents_question *question,
+                           const struct qcow2_opened_file *file, const struct evidence *evidence,
+                           const struct qcow2_file_format **format, struct qcow2_error *error)
 {
-  const struct qcow2_file_format *content = evidence->content, *declared = evidence->declared, *named = evidence->named;
+  const struct qcow2_file_format *content = evidence->content, *declared = evidence->declared,
+                                 *named = evidence->named;
   bool is_said = content == declared || content == named;
 
   *format = is_use(named, FORMAT_FOREIGN) ? named : content;
@@ -201,11 +225,14 @@ static int choose_for_path(const struct qcow2_contents_question *question, const
   }
   if (content->use == FORMAT_QCOW2 && !is_use(declared, FORMAT_RAW) && !is_use(named, FORMAT_RAW))
     is_said = true;
-  return is_said && !is_unreadable(question, content) ? 0 : content_error(question, file, content, error);
+  return is_said && !is_unreadable(question, content)
+             ? 0
+             : content_error(question, file, content, error);
 }
 
-static int choose(const struct qcow2_contents_question *question, const struct qcow2_opened_file *file,
-                  const struct qcow2_file_format **format, struct qcow2_error *error)
+static int choose(const struct qcow2_contents_question *question,
+                  const struct qcow2_opened_file *file, const struct qcow2_file_format **format,
+                  struct qcow2_error *error)
 {
   const char *driver = question->is_data_file ? "raw" : question->declared;
   struct evidence evidence = { NULL, NULL, false, NULL };
@@ -215,7 +242,8 @@ static int choose(const struct qcow2_contents_question *question, const struct q
     evidence.declared = qcow2_format_by_driver(driver);
     evidence.declares_unknown = evidence.declared == NULL;
   }
-  if (question->named_by == NAMED_BY_IMAGE && evidence.declared != NULL && evidence.declared->use != FORMAT_QCOW2)
+  if (question->named_by == NAMED_BY_IMAGE && evidence.declared != NULL &&
+      evidence.declared->use != FORMAT_QCOW2)
     return choose_for_image(question, file, &evidence, format, error);
   code = read_content(file, &evidence.content, error);
   if (code != 0)
@@ -243,30 +271,35 @@ static bool has_next_part(const struct qcow2_opened_file *file)
 }
 
 /* Only the caller's word leads to files that can lead to others, or are read as more than one. */
-static int check_trust(const struct qcow2_contents_question *question, const struct qcow2_opened_file *file,
-                       const struct qcow2_file_format *format, struct qcow2_error *error)
+static int check_trust(const struct qcow2_contents_question *question,
+                       const struct qcow2_opened_file *file, const struct qcow2_file_format *format,
+                       struct qcow2_error *error)
 {
   char path[FILE_TEXT_BYTES];
   int code;
 
-  if (question->named_by == NAMED_BY_CALLER || (question->named_by == NAMED_BY_IMAGE && !format->leads_further))
+  if (question->named_by == NAMED_BY_CALLER ||
+      (question->named_by == NAMED_BY_IMAGE && !format->leads_further))
     return 0;
-  code = qcow2_error_set(error, QCOW2_ERROR_DENIED,
-                         "%s is of format \"%s\", and reading it can lead to further files, so it needs your word%s",
-                         file_text(question, file, path), format->name,
-                         question->named_by == NAMED_BY_IMAGE ? ": add \",backing=PATH\" to the image name" : ".");
+  code = qcow2_error_set(
+      error, QCOW2_ERROR_DENIED,
+      "%s is of format \"%s\", and reading it can lead to further files, so it needs your word%s",
+      file_text(question, file, path), format->name,
+      question->named_by == NAMED_BY_IMAGE ? ": add \",backing=PATH\" to the image name" : ".");
   if (error != NULL && question->named_by == NAMED_BY_REFERRER)
     error->help = QCOW2_HELP_REFERRER;
   return code;
 }
 
-static int open_foreign(const struct qcow2_contents_question *question, const struct qcow2_open_options *options,
-                        const struct qcow2_file_format *format, struct qcow2_opened_file *file, char *warning,
-                        struct qcow2_error *error)
+static int open_foreign(const struct qcow2_contents_question *question,
+                        const struct qcow2_open_options *options,
+                        const struct qcow2_file_format *format, struct qcow2_opened_file *file,
+                        char *warning, struct qcow2_error *error)
 {
   char path[64], text[FILE_TEXT_BYTES]; /* the path leads to the very file that passed the gate */
   bool by_caller = question->named_by == NAMED_BY_CALLER;
-  const struct qcow2_foreign foreign = { .path = by_caller ? file->path : path, .format = format->name,
+  const struct qcow2_foreign foreign = { .path = by_caller ? file->path : path,
+                                         .format = format->name,
                                          .named_by_caller = by_caller };
   struct qcow2_storage storage = { 0 };
   int code = check_trust(question, file, format, error);
@@ -274,7 +307,8 @@ static int open_foreign(const struct qcow2_contents_question *question, const st
   if (code != 0)
     return code;
   if (options->open_foreign == NULL)
-    return qcow2_error_set(error, QCOW2_ERROR_UNSUPPORTED, "%s is of format \"%s\"%s, which this program does not read",
+    return qcow2_error_set(error, QCOW2_ERROR_UNSUPPORTED,
+                           "%s is of format \"%s\"%s, which this program does not read",
                            file_text(question, file, text), format->name,
                            format->use == FORMAT_RAW ? " in several parts" : "");
   snprintf(path, sizeof(path), "/proc/self/fd/%d", file->descriptor);
@@ -288,15 +322,17 @@ static int open_foreign(const struct qcow2_contents_question *question, const st
 }
 
 /* True for what the caller's open_foreign reads. */
-static bool goes_to_caller(const struct qcow2_contents_question *question, const struct qcow2_opened_file *file,
+static bool goes_to_caller(const struct qcow2_contents_question *question,
+                           const struct qcow2_opened_file *file,
                            const struct qcow2_file_format *format)
 {
   return format->use == FORMAT_FOREIGN ||
          (format->use == FORMAT_RAW && question->named_by != NAMED_BY_IMAGE && has_next_part(file));
 }
 
-int qcow2_contents_open(const struct qcow2_contents_question *question, const struct qcow2_open_options *options,
-                        struct qcow2_opened_file *file, struct qcow2_contents *contents, struct qcow2_error *error)
+int qcow2_contents_open(const struct qcow2_contents_question *question,
+                        const struct qcow2_open_options *options, struct qcow2_opened_file *file,
+                        struct qcow2_contents *contents, struct qcow2_error *error)
 {
   const struct qcow2_file_format *format = NULL;
   int code = choose(question, file, &format, error);
@@ -316,7 +352,8 @@ int qcow2_contents_open(const struct qcow2_contents_question *question, const st
 
 int qcow2_foreign_probe(const char *path, const char *format_name)
 {
-  const struct qcow2_contents_question question = { .named_by = NAMED_BY_CALLER, .word = format_name };
+  const struct qcow2_contents_question question = { .named_by = NAMED_BY_CALLER,
+                                                    .word = format_name };
   const struct qcow2_file_format *format = NULL;
   struct qcow2_opened_file file = OPENED_FILE_NONE;
   int is_foreign = 1;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What an image says of itself: the answers to the questions in qcow2core.h that need no reading. */
+/* What an image says of itself: the answers to the questions in qcow2core.h that need no
+   reading. */
 #ifdef HAVE_CONFIG_H
 #include <config.h>
 #endif

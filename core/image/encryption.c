@@ -20,7 +20,8 @@ int qcow2_encryption_read_luks(const struct qcow2_layer *layer, struct qcow2_luk
   if (!metadata->has_luks)
     return qcow2_error_set(error, QCOW2_ERROR_CORRUPT,
                            "no header extension says where the LUKS header is");
-  code = qcow2_storage_read(&layer->file.storage, metadata->luks_offset, bytes, sizeof(bytes), error);
+  code = qcow2_storage_read(&layer->file.storage, metadata->luks_offset, bytes, sizeof(bytes),
+                            error);
   if (code != 0)
     return code;
   return qcow2_luks_decode(bytes, metadata->luks_offset, metadata->luks_length, luks, error);
@@ -30,7 +31,9 @@ int qcow2_encryption_check(const struct qcow2_layer *layer, struct qcow2_error *
 {
   struct qcow2_luks luks;
 
-  return layer->metadata.header.crypt_method == CRYPT_METHOD_LUKS ? qcow2_encryption_read_luks(layer, &luks, error) : 0;
+  return layer->metadata.header.crypt_method == CRYPT_METHOD_LUKS
+             ? qcow2_encryption_read_luks(layer, &luks, error)
+             : 0;
 }
 
 /* ---- Unlocking ---------------------------------------------------------- */
@@ -43,7 +46,8 @@ static int take_work(const struct qcow2_luks *luks, uint64_t *work, struct qcow2
   if (needed > *work)
     return qcow2_error_set(error, QCOW2_ERROR_UNSUPPORTED,
                            "trying its key slots takes %" PRIu64 " hashes, and only %" PRIu64
-                           " more are done for the files of one chain", needed, *work);
+                           " more are done for the files of one chain",
+                           needed, *work);
   *work -= needed;
   return 0;
 }
@@ -69,14 +73,15 @@ static int unlock(const struct qcow2_layer *layer, const struct qcow2_passphrase
 static int place_error(const struct qcow2_layer *layer, int code, struct qcow2_error *error)
 {
   char quoted[TEXT_ESCAPED_BYTES], clause[sizeof(error->message)];
-  const char *method = layer->metadata.header.crypt_method == CRYPT_METHOD_AES ? "legacy AES" : "LUKS";
+  const char *method = layer->metadata.header.crypt_method == CRYPT_METHOD_AES ? "legacy AES"
+                                                                               : "LUKS";
 
   if (error == NULL)
     return code;
   memcpy(clause, error->message, sizeof(clause));
   snprintf(error->message, sizeof(error->message), "\"%s\" is encrypted (%s): %.600s",
-           qcow2_text_quote(layer->file.path == NULL ? "the image" : layer->file.path, quoted), method,
-           clause);
+           qcow2_text_quote(layer->file.path == NULL ? "the image" : layer->file.path, quoted),
+           method, clause);
   return code;
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Opening and closing an image: its chain, its directories, the look over its files. What is read of it is in view.c.
+ * Opening and closing an image: its chain, its directories, the look over its files. What is read
+ * of it is in view.c.
  */
 #include "image.h"
 
@@ -18,7 +19,8 @@
 #define CACHE_BYTES_DEFAULT ((size_t) 64 << 20)
 /* Below this a cache could not hold a cluster of 2 MiB. */
 #define CACHE_BYTES_MIN ((size_t) 4 << 20)
-/* Three sixteenths of the budget, but no less than so much, are for decoded clusters; the rest is for what is small and often used. */
+/* Three sixteenths of the budget, but no less than so much, are for decoded clusters; the rest is
+   for what is small and often used. */
 #define CLUSTER_CACHE_SHARE(budget) ((budget) / 16 * 3)
 #define CLUSTER_CACHE_MIN ((size_t) 5 << 19)
 /* The part of the budget for blocks that cost only a call of the system. */
@@ -28,22 +30,26 @@
 
 /* ---- Opening and closing ------------------------------------------------- */
 
-static int shared_make(struct qcow2_shared *shared, const struct qcow2_open_options *options, struct qcow2_error *error)
+static int shared_make(struct qcow2_shared *shared, const struct qcow2_open_options *options,
+                       struct qcow2_error *error)
 {
   const bool has_threads = (options->flags & QCOW2_OPEN_NO_THREADS) == 0;
-  size_t budget = options->cache_bytes == 0 ? CACHE_BYTES_DEFAULT : options->cache_bytes, clusters, coarse;
+  size_t budget = options->cache_bytes == 0 ? CACHE_BYTES_DEFAULT : options->cache_bytes, clusters,
+         coarse;
 
   if (budget < CACHE_BYTES_MIN)
     budget = CACHE_BYTES_MIN;
-  clusters = CLUSTER_CACHE_SHARE(budget) < CLUSTER_CACHE_MIN ? CLUSTER_CACHE_MIN : CLUSTER_CACHE_SHARE(budget);
+  clusters = CLUSTER_CACHE_SHARE(budget) < CLUSTER_CACHE_MIN ? CLUSTER_CACHE_MIN
+                                                             : CLUSTER_CACHE_SHARE(budget);
   coarse = COARSE_CACHE_SHARE(budget);
   shared->coarse_cache = qcow2_cache_new(coarse, false);
   shared->small_cache = qcow2_cache_new(budget - clusters - coarse, true);
   shared->cluster_cache = qcow2_cache_new(clusters, false);
   shared->pool = qcow2_decompressor_pool_new();
   shared->ahead = has_threads ? qcow2_ahead_new(clusters / AHEAD_SHARE) : NULL;
-  if (shared->coarse_cache == NULL || shared->small_cache == NULL || shared->cluster_cache == NULL ||
-      shared->pool == NULL || (has_threads && shared->ahead == NULL))
+  if (shared->coarse_cache == NULL || shared->small_cache == NULL ||
+      shared->cluster_cache == NULL || shared->pool == NULL ||
+      (has_threads && shared->ahead == NULL))
     return qcow2_error_set_nomem(error);
   return 0;
 }
@@ -53,8 +59,8 @@ struct losses {
   const char *one, *all, *table; /* "snapshot", "snapshots", and the table that lists them */
   size_t listed;                 /* the table shows so many */
   size_t lost, bad; /* so many are missing in it; of those listed, so many cannot be read */
-  struct qcow2_error damage;     /* of the table, if some are missing */
-  struct qcow2_error first;      /* of the first one that cannot be read */
+  struct qcow2_error damage; /* of the table, if some are missing */
+  struct qcow2_error first;  /* of the first one that cannot be read */
 };
 
 /* Turn the losses into warnings: two at most, however many an image's maker wants. */
@@ -183,8 +189,9 @@ int qcow2_image_open(const char *path, const struct qcow2_open_options *given,
   if (code == 0 && path == NULL)
     code = qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "no path was given");
   if (code == 0)
-    code = options.referrer == NULL ? qcow2_gate_open_named(path, &file, error)
-                                    : qcow2_referrer_open_file(options.referrer, path, "image", &file, error);
+    code = options.referrer == NULL
+               ? qcow2_gate_open_named(path, &file, error)
+               : qcow2_referrer_open_file(options.referrer, path, "image", &file, error);
   return code == 0 ? image_open(&file, &options, image, error) : code;
 }
 
@@ -228,7 +235,10 @@ int qcow2_image_probe(const char *path)
   if (path == NULL)
     return 0;
   if (qcow2_gate_open_named(path, &file, &error) != 0)
-    return error.code == QCOW2_ERROR_ARGUMENT || error.os_errno == ENOENT || error.os_errno == EACCES ? 0 : -1;
+    return error.code == QCOW2_ERROR_ARGUMENT || error.os_errno == ENOENT ||
+                   error.os_errno == EACCES
+               ? 0
+               : -1;
   code = qcow2_layer_probe(&file, &is_qcow2, NULL);
   qcow2_opened_file_close(&file);
   return code != 0 ? -1 : is_qcow2;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What struct qcow2_image holds, for the files that answer questions about it. Fixed once it is open, but for what counts. */
+/* What struct qcow2_image holds, for the files that answer questions about it. Fixed once it is
+   open, but for what counts. */
 #ifndef QCOW2_IMAGE_H
 #define QCOW2_IMAGE_H
 

@@ -35,8 +35,9 @@ static struct qcow2_layer *layer_new(struct qcow2_opened_file *file,
   return layer;
 }
 
-int qcow2_layer_new_raw(struct qcow2_opened_file *file, const struct qcow2_shared *shared, uint64_t number,
-                        const struct qcow2_contents *contents, struct qcow2_layer **layer, struct qcow2_error *error)
+int qcow2_layer_new_raw(struct qcow2_opened_file *file, const struct qcow2_shared *shared,
+                        uint64_t number, const struct qcow2_contents *contents,
+                        struct qcow2_layer **layer, struct qcow2_error *error)
 {
   *layer = layer_new(file, shared, number);
   if (*layer == NULL)
@@ -127,10 +128,12 @@ void qcow2_layer_set_cipher(struct qcow2_layer *layer, struct qcow2_cipher *ciph
 {
   layer->cipher = cipher;
   layer->source.encrypted.cipher = cipher;
-  layer->source.encrypted.cipher_counts_guest = layer->metadata.header.crypt_method == CRYPT_METHOD_AES;
+  layer->source.encrypted.cipher_counts_guest = layer->metadata.header.crypt_method ==
+                                                CRYPT_METHOD_AES;
 }
 
-int qcow2_layer_probe(const struct qcow2_opened_file *file, bool *is_qcow2, struct qcow2_error *error)
+int qcow2_layer_probe(const struct qcow2_opened_file *file, bool *is_qcow2,
+                      struct qcow2_error *error)
 {
   uint8_t start[HEADER_BYTES_TO_PROBE];
   size_t length = (size_t) min_u64(file->storage.size, sizeof(start));
@@ -147,21 +150,21 @@ int qcow2_layer_probe(const struct qcow2_opened_file *file, bool *is_qcow2, stru
 static struct qcow2_mapping mapping_without_table(enum qcow2_cluster_kind kind,
                                                   uint64_t guest_offset, uint64_t length)
 {
-  return (struct qcow2_mapping){
-    .kind = kind,
-    .guest_offset = guest_offset,
-    .length = length,
-    .host_offset = kind == QCOW2_CLUSTER_NORMAL ? guest_offset : QCOW2_NO_OFFSET,
-    .table_offset = QCOW2_NO_OFFSET
-  };
+  return (struct qcow2_mapping){ .kind = kind,
+                                 .guest_offset = guest_offset,
+                                 .length = length,
+                                 .host_offset = kind == QCOW2_CLUSTER_NORMAL ? guest_offset
+                                                                             : QCOW2_NO_OFFSET,
+                                 .table_offset = QCOW2_NO_OFFSET };
 }
 
-/* Let a run of bytes end where the file does: what is missing is a run of its own, which fails at its first byte. Of an encrypted
-   sector, nothing can be read unless all of it is there. */
+/* Let a run of bytes end where the file does: what is missing is a run of its own, which fails at
+   its first byte. Of an encrypted sector, nothing can be read unless all of it is there. */
 static void cut_at_file_end(const struct qcow2_layer *layer, struct qcow2_mapping *mapping)
 {
   uint64_t file_size = layer->source.data->size;
-  uint64_t end = layer->cipher == NULL ? file_size : file_size - file_size % ENCRYPTION_SECTOR_BYTES;
+  uint64_t end = layer->cipher == NULL ? file_size
+                                       : file_size - file_size % ENCRYPTION_SECTOR_BYTES;
 
   if (mapping->kind == QCOW2_CLUSTER_NORMAL && mapping->host_offset < end)
     mapping->length = min_u64(mapping->length, end - mapping->host_offset);

@@ -11,7 +11,8 @@ struct qcow2_referrer {
 };
 
 /* The gate lets the user's word lead to devices too, and to files without a directory. */
-static int check_file(const struct qcow2_opened_file *file, const char *path, struct qcow2_error *error)
+static int check_file(const struct qcow2_opened_file *file, const char *path,
+                      struct qcow2_error *error)
 {
   char quoted[TEXT_ESCAPED_BYTES];
 
@@ -58,8 +59,9 @@ const struct qcow2_storage *qcow2_referrer_storage(const struct qcow2_referrer *
   return &referrer->file.storage;
 }
 
-int qcow2_referrer_open_file(const struct qcow2_referrer *referrer, const char *name, const char *role,
-                             struct qcow2_opened_file *file, struct qcow2_error *error)
+int qcow2_referrer_open_file(const struct qcow2_referrer *referrer, const char *name,
+                             const char *role, struct qcow2_opened_file *file,
+                             struct qcow2_error *error)
 {
   const struct qcow2_reference reference = { .from = &referrer->file, .name = name, .role = role };
   int code = qcow2_gate_open_reference(&reference, file, error);

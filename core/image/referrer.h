@@ -5,11 +5,14 @@
 
 #include "../storage/gate.h"
 
-/* Open a file by the referrer's word. `role` is for messages. Errors: those of qcow2_gate_open_reference(). */
-int qcow2_referrer_open_file(const struct qcow2_referrer *referrer, const char *name, const char *role,
-                             struct qcow2_opened_file *file, struct qcow2_error *error);
+/* Open a file by the referrer's word. `role` is for messages. Errors: those of
+   qcow2_gate_open_reference(). */
+int qcow2_referrer_open_file(const struct qcow2_referrer *referrer, const char *name,
+                             const char *role, struct qcow2_opened_file *file,
+                             struct qcow2_error *error);
 
-/* Note in an image's reference that the referrer (NULL: nobody) names the first `count` of the directories to search. */
+/* Note in an image's reference that the referrer (NULL: nobody) names the first `count` of the
+   directories to search. */
 void qcow2_referrer_share_search(const struct qcow2_referrer *referrer, size_t count,
                                  struct qcow2_reference *reference);
 

@@ -80,10 +80,11 @@ static int not_found(const struct qcow2_image *image, const char *key, struct qc
   qcow2_text_quote(key, quoted);
   list_snapshots(image, "", QCOW2_BY_ID_OR_NAME, list, sizeof(list));
   if (image->snapshots.count == 0)
-    return qcow2_error_set(error, QCOW2_ERROR_NOT_FOUND, "%s: \"%s\"; the image has %s", what, quoted,
+    return qcow2_error_set(error, QCOW2_ERROR_NOT_FOUND, "%s: \"%s\"; the image has %s", what,
+                           quoted,
                            lost == 0 ? "no snapshots" : "a snapshot table that cannot be read");
-  return qcow2_error_set(error, QCOW2_ERROR_NOT_FOUND, "%s: \"%s\"; the image has %s%s", what, quoted,
-                         list, lost == 0 ? "" : ", and more that cannot be read");
+  return qcow2_error_set(error, QCOW2_ERROR_NOT_FOUND, "%s: \"%s\"; the image has %s%s", what,
+                         quoted, list, lost == 0 ? "" : ", and more that cannot be read");
 }
 
 int qcow2_snapshot_find(const struct qcow2_image *image, const char *key,
@@ -103,8 +104,9 @@ int qcow2_snapshot_find(const struct qcow2_image *image, const char *key,
     return not_found(image, key, error);
   list_snapshots(image, key, by, list, sizeof(list));
   return qcow2_error_set(error, QCOW2_ERROR_NOT_FOUND,
-                         "\"%s\" means several snapshots: %s; choose one with @id=ID, @name=NAME or @index=N (see: tsk-qcow2 "
-                         "snapshots)", qcow2_text_quote(key, quoted), list);
+                         "\"%s\" means several snapshots: %s; choose one with @id=ID, @name=NAME "
+                         "or @index=N (see: tsk-qcow2 snapshots)",
+                         qcow2_text_quote(key, quoted), list);
 }
 
 int qcow2_snapshot_check(const struct qcow2_image *image, size_t index, struct qcow2_error *error)

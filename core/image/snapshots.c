@@ -39,11 +39,11 @@ static int read_entry(const struct qcow2_layer *layer, uint64_t *offset,
   free(variable);
   if (code == 0 && !qcow2_snapshot_is_entry(&layer->geometry, snapshot)) {
     qcow2_snapshot_free(snapshot);
-    code = qcow2_error_set_at(error, QCOW2_ERROR_CORRUPT, QCOW2_NO_OFFSET, *offset,
-                              "what is at host offset %" PRIu64
-                              " cannot be an entry of the snapshot table: it has no ID, no "
-                              "name and no L1 table",
-                              *offset);
+    code = qcow2_error_set_at(
+        error, QCOW2_ERROR_CORRUPT, QCOW2_NO_OFFSET, *offset,
+        "what is at host offset %" PRIu64
+        " cannot be an entry of the snapshot table: it has no ID, no name and no L1 table",
+        *offset);
   }
   *offset += sizeof(fixed) + length;
   return code;
@@ -66,7 +66,8 @@ int qcow2_snapshots_read(const struct qcow2_layer *layer, struct qcow2_snapshots
   if (!is_aligned(offset, layer->geometry.cluster_size))
     return qcow2_error_set_at(error, QCOW2_ERROR_CORRUPT, QCOW2_NO_OFFSET, 64,
                               "the header's snapshots_offset is %" PRIu64
-                              ", not a multiple of the cluster size", offset);
+                              ", not a multiple of the cluster size",
+                              offset);
   snapshots->entries = calloc(header->snapshot_count, sizeof(snapshots->entries[0]));
   if (snapshots->entries == NULL)
     return qcow2_error_set_nomem(error);
@@ -97,12 +98,13 @@ static int l1_error(const struct qcow2_snapshot *snapshot, const char *problem,
 
   if (problem == NULL)
     return 0;
-  return qcow2_error_set_at(
-      error, QCOW2_ERROR_CORRUPT, QCOW2_NO_OFFSET, snapshot->l1_offset,
-      "the L1 table of snapshot ID %s (%" PRIu32 " entries at host offset %" PRIu64
-      ", for a disk of %" PRIu64 " bytes and a VM state of %" PRIu64 " bytes) %s",
-      qcow2_text_escape(snapshot->id, snapshot->id_length, id, sizeof(id)), snapshot->l1_size,
-      snapshot->l1_offset, snapshot->disk_size, snapshot->vm_state_size, problem);
+  return qcow2_error_set_at(error, QCOW2_ERROR_CORRUPT, QCOW2_NO_OFFSET, snapshot->l1_offset,
+                            "the L1 table of snapshot ID %s (%" PRIu32
+                            " entries at host offset %" PRIu64 ", for a disk of %" PRIu64
+                            " bytes and a VM state of %" PRIu64 " bytes) %s",
+                            qcow2_text_escape(snapshot->id, snapshot->id_length, id, sizeof(id)),
+                            snapshot->l1_size, snapshot->l1_offset, snapshot->disk_size,
+                            snapshot->vm_state_size, problem);
 }
 
 int qcow2_snapshot_disk_error(const struct qcow2_layer *layer,

@@ -11,8 +11,8 @@ struct qcow2_snapshots {
   uint64_t table_bytes; /* what the entries take in the file */
 };
 
-/* Read the table as far as it can be read: after an error, the entries before the damage are there. The caller frees
-   with qcow2_snapshots_free(). Errors: CORRUPT, TRUNCATED, IO, NOMEM. */
+/* Read the table as far as it can be read: after an error, the entries before the damage are there.
+   The caller frees with qcow2_snapshots_free(). Errors: CORRUPT, TRUNCATED, IO, NOMEM. */
 int qcow2_snapshots_read(const struct qcow2_layer *layer, struct qcow2_snapshots *snapshots,
                          struct qcow2_error *error);
 

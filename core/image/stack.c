@@ -19,8 +19,9 @@ static int map_layer(const struct qcow2_stack *stack, size_t layer, uint64_t gue
   return qcow2_layer_map(file, &file->tables, file->size, guest_offset, length, mapping, error);
 }
 
-int qcow2_stack_find(const struct qcow2_stack *stack, struct qcow2_holes *holes, uint64_t guest_offset,
-                     uint64_t length, struct qcow2_piece *piece, struct qcow2_error *error)
+int qcow2_stack_find(const struct qcow2_stack *stack, struct qcow2_holes *holes,
+                     uint64_t guest_offset, uint64_t length, struct qcow2_piece *piece,
+                     struct qcow2_error *error)
 {
   size_t lowest = stack->layer_count - 1;
 
@@ -53,8 +54,9 @@ void qcow2_holes_clear(struct qcow2_holes *holes, const struct qcow2_stack *stac
 
 /* ---- From read to read ----------------------------------------------------- */
 
-/* For places of PLACE_BYTES it is remembered how many layers, from the topmost on, leave all of it to those below. A place's number
-   and that count (at most 255) share a word, so threads need no lock. Places that share a slot drive each other out. */
+/* For places of PLACE_BYTES it is remembered how many layers, from the topmost on, leave all of it
+   to those below. A place's number and that count (at most 255) share a word, so threads need no
+   lock. Places that share a slot drive each other out. */
 #define PLACE_BYTES UINT64_C(65536)
 #define PLACE_SLOTS 8192u
 #define LAYERS_WORTH_REMEMBERING 3u

@@ -13,7 +13,8 @@
 /* Tables are looked through in pieces of this many bytes; entries do not straddle them. */
 #define PIECE_BYTES 65536u
 
-/* So many bytes of L2 tables are looked through for lost clusters: enough for a disk of 128 GiB in clusters of 64 KiB. */
+/* So many bytes of L2 tables are looked through for lost clusters: enough for a disk of 128 GiB in
+   clusters of 64 KiB. */
 #define ENTRY_BUDGET_BYTES (UINT64_C(16) << 20)
 
 struct survey {
@@ -29,7 +30,8 @@ struct survey {
   bool data_lost; /* the external data file ends before a cluster that is in it */
 };
 
-/* Note that the file must reach to `end` for `what`, of which the last `spare` bytes may be missing. */
+/* Note that the file must reach to `end` for `what`, of which the last `spare` bytes may be
+   missing. */
 static void need(struct survey *survey, const char *what, uint64_t end, uint64_t spare)
 {
   if (end > survey->layer->needed_size)
@@ -43,7 +45,8 @@ static void need(struct survey *survey, const char *what, uint64_t end, uint64_t
 /* Read a part of a table, if that can be, and the budget allows it. */
 static bool read_table(struct survey *survey, uint64_t offset, uint8_t *buffer, size_t length)
 {
-  if (*survey->budget < length || qcow2_storage_read(survey->storage, offset, buffer, length, NULL) != 0)
+  if (*survey->budget < length ||
+      qcow2_storage_read(survey->storage, offset, buffer, length, NULL) != 0)
     return false;
   *survey->budget -= length;
   return true;
@@ -51,10 +54,11 @@ static bool read_table(struct survey *survey, uint64_t offset, uint8_t *buffer, 
 
 /* ---- L1 and L2 tables ------------------------------------------------------ */
 
-/* Call `visit` for each allocated L2 table of the active disk, with its host offset and the guest offset that it starts at, until it
-   returns false. */
+/* Call `visit` for each allocated L2 table of the active disk, with its host offset and the guest
+   offset that it starts at, until it returns false. */
 static void each_l2_table(struct survey *survey,
-                          bool (*visit)(struct survey *survey, uint64_t l2_offset, uint64_t guest_offset))
+                          bool (*visit)(struct survey *survey, uint64_t l2_offset,
+                                        uint64_t guest_offset))
 {
   const struct qcow2_geometry *geometry = &survey->layer->geometry;
   const struct qcow2_tables *tables = &survey->layer->tables;
@@ -94,7 +98,8 @@ static void survey_tables(struct survey *survey)
 /* ---- Lost clusters ----------------------------------------------------------- */
 
 /* Note where the bytes end that `entry` needs. */
-static void visit_entry(struct survey *survey, const struct qcow2_l2_entry *entry, uint64_t guest_offset)
+static void visit_entry(struct survey *survey, const struct qcow2_l2_entry *entry,
+                        uint64_t guest_offset)
 {
   const struct qcow2_geometry *geometry = &survey->layer->geometry;
   uint64_t end = min_u64(guest_offset + geometry->cluster_size, survey->layer->size);
@@ -111,8 +116,8 @@ static void visit_entry(struct survey *survey, const struct qcow2_l2_entry *entr
   }
 }
 
-/* Look through an L2 table for entries of clusters that the end of their file cuts, as long as the budget lasts. Whole clusters that
-   are lost from the image itself are the refcounts' to tell. */
+/* Look through an L2 table for entries of clusters that the end of their file cuts, as long as the
+   budget lasts. Whole clusters that are lost from the image itself are the refcounts' to tell. */
 static bool visit_entries(struct survey *survey, uint64_t l2_offset, uint64_t guest_offset)
 {
   const struct qcow2_geometry *geometry = &survey->layer->geometry;
@@ -129,23 +134,25 @@ static bool visit_entries(struct survey *survey, uint64_t l2_offset, uint64_t gu
     if ((entry.descriptor & L2_ENTRY_COMPRESSED) == 0 && host_offset != 0 &&
         (host_offset == end || (geometry->has_data_file && host_offset > end))) {
       entry.subcluster_bitmap = geometry->extended_l2 ? be64_get(survey->table + at + 8) : 0;
-      visit_entry(survey, &entry, guest_offset + ((uint64_t) (at / geometry->l2_entry_bytes) << geometry->cluster_bits));
+      visit_entry(survey, &entry,
+                  guest_offset +
+                      ((uint64_t) (at / geometry->l2_entry_bytes) << geometry->cluster_bits));
     }
   }
   return true;
 }
 
-/* Where the file ends inside a cluster, see whether the entries that lead there need what is missing: the last sector of a
-   compressed stream, and unallocated subclusters, they don't. A data file may be shorter than the disk if the rest was never
-   written. */
+/* Where the file ends inside a cluster, see whether the entries that lead there need what is
+   missing: the last sector of a compressed stream, and unallocated subclusters, they don't. A data
+   file may be shorter than the disk if the rest was never written. */
 static void survey_lost_clusters(struct survey *survey)
 {
   const struct qcow2_layer *layer = survey->layer;
   uint32_t cluster_size = layer->geometry.cluster_size;
 
-  if (layer->geometry.has_data_file ? layer->source.data == &layer->file.storage ||
-                                          layer->source.data->size >= layer->size
-                                    : is_aligned(survey->storage->size, cluster_size))
+  if (layer->geometry.has_data_file
+          ? layer->source.data == &layer->file.storage || layer->source.data->size >= layer->size
+          : is_aligned(survey->storage->size, cluster_size))
     return;
   survey->table = malloc(cluster_size);
   if (survey->table == NULL)
@@ -157,8 +164,9 @@ static void survey_lost_clusters(struct survey *survey)
 
 /* ---- Refcounts --------------------------------------------------------------- */
 
-/* The index of the last bit that is set in [start, start + bytes) of the file, counted from there in the order of refcounts (within a
-   byte from the lowest bit on). -1: there is none, or it cannot be read. */
+/* The index of the last bit that is set in [start, start + bytes) of the file, counted from there
+   in the order of refcounts (within a byte from the lowest bit on). -1: there is none, or it cannot
+   be read. */
 static int64_t last_set_bit(struct survey *survey, uint64_t start, uint64_t bytes)
 {
   while (bytes > 0) {
@@ -174,7 +182,8 @@ static int64_t last_set_bit(struct survey *survey, uint64_t start, uint64_t byte
   return -1;
 }
 
-/* The last refcount block that the refcount table names: its index, and its offset. False: there is none to be read. */
+/* The last refcount block that the refcount table names: its index, and its offset. False: there is
+   none to be read. */
 static bool last_refcount_block(struct survey *survey, uint64_t *index, uint64_t *offset)
 {
   const struct qcow2_header *header = &survey->layer->metadata.header;
@@ -193,16 +202,17 @@ static bool last_refcount_block(struct survey *survey, uint64_t *index, uint64_t
   bit = last_set_bit(survey, header->refcount_table_offset, bytes);
   *index = (uint64_t) bit / 8 / REFCOUNT_TABLE_ENTRY_BYTES;
   if (bit < 0 ||
-      qcow2_storage_read(survey->storage, header->refcount_table_offset + *index * REFCOUNT_TABLE_ENTRY_BYTES,
-                         entry, sizeof(entry), NULL) != 0)
+      qcow2_storage_read(survey->storage,
+                         header->refcount_table_offset + *index * REFCOUNT_TABLE_ENTRY_BYTES, entry,
+                         sizeof(entry), NULL) != 0)
     return false;
   *offset = be64_get(entry) & REFCOUNT_TABLE_OFFSET_MASK;
   survey->bad_refcounts = !is_aligned(*offset, cluster_size) || *offset > INT64_MAX;
   return !survey->bad_refcounts;
 }
 
-/* The last cluster with a refcount must begin inside the file. It may be cut: the last sector of a compressed stream, and unallocated
-   subclusters, need not be there. */
+/* The last cluster with a refcount must begin inside the file. It may be cut: the last sector of a
+   compressed stream, and unallocated subclusters, need not be there. */
 static void survey_refcounts(struct survey *survey)
 {
   const struct qcow2_geometry *geometry = &survey->layer->geometry;
@@ -221,8 +231,8 @@ static void survey_refcounts(struct survey *survey)
   if (cluster >= (uint64_t) INT64_MAX >> geometry->cluster_bits)
     survey->bad_refcounts = true;
   else
-    need(survey, "the last cluster that its refcounts call used", (cluster + 1) << geometry->cluster_bits,
-         geometry->cluster_size - 1);
+    need(survey, "the last cluster that its refcounts call used",
+         (cluster + 1) << geometry->cluster_bits, geometry->cluster_size - 1);
 }
 
 /* ---- The whole ---------------------------------------------------------------- */
@@ -238,8 +248,10 @@ static int add_warnings(const struct survey *survey, struct qcow2_warnings *warn
 {
   uint64_t features = survey->layer->metadata.header.incompatible_features;
   char lost[320];
-  int code = warn(survey, warnings, (features & QCOW2_INCOMPATIBLE_DIRTY) != 0,
-                  "the image is marked dirty: it was not closed properly, and its refcounts may be wrong", error);
+  int code =
+      warn(survey, warnings, (features & QCOW2_INCOMPATIBLE_DIRTY) != 0,
+           "the image is marked dirty: it was not closed properly, and its refcounts may be wrong",
+           error);
 
   snprintf(lost, sizeof(lost),
            "the file is truncated: it ends at byte %" PRIu64 ", but %s reaches to byte %" PRIu64
@@ -250,11 +262,13 @@ static int add_warnings(const struct survey *survey, struct qcow2_warnings *warn
                 "the image is marked corrupt by the program that wrote it", error);
   if (code == 0)
     code = warn(survey, warnings, survey->layer->metadata.header.crypt_method == CRYPT_METHOD_AES,
-                "the image is encrypted with legacy AES: a wrong passphrase cannot be told from a right one, and "
-                "gives data that make no sense", error);
+                "the image is encrypted with legacy AES: a wrong passphrase cannot be told from a "
+                "right one, and gives data that make no sense",
+                error);
   if (code == 0)
     code = warn(survey, warnings, survey->layer->metadata.has_more_extensions,
-                "the image has so many header extensions that only the first 1024 are shown", error);
+                "the image has so many header extensions that only the first 1024 are shown",
+                error);
   if (code == 0)
     code = warn(survey, warnings, survey->bad_refcounts, "the refcount table is not valid", error);
   if (code == 0)
@@ -266,18 +280,18 @@ static int add_warnings(const struct survey *survey, struct qcow2_warnings *warn
   if (code == 0)
     code = warn(survey, warnings, survey->lost != NULL, lost, error);
   if (code == 0 && survey->data_lost)
-    code = qcow2_warnings_add(warnings, survey->layer->data_file.path,
-                              "the external data file is truncated; what is lost reads as an error, not as zeros", error);
+    code = qcow2_warnings_add(
+        warnings, survey->layer->data_file.path,
+        "the external data file is truncated; what is lost reads as an error, not as zeros", error);
   return code;
 }
 
-static int survey_qcow2(struct qcow2_layer *layer, uint64_t *budget, struct qcow2_warnings *warnings,
-                        struct qcow2_error *error)
+static int survey_qcow2(struct qcow2_layer *layer, uint64_t *budget,
+                        struct qcow2_warnings *warnings, struct qcow2_error *error)
 {
-  struct survey survey = { .layer = layer,
-                           .budget = budget,
-                           .storage = &layer->file.storage,
-                           .piece = malloc(PIECE_BYTES) };
+  struct survey survey = {
+    .layer = layer, .budget = budget, .storage = &layer->file.storage, .piece = malloc(PIECE_BYTES)
+  };
   int code;
 
   if (survey.piece == NULL)
@@ -292,7 +306,8 @@ static int survey_qcow2(struct qcow2_layer *layer, uint64_t *budget, struct qcow
 }
 
 /* What the gate noted on the way to the file. */
-static int survey_way(const struct qcow2_opened_file *file, struct qcow2_warnings *warnings, struct qcow2_error *error)
+static int survey_way(const struct qcow2_opened_file *file, struct qcow2_warnings *warnings,
+                      struct qcow2_error *error)
 {
   return file->warning == NULL ? 0 : qcow2_warnings_add(warnings, file->path, file->warning, error);
 }
@@ -305,7 +320,9 @@ int qcow2_survey(struct qcow2_layer *layer, uint64_t *budget, struct qcow2_warni
   if (code == 0)
     code = survey_way(&layer->data_file, warnings, error);
   if (code == 0 && layer->warning[0] != '\0')
-    code = qcow2_warnings_add(warnings, layer->data_file.path != NULL ? layer->data_file.path : layer->file.path,
+    code = qcow2_warnings_add(warnings,
+                              layer->data_file.path != NULL ? layer->data_file.path
+                                                            : layer->file.path,
                               layer->warning, error);
   return code != 0 || layer->is_raw ? code : survey_qcow2(layer, budget, warnings, error);
 }

@@ -38,7 +38,8 @@ static int view_set_snapshot(struct qcow2_view *view, const struct qcow2_image *
   const struct qcow2_layer *top = image->chain.layers[0];
 
   if (snapshot == NULL)
-    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "there is no snapshot of that index: the image has %zu",
+    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
+                           "there is no snapshot of that index: the image has %zu",
                            qcow2_snapshot_count(image));
   view->stack.tables.l1_offset = snapshot->l1_offset;
   view->stack.tables.l1_size = snapshot->l1_size;
@@ -46,7 +47,8 @@ static int view_set_snapshot(struct qcow2_view *view, const struct qcow2_image *
   return qcow2_snapshot_disk_error(top, snapshot, error);
 }
 
-/* Let the snapshot's view show its VM state, which begins at the first L1 entry that the disk does not need ("Snapshots"). */
+/* Let the snapshot's view show its VM state, which begins at the first L1 entry that the disk does
+   not need ("Snapshots"). */
 static int view_set_vm_state(struct qcow2_view *view, const struct qcow2_snapshot *snapshot,
                              struct qcow2_error *error)
 {
@@ -58,8 +60,9 @@ static int view_set_vm_state(struct qcow2_view *view, const struct qcow2_snapsho
   qcow2_text_escape(snapshot->id, snapshot->id_length, id, sizeof(id));
   if (snapshot->vm_state_size == 0)
     return qcow2_error_set(error, QCOW2_ERROR_NOT_FOUND,
-                           "snapshot ID %s has no VM state: the machine was not running when it was taken, or its "
-                           "memory was not saved", id);
+                           "snapshot ID %s has no VM state: the machine was not running when it "
+                           "was taken, or its memory was not saved",
+                           id);
   code = qcow2_snapshot_vm_state_error(view->stack.chain->layers[0], snapshot, error);
   if (code != 0)
     return code;
@@ -69,8 +72,7 @@ static int view_set_vm_state(struct qcow2_view *view, const struct qcow2_snapsho
   return 0;
 }
 
-static int view_new(struct qcow2_image *image, struct qcow2_view **out,
-                    struct qcow2_error *error)
+static int view_new(struct qcow2_image *image, struct qcow2_view **out, struct qcow2_error *error)
 {
   struct qcow2_view *view;
 
@@ -90,7 +92,8 @@ static int view_new(struct qcow2_image *image, struct qcow2_view **out,
 
 static qcow2_blocks_load read_for_block;
 
-/* Make the view ready for reading, now that it is known what it shows; or close it, if that could not be found out. */
+/* Make the view ready for reading, now that it is known what it shows; or close it, if that could
+   not be found out. */
 static int view_finish(struct qcow2_view *view, struct qcow2_image *image, int code,
                        struct qcow2_view **out)
 {
@@ -100,7 +103,8 @@ static int view_finish(struct qcow2_view *view, struct qcow2_image *image, int c
   }
   view->stack.end = view->start + view->size;
   qcow2_stack_remember(&view->stack);
-  qcow2_accelerator_start(&view->accelerator, image, &view->stack, view->size, read_for_block, view);
+  qcow2_accelerator_start(&view->accelerator, image, &view->stack, view->size, read_for_block,
+                          view);
   *out = view;
   return 0;
 }
@@ -149,8 +153,8 @@ uint64_t qcow2_view_size(const struct qcow2_view *view)
 
 /* ---- Reading ------------------------------------------------------------- */
 
-/* Where the system fails to read a run, the blocks of this size that are bad are found out: file systems and the page cache read
-   no less. */
+/* Where the system fails to read a run, the blocks of this size that are bad are found out: file
+   systems and the page cache read no less. */
 #define BAD_BLOCK_BYTES 4096u
 
 static int check_range(const struct qcow2_view *view, uint64_t view_offset, uint64_t length,
@@ -164,10 +168,10 @@ static int check_range(const struct qcow2_view *view, uint64_t view_offset, uint
                             length, view_offset, view->size);
 }
 
-/* Read the piece's first *count bytes, or fewer: where the system fails to read a run, find out which part of it is bad. On an
-   error *count is the length of that part. */
-static int read_piece(const struct qcow2_view *view, const struct qcow2_piece *piece, uint64_t guest_offset,
-                      uint8_t *out, size_t *count, struct qcow2_error *error)
+/* Read the piece's first *count bytes, or fewer: where the system fails to read a run, find out
+   which part of it is bad. On an error *count is the length of that part. */
+static int read_piece(const struct qcow2_view *view, const struct qcow2_piece *piece,
+                      uint64_t guest_offset, uint8_t *out, size_t *count, struct qcow2_error *error)
 {
   const struct qcow2_cluster_source *source = &view->stack.chain->layers[piece->layer]->source;
   uint64_t host_offset = piece->mapping.host_offset;
@@ -182,11 +186,13 @@ static int read_piece(const struct qcow2_view *view, const struct qcow2_piece *p
         *error = failure;
       return code;
     }
-    *count = *count / 2 <= step ? step : step + (*count / 2 - step) / BAD_BLOCK_BYTES * BAD_BLOCK_BYTES;
+    *count = *count / 2 <= step ? step
+                                : step + (*count / 2 - step) / BAD_BLOCK_BYTES * BAD_BLOCK_BYTES;
   }
 }
 
-/* How far the damage goes on of which a read met the first `count` bytes. Where the system failed, that is all that is known. */
+/* How far the damage goes on of which a read met the first `count` bytes. Where the system failed,
+   that is all that is known. */
 static uint64_t damage_length(const struct qcow2_view *view, const struct qcow2_piece *piece,
                               uint64_t guest_offset, uint64_t count, int code)
 {
@@ -195,15 +201,16 @@ static uint64_t damage_length(const struct qcow2_view *view, const struct qcow2_
 
   qcow2_holes_clear(&holes, &view->stack);
   if (code == QCOW2_ERROR_IO ||
-      qcow2_stack_find(&view->stack, &holes, guest_offset, view->stack.end - guest_offset, &whole, NULL) != 0 ||
+      qcow2_stack_find(&view->stack, &holes, guest_offset, view->stack.end - guest_offset, &whole,
+                       NULL) != 0 ||
       whole.layer != piece->layer || whole.mapping.kind != piece->mapping.kind)
     return count;
   return whole.mapping.length;
 }
 
 /* Name the place where a read or a look-up failed, which concerns `length` bytes. */
-static int place_error(const struct qcow2_view *view, const struct qcow2_piece *piece, uint64_t guest_offset,
-                       uint64_t length, int code, struct qcow2_error *error)
+static int place_error(const struct qcow2_view *view, const struct qcow2_piece *piece,
+                       uint64_t guest_offset, uint64_t length, int code, struct qcow2_error *error)
 {
   const struct qcow2_layer *layer = view->stack.chain->layers[piece->layer];
   bool in_data_file = piece->mapping.kind == QCOW2_CLUSTER_NORMAL && layer->data_file.path != NULL;
@@ -217,7 +224,8 @@ static int place_error(const struct qcow2_view *view, const struct qcow2_piece *
   return qcow2_error_add_place(error, code, &place);
 }
 
-/* Read the first bytes of at most `length`. *count is how many were read or, on an error, how many of them it concerns. */
+/* Read the first bytes of at most `length`. *count is how many were read or, on an error, how many
+   of them it concerns. */
 static int read_next(struct qcow2_view *view, struct qcow2_holes *holes, uint64_t guest_offset,
                      uint8_t *out, size_t length, size_t *count, struct qcow2_error *error)
 {
@@ -273,7 +281,8 @@ int qcow2_view_read(struct qcow2_view *view, uint64_t view_offset, void *buffer,
   return read_pieces(view, view_offset, buffer, length, error);
 }
 
-/* True if the error says that the evidence is damaged, and not that the reader is short of something. */
+/* True if the error says that the evidence is damaged, and not that the reader is short of
+   something. */
 static bool is_damage(int code)
 {
   return code == QCOW2_ERROR_CORRUPT || code == QCOW2_ERROR_TRUNCATED || code == QCOW2_ERROR_IO;

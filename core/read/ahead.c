@@ -18,7 +18,11 @@
 /* Of so many units it is remembered that they were begun; more than are guessed at a time. */
 #define BEGUN_SLOTS 256u
 
-enum job_state { JOB_NONE, JOB_QUEUED, JOB_RUNNING };
+enum job_state {
+  JOB_NONE,
+  JOB_QUEUED,
+  JOB_RUNNING
+};
 
 /* A unit to be decoded. */
 struct job {
@@ -49,7 +53,8 @@ struct qcow2_ahead_reader {
   unsigned window; /* units */
   uint64_t unit_count;
   _Atomic uint64_t last_unit; /* reached; UINT64_MAX: none yet */
-  uint64_t begun[BEGUN_SLOTS]; /* by a thread, and not reached since: a unit's number + 1, 0: none */
+  uint64_t
+      begun[BEGUN_SLOTS]; /* by a thread, and not reached since: a unit's number + 1, 0: none */
   struct qcow2_streams streams;
 };
 
@@ -145,8 +150,8 @@ static void after_fork_in_parent(void)
   pthread_mutex_unlock(&list_lock);
 }
 
-/* Only the thread that forked is here: forget the others, and what they did. The child does without, for a process that had threads cannot
-   count on being able to start some after a fork. */
+/* Only the thread that forked is here: forget the others, and what they did. The child does
+   without, for a process that had threads cannot count on being able to start some after a fork. */
 static void after_fork_in_child(void)
 {
   for (struct qcow2_ahead *ahead = list; ahead != NULL; ahead = ahead->next) {
@@ -318,8 +323,8 @@ void qcow2_ahead_reader_free(struct qcow2_ahead_reader *reader)
   free(reader);
 }
 
-/* Queue what is worth decoding now that the reader is at `unit`, in place of what was before. Returns whether there is something to do for
-   the threads. */
+/* Queue what is worth decoding now that the reader is at `unit`, in place of what was before.
+   Returns whether there is something to do for the threads. */
 static bool queue_ahead(struct qcow2_ahead *ahead, struct qcow2_ahead_reader *reader, uint64_t unit)
 {
   uint64_t units[UNITS_GUESSED_MAX];
@@ -342,7 +347,8 @@ static bool queue_ahead(struct qcow2_ahead *ahead, struct qcow2_ahead_reader *re
 }
 
 /* Return when the unit is nobody's job: take it back, or see it done. */
-static void settle(struct qcow2_ahead *ahead, const struct qcow2_ahead_reader *reader, uint64_t unit)
+static void settle(struct qcow2_ahead *ahead, const struct qcow2_ahead_reader *reader,
+                   uint64_t unit)
 {
   struct job *job;
 

@@ -5,14 +5,17 @@
 
 #include "../base/checked.h"
 
-/* Large enough that reading a table of inodes takes few calls of the system, small enough that little is read in vain. */
+/* Large enough that reading a table of inodes takes few calls of the system, small enough that
+   little is read in vain. */
 #define COARSE_BYTES 16384u
 /* The block size of most file systems. */
 #define FINE_BYTES 4096u
-/* After so much in a row it is a file that is being read: its blocks will hardly be asked for again. */
+/* After so much in a row it is a file that is being read: its blocks will hardly be asked for
+   again. */
 #define ROW_BYTES 16384u
 
-/* Load a block; if some of it cannot be read, leave it empty, which is remembered: a failing medium isn't asked again for each piece. */
+/* Load a block; if some of it cannot be read, leave it empty, which is remembered: a failing medium
+   isn't asked again for each piece. */
 static int load_block(void *context, struct qcow2_cache_key key, struct qcow2_cache_block *block,
                       struct qcow2_error *error)
 {
@@ -20,7 +23,8 @@ static int load_block(void *context, struct qcow2_cache_key key, struct qcow2_ca
   size_t length = (size_t) min_u64(block->length, blocks->size - key.offset);
 
   (void) error;
-  block->filled = blocks->load(blocks->context, key.offset, block->data, length, NULL) == 0 ? length : 0;
+  block->filled = blocks->load(blocks->context, key.offset, block->data, length, NULL) == 0 ? length
+                                                                                            : 0;
   return 0;
 }
 
@@ -40,11 +44,12 @@ bool qcow2_blocks_read(const struct qcow2_blocks *blocks, enum qcow2_block_size 
   while (is_read && length > 0) {
     size_t in_block = (size_t) (guest_offset % block_bytes);
     size_t count = (size_t) min_u64(length, block_bytes - in_block);
-    struct qcow2_cache_key key =
-        qcow2_cache_key_make(QCOW2_CACHE_BLOCK, blocks->cache_owner, 0, guest_offset - in_block);
+    struct qcow2_cache_key key = qcow2_cache_key_make(QCOW2_CACHE_BLOCK, blocks->cache_owner, 0,
+                                                      guest_offset - in_block);
     struct qcow2_cache_block *block;
 
-    if (qcow2_cache_pin(blocks->caches[size], key, block_bytes, load_block, (void *) (uintptr_t) blocks, &block, NULL) != 0)
+    if (qcow2_cache_pin(blocks->caches[size], key, block_bytes, load_block,
+                        (void *) (uintptr_t) blocks, &block, NULL) != 0)
       return false;
     is_read = block->filled > 0;
     if (is_read)

@@ -7,14 +7,17 @@
 #include "../base/error.h"
 #include "../base/system.h"
 
-/* The hash table has one bucket for every so many bytes of budget: the usual size of a block and more. */
+/* The hash table has one bucket for every so many bytes of budget: the usual size of a block and
+   more. */
 #define BUDGET_PER_BUCKET 4096u
 #define BUCKET_BITS_MIN 6u
-/* The part of the budget for entries that are new, and the most for those that are protected: ... */
+/* The part of the budget for entries that are new, and the most for those that are protected:
+   ... */
 #define NEW_SHARE(budget) ((budget) / 16)
 #define PROTECTED_SHARE(budget) ((budget) / 4 * 3)
-/* Of entries that have no claim to be kept (where old ones are preferred, those that stop being new; those that were read through), one of
-   so many is kept like others: if it is used again after all, it will be found. */
+/* Of entries that have no claim to be kept (where old ones are preferred, those that stop being
+   new; those that were read through), one of so many is kept like others: if it is used again after
+   all, it will be found. */
 #define PREFERENCE 4u
 
 enum entry_state {
@@ -24,12 +27,13 @@ enum entry_state {
 };
 
 struct entry {
-  struct qcow2_cache_block block; /* its data follows the entry. First: a block pointer is an entry pointer */
+  struct qcow2_cache_block
+      block; /* its data follows the entry. First: a block pointer is an entry pointer */
   struct qcow2_cache_key key;
   enum entry_state state;
-  bool is_unused;              /* it was loaded ahead, and nobody has asked for it yet */
-  size_t taken;                /* bytes, see qcow2_cache_take() */
-  unsigned pins;               /* users, loader and waiters */
+  bool is_unused; /* it was loaded ahead, and nobody has asked for it yet */
+  size_t taken;   /* bytes, see qcow2_cache_take() */
+  unsigned pins;  /* users, loader and waiters */
   struct entry *bucket_next;
   struct segment *segment;
   struct entry *newer, *older; /* in its list */
@@ -93,7 +97,8 @@ static void segment_remove(struct entry *entry)
 {
   struct segment *segment = entry->segment;
 
-  if (entry->newer != NULL) /* NOLINT(clang-analyzer-core.NullDereference): a segment with bytes has an oldest entry */
+  if (entry->newer != NULL) /* NOLINT(clang-analyzer-core.NullDereference): a segment with bytes has
+                               an oldest entry */
     entry->newer->older = entry->older;
   else
     segment->newest = entry->older;
@@ -111,12 +116,13 @@ struct qcow2_cache_key qcow2_cache_key_make(enum qcow2_cache_kind kind, uint64_t
 {
   const uint64_t owner_mask = (UINT64_C(1) << 36) - 1;
 
-  return (struct qcow2_cache_key){ (uint64_t) kind << 60 | (owner & owner_mask) << 24 | (detail & 0xffffff),
-                                   offset };
+  return (struct qcow2_cache_key){
+    (uint64_t) kind << 60 | (owner & owner_mask) << 24 | (detail & 0xffffff), offset
+  };
 }
 
-/* Multiply-shift hashing: the highest bits of a product. The factors are random, for an image's maker chooses the offsets, and could
-   choose those that all fall into one bucket. */
+/* Multiply-shift hashing: the highest bits of a product. The factors are random, for an image's
+   maker chooses the offsets, and could choose those that all fall into one bucket. */
 static struct entry **bucket_of(struct qcow2_cache *cache, struct qcow2_cache_key key)
 {
   uint64_t hash = key.offset * cache->offset_factor + key.space * cache->space_factor;
@@ -162,7 +168,8 @@ static void entry_unpin(struct entry *entry)
 static bool evict_from(struct qcow2_cache *cache, struct segment *segment)
 {
   for (struct entry *entry = segment->oldest; entry != NULL; entry = entry->newer) {
-    if (entry->pins > 0) /* NOLINT(clang-analyzer-unix.Malloc): an entry that was freed is in no segment */
+    if (entry->pins >
+        0) /* NOLINT(clang-analyzer-unix.Malloc): an entry that was freed is in no segment */
       continue;
     entry_detach(cache, entry);
     free(entry);
@@ -180,7 +187,8 @@ static bool evict_any(struct qcow2_cache *cache)
 /* Evict until a block of `length` bytes fits the budget, or everything left is pinned. */
 static void make_room(struct qcow2_cache *cache, size_t length)
 {
-  while (cache->new.bytes + cache->probation.bytes + cache->protected.bytes + entry_bytes(length) > cache->budget)
+  while (cache->new.bytes + cache->probation.bytes + cache->protected.bytes + entry_bytes(length) >
+         cache->budget)
     if (!evict_any(cache))
       return;
 }
@@ -206,11 +214,13 @@ static void add_new(struct qcow2_cache *cache, struct entry *entry)
   }
 }
 
-/* Add the entry to the protected ones. The oldest of them are on probation again when they are too many. */
+/* Add the entry to the protected ones. The oldest of them are on probation again when they are too
+   many. */
 static void add_protected(struct qcow2_cache *cache, struct entry *entry)
 {
   segment_add(&cache->protected, entry);
-  while (cache->protected.bytes > PROTECTED_SHARE(cache->budget) && cache->protected.oldest != entry) {
+  while (cache->protected.bytes > PROTECTED_SHARE(cache->budget) &&
+         cache->protected.oldest != entry) {
     struct entry *oldest = cache->protected.oldest;
 
     segment_remove(oldest);
@@ -249,7 +259,8 @@ static struct entry *entry_new(struct qcow2_cache *cache, struct qcow2_cache_key
   return entry;
 }
 
-/* Wait until the entry is ready (true), or its load has failed (false, and it is no longer ours). */
+/* Wait until the entry is ready (true), or its load has failed (false, and it is no longer
+   ours). */
 static bool entry_wait(struct qcow2_cache *cache, struct entry *entry)
 {
   entry->pins++;
@@ -277,7 +288,8 @@ static struct entry *find_or_add(struct qcow2_cache *cache, struct qcow2_cache_k
 
 /* ---- The interface ------------------------------------------------------ */
 
-/* Load a new entry. The lock is held before and after, but not while it loads. A failed entry is gone. */
+/* Load a new entry. The lock is held before and after, but not while it loads. A failed entry is
+   gone. */
 static int entry_load(struct qcow2_cache *cache, struct entry *entry, qcow2_cache_load *load,
                       void *context, struct qcow2_error *error)
 {

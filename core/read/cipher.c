@@ -27,26 +27,27 @@ struct qcow2_cipher {
   uint32_t block_bytes;
   uint8_t key[CIPHER_KEY_BYTES_MAX];
   struct qcow2_twofish *twofish; /* two, for Twofish-192 in XTS mode; else NULL */
-  pthread_mutex_t lock; /* of the list */
+  pthread_mutex_t lock;          /* of the list */
   struct engine *free;
 };
 
 /* ---- libgcrypt's names ----------------------------------------------------- */
 
-/* The algorithm for keys of that length; 0: there is none. Twofish with 192 bits is refused when the key is set. */
+/* The algorithm for keys of that length; 0: there is none. Twofish with 192 bits is refused when
+   the key is set. */
 static int algorithm_number(enum qcow2_cipher_algorithm algorithm, uint32_t key_bytes)
 {
   switch (algorithm) {
   case QCOW2_CIPHER_AES:
-    return key_bytes == 16 ? GCRY_CIPHER_AES128 : key_bytes == 24 ? GCRY_CIPHER_AES192 : GCRY_CIPHER_AES256;
+    return key_bytes == 16   ? GCRY_CIPHER_AES128
+           : key_bytes == 24 ? GCRY_CIPHER_AES192
+                             : GCRY_CIPHER_AES256;
   case QCOW2_CIPHER_SERPENT:
     return key_bytes == 16   ? GCRY_CIPHER_SERPENT128
            : key_bytes == 24 ? GCRY_CIPHER_SERPENT192
                              : GCRY_CIPHER_SERPENT256;
-  case QCOW2_CIPHER_TWOFISH:
-    return key_bytes == 16 ? GCRY_CIPHER_TWOFISH128 : GCRY_CIPHER_TWOFISH;
-  case QCOW2_CIPHER_CAST5:
-    return GCRY_CIPHER_CAST5;
+  case QCOW2_CIPHER_TWOFISH: return key_bytes == 16 ? GCRY_CIPHER_TWOFISH128 : GCRY_CIPHER_TWOFISH;
+  case QCOW2_CIPHER_CAST5: return GCRY_CIPHER_CAST5;
   case QCOW2_CIPHER_SM4: /* by its name: the headers of older versions do not know it */
     return gcry_cipher_map_name("SM4");
   }
@@ -83,7 +84,8 @@ static int open_handle(int algorithm, int mode, const uint8_t *key, size_t key_b
   return qcow2_libgcrypt_error(error, status, what);
 }
 
-/* The cipher that turns sector numbers into initialisation vectors: its key is the hash of the key. */
+/* The cipher that turns sector numbers into initialisation vectors: its key is the hash of the
+   key. */
 static int open_ivgen(const struct qcow2_cipher *cipher, gcry_cipher_hd_t *handle,
                       struct qcow2_error *error)
 {
@@ -97,8 +99,8 @@ static int open_ivgen(const struct qcow2_cipher *cipher, gcry_cipher_hd_t *handl
     return qcow2_error_set(error, QCOW2_ERROR_UNSUPPORTED, "this libgcrypt has no %s",
                            qcow2_hash_name(spec->ivgen_hash));
   gcry_md_hash_buffer(hash, digest, cipher->key, spec->key_bytes);
-  code = open_handle(algorithm_number(spec->algorithm, length), GCRY_CIPHER_MODE_ECB, digest, length,
-                     qcow2_cipher_algorithm_name(spec->algorithm), handle, error);
+  code = open_handle(algorithm_number(spec->algorithm, length), GCRY_CIPHER_MODE_ECB, digest,
+                     length, qcow2_cipher_algorithm_name(spec->algorithm), handle, error);
   qcow2_system_wipe(digest, sizeof(digest));
   return code;
 }
@@ -119,8 +121,9 @@ static int open_data(const struct qcow2_cipher *cipher, gcry_cipher_hd_t *handle
 
   if (cipher->twofish != NULL)
     return 0;
-  return open_handle(algorithm_number(spec->algorithm, one_key), mode_number(spec->mode), cipher->key,
-                     spec->key_bytes, qcow2_cipher_algorithm_name(spec->algorithm), handle, error);
+  return open_handle(algorithm_number(spec->algorithm, one_key), mode_number(spec->mode),
+                     cipher->key, spec->key_bytes, qcow2_cipher_algorithm_name(spec->algorithm),
+                     handle, error);
 }
 
 static int engine_new(const struct qcow2_cipher *cipher, struct engine **out,
@@ -164,7 +167,8 @@ static int engine_take(struct qcow2_cipher *cipher, struct engine **engine,
 
 /* ---- Making ---------------------------------------------------------------- */
 
-/* libgcrypt has no Twofish with keys of 192 bits. QEMU writes it in XTS mode only; in others it cannot store the key. */
+/* libgcrypt has no Twofish with keys of 192 bits. QEMU writes it in XTS mode only; in others it
+   cannot store the key. */
 static int prepare_twofish(struct qcow2_cipher *cipher, struct qcow2_error *error)
 {
   const struct qcow2_cipher_spec *spec = &cipher->spec;

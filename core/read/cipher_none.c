@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* In place of cipher.c and unlock.c in a build without libgcrypt: nothing encrypted can be opened. */
+/* In place of cipher.c and unlock.c in a build without libgcrypt: nothing encrypted can be
+   opened. */
 #include "../base/error.h"
 #include "unlock.h"
 
 static int no_libgcrypt(struct qcow2_error *error)
 {
   return qcow2_error_set(error, QCOW2_ERROR_UNSUPPORTED,
-                         "this build has no libgcrypt, which reading it needs: install libgcrypt's development files "
-                         "and build again");
+                         "this build has no libgcrypt, which reading it needs: install libgcrypt's "
+                         "development files and build again");
 }
 
 int qcow2_unlock_luks(const struct qcow2_storage *image, uint64_t host_offset,

@@ -112,22 +112,25 @@ struct compressed_load {
   uint32_t host_bytes;
 };
 
-/* Keep in the cluster's block, in place of its bytes, why it cannot be decoded: a stream may take long to fail, and is asked for in
-   small pieces. A block that is not filled holds the clause. */
+/* Keep in the cluster's block, in place of its bytes, why it cannot be decoded: a stream may take
+   long to fail, and is asked for in small pieces. A block that is not filled holds the clause. */
 static void keep_failure(struct qcow2_cache_block *block, const struct qcow2_error *failure)
 {
   snprintf((char *) block->data, block->length, "%s", failure->message);
   block->filled = 0;
 }
 
-/* Decode the whole cluster into a cache block. The last sector of a stream may end past the end of the file. */
+/* Decode the whole cluster into a cache block. The last sector of a stream may end past the end of
+   the file. */
 static int load_compressed(void *context, struct qcow2_cache_key key,
                            struct qcow2_cache_block *block, struct qcow2_error *error)
 {
   const struct compressed_load *load = context;
   const struct qcow2_compressed_source *source = load->source;
   struct qcow2_error failure;
-  uint64_t left = load->host_offset < source->storage->size ? source->storage->size - load->host_offset : 0;
+  uint64_t left = load->host_offset < source->storage->size
+                      ? source->storage->size - load->host_offset
+                      : 0;
   size_t length = (size_t) min_u64(load->host_bytes, left);
   struct unpacker *unpacker;
   int code;
@@ -159,21 +162,24 @@ static int failure_error(const struct qcow2_compressed_source *source,
                          struct qcow2_error *error)
 {
   if (!range_fits(mapping->host_offset, mapping->host_bytes, source->storage->size))
-    return qcow2_error_set_at(error, QCOW2_ERROR_TRUNCATED, QCOW2_NO_OFFSET, mapping->host_offset,
-                              "the compressed cluster at host offset %" PRIu64
-                              " cannot be decoded, and the file ends inside its last sectors, at byte %" PRIu64
-                              ": it is truncated, or the stream is damaged",
-                              mapping->host_offset, source->storage->size);
+    return qcow2_error_set_at(
+        error, QCOW2_ERROR_TRUNCATED, QCOW2_NO_OFFSET, mapping->host_offset,
+        "the compressed cluster at host offset %" PRIu64
+        " cannot be decoded, and the file ends inside its last sectors, at byte %" PRIu64
+        ": it is truncated, or the stream is damaged",
+        mapping->host_offset, source->storage->size);
   return qcow2_error_set_at(error, QCOW2_ERROR_CORRUPT, QCOW2_NO_OFFSET, mapping->host_offset,
                             "the compressed cluster at host offset %" PRIu64 " cannot be read: %s",
                             mapping->host_offset, (const char *) block->data);
 }
 
-/* An entry with other sectors may lead to the same offset; that is another stream, perhaps cut too short. */
+/* An entry with other sectors may lead to the same offset; that is another stream, perhaps cut too
+   short. */
 static struct qcow2_cache_key cache_key(const struct qcow2_compressed_source *source,
                                         const struct qcow2_mapping *mapping)
 {
-  return qcow2_cache_key_make(QCOW2_CACHE_STREAM, source->cache_owner, mapping->host_bytes, mapping->host_offset);
+  return qcow2_cache_key_make(QCOW2_CACHE_STREAM, source->cache_owner, mapping->host_bytes,
+                              mapping->host_offset);
 }
 
 bool qcow2_compressed_is_at_hand(const struct qcow2_compressed_source *source,
@@ -187,8 +193,8 @@ void qcow2_compressed_decode_ahead(const struct qcow2_compressed_source *source,
 {
   struct compressed_load load = { source, mapping->host_offset, mapping->host_bytes };
 
-  qcow2_cache_load_ahead(source->cache, cache_key(source, mapping), source->cluster_size, load_compressed,
-                         &load);
+  qcow2_cache_load_ahead(source->cache, cache_key(source, mapping), source->cluster_size,
+                         load_compressed, &load);
 }
 
 int qcow2_compressed_read(const struct qcow2_compressed_source *source,
@@ -198,8 +204,8 @@ int qcow2_compressed_read(const struct qcow2_compressed_source *source,
   struct compressed_load load = { source, mapping->host_offset, mapping->host_bytes };
   uint32_t in_cluster = (uint32_t) guest_offset & (source->cluster_size - 1);
   struct qcow2_cache_block *block;
-  int code = qcow2_cache_pin(source->cache, cache_key(source, mapping), source->cluster_size, load_compressed,
-                             &load, &block, error);
+  int code = qcow2_cache_pin(source->cache, cache_key(source, mapping), source->cluster_size,
+                             load_compressed, &load, &block, error);
 
   if (code != 0)
     return code;

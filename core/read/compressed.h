@@ -18,14 +18,14 @@ void qcow2_decompressor_pool_free(struct qcow2_decompressor_pool *pool);
 struct qcow2_compressed_source {
   const struct qcow2_storage *storage; /* the image file, which holds the streams */
   enum qcow2_compression compression;
-  uint32_t cluster_size; /* bytes */
+  uint32_t cluster_size;     /* bytes */
   struct qcow2_cache *cache; /* of decoded clusters */
   uint64_t cache_owner;
   struct qcow2_decompressor_pool *pool;
 };
 
-/* Read `length` bytes (> 0) at `guest_offset`, which the mapping (of kind COMPRESSED) covers, into `buffer`. Errors: IO, TRUNCATED,
-   CORRUPT, NOMEM, with the host offset. */
+/* Read `length` bytes (> 0) at `guest_offset`, which the mapping (of kind COMPRESSED) covers, into
+   `buffer`. Errors: IO, TRUNCATED, CORRUPT, NOMEM, with the host offset. */
 int qcow2_compressed_read(const struct qcow2_compressed_source *source,
                           const struct qcow2_mapping *mapping, uint64_t guest_offset, void *buffer,
                           size_t length, struct qcow2_error *error);

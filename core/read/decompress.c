@@ -49,9 +49,10 @@ void qcow2_decompressor_free(struct qcow2_decompressor *decompressor)
 
 /* ---- deflate ------------------------------------------------------------ */
 
-/* libdeflate is more than twice as fast as zlib, but lets pass some streams that are damaged (a code that means nothing, a run of code
-   lengths that is too long), so it gets only those that cannot be of that kind; and it wants the stream to end where the output
-   does. Returns whether it gave the whole output; if not, zlib decides. */
+/* libdeflate is more than twice as fast as zlib, but lets pass some streams that are damaged (a
+   code that means nothing, a run of code lengths that is too long), so it gets only those that
+   cannot be of that kind; and it wants the stream to end where the output does. Returns whether it
+   gave the whole output; if not, zlib decides. */
 static int inflate_fast(struct qcow2_decompressor *decompressor, const uint8_t *input,
                         size_t input_length, uint8_t *output, size_t output_length)
 {
@@ -128,8 +129,8 @@ static int zstd_error(size_t done, size_t output_length, size_t status, struct q
                          output_length, ZSTD_getErrorName(status));
 }
 
-/* Frame after frame, each as a whole: then zstd decodes into the output itself and needs no window of its own, however
-   large a window the frame asks for. */
+/* Frame after frame, each as a whole: then zstd decodes into the output itself and needs no window
+   of its own, however large a window the frame asks for. */
 static int decompress_zstd(struct qcow2_decompressor *decompressor, const uint8_t *input,
                            size_t input_length, uint8_t *output, size_t output_length,
                            struct qcow2_error *error)

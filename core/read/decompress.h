@@ -5,7 +5,8 @@
 
 #include "../qcow2core.h"
 
-/* The state of the decompression libraries, kept from one cluster to the next. For one thread at a time. */
+/* The state of the decompression libraries, kept from one cluster to the next. For one thread at a
+   time. */
 struct qcow2_decompressor;
 
 /* NULL: no memory. The caller frees it with qcow2_decompressor_free(). */
@@ -14,9 +15,9 @@ struct qcow2_decompressor *qcow2_decompressor_new(void);
 /* NULL is allowed. */
 void qcow2_decompressor_free(struct qcow2_decompressor *decompressor);
 
-/* Fill `output` with exactly `output_length` bytes from the stream. What follows the stream in `input` is not looked
-   at: its exact length is not recorded. Memory stays below a constant whatever the stream says. Errors: CORRUPT (the
-   stream is damaged or too short), NOMEM. */
+/* Fill `output` with exactly `output_length` bytes from the stream. What follows the stream in
+   `input` is not looked at: its exact length is not recorded. Memory stays below a constant
+   whatever the stream says. Errors: CORRUPT (the stream is damaged or too short), NOMEM. */
 int qcow2_decompress(struct qcow2_decompressor *decompressor, enum qcow2_compression compression,
                      const uint8_t *input, size_t input_length, uint8_t *output,
                      size_t output_length, struct qcow2_error *error);

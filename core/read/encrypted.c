@@ -18,21 +18,25 @@ struct encrypted {
   uint64_t number_offset; /* the same byte, as the cipher counts */
 };
 
-/* Read whole sectors, which begin `skip` bytes from the first byte to be read (or, if negative, before it). */
+/* Read whole sectors, which begin `skip` bytes from the first byte to be read (or, if negative,
+   before it). */
 static int read_sectors(const struct encrypted *encrypted, int64_t skip, uint8_t *buffer,
                         size_t length, struct qcow2_error *error)
 {
   const struct qcow2_encrypted_source *source = encrypted->source;
-  int code = qcow2_storage_read(source->storage, encrypted->host_offset + (uint64_t) skip, buffer, length, error);
+  int code = qcow2_storage_read(source->storage, encrypted->host_offset + (uint64_t) skip, buffer,
+                                length, error);
 
   if (code != 0)
     return code;
   return qcow2_cipher_decrypt(source->cipher,
-                              (encrypted->number_offset + (uint64_t) skip) / ENCRYPTION_SECTOR_BYTES,
+                              (encrypted->number_offset + (uint64_t) skip) /
+                                  ENCRYPTION_SECTOR_BYTES,
                               buffer, length, error);
 }
 
-/* Read a part of one sector: `length` bytes, `in_sector` bytes into the sector that begins at `skip`. */
+/* Read a part of one sector: `length` bytes, `in_sector` bytes into the sector that begins at
+   `skip`. */
 static int read_in_sector(const struct encrypted *encrypted, int64_t skip, size_t in_sector,
                           uint8_t *buffer, size_t length, struct qcow2_error *error)
 {
@@ -44,7 +48,8 @@ static int read_in_sector(const struct encrypted *encrypted, int64_t skip, size_
   return code;
 }
 
-/* A sector can only be decrypted as a whole. Those that are wanted as a whole are decrypted where they are wanted. */
+/* A sector can only be decrypted as a whole. Those that are wanted as a whole are decrypted where
+   they are wanted. */
 static int read_here(const struct encrypted *encrypted, uint8_t *buffer, size_t length,
                      struct qcow2_error *error)
 {
@@ -71,7 +76,8 @@ static uint32_t chunk_size(const struct qcow2_encrypted_source *source)
 }
 
 /* No compressed cluster has this key: those keys say how long the stream is. */
-static struct qcow2_cache_key chunk_key(const struct qcow2_encrypted_source *source, uint64_t host_offset)
+static struct qcow2_cache_key chunk_key(const struct qcow2_encrypted_source *source,
+                                        uint64_t host_offset)
 {
   return qcow2_cache_key_make(QCOW2_CACHE_CHUNK, source->cache_owner, 0,
                               host_offset / chunk_size(source) * chunk_size(source));
@@ -97,17 +103,20 @@ void qcow2_encrypted_decode_ahead(const struct qcow2_encrypted_source *source, u
   uint32_t size = chunk_size(source);
   uint64_t end = host_offset + length;
 
-  if (source->cipher_counts_guest) /* what a chunk's bytes are depends on where in the disk they are */
+  if (source->cipher_counts_guest) /* what a chunk's bytes are depends on where in the disk they are
+                                    */
     return;
   for (uint64_t at = divide_up(host_offset, size) * size; at < end && size <= end - at; at += size)
-    qcow2_cache_load_ahead(source->cache, chunk_key(source, at), size, load_chunk, (void *) (uintptr_t) source);
+    qcow2_cache_load_ahead(source->cache, chunk_key(source, at), size, load_chunk,
+                           (void *) (uintptr_t) source);
 }
 
 int qcow2_encrypted_read(const struct qcow2_encrypted_source *source, uint64_t host_offset,
                          uint64_t guest_offset, uint8_t *buffer, size_t length,
                          struct qcow2_error *error)
 {
-  struct encrypted encrypted = { source, host_offset, source->cipher_counts_guest ? guest_offset : host_offset };
+  struct encrypted encrypted = { source, host_offset,
+                                 source->cipher_counts_guest ? guest_offset : host_offset };
   int code = 0;
 
   while (code == 0 && length > 0) {

@@ -6,8 +6,8 @@
 
 #include "../base/error.h"
 
-/* A program that uses libgcrypt itself has set it up already, or will set up its secure memory later: leave that to it, and
-   take none, so that libgcrypt has nothing to warn of. */
+/* A program that uses libgcrypt itself has set it up already, or will set up its secure memory
+   later: leave that to it, and take none, so that libgcrypt has nothing to warn of. */
 static void start(void)
 {
   if (gcry_control(GCRYCTL_INITIALIZATION_FINISHED_P) != 0)

@@ -5,13 +5,15 @@
 
 #include "../format/luks.h"
 
-/* Make libgcrypt ready for use, whatever else in the process uses it. Cheap after the first time. */
+/* Make libgcrypt ready for use, whatever else in the process uses it. Cheap after the first
+   time. */
 void qcow2_libgcrypt_start(void);
 
 /* libgcrypt's number for the hash. */
 int qcow2_libgcrypt_hash(enum qcow2_hash hash);
 
-/* Report that libgcrypt failed at something, a clause such as "decrypt". `status` is a gcry_error_t. */
+/* Report that libgcrypt failed at something, a clause such as "decrypt". `status` is a
+   gcry_error_t. */
 int qcow2_libgcrypt_error(struct qcow2_error *error, unsigned status, const char *what);
 
 #endif

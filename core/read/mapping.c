@@ -22,7 +22,8 @@ static uint64_t l1_entry_offset(const struct qcow2_tables *tables, uint64_t inde
   return tables->l1_offset + index * L1_ENTRY_BYTES;
 }
 
-/* Read the L1 entry at `index`. A cleared offset, or an index past the table, is an unallocated L2 table. */
+/* Read the L1 entry at `index`. A cleared offset, or an index past the table, is an unallocated L2
+   table. */
 static int read_l1(const struct qcow2_tables *tables, uint64_t index, uint64_t *l1_entry,
                    struct qcow2_error *error)
 {
@@ -35,8 +36,8 @@ static int read_l1(const struct qcow2_tables *tables, uint64_t index, uint64_t *
   if (tables->l1_offset == 0)
     return qcow2_error_set_at(error, QCOW2_ERROR_CORRUPT, QCOW2_NO_OFFSET, 0,
                               "the L1 table is said to be at host offset 0, where the header is");
-  code = qcow2_slice_pin(&tables->slices, "an L1 table", l1_entry_offset(tables, index), L1_ENTRY_BYTES,
-                         &slice, error);
+  code = qcow2_slice_pin(&tables->slices, "an L1 table", l1_entry_offset(tables, index),
+                         L1_ENTRY_BYTES, &slice, error);
   if (code != 0)
     return code;
   *l1_entry = be64_get(slice.bytes);
@@ -63,14 +64,11 @@ static bool part_continues(const struct qcow2_mapping *mapping,
     return false;
   switch (part->kind) {
   case QCOW2_CLUSTER_UNALLOCATED:
-  case QCOW2_CLUSTER_ZERO:
-    return true;
+  case QCOW2_CLUSTER_ZERO: return true;
   case QCOW2_CLUSTER_ZERO_ALLOCATED:
-  case QCOW2_CLUSTER_NORMAL:
-    return part->host_offset == mapping->host_offset + mapping->length;
+  case QCOW2_CLUSTER_NORMAL: return part->host_offset == mapping->host_offset + mapping->length;
   case QCOW2_CLUSTER_COMPRESSED:
-  case QCOW2_CLUSTER_INVALID:
-    return false;
+  case QCOW2_CLUSTER_INVALID: return false;
   }
   return false;
 }
@@ -88,7 +86,8 @@ static struct qcow2_mapping mapping_of_part(uint64_t guest_offset,
                                  .problem = part->problem };
 }
 
-/* Collect the run that starts at `guest_offset`, from the L2 entries in [bytes, end), of which the first describes it. */
+/* Collect the run that starts at `guest_offset`, from the L2 entries in [bytes, end), of which the
+   first describes it. */
 static void collect_run(const struct qcow2_geometry *geometry, const uint8_t *bytes,
                         const uint8_t *end, uint64_t entry_offset, uint64_t guest_offset,
                         uint64_t length, struct qcow2_mapping *mapping)
@@ -113,23 +112,24 @@ static void collect_run(const struct qcow2_geometry *geometry, const uint8_t *by
   mapping->length = min_u64(mapping->length, length);
 }
 
-/* Map through the L2 table at `l2_offset`. If it cannot be read, the mapping says how far that reaches: a file that ends before an
-   entry ends before those behind it. */
+/* Map through the L2 table at `l2_offset`. If it cannot be read, the mapping says how far that
+   reaches: a file that ends before an entry ends before those behind it. */
 static int map_in_l2(const struct qcow2_tables *tables, uint64_t l2_offset, uint64_t guest_offset,
                      uint64_t length, struct qcow2_mapping *mapping, struct qcow2_error *error)
 {
   const struct qcow2_geometry *geometry = tables->geometry;
-  uint64_t entry_offset =
-      l2_offset + (uint64_t) geometry_l2_index(geometry, guest_offset) * geometry->l2_entry_bytes;
+  uint64_t entry_offset = l2_offset + (uint64_t) geometry_l2_index(geometry, guest_offset) *
+                                          geometry->l2_entry_bytes;
   struct qcow2_slice slice;
-  int code = qcow2_slice_pin(&tables->slices, "an L2 table", entry_offset,
-                             geometry->l2_entry_bytes, &slice, error);
+  int code = qcow2_slice_pin(&tables->slices, "an L2 table", entry_offset, geometry->l2_entry_bytes,
+                             &slice, error);
 
   if (code != 0) {
     *mapping = mapping_plain(QCOW2_CLUSTER_INVALID, guest_offset,
                              code == QCOW2_ERROR_TRUNCATED
                                  ? geometry_l2_left(geometry, guest_offset)
-                                 : geometry->cluster_size - geometry_in_cluster(geometry, guest_offset));
+                                 : geometry->cluster_size -
+                                       geometry_in_cluster(geometry, guest_offset));
     mapping->table_offset = entry_offset;
     return code;
   }
@@ -139,7 +139,8 @@ static int map_in_l2(const struct qcow2_tables *tables, uint64_t l2_offset, uint
   return 0;
 }
 
-/* How far it reaches that the L1 entry at `index`, for `guest_offset`, cannot be read: see map_in_l2(). */
+/* How far it reaches that the L1 entry at `index`, for `guest_offset`, cannot be read: see
+   map_in_l2(). */
 static uint64_t l1_failure_length(const struct qcow2_tables *tables, uint64_t index,
                                   uint64_t guest_offset, int code)
 {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Guest offset -> mapping, through one L1 table and its L2 tables. The only I/O is that of table slices, into a cache. */
+/* Guest offset -> mapping, through one L1 table and its L2 tables. The only I/O is that of table
+   slices, into a cache. */
 #ifndef QCOW2_READ_MAPPING_H
 #define QCOW2_READ_MAPPING_H
 
@@ -18,16 +19,20 @@ struct qcow2_tables {
 struct qcow2_mapping {
   enum qcow2_cluster_kind kind;
   uint64_t guest_offset;
-  uint64_t length;      /* bytes of this kind from guest_offset on, > 0. COMPRESSED, INVALID: within one cluster */
-  uint64_t host_offset; /* NORMAL, ZERO_ALLOCATED: of the first byte. COMPRESSED: of the stream. Else QCOW2_NO_OFFSET */
-  uint32_t host_bytes;  /* COMPRESSED: the stream's upper bound, bytes. Else 0 */
-  uint64_t table_offset; /* host offset of the L1 or L2 entry that says so (of a run: its first), or QCOW2_NO_OFFSET */
+  uint64_t length; /* bytes of this kind from guest_offset on, > 0. COMPRESSED, INVALID: within one
+                      cluster */
+  uint64_t host_offset;  /* NORMAL, ZERO_ALLOCATED: of the first byte. COMPRESSED: of the stream.
+                            Else QCOW2_NO_OFFSET */
+  uint32_t host_bytes;   /* COMPRESSED: the stream's upper bound, bytes. Else 0 */
+  uint64_t table_offset; /* host offset of the L1 or L2 entry that says so (of a run: its first), or
+                            QCOW2_NO_OFFSET */
   const char *problem;   /* INVALID: why, as a clause in static storage. Else NULL */
 };
 
-/* Map `guest_offset`, for at most `length` bytes (> 0). An invalid entry is a mapping of kind INVALID; a table that
-   cannot be read is an error, after which the mapping says which entry that is and how far the error reaches, perhaps further than
-   `length`. Errors: IO, TRUNCATED, NOMEM, with the entry's host offset. */
+/* Map `guest_offset`, for at most `length` bytes (> 0). An invalid entry is a mapping of kind
+   INVALID; a table that cannot be read is an error, after which the mapping says which entry that
+   is and how far the error reaches, perhaps further than `length`. Errors: IO, TRUNCATED, NOMEM,
+   with the entry's host offset. */
 int qcow2_mapping_find(const struct qcow2_tables *tables, uint64_t guest_offset, uint64_t length,
                        struct qcow2_mapping *mapping, struct qcow2_error *error);
 

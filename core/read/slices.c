@@ -8,12 +8,13 @@
 #include "../base/error.h"
 #include "../storage/storage.h"
 
-/* Slices are of this many bytes, or of a cluster if that is smaller: large enough that few reads are needed, small enough that a
-   single look-up in a table of 2 MiB is cheap. */
+/* Slices are of this many bytes, or of a cluster if that is smaller: large enough that few reads
+   are needed, small enough that a single look-up in a table of 2 MiB is cheap. */
 #define SLICE_BYTES_MAX 16384u
 #define SECTOR_BYTES 512u
 
-/* Behind a slice's bytes in its cache block: which of its sectors the operating system could not read. */
+/* Behind a slice's bytes in its cache block: which of its sectors the operating system could not
+   read. */
 struct slice_damage {
   uint32_t bad_sectors; /* a bit for each, from bit 0 on */
 };
@@ -22,10 +23,12 @@ _Static_assert(SLICE_BYTES_MAX / SECTOR_BYTES <= 32, "a bit for each sector");
 
 static struct slice_damage *damage_of(const struct qcow2_cache_block *block)
 {
-  return (struct slice_damage *) (void *) (block->data + block->length - sizeof(struct slice_damage));
+  return (struct slice_damage *) (void *) (block->data + block->length -
+                                           sizeof(struct slice_damage));
 }
 
-/* Read sector by sector what could not be read at once, and note which sectors are bad. Fails if all of them are. */
+/* Read sector by sector what could not be read at once, and note which sectors are bad. Fails if
+   all of them are. */
 static int load_sectors(const struct qcow2_storage *storage, uint64_t host_offset,
                         struct qcow2_cache_block *block)
 {
@@ -76,8 +79,9 @@ static int entry_error(const struct qcow2_slices *slices, const char *table, uin
                        bool is_bad, struct qcow2_error *error)
 {
   if (is_bad)
-    return qcow2_error_set_errno(error, EIO, host_offset, "cannot read the entry of %s at host offset %" PRIu64,
-                                 table, host_offset);
+    return qcow2_error_set_errno(error, EIO, host_offset,
+                                 "cannot read the entry of %s at host offset %" PRIu64, table,
+                                 host_offset);
   return qcow2_error_set_at(error, QCOW2_ERROR_TRUNCATED, QCOW2_NO_OFFSET, host_offset,
                             "the file is truncated: it ends at byte %" PRIu64
                             ", and the entry of %s at host offset %" PRIu64 " is needed",
@@ -89,8 +93,8 @@ int qcow2_slice_pin(const struct qcow2_slices *slices, const char *table, uint64
 {
   uint32_t length = (uint32_t) min_u64(slices->cluster_size, SLICE_BYTES_MAX);
   uint32_t in_slice = (uint32_t) host_offset & (length - 1);
-  struct qcow2_cache_key key =
-      qcow2_cache_key_make(QCOW2_CACHE_SLICE, slices->cache_owner, 0, host_offset - in_slice);
+  struct qcow2_cache_key key = qcow2_cache_key_make(QCOW2_CACHE_SLICE, slices->cache_owner, 0,
+                                                    host_offset - in_slice);
   int code = qcow2_cache_pin(slices->cache, key, length + sizeof(struct slice_damage), load_slice,
                              (void *) (uintptr_t) slices->storage, &slice->block, error);
   bool is_bad;

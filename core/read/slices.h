@@ -22,9 +22,10 @@ struct qcow2_slice {
   size_t length; /* bytes that can be used: at least those asked for */
 };
 
-/* Pin the slice that holds the `bytes` (a power of two, at most 512) at `host_offset`, a multiple of it. `table` names the table for
-   messages ("an L2 table"). On success the caller unpins it. Where the operating system cannot read a slice as a whole, only those of
-   its entries fail that lie in bad sectors. Errors: TRUNCATED, IO, NOMEM, with the host offset. */
+/* Pin the slice that holds the `bytes` (a power of two, at most 512) at `host_offset`, a multiple
+   of it. `table` names the table for messages ("an L2 table"). On success the caller unpins it.
+   Where the operating system cannot read a slice as a whole, only those of its entries fail that
+   lie in bad sectors. Errors: TRUNCATED, IO, NOMEM, with the host offset. */
 int qcow2_slice_pin(const struct qcow2_slices *slices, const char *table, uint64_t host_offset,
                     unsigned bytes, struct qcow2_slice *slice, struct qcow2_error *error);
 

@@ -5,10 +5,12 @@
 
 #include "../base/checked.h"
 
-/* A reader who skips no more than so many units still goes on: the directories of a file system lie between its files. */
+/* A reader who skips no more than so many units still goes on: the directories of a file system lie
+   between its files. */
 #define SKIP_MAX 8u
-/* A unit that follows the last is worth a point, one after a gap costs half of them. With the first point UNITS_MIN units are guessed,
-   and one more for each SCORE_PER_UNIT points: what is decoded in vain takes time too. */
+/* A unit that follows the last is worth a point, one after a gap costs half of them. With the first
+   point UNITS_MIN units are guessed, and one more for each SCORE_PER_UNIT points: what is decoded
+   in vain takes time too. */
 #define UNITS_MIN 3u
 #define SCORE_PER_UNIT 2u
 #define SCORE_MAX 64u
@@ -23,7 +25,8 @@ static bool goes_on(const struct qcow2_stream *stream, uint64_t unit)
   return stream->used != 0 && unit >= stream->last && unit - stream->last <= SKIP_MAX + 1;
 }
 
-/* The stream that goes on at the unit, or else a new one in place of that which was not used for the longest time. */
+/* The stream that goes on at the unit, or else a new one in place of that which was not used for
+   the longest time. */
 static struct qcow2_stream *find_stream(struct qcow2_streams *streams, uint64_t unit)
 {
   struct qcow2_stream *oldest = &streams->stream[0];
@@ -73,11 +76,13 @@ static struct qcow2_step *step_of(struct qcow2_streams *streams, uint64_t unit)
 static void step_note(struct qcow2_streams *streams, uint64_t unit)
 {
   if (streams->clock > 1 && unit != streams->last)
-    *step_of(streams, streams->last) = (struct qcow2_step){ (uint32_t) streams->last, (uint32_t) unit };
+    *step_of(streams, streams->last) = (struct qcow2_step){ (uint32_t) streams->last,
+                                                            (uint32_t) unit };
   streams->last = unit;
 }
 
-static size_t guess_steps(struct qcow2_streams *streams, uint64_t unit, unsigned window, uint64_t *guessed)
+static size_t guess_steps(struct qcow2_streams *streams, uint64_t unit, unsigned window,
+                          uint64_t *guessed)
 {
   size_t count = 0;
 

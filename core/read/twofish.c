@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* After B. Schneier et al., "Twofish: A 128-Bit Block Cipher" (1998), whose names are used, and IEEE 1619 for XTS. */
+/* After B. Schneier et al., "Twofish: A 128-Bit Block Cipher" (1998), whose names are used, and
+   IEEE 1619 for XTS. */
 #include "twofish.h"
 
 #include <string.h>
@@ -24,8 +25,11 @@ static const uint8_t T[2][4][16] = {
     { 0xB, 0x9, 0x5, 0x1, 0xC, 0x3, 0xD, 0xE, 0x6, 0x4, 0x7, 0xF, 0x2, 0x0, 0x8, 0xA } }
 };
 
-/* Which of q0 and q1 each of the four bytes of a word goes through, from the innermost stage to the last. */
-static const uint8_t STAGES[KEY_WORDS + 1][4] = { { 1, 1, 0, 0 }, { 0, 1, 0, 1 }, { 0, 0, 1, 1 }, { 1, 0, 1, 0 } };
+/* Which of q0 and q1 each of the four bytes of a word goes through, from the innermost stage to the
+   last. */
+static const uint8_t STAGES[KEY_WORDS + 1][4] = {
+  { 1, 1, 0, 0 }, { 0, 1, 0, 1 }, { 0, 0, 1, 1 }, { 1, 0, 1, 0 }
+};
 
 static const uint8_t MDS[4][4] = { { 0x01, 0xEF, 0x5B, 0x5B },
                                    { 0x5B, 0xEF, 0xEF, 0x01 },
@@ -78,7 +82,8 @@ static uint8_t permute(unsigned which, uint8_t byte)
   return (uint8_t) (b << 4 | a);
 }
 
-/* What byte `index` of a word becomes in the function h, with the list L of key words, before the MDS matrix. */
+/* What byte `index` of a word becomes in the function h, with the list L of key words, before the
+   MDS matrix. */
 static uint8_t substitute(unsigned index, uint8_t byte, const uint8_t list[KEY_WORDS][4])
 {
   for (unsigned stage = 0; stage < KEY_WORDS; stage++)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Twofish with keys of 192 bits in XTS mode: QEMU offers it, and libgcrypt has only 128 and 256 bits. */
+/* Twofish with keys of 192 bits in XTS mode: QEMU offers it, and libgcrypt has only 128 and 256
+   bits. */
 #ifndef QCOW2_READ_TWOFISH_H
 #define QCOW2_READ_TWOFISH_H
 
@@ -20,7 +21,8 @@ void qcow2_twofish_set_key(struct qcow2_twofish *twofish, const uint8_t key[TWOF
 void qcow2_twofish_encrypt(const struct qcow2_twofish *twofish, uint8_t block[TWOFISH_BLOCK_BYTES]);
 void qcow2_twofish_decrypt(const struct qcow2_twofish *twofish, uint8_t block[TWOFISH_BLOCK_BYTES]);
 
-/* Decrypt a data unit of whole blocks in place: XTS with the first key for the data and the second for the tweak `iv`. */
+/* Decrypt a data unit of whole blocks in place: XTS with the first key for the data and the second
+   for the tweak `iv`. */
 void qcow2_twofish_xts_decrypt(const struct qcow2_twofish keys[2],
                                const uint8_t iv[TWOFISH_BLOCK_BYTES], uint8_t *buffer,
                                size_t length);

@@ -29,15 +29,16 @@ static int check_passphrase(const struct qcow2_passphrase *passphrase, struct qc
   if (passphrase != NULL)
     return 0;
   return qcow2_error_set(error, QCOW2_ERROR_KEY,
-                         "it needs a passphrase: add \",key-file=PATH\" to the image name, where PATH is a file "
-                         "that holds it");
+                         "it needs a passphrase: add \",key-file=PATH\" to the image name, where "
+                         "PATH is a file that holds it");
 }
 
 /* ---- Key derivation ------------------------------------------------------- */
 
 /* One block of PBKDF2: the exclusive or of a chain of as many hashes as there are iterations. */
-static void derive_block(gcry_md_hd_t hmac, const uint8_t salt[LUKS_SALT_BYTES], uint32_t iterations,
-                         uint32_t index, uint8_t *block, uint32_t digest_length)
+static void derive_block(gcry_md_hd_t hmac, const uint8_t salt[LUKS_SALT_BYTES],
+                         uint32_t iterations, uint32_t index, uint8_t *block,
+                         uint32_t digest_length)
 {
   uint8_t link[DIGEST_BYTES_MAX], number[4];
 
@@ -168,8 +169,8 @@ static int open_slot(const struct attempt *attempt, const struct qcow2_luks_slot
   return code == 0 ? check_key(attempt->luks, key, error) : code;
 }
 
-static int wrong_passphrase(const struct qcow2_luks *luks, const struct qcow2_passphrase *passphrase,
-                            struct qcow2_error *error)
+static int wrong_passphrase(const struct qcow2_luks *luks,
+                            const struct qcow2_passphrase *passphrase, struct qcow2_error *error)
 {
   char list[QCOW2_KEY_SLOTS * 4] = "";
   size_t used = 0;
@@ -178,15 +179,17 @@ static int wrong_passphrase(const struct qcow2_luks *luks, const struct qcow2_pa
     if (luks->slots[i].is_active)
       used += (size_t) snprintf(list + used, sizeof(list) - used, "%s%u", used > 0 ? ", " : "", i);
   if (used == 0)
-    return qcow2_error_set(error, QCOW2_ERROR_KEY,
-                           "no passphrase can open it: none of the key slots in its LUKS header is active");
+    return qcow2_error_set(
+        error, QCOW2_ERROR_KEY,
+        "no passphrase can open it: none of the key slots in its LUKS header is active");
   return qcow2_error_set(error, QCOW2_ERROR_KEY,
-                         "the passphrase is %s: it opens none of the active key slots, which are number %s; give another one "
-                         "by \",key-file=PATH\" in the image name",
+                         "the passphrase is %s: it opens none of the active key slots, which are "
+                         "number %s; give another one by \",key-file=PATH\" in the image name",
                          passphrase->length == 0 ? "empty" : "wrong", list);
 }
 
-/* Try the active slots in turn. One that cannot be tried does not keep the others from being tried. */
+/* Try the active slots in turn. One that cannot be tried does not keep the others from being
+   tried. */
 static int open_any_slot(const struct attempt *attempt, uint8_t key[CIPHER_KEY_BYTES_MAX],
                          struct qcow2_error *error)
 {
@@ -253,7 +256,8 @@ int qcow2_unlock_aes(const struct qcow2_passphrase *passphrase, struct qcow2_cip
   if (code != 0)
     return code;
   if (passphrase->length > 0)
-    memcpy(key, passphrase->bytes, passphrase->length < sizeof(key) ? passphrase->length : sizeof(key));
+    memcpy(key, passphrase->bytes,
+           passphrase->length < sizeof(key) ? passphrase->length : sizeof(key));
   code = qcow2_cipher_new(&spec, key, cipher, error);
   qcow2_system_wipe(key, sizeof(key));
   return code;

@@ -5,15 +5,15 @@
 
 #include "cipher.h"
 
-/* Open the LUKS header at `host_offset` of the image file with the passphrase (NULL: none was given). Takes the time that
-   the key slots' iterations ask for. On success the caller frees with qcow2_cipher_free().
-   Errors: KEY (missing, wrong), UNSUPPORTED, IO, TRUNCATED, NOMEM. */
+/* Open the LUKS header at `host_offset` of the image file with the passphrase (NULL: none was
+   given). Takes the time that the key slots' iterations ask for. On success the caller frees with
+   qcow2_cipher_free(). Errors: KEY (missing, wrong), UNSUPPORTED, IO, TRUNCATED, NOMEM. */
 int qcow2_unlock_luks(const struct qcow2_storage *image, uint64_t host_offset,
                       const struct qcow2_luks *luks, const struct qcow2_passphrase *passphrase,
                       struct qcow2_cipher **cipher, struct qcow2_error *error);
 
-/* Make the cipher of legacy AES (crypt_method 1): the passphrase is the key, and every one fits. Errors: KEY (missing),
-   UNSUPPORTED, NOMEM. */
+/* Make the cipher of legacy AES (crypt_method 1): the passphrase is the key, and every one fits.
+   Errors: KEY (missing), UNSUPPORTED, NOMEM. */
 int qcow2_unlock_aes(const struct qcow2_passphrase *passphrase, struct qcow2_cipher **cipher,
                      struct qcow2_error *error);
 

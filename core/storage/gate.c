@@ -36,8 +36,8 @@ void qcow2_opened_file_close_directory(struct qcow2_opened_file *file)
 
 /* Which kinds of file may be opened. */
 enum admission {
-  ADMIT_REGULAR,          /* an image's word */
-  ADMIT_REGULAR_OR_BLOCK  /* the user's word */
+  ADMIT_REGULAR,         /* an image's word */
+  ADMIT_REGULAR_OR_BLOCK /* the user's word */
 };
 
 /* Why `status` may not be opened, as a clause; NULL: it may. */
@@ -67,8 +67,8 @@ static int open_quietly(int directory, const char *name)
   return descriptor;
 }
 
-/* Open `name` in `directory`, which must be the same admitted file before and after. Returns the descriptor,
-   or -1 with either *problem (a clause) or errno set. */
+/* Open `name` in `directory`, which must be the same admitted file before and after. Returns the
+   descriptor, or -1 with either *problem (a clause) or errno set. */
 static int open_admitted(int directory, const char *name, enum admission admission,
                          struct stat *status, const char **problem)
 {
@@ -109,8 +109,8 @@ static int descriptor_size(int descriptor, const struct stat *status, uint64_t *
   return 0;
 }
 
-/* Make the opened file from its parts; it owns `path` (which may be NULL for no memory) and the descriptors
-   from now on, also when this fails. */
+/* Make the opened file from its parts; it owns `path` (which may be NULL for no memory) and the
+   descriptors from now on, also when this fails. */
 static int opened_file_fill(struct qcow2_opened_file *file, char *path, int directory,
                             int descriptor, const struct stat *status, struct qcow2_error *error)
 {
@@ -129,7 +129,8 @@ static int opened_file_fill(struct qcow2_opened_file *file, char *path, int dire
   if (path == NULL)
     code = qcow2_error_set_nomem(error);
   else if (os_errno != 0)
-    code = qcow2_error_set_errno(error, os_errno, QCOW2_NO_OFFSET, "cannot tell the size of a file");
+    code = qcow2_error_set_errno(error, os_errno, QCOW2_NO_OFFSET,
+                                 "cannot tell the size of a file");
   if (code == 0)
     code = qcow2_storage_from_descriptor(descriptor, size, &file->storage, error);
   if (code != 0) {
@@ -152,8 +153,10 @@ static int refuse_named(const char *path, const char *problem, int os_errno,
   return qcow2_error_set_errno(error, os_errno, QCOW2_NO_OFFSET, "cannot open \"%s\"", quoted);
 }
 
-/* Open a file that has no path, such as /proc/self/fd/5 of a deleted one. It lies in no directory. */
-static int open_pathless(const char *path, struct qcow2_opened_file *file, struct qcow2_error *error)
+/* Open a file that has no path, such as /proc/self/fd/5 of a deleted one. It lies in no
+   directory. */
+static int open_pathless(const char *path, struct qcow2_opened_file *file,
+                         struct qcow2_error *error)
 {
   int os_errno = errno;
   int descriptor = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
@@ -180,7 +183,7 @@ int qcow2_gate_open_named(const char *path, struct qcow2_opened_file *file,
   int directory, descriptor, os_errno;
 
   if (real == NULL)
-    return errno == ENOENT ? open_pathless(path, file, error)
+    return errno == ENOENT   ? open_pathless(path, file, error)
            : errno == ENOMEM ? qcow2_error_set_nomem(error)
                              : refuse_named(path, NULL, errno, error);
   slash = strrchr(real, '/'); /* realpath() gives an absolute path */
@@ -209,13 +212,15 @@ bool qcow2_opened_file_lies_beside(const struct qcow2_opened_file *file, const c
 {
   struct stat status;
 
-  return file->directory >= 0 && fstatat(file->directory, name, &status, AT_SYMLINK_NOFOLLOW) == 0 &&
-         S_ISREG(status.st_mode) && !(file->device == status.st_dev && file->inode == status.st_ino);
+  return file->directory >= 0 &&
+         fstatat(file->directory, name, &status, AT_SYMLINK_NOFOLLOW) == 0 &&
+         S_ISREG(status.st_mode) &&
+         !(file->device == status.st_dev && file->inode == status.st_ino);
 }
 
-/* Descend from `directory` (which this closes) along all but the last component of `name`, never through a
-   symbolic link. Returns the last directory's descriptor, or -1 with *problem or errno set; *last is the
-   last component. */
+/* Descend from `directory` (which this closes) along all but the last component of `name`, never
+   through a symbolic link. Returns the last directory's descriptor, or -1 with *problem or errno
+   set; *last is the last component. */
 static int descend(int directory, char *name, const char **last, const char **problem)
 {
   struct stat status;
@@ -275,7 +280,8 @@ static int open_beside(const struct qcow2_reference *reference, struct qcow2_ope
   directory = fcntl(reference->from->directory, F_DUPFD_CLOEXEC, 0);
   if (directory >= 0)
     directory = descend(directory, name, &last, &problem);
-  descriptor = directory < 0 ? -1 : open_admitted(directory, last, ADMIT_REGULAR, &status, &problem);
+  descriptor = directory < 0 ? -1
+                             : open_admitted(directory, last, ADMIT_REGULAR, &status, &problem);
   os_errno = errno;
   free(name);
   if (descriptor >= 0)
@@ -293,7 +299,9 @@ static int open_beside(const struct qcow2_reference *reference, struct qcow2_ope
 static int open_search_directory_below(const struct qcow2_opened_file *from, const char *name,
                                        int *directory, struct qcow2_error *error)
 {
-  const struct qcow2_reference reference = { .from = from, .name = name, .role = "search directory" };
+  const struct qcow2_reference reference = { .from = from,
+                                             .name = name,
+                                             .role = "search directory" };
   const char *problem = qcow2_reference_problem(&reference), *last;
   size_t length = strlen(name);
   int os_errno;
@@ -313,7 +321,8 @@ static int open_search_directory_below(const struct qcow2_opened_file *from, con
   free(copy);
   if (*directory >= 0)
     return 0;
-  return problem != NULL ? qcow2_reference_refuse(&reference, problem, error) : qcow2_reference_refuse_errno(&reference, os_errno, error);
+  return problem != NULL ? qcow2_reference_refuse(&reference, problem, error)
+                         : qcow2_reference_refuse_errno(&reference, os_errno, error);
 }
 
 /* A search by base name, in one directory after the other. */
@@ -324,7 +333,8 @@ struct search {
   size_t unopened;    /* which one: the first */
 };
 
-/* Open the directory at hand. Returns 1 if that cannot be, which is noted, or 0. Errors: DENIED, NOMEM. */
+/* Open the directory at hand. Returns 1 if that cannot be, which is noted, or 0. Errors: DENIED,
+   NOMEM. */
 static int open_search_directory(struct search *search, int *directory, struct qcow2_error *error)
 {
   const struct qcow2_reference *reference = search->reference;
@@ -348,11 +358,13 @@ static int open_search_directory(struct search *search, int *directory, struct q
 }
 
 /* The path of `name` in one of the directories to search. NULL: no memory. */
-static char *path_in_directory(const struct qcow2_reference *reference, size_t index, const char *name)
+static char *path_in_directory(const struct qcow2_reference *reference, size_t index,
+                               const char *name)
 {
   const char *given = reference->search_directories[index];
-  char *directory = index < reference->search_from_count ? path_beside(reference->search_from->path, given)
-                                                         : qcow2_text_duplicate(given);
+  char *directory = index < reference->search_from_count
+                        ? path_beside(reference->search_from->path, given)
+                        : qcow2_text_duplicate(given);
   size_t size = directory == NULL ? 0 : strlen(directory) + strlen(name) + 2;
   char *path = directory == NULL ? NULL : malloc(size);
 
@@ -373,7 +385,8 @@ static int refuse_found(const struct search *search, const char *problem, struct
 }
 
 /* Look in the directory at hand. Returns 1 if nothing is there, 0 if it was opened. */
-static int open_in_directory(struct search *search, struct qcow2_opened_file *file, struct qcow2_error *error)
+static int open_in_directory(struct search *search, struct qcow2_opened_file *file,
+                             struct qcow2_error *error)
 {
   const struct qcow2_reference *reference = search->reference;
   const char *name = qcow2_reference_searched_name(reference), *problem = NULL;
@@ -389,10 +402,13 @@ static int open_in_directory(struct search *search, struct qcow2_opened_file *fi
     close(directory);
     if (problem == NULL && os_errno == ENOENT)
       return 1;
-    return problem == NULL ? qcow2_reference_refuse_errno(reference, os_errno, error) : refuse_found(search, problem, error);
+    return problem == NULL ? qcow2_reference_refuse_errno(reference, os_errno, error)
+                           : refuse_found(search, problem, error);
   }
-  code = opened_file_fill(file, path_in_directory(reference, search->index, name), directory, descriptor, &status, error);
-  if (code == 0 && reference->is_taken != NULL && reference->is_taken(reference->taken_context, file)) {
+  code = opened_file_fill(file, path_in_directory(reference, search->index, name), directory,
+                          descriptor, &status, error);
+  if (code == 0 && reference->is_taken != NULL &&
+      reference->is_taken(reference->taken_context, file)) {
     qcow2_opened_file_close(file);
     return 1;
   }
@@ -400,12 +416,15 @@ static int open_in_directory(struct search *search, struct qcow2_opened_file *fi
 }
 
 /* Look in all directories. Returns 1 if nothing was found, 0 if it was opened. */
-static int open_by_search(struct search *search, struct qcow2_opened_file *file, struct qcow2_error *error)
+static int open_by_search(struct search *search, struct qcow2_opened_file *file,
+                          struct qcow2_error *error)
 {
   const struct qcow2_reference *reference = search->reference;
   int code = 1;
 
-  for (size_t i = 0; qcow2_reference_searched_name(reference) != NULL && code > 0 && i < reference->search_count; i++) {
+  for (size_t i = 0;
+       qcow2_reference_searched_name(reference) != NULL && code > 0 && i < reference->search_count;
+       i++) {
     search->index = i;
     code = open_in_directory(search, file, error);
   }
@@ -413,30 +432,37 @@ static int open_by_search(struct search *search, struct qcow2_opened_file *file,
 }
 
 /* True if the reference leads to another file by itself than to the one that was found. */
-static bool leads_elsewhere(const struct qcow2_reference *reference, const struct qcow2_opened_file *found)
+static bool leads_elsewhere(const struct qcow2_reference *reference,
+                            const struct qcow2_opened_file *found)
 {
   struct qcow2_opened_file file = OPENED_FILE_NONE;
-  bool elsewhere = open_beside(reference, &file, NULL) == 0 && !qcow2_opened_file_same(&file, found);
+  bool elsewhere = open_beside(reference, &file, NULL) == 0 &&
+                   !qcow2_opened_file_same(&file, found);
 
   qcow2_opened_file_close(&file);
   return elsewhere;
 }
 
-/* Note what should be known of the way to the file: that a search found another file than the image means, or could not look everywhere. */
+/* Note what should be known of the way to the file: that a search found another file than the image
+   means, or could not look everywhere. */
 static int note_search(const struct search *search, bool was_found, struct qcow2_opened_file *file,
                        struct qcow2_error *error)
 {
   const struct qcow2_reference *reference = search->reference;
-  char directory[REFERENCE_DIRECTORY_BYTES], system[128], advice[REFERENCE_DIRECTORY_BYTES], note[3 * sizeof(directory) + 400] = "";
+  char directory[REFERENCE_DIRECTORY_BYTES], system[128], advice[REFERENCE_DIRECTORY_BYTES],
+      note[3 * sizeof(directory) + 400] = "";
   size_t used = 0;
 
   if (was_found && leads_elsewhere(reference, file))
     used = (size_t) snprintf(note, sizeof(note),
-                             "the %s was found by searching the directory %s although another file lies where the image says; %s",
-                             reference->role, qcow2_reference_directory(reference, search->index, directory),
+                             "the %s was found by searching the directory %s although another file "
+                             "lies where the image says; %s",
+                             reference->role,
+                             qcow2_reference_directory(reference, search->index, directory),
                              qcow2_reference_unsearch(reference, search->index, advice));
   if (search->unopened_errno != 0)
-    snprintf(note + used, sizeof(note) - used, "%sthe directory %s could not be searched for the %s: %s", used > 0 ? "; " : "",
+    snprintf(note + used, sizeof(note) - used,
+             "%sthe directory %s could not be searched for the %s: %s", used > 0 ? "; " : "",
              qcow2_reference_directory(reference, search->unopened, directory), reference->role,
              qcow2_errno_text(search->unopened_errno, system, sizeof(system)));
   if (note[0] == '\0')
@@ -454,10 +480,11 @@ static int refuse_unsearched(const struct search *search, struct qcow2_error *er
   const struct qcow2_reference *reference = search->reference;
   char name[TEXT_ESCAPED_BYTES], directory[REFERENCE_DIRECTORY_BYTES];
 
-  return qcow2_error_set_errno(error, search->unopened_errno, QCOW2_NO_OFFSET,
-                               "the %s \"%s\" was not found, and the directory %s cannot be searched for it", reference->role,
-                               qcow2_text_quote(reference->name, name),
-                               qcow2_reference_directory(reference, search->unopened, directory));
+  return qcow2_error_set_errno(
+      error, search->unopened_errno, QCOW2_NO_OFFSET,
+      "the %s \"%s\" was not found, and the directory %s cannot be searched for it",
+      reference->role, qcow2_text_quote(reference->name, name),
+      qcow2_reference_directory(reference, search->unopened, directory));
 }
 
 int qcow2_gate_open_reference(const struct qcow2_reference *reference,

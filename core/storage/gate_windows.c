@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The gate on Windows. The user's word leads to regular files; an image's word is not followed at all, for the promise that gate.h
- * gives about that is kept by means of POSIX.
+ * The gate on Windows. The user's word leads to regular files; an image's word is not followed at
+ * all, for the promise that gate.h gives about that is kept by means of POSIX.
  */
 #include "gate.h"
 
@@ -26,7 +26,8 @@ static int refuse_named(const char *path, const char *problem, struct qcow2_erro
 {
   char quoted[TEXT_ESCAPED_BYTES];
 
-  return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "cannot open \"%s\": %s", qcow2_text_quote(path, quoted), problem);
+  return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "cannot open \"%s\": %s",
+                         qcow2_text_quote(path, quoted), problem);
 }
 
 /* Why the system did not open the path. */
@@ -39,7 +40,8 @@ static int refuse_for_system(const char *path, DWORD system_error, struct qcow2_
     os_errno = ENOENT;
   else if (system_error == ERROR_ACCESS_DENIED || system_error == ERROR_SHARING_VIOLATION)
     os_errno = EACCES;
-  return qcow2_error_set_errno(error, os_errno, QCOW2_NO_OFFSET, "cannot open \"%s\" (the system's error %lu)",
+  return qcow2_error_set_errno(error, os_errno, QCOW2_NO_OFFSET,
+                               "cannot open \"%s\" (the system's error %lu)",
                                qcow2_text_quote(path, quoted), (unsigned long) system_error);
 }
 
@@ -58,7 +60,8 @@ static int widen(const char *path, wchar_t **wide, struct qcow2_error *error)
 }
 
 /* What the handle leads to. Errors: ARGUMENT. */
-static int examine(HANDLE handle, const char *path, BY_HANDLE_FILE_INFORMATION *about, struct qcow2_error *error)
+static int examine(HANDLE handle, const char *path, BY_HANDLE_FILE_INFORMATION *about,
+                   struct qcow2_error *error)
 {
   if (GetFileType(handle) != FILE_TYPE_DISK || !GetFileInformationByHandle(handle, about))
     return refuse_named(path, "it is not a regular file", error);
@@ -67,8 +70,8 @@ static int examine(HANDLE handle, const char *path, BY_HANDLE_FILE_INFORMATION *
   return 0;
 }
 
-/* Make the opened file of its parts; it owns `path` (which may be NULL for no memory) and the descriptor from now on, also when this
-   fails. */
+/* Make the opened file of its parts; it owns `path` (which may be NULL for no memory) and the
+   descriptor from now on, also when this fails. */
 static int opened_file_fill(struct qcow2_opened_file *file, char *path, int descriptor,
                             const BY_HANDLE_FILE_INFORMATION *about, struct qcow2_error *error)
 {
@@ -81,7 +84,8 @@ static int opened_file_fill(struct qcow2_opened_file *file, char *path, int desc
                                       .is_regular = true,
                                       .has_identity = true,
                                       .device = about->dwVolumeSerialNumber,
-                                      .inode = (uint64_t) about->nFileIndexHigh << 32 | about->nFileIndexLow };
+                                      .inode = (uint64_t) about->nFileIndexHigh << 32 |
+                                               about->nFileIndexLow };
   if (code == 0)
     code = qcow2_storage_from_descriptor(descriptor, size, &file->storage, error);
   if (code != 0) {
@@ -92,7 +96,8 @@ static int opened_file_fill(struct qcow2_opened_file *file, char *path, int desc
 }
 
 /* Open the file of a handle, which this owns from now on, also when it fails. */
-static int open_handle(HANDLE handle, const char *path, struct qcow2_opened_file *file, struct qcow2_error *error)
+static int open_handle(HANDLE handle, const char *path, struct qcow2_opened_file *file,
+                       struct qcow2_error *error)
 {
   BY_HANDLE_FILE_INFORMATION about;
   int code = examine(handle, path, &about, error), descriptor = -1;
@@ -108,12 +113,14 @@ static int open_handle(HANDLE handle, const char *path, struct qcow2_opened_file
   return code;
 }
 
-/* Others may do with the file what they like, as on other systems: looking at evidence hinders nobody. */
+/* Others may do with the file what they like, as on other systems: looking at evidence hinders
+   nobody. */
 int qcow2_gate_open_named(const char *path, struct qcow2_opened_file *file,
                           struct qcow2_error *error)
 {
   const DWORD share = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE;
-  const DWORD flags = FILE_ATTRIBUTE_NORMAL | FILE_FLAG_BACKUP_SEMANTICS | SECURITY_SQOS_PRESENT | SECURITY_IDENTIFICATION;
+  const DWORD flags = FILE_ATTRIBUTE_NORMAL | FILE_FLAG_BACKUP_SEMANTICS | SECURITY_SQOS_PRESENT |
+                      SECURITY_IDENTIFICATION;
   wchar_t *wide;
   HANDLE handle;
   DWORD system_error;
@@ -147,8 +154,10 @@ int qcow2_gate_open_reference(const struct qcow2_reference *reference,
 
   (void) file;
   return qcow2_error_set(error, QCOW2_ERROR_DENIED,
-                         "the %s \"%s\" of \"%s\" was not opened: on Windows no file is opened by the word of another.%s%s%s",
-                         reference->role, qcow2_text_quote(reference->name, name), qcow2_text_quote(image, from),
-                         advised ? " To say which file it is, add " : "", advised ? reference->advice : "",
-                         advised ? " to the image name" : "");
+                         "the %s \"%s\" of \"%s\" was not opened: on Windows no file is opened by "
+                         "the word of another.%s%s%s",
+                         reference->role, qcow2_text_quote(reference->name, name),
+                         qcow2_text_quote(image, from),
+                         advised ? " To say which file it is, add " : "",
+                         advised ? reference->advice : "", advised ? " to the image name" : "");
 }

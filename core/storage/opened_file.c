@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What the gate opened, but for what the system's own part of it must close (gate.c, gate_windows.c). */
+/* What the gate opened, but for what the system's own part of it must close (gate.c,
+   gate_windows.c). */
 #include <stdlib.h>
 
 #include "opened_file.h"

@@ -13,14 +13,18 @@ struct qcow2_opened_file {
   char *path;     /* as resolved, for people; NULL for a caller's storage */
   char *warning;  /* about where it was found; NULL: none */
   int descriptor; /* of the file, owned by the storage; -1: not a file of the system */
-  int directory;  /* descriptor of the real directory it lies in, where its own references start; -1: none */
+  int directory; /* descriptor of the real directory it lies in, where its own references start; -1:
+                    none */
   uint64_t allocated_size; /* bytes on its file system; 0: not known */
-  bool is_regular; /* false: a block device, or not a file of the system */
+  bool is_regular;         /* false: a block device, or not a file of the system */
   bool has_identity;
   uint64_t device, inode; /* on Windows: the volume's serial number, and the index on it */
 };
 
-#define OPENED_FILE_NONE { .descriptor = -1, .directory = -1 }
+#define OPENED_FILE_NONE              \
+  {                                   \
+    .descriptor = -1, .directory = -1 \
+  }
 
 /* Close everything, and forget it. */
 void qcow2_opened_file_close(struct qcow2_opened_file *file);
@@ -31,7 +35,8 @@ void qcow2_opened_file_close_directory(struct qcow2_opened_file *file);
 /* True if both are the same file of the system, under whatever names. */
 bool qcow2_opened_file_same(const struct qcow2_opened_file *a, const struct qcow2_opened_file *b);
 
-/* True if another regular file of that name (one component) lies in the directory of the file. On Windows never. */
+/* True if another regular file of that name (one component) lies in the directory of the file. On
+   Windows never. */
 bool qcow2_opened_file_lies_beside(const struct qcow2_opened_file *file, const char *name);
 
 #endif

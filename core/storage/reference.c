@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* References as text: which the gate may follow, where to search, and what to say of those that are refused. */
+/* References as text: which the gate may follow, where to search, and what to say of those that are
+   refused. */
 #include "reference.h"
 
 #include <errno.h>
@@ -65,8 +66,7 @@ static void hint_beside(const struct qcow2_reference *reference, char *out, size
   if (has_protocol(reference->name) || name[0] == '\0' || strcmp(name, "..") == 0 ||
       strcmp(name, reference->name) == 0 || !qcow2_opened_file_lies_beside(reference->from, name))
     return;
-  snprintf(out, out_size, " A file named \"%s\" lies beside it.",
-           qcow2_text_quote(name, quoted));
+  snprintf(out, out_size, " A file named \"%s\" lies beside it.", qcow2_text_quote(name, quoted));
 }
 
 /* "D:\vm\base.raw": where a machine on Windows left it. */
@@ -95,42 +95,49 @@ static void advise(const struct qcow2_reference *reference, char *out, size_t ou
 {
   bool searchable = qcow2_reference_searched_name(reference) != NULL;
   bool given = reference->advice != NULL && reference->advice[0] != '\0';
-  const char *search = reference->search_count > 0 ? "\",search=DIRECTORY\" with another directory than those searched"
-                                                   : "\",search=DIRECTORY\"";
+  const char *search = reference->search_count > 0
+                           ? "\",search=DIRECTORY\" with another directory than those searched"
+                           : "\",search=DIRECTORY\"";
 
   if (reference->advice == NULL)
     out[0] = '\0';
   else if (!searchable && !given)
     snprintf(out, out_size, " Which file it is cannot be said for a deeper layer");
   else
-    snprintf(out, out_size, " To say which file it is, add %s%s%s to the image name", reference->advice,
-             searchable && given ? " or " : "", searchable ? search : "");
+    snprintf(out, out_size, " To say which file it is, add %s%s%s to the image name",
+             reference->advice, searchable && given ? " or " : "", searchable ? search : "");
 }
 
 int qcow2_reference_refuse(const struct qcow2_reference *reference, const char *reason,
-                  struct qcow2_error *error)
+                           struct qcow2_error *error)
 {
-  char name[TEXT_ESCAPED_BYTES], from[TEXT_ESCAPED_BYTES], hint[TEXT_ESCAPED_BYTES + 64], advice[256];
-  const char *image = reference->from->path == NULL ? "the image" : qcow2_reference_base_name(reference->from->path);
+  char name[TEXT_ESCAPED_BYTES], from[TEXT_ESCAPED_BYTES], hint[TEXT_ESCAPED_BYTES + 64],
+      advice[256];
+  const char *image = reference->from->path == NULL
+                          ? "the image"
+                          : qcow2_reference_base_name(reference->from->path);
 
   hint_beside(reference, hint, sizeof(hint));
   advise(reference, advice, sizeof(advice));
-  return qcow2_error_set(error, QCOW2_ERROR_DENIED, "the %s \"%s\" of \"%s\" was not opened: %s.%s%s",
-                         reference->role, qcow2_text_quote(reference->name, name),
-                         qcow2_text_quote(image, from), reason, hint, advice);
+  return qcow2_error_set(error, QCOW2_ERROR_DENIED,
+                         "the %s \"%s\" of \"%s\" was not opened: %s.%s%s", reference->role,
+                         qcow2_text_quote(reference->name, name), qcow2_text_quote(image, from),
+                         reason, hint, advice);
 }
 
 int qcow2_reference_refuse_errno(const struct qcow2_reference *reference, int os_errno,
-                            struct qcow2_error *error)
+                                 struct qcow2_error *error)
 {
   char reason[160], system[128], quoted[TEXT_ESCAPED_BYTES];
 
   if (os_errno == ENOENT)
     return qcow2_reference_refuse(reference, "there is no such file", error);
   if (os_errno == EMFILE || os_errno == ENFILE || os_errno == ENOMEM) /* no other name would help */
-    return qcow2_error_set_errno(error, os_errno, QCOW2_NO_OFFSET, "cannot open the %s \"%s\"%s", reference->role,
-                                 qcow2_text_quote(reference->name, quoted),
-                                 os_errno == EMFILE ? " (\"ulimit -n 4096\" lets more files be open)" : "");
+    return qcow2_error_set_errno(error, os_errno, QCOW2_NO_OFFSET, "cannot open the %s \"%s\"%s",
+                                 reference->role, qcow2_text_quote(reference->name, quoted),
+                                 os_errno == EMFILE
+                                     ? " (\"ulimit -n 4096\" lets more files be open)"
+                                     : "");
   snprintf(reason, sizeof(reason), "the system says \"%s\"",
            qcow2_errno_text(os_errno, system, sizeof(system)));
   return qcow2_reference_refuse(reference, reason, error);
@@ -149,7 +156,8 @@ const char *qcow2_reference_directory(const struct qcow2_reference *reference, s
 
   qcow2_text_quote(reference->search_directories[index], quoted);
   if (is_by_variable(reference, index))
-    snprintf(out, REFERENCE_DIRECTORY_BYTES, "\"%s\" (from %s)", quoted, reference->search_variable);
+    snprintf(out, REFERENCE_DIRECTORY_BYTES, "\"%s\" (from %s)", quoted,
+             reference->search_variable);
   else
     snprintf(out, REFERENCE_DIRECTORY_BYTES, "\"%s\"", quoted);
   return out;

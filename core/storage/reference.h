@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* References as text: which the gate may follow, where to search, and what to say of those that are refused. */
+/* References as text: which the gate may follow, where to search, and what to say of those that are
+   refused. */
 #ifndef QCOW2_STORAGE_REFERENCE_H
 #define QCOW2_STORAGE_REFERENCE_H
 
@@ -12,17 +13,21 @@
 struct qcow2_reference {
   const struct qcow2_opened_file *from; /* the image or referrer that refers to it */
   const char *name;                     /* as written */
-  const char *role;                     /* for messages: "backing file", "data file", "image", "key file" */
-  const char *advice;                   /* for messages: what to add to the image name; "": nothing but search= helps; NULL: say
-                                           nothing of that */
-  const char *distrust;                 /* why the image's word does not count at all, as a clause; NULL: it does */
+  const char *role;   /* for messages: "backing file", "data file", "image", "key file" */
+  const char *advice; /* for messages: what to add to the image name; "": nothing but search= helps;
+                         NULL: say nothing of that */
+  const char *distrust; /* why the image's word does not count at all, as a clause; NULL: it does */
   const char *const *search_directories;
   size_t search_count;
-  const struct qcow2_opened_file *search_from; /* the referrer that names the first of them, if any; they must lie below its directory */
+  const struct qcow2_opened_file *search_from; /* the referrer that names the first of them, if any;
+                                                  they must lie below its directory */
   size_t search_from_count;                    /* so many */
-  const char *search_variable; /* for messages: the environment variable that names the last of them; NULL: none does */
+  const char *search_variable;  /* for messages: the environment variable that names the last of
+                                   them; NULL: none does */
   size_t search_variable_count; /* so many */
-  bool (*is_taken)(const void *context, const struct qcow2_opened_file *file); /* what a search passes over; NULL: nothing */
+  bool (*is_taken)(
+      const void *context,
+      const struct qcow2_opened_file *file); /* what a search passes over; NULL: nothing */
   const void *taken_context;
 };
 
@@ -36,10 +41,12 @@ const char *qcow2_reference_problem(const struct qcow2_reference *reference);
 const char *qcow2_reference_searched_name(const struct qcow2_reference *reference);
 
 /* Refuse the reference for the given reason (a clause), and say what to type. Returns DENIED. */
-int qcow2_reference_refuse(const struct qcow2_reference *reference, const char *reason, struct qcow2_error *error);
+int qcow2_reference_refuse(const struct qcow2_reference *reference, const char *reason,
+                           struct qcow2_error *error);
 
 /* Refuse it for what the system says. Returns DENIED, or IO if another name would not help. */
-int qcow2_reference_refuse_errno(const struct qcow2_reference *reference, int os_errno, struct qcow2_error *error);
+int qcow2_reference_refuse_errno(const struct qcow2_reference *reference, int os_errno,
+                                 struct qcow2_error *error);
 
 /* Describe one of the directories to search, in `out`; returns `out`. */
 const char *qcow2_reference_directory(const struct qcow2_reference *reference, size_t index,

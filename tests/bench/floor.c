@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * floor IMAGE THREADS: inflate every compressed cluster of an image, and do nothing else. Prints the seconds that this takes when where the
- * clusters are is known already, and the file is in memory: no reader of the whole disk can be faster.
+ * floor IMAGE THREADS: inflate every compressed cluster of an image, and do nothing else. Prints
+ * the seconds that this takes when where the clusters are is known already, and the file is in
+ * memory: no reader of the whole disk can be faster.
  */
 #include <err.h>
 #include <fcntl.h>
@@ -40,7 +41,8 @@ static void find_streams(const char *path)
   struct qcow2_extent extent;
 
   if (qcow2_image_open(path, NULL, &image, &error) != 0 ||
-      qcow2_view_open(image, QCOW2_ACTIVE, &view, &error) != 0 || qcow2_layer_get(image, 0, &info, &error) != 0)
+      qcow2_view_open(image, QCOW2_ACTIVE, &view, &error) != 0 ||
+      qcow2_layer_get(image, 0, &info, &error) != 0)
     errx(1, "%s", error.message);
   header = *info.header;
   file_size = info.file_size;
@@ -83,9 +85,11 @@ static void *inflate_streams(void *unused)
     size_t length = streams[number].host_bytes < left ? streams[number].host_bytes : left;
 
     if (header.compression == QCOW2_COMPRESSION_ZSTD)
-      ZSTD_decompressDCtx(zstd, cluster, cluster_size, input, ZSTD_findFrameCompressedSize(input, length));
+      ZSTD_decompressDCtx(zstd, cluster, cluster_size, input,
+                          ZSTD_findFrameCompressedSize(input, length));
     else
-      libdeflate_deflate_decompress_ex(inflater, input, length, cluster, cluster_size, &consumed, NULL);
+      libdeflate_deflate_decompress_ex(inflater, input, length, cluster, cluster_size, &consumed,
+                                       NULL);
   }
   free(cluster);
   ZSTD_freeDCtx(zstd);
@@ -110,6 +114,7 @@ int main(int argc, char **argv)
   for (int i = 0; i < count; i++)
     pthread_join(threads[i], NULL);
   clock_gettime(CLOCK_MONOTONIC, &end);
-  printf("%.6f\n", (double) (end.tv_sec - start.tv_sec) + 1e-9 * (double) (end.tv_nsec - start.tv_nsec));
+  printf("%.6f\n",
+         (double) (end.tv_sec - start.tv_sec) + 1e-9 * (double) (end.tv_nsec - start.tv_nsec));
   return 0;
 }

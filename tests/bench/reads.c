@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * reads IMAGE open            open the image and its disk, read the first sector
- * reads IMAGE random MIB N    read N times 4 KiB at random places of MIB of the disk, once these have been read
+ * reads IMAGE open                   open the image and its disk, read the first sector
+ * reads IMAGE random MIB N           read N times 4 KiB at random offsets of MIB of the disk, once
+ *                                    these have been read
  * reads nbd+unix:... random MIB N    the same through an NBD server
- * Prints the seconds that took, of random reads those for each, and the peak of the memory that was resident, in KiB.
+ * Prints the seconds that took, of random reads those for each, and the peak of the memory that was
+ * resident, in KiB.
  */
 #include <err.h>
 #include <libnbd.h>
@@ -101,7 +103,8 @@ static double measure_random(const char *name, uint64_t bytes, unsigned long cou
   return start / (double) count;
 }
 
-/* What the system counts for a child began with its parent's memory; this begins with the program. */
+/* What the system counts for a child began with its parent's memory; this begins with the
+   program. */
 static unsigned long peak_kib(void)
 {
   FILE *status = fopen("/proc/self/status", "re");

@@ -9,8 +9,9 @@
 
 #define COMPLAINTS_MAX 20
 
-static const char *const KIND_NAMES[FAULT_KINDS] = { "no memory",    "read error",       "file ends",
-                                                     "partial read", "interrupted read", "system call fails" };
+static const char *const KIND_NAMES[FAULT_KINDS] = { "no memory",        "read error",
+                                                     "file ends",        "partial read",
+                                                     "interrupted read", "system call fails" };
 
 struct expected expected;
 struct run run;
@@ -24,7 +25,8 @@ void complain(const char *format, ...)
   if (run.is_reference)
     printf("without faults: ");
   else
-    printf("%s, call %lu%s: ", KIND_NAMES[run.kind], run.number, run.stays ? " and all after it" : "");
+    printf("%s, call %lu%s: ", KIND_NAMES[run.kind], run.number,
+           run.stays ? " and all after it" : "");
   va_start(arguments, format);
   vprintf(format, arguments);
   va_end(arguments);
@@ -44,7 +46,8 @@ static void say(struct text *text, const char *format, ...)
   va_list arguments;
 
   va_start(arguments, format);
-  text->used += (size_t) vsnprintf(text->bytes + text->used, sizeof(text->bytes) - text->used, format, arguments);
+  text->used += (size_t) vsnprintf(text->bytes + text->used, sizeof(text->bytes) - text->used,
+                                   format, arguments);
   va_end(arguments);
   if (text->used >= sizeof(text->bytes)) {
     printf("the test's image says too much\n");
@@ -73,8 +76,8 @@ void check_error(const char *what, int code, const struct qcow2_error *error)
     complain("%s: fails with %d, and the error is not filled in", what, code);
     return;
   }
-  if (code >= 0 || error->code != code || memchr(error->message, 0, sizeof(error->message)) == NULL ||
-      error->message[0] == '\0')
+  if (code >= 0 || error->code != code ||
+      memchr(error->message, 0, sizeof(error->message)) == NULL || error->message[0] == '\0')
     complain("%s: fails with %d, but the error says %d", what, code, error->code);
   if (run.is_reference || expected.open_code != 0)
     return;
@@ -117,8 +120,8 @@ static int step_layers(struct qcow2_error *error)
   for (size_t i = 0; code == 0 && i < qcow2_layer_count(run.opened.image); i++) {
     code = qcow2_layer_get(run.opened.image, i, &info, error);
     if (code == 0)
-      say(&run.text, "%s %s %s %" PRIu64 " %" PRIu64 "\n", info.path, info.data_path == NULL ? "-" : info.data_path,
-          info.format, info.file_size, info.size);
+      say(&run.text, "%s %s %s %" PRIu64 " %" PRIu64 "\n", info.path,
+          info.data_path == NULL ? "-" : info.data_path, info.format, info.file_size, info.size);
     for (size_t j = 0; (extension = qcow2_extension_get(run.opened.image, i, j)) != NULL; j++)
       say(&run.text, "%" PRIu32 " %" PRIu32 "\n", extension->type, extension->length);
   }
@@ -134,7 +137,8 @@ static int step_encryption(struct qcow2_error *error)
 
     code = qcow2_encryption_get(run.opened.image, i, &info, error);
     if (code == 0)
-      say(&run.text, "%" PRIu32 " %s-%s %s %s\n", info.method, info.cipher, info.mode, info.ivgen, info.uuid);
+      say(&run.text, "%" PRIu32 " %s-%s %s %s\n", info.method, info.cipher, info.mode, info.ivgen,
+          info.uuid);
   }
   return code;
 }
@@ -148,8 +152,8 @@ static int step_snapshots(struct qcow2_error *error)
     size_t found = 0;
 
     code = qcow2_snapshot_find(run.opened.image, snapshot->id, QCOW2_BY_ID, &found, error);
-    say(&run.text, "%zu %s %s %" PRIu64 " %" PRIu64 "\n", found, snapshot->id, snapshot->name, snapshot->disk_size,
-        snapshot->vm_state_size);
+    say(&run.text, "%zu %s %s %" PRIu64 " %" PRIu64 "\n", found, snapshot->id, snapshot->name,
+        snapshot->disk_size, snapshot->vm_state_size);
   }
   return code;
 }
@@ -168,7 +172,8 @@ static int step_bitmaps(struct qcow2_error *error)
       say(&run.text, "%" PRIu64 "\n", bytes);
     do {
       if (code == 0)
-        code = qcow2_bitmap_next_dirty(run.opened.image, i, range.guest_offset + range.length, &range, error);
+        code = qcow2_bitmap_next_dirty(run.opened.image, i, range.guest_offset + range.length,
+                                       &range, error);
       if (code == 0)
         say(&run.text, "%" PRIu64 " %" PRIu64 "\n", range.guest_offset, range.length);
     } while (code == 0 && range.length > 0);
@@ -180,7 +185,8 @@ static int step_bitmaps(struct qcow2_error *error)
 static void check_section(const char *what, enum section section)
 {
   const struct text *whole = &expected.sections[section];
-  bool may_be_cut = (section == SNAPSHOTS || section == BITMAPS) && run.warning_count > expected.warning_count;
+  bool may_be_cut = (section == SNAPSHOTS || section == BITMAPS) &&
+                    run.warning_count > expected.warning_count;
 
   if (run.text.used == whole->used || (may_be_cut && run.text.used < whole->used))
     if (memcmp(run.text.bytes, whole->bytes, run.text.used) == 0)
@@ -208,17 +214,21 @@ static void describe(void)
   }
 }
 
-/* A fault may make the reader warn that something cannot be read, but not that the image is wrong. */
+/* A fault may make the reader warn that something cannot be read, but not that the image is
+   wrong. */
 static void check_warnings(void)
 {
   const char *warning;
 
-  for (run.warning_count = 0; (warning = qcow2_warning(run.opened.image, run.warning_count)) != NULL; run.warning_count++) {
+  for (run.warning_count = 0;
+       (warning = qcow2_warning(run.opened.image, run.warning_count)) != NULL;
+       run.warning_count++) {
     bool is_known = strstr(warning, "cannot be read as a whole") != NULL ||
                     strstr(warning, "could not be searched") != NULL;
 
     if (run.is_reference && expected.warning_count < WARNINGS_MAX)
-      snprintf(expected.warnings[expected.warning_count++], sizeof(expected.warnings[0]), "%s", warning);
+      snprintf(expected.warnings[expected.warning_count++], sizeof(expected.warnings[0]), "%s",
+               warning);
     for (size_t i = 0; i < expected.warning_count; i++)
       is_known = is_known || strcmp(expected.warnings[i], warning) == 0;
     if (!is_known)
@@ -231,7 +241,8 @@ static void check_warnings(void)
 static int step_view(struct qcow2_error *error)
 {
   return run.content->is_vm_state
-             ? qcow2_view_open_vm_state(run.opened.image, run.content->snapshot_index, &run.view, error)
+             ? qcow2_view_open_vm_state(run.opened.image, run.content->snapshot_index, &run.view,
+                                        error)
              : qcow2_view_open(run.opened.image, run.content->snapshot_index, &run.view, error);
 }
 
@@ -249,7 +260,8 @@ static int step_map(struct qcow2_error *error)
       complain("map: an extent at %" PRIu64 " instead of %" PRIu64, extent.guest_offset, at);
       return 0;
     }
-    say(&run.text, "%" PRIu64 " %d %zu %" PRIu64 "\n", at, (int) extent.kind, extent.layer, extent.host_offset);
+    say(&run.text, "%" PRIu64 " %d %zu %" PRIu64 "\n", at, (int) extent.kind, extent.layer,
+        extent.host_offset);
   }
   return 0;
 }
@@ -305,8 +317,8 @@ static void expect_view(size_t snapshot_index, bool is_vm_state)
 {
   if (expected.view_count == VIEWS_MAX)
     abort();
-  expected.views[expected.view_count++] =
-      (struct view_content){ .snapshot_index = snapshot_index, .is_vm_state = is_vm_state };
+  expected.views[expected.view_count++] = (struct view_content){ .snapshot_index = snapshot_index,
+                                                                 .is_vm_state = is_vm_state };
 }
 
 static void visit_views(void)
@@ -323,7 +335,8 @@ static void visit_views(void)
   if (run.is_reference && count == 0)
     expect_view(QCOW2_ACTIVE, false);
   for (size_t i = 0; i < expected.view_count; i++)
-    if (expected.views[i].snapshot_index == QCOW2_ACTIVE || expected.views[i].snapshot_index < count)
+    if (expected.views[i].snapshot_index == QCOW2_ACTIVE ||
+        expected.views[i].snapshot_index < count)
       visit_view(&expected.views[i]);
 }
 

@@ -19,7 +19,13 @@ struct text {
   size_t used;
 };
 
-enum section { LAYERS, ENCRYPTION, SNAPSHOTS, BITMAPS, SECTIONS };
+enum section {
+  LAYERS,
+  ENCRYPTION,
+  SNAPSHOTS,
+  BITMAPS,
+  SECTIONS
+};
 
 struct view_content {
   size_t snapshot_index;
@@ -61,7 +67,8 @@ struct run {
 };
 extern struct run run;
 
-/* Say that something is wrong, with the fault that is on. After many complaints the program ends. */
+/* Say that something is wrong, with the fault that is on. After many complaints the program
+   ends. */
 void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 int complaint_count(void);
 
@@ -71,7 +78,8 @@ void check_error(const char *what, int code, const struct qcow2_error *error);
 /* Do a step, and once more if that fails but the fault is over. Returns whether it went well. */
 bool perform(const char *what, int (*step)(struct qcow2_error *error));
 
-/* Ask run.opened everything, and read all of it: that is expected from now on (run.is_reference), or compared with what is. */
+/* Ask run.opened everything, and read all of it: that is expected from now on (run.is_reference),
+   or compared with what is. */
 void examine(void);
 
 #endif

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Opens, describes, reads and closes an image again and again, each time with another call failing: an allocation, a read of a file, a
- * call that opens one. tests/test_faults.py gives it images.
+ * Opens, describes, reads and closes an image again and again, each time with another call failing:
+ * an allocation, a read of a file, a call that opens one. tests/test_faults.py gives it images.
  *   faults [-b] [-e STEP] NAME...
- * NAME... is an image name and its backing chain, as the tools take them. -b goes through libtsk's interface instead of the core's.
- * -e tries only every STEP-th call. Prints the number of calls that failed; exits with 1 and says why if
+ * NAME... is an image name and its backing chain, as the tools take them. -b goes through libtsk's
+ * interface instead of the core's. -e tries only every STEP-th call. Prints the number of calls
+ * that failed; exits with 1 and says why if
  *   - an answer differs from the one without faults: each must be an error, or right;
  *   - an error is not filled in, or filled in though there was none;
  *   - memory or a descriptor is left behind;
@@ -121,7 +122,8 @@ static bool try_fault(void (*use)(void))
   return happened;
 }
 
-static unsigned long try_faults(void (*use)(void), enum fault_kind kind, bool stays, unsigned long step)
+static unsigned long try_faults(void (*use)(void), enum fault_kind kind, bool stays,
+                                unsigned long step)
 {
   unsigned long points = 0;
 

@@ -29,11 +29,13 @@
 #include <gcrypt.h>
 #endif
 
-/* Some linkers refuse hidden functions here, because shared libraries call those that these stand for. */
+/* Some linkers refuse hidden functions here, because shared libraries call those that these stand
+   for. */
 #pragma GCC visibility push(default)
 
-/* WRAP(result, function, parameters): declares the real function, and the one that the linker puts in its place. */
-#define WRAP(result, name, ...) \
+/* WRAP(result, function, parameters): declares the real function, and the one that the linker puts
+   in its place. */
+#define WRAP(result, name, ...)      \
   result __real_##name(__VA_ARGS__); \
   result __wrap_##name(__VA_ARGS__); \
   result __wrap_##name(__VA_ARGS__)
@@ -184,7 +186,8 @@ WRAP(void, free, void *block)
   __real_free(block);
 }
 
-WRAP(void *, mmap, void *address, size_t length, int protection, int flags, int descriptor, off_t offset)
+WRAP(void *, mmap, void *address, size_t length, int protection, int flags, int descriptor,
+     off_t offset)
 {
   if (strikes_with(FAULT_MEMORY, ENOMEM))
     return MAP_FAILED;
@@ -198,14 +201,17 @@ WRAP(int, munmap, void *address, size_t length)
   return __real_munmap(address, length);
 }
 
-WRAP(int, pthread_create, pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *argument)
+WRAP(int, pthread_create, pthread_t *thread, const pthread_attr_t *attributes,
+     void *(*start)(void *), void *argument)
 {
-  return strikes(FAULT_MEMORY) ? EAGAIN : __real_pthread_create(thread, attributes, start, argument);
+  return strikes(FAULT_MEMORY) ? EAGAIN
+                               : __real_pthread_create(thread, attributes, start, argument);
 }
 
 WRAP(int, inflateInit2_, z_streamp stream, int window_bits, const char *version, int stream_size)
 {
-  return strikes(FAULT_MEMORY) ? Z_MEM_ERROR : __real_inflateInit2_(stream, window_bits, version, stream_size);
+  return strikes(FAULT_MEMORY) ? Z_MEM_ERROR
+                               : __real_inflateInit2_(stream, window_bits, version, stream_size);
 }
 
 WRAP(ZSTD_DCtx *, ZSTD_createDCtx, void)
@@ -248,7 +254,8 @@ static int is_secure(const void *block)
 void fault_take_libgcrypt(void)
 {
 #ifdef HAVE_LIBGCRYPT
-  gcry_set_allocation_handler(libgcrypt_malloc, libgcrypt_malloc, is_secure, __wrap_realloc, __wrap_free);
+  gcry_set_allocation_handler(libgcrypt_malloc, libgcrypt_malloc, is_secure, __wrap_realloc,
+                              __wrap_free);
 #endif
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Faults on demand. The linker (--wrap) leads the calls that the library makes to functions of this file, which count them and let
- * the chosen one fail. libgcrypt's allocations come here as well.
+ * Faults on demand. The linker (--wrap) leads the calls that the library makes to functions of this
+ * file, which count them and let the chosen one fail. libgcrypt's allocations come here as well.
  */
 #ifndef TESTS_FAULTS_INJECT_H
 #define TESTS_FAULTS_INJECT_H
@@ -12,7 +12,8 @@
 enum fault_kind {
   FAULT_MEMORY,       /* an allocation, or the start of a thread: no memory */
   FAULT_READ_ERROR,   /* a read of a file: EIO */
-  FAULT_READ_END,     /* a read of a file comes short, and the next one gives nothing: the file has shrunk */
+  FAULT_READ_END,     /* a read of a file comes short, and the next one gives nothing: the file has
+                         shrunk */
   FAULT_READ_PARTIAL, /* a read of a file comes short, which is no error */
   FAULT_READ_SIGNAL,  /* a read of a file: EINTR, which is no error either */
   FAULT_SYSTEM,       /* a call that opens or examines a file: EIO */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The consistency check of a whole image. With little memory it goes through the file in many parts, and must find the same as in one
- * go; each finding is told with a sentence, and counted once.
+ * The consistency check of a whole image. With little memory it goes through the file in many
+ * parts, and must find the same as in one go; each finding is told with a sentence, and counted
+ * once.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -21,7 +22,8 @@ static int note_finding(void *context, const struct qcow2_finding *finding)
 {
   struct told *told = context;
 
-  FUZZ_CHECK((unsigned) finding->kind < QCOW2_FINDING_KINDS && (unsigned) finding->weight <= QCOW2_WEIGHT_UNREADABLE);
+  FUZZ_CHECK((unsigned) finding->kind < QCOW2_FINDING_KINDS &&
+             (unsigned) finding->weight <= QCOW2_WEIGHT_UNREADABLE);
   FUZZ_CHECK(finding->sentence[0] != '\0');
   fuzz_check_printable(finding->sentence);
   told->counts[finding->kind]++;
@@ -44,8 +46,10 @@ static struct qcow2_check_result check(const struct qcow2_image *image, size_t m
   FUZZ_CHECK(qcow2_image_check(image, &options, &result, &error) == 0);
   fuzz_check_result(0, &error);
   FUZZ_CHECK(memcmp(told.counts, result.counts, sizeof(told.counts)) == 0);
-  FUZZ_CHECK(told.weights[QCOW2_WEIGHT_LEAK] == result.leaks && told.weights[QCOW2_WEIGHT_CORRUPTION] == result.corruptions);
-  FUZZ_CHECK(told.weights[QCOW2_WEIGHT_DEFECT] == result.defects && told.weights[QCOW2_WEIGHT_UNREADABLE] == result.unreadable);
+  FUZZ_CHECK(told.weights[QCOW2_WEIGHT_LEAK] == result.leaks &&
+             told.weights[QCOW2_WEIGHT_CORRUPTION] == result.corruptions);
+  FUZZ_CHECK(told.weights[QCOW2_WEIGHT_DEFECT] == result.defects &&
+             told.weights[QCOW2_WEIGHT_UNREADABLE] == result.unreadable);
   return result;
 }
 
@@ -58,7 +62,8 @@ static void check_parts(const struct qcow2_image *image, const struct fuzz_input
     return;
   FUZZ_CHECK(whole.checked_to == input->length && parts.checked_to == input->length);
   FUZZ_CHECK(memcmp(whole.counts, parts.counts, sizeof(whole.counts)) == 0);
-  FUZZ_CHECK(whole.corruptions == parts.corruptions && whole.leaks == parts.leaks && whole.defects == parts.defects);
+  FUZZ_CHECK(whole.corruptions == parts.corruptions && whole.leaks == parts.leaks &&
+             whole.defects == parts.defects);
   FUZZ_CHECK(whole.used_clusters == parts.used_clusters);
   FUZZ_CHECK(whole.unreferenced_clusters == parts.unreferenced_clusters);
 }

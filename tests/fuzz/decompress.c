@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One compressed cluster. The first byte chooses the compression and the cluster size, the rest is the stream. What comes out must be
- * what zlib, or zstd's streaming interface, make of the same stream.
+ * One compressed cluster. The first byte chooses the compression and the cluster size, the rest is
+ * the stream. What comes out must be what zlib, or zstd's streaming interface, make of the same
+ * stream.
  */
 #include "../../core/read/decompress.h"
 
@@ -26,7 +27,8 @@ struct outcome {
 static struct outcome inflate_oracle(struct fuzz_input input, size_t length)
 {
   struct outcome outcome = { .is_known = true, .bytes = calloc(1, length) };
-  z_stream stream = { .next_in = (Bytef *) (uintptr_t) input.bytes, .avail_in = (uInt) input.length };
+  z_stream stream = { .next_in = (Bytef *) (uintptr_t) input.bytes,
+                      .avail_in = (uInt) input.length };
   int status;
 
   FUZZ_CHECK(outcome.bytes != NULL && inflateInit2(&stream, -15) == Z_OK);
@@ -47,8 +49,9 @@ static uint64_t le_peek(struct fuzz_input input, size_t at, unsigned count)
   return value;
 }
 
-/* True if a frame has a compressed block of no bytes. There is no such (RFC 8878, 3.1.1.2.3: it is smaller than what it gives), but
-   libzstd's streams, other than its whole frames, pass over one. */
+/* True if a frame has a compressed block of no bytes. There is no such (RFC 8878, 3.1.1.2.3: it is
+   smaller than what it gives), but libzstd's streams, other than its whole frames, pass over
+   one. */
 static bool has_empty_compressed_block(struct fuzz_input input)
 {
   static const unsigned id_bytes[] = { 0, 1, 2, 4 }, size_bytes[] = { 0, 2, 4, 8 };
@@ -64,7 +67,8 @@ static bool has_empty_compressed_block(struct fuzz_input input)
     if (le_peek(input, at, 4) != ZSTD_MAGICNUMBER)
       return false;
     /* With a single segment there is a size of at least a byte in place of the window. */
-    at += 5 + id_bytes[descriptor & 3] + size_bytes[descriptor >> 6] + ((descriptor & 0x20) == 0 || descriptor >> 6 == 0);
+    at += 5 + id_bytes[descriptor & 3] + size_bytes[descriptor >> 6] +
+          ((descriptor & 0x20) == 0 || descriptor >> 6 == 0);
     for (; at < input.length && is_last == 0; at += 3 + is_last * 4 * (descriptor >> 2 & 1)) {
       uint64_t header = le_peek(input, at, 3);
       unsigned type = (unsigned) header >> 1 & 3;
@@ -88,12 +92,14 @@ static struct outcome zstd_oracle(struct fuzz_input input, size_t length)
 
   FUZZ_CHECK(outcome.bytes != NULL && context != NULL);
   ZSTD_DCtx_setParameter(context, ZSTD_d_windowLogMax, WINDOW_LOG_MAX);
-  while (!ZSTD_isError(status) && out.pos < length && (in.pos != in_before || out.pos != out_before)) {
+  while (!ZSTD_isError(status) && out.pos < length &&
+         (in.pos != in_before || out.pos != out_before)) {
     in_before = in.pos;
     out_before = out.pos;
     status = ZSTD_decompressStream(context, &out, &in);
   }
-  outcome.is_known = !ZSTD_isError(status) && (status == 0 || out.pos < length) && !has_empty_compressed_block(input);
+  outcome.is_known = !ZSTD_isError(status) && (status == 0 || out.pos < length) &&
+                     !has_empty_compressed_block(input);
   outcome.is_ok = outcome.is_known && out.pos == length;
   ZSTD_freeDCtx(context);
   return outcome;
@@ -103,16 +109,19 @@ void fuzz_decompress(const uint8_t *data, size_t size)
 {
   struct fuzz_input input = { data, size };
   unsigned choice = (unsigned) fuzz_take(&input, 1);
-  enum qcow2_compression compression = (choice & 1) != 0 ? QCOW2_COMPRESSION_ZSTD : QCOW2_COMPRESSION_DEFLATE;
+  enum qcow2_compression compression = (choice & 1) != 0 ? QCOW2_COMPRESSION_ZSTD
+                                                         : QCOW2_COMPRESSION_DEFLATE;
   size_t length = (size_t) 1 << (CLUSTER_BITS_MIN + (choice >> 1) % 8);
-  struct outcome oracle = compression == QCOW2_COMPRESSION_ZSTD ? zstd_oracle(input, length) : inflate_oracle(input, length);
+  struct outcome oracle = compression == QCOW2_COMPRESSION_ZSTD ? zstd_oracle(input, length)
+                                                                : inflate_oracle(input, length);
   struct qcow2_decompressor *decompressor = qcow2_decompressor_new();
   uint8_t *output = malloc(length);
 
   FUZZ_CHECK(decompressor != NULL && output != NULL);
   for (int round = 0; round < 2; round++) { /* the second time with the state of the first */
     struct qcow2_error error = fuzz_error_fresh();
-    int code = qcow2_decompress(decompressor, compression, input.bytes, input.length, output, length, &error);
+    int code = qcow2_decompress(decompressor, compression, input.bytes, input.length, output,
+                                length, &error);
 
     fuzz_check_result(code, &error);
     FUZZ_CHECK(code == 0 || code == QCOW2_ERROR_CORRUPT);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the fuzz targets share. A target is a function that takes any bytes. Whatever must not happen ends in an abort, which libFuzzer
- * (fuzzer.c) and the replay of the corpora (replay.c) report.
+ * What the fuzz targets share. A target is a function that takes any bytes. Whatever must not
+ * happen ends in an abort, which libFuzzer (fuzzer.c) and the replay of the corpora (replay.c)
+ * report.
  */
 #ifndef TESTS_FUZZ_H
 #define TESTS_FUZZ_H
@@ -14,16 +15,23 @@
 
 /* ---- The targets ---- */
 
-void fuzz_image(const uint8_t *data, size_t size);      /* a whole image: open, describe, map and read everything */
-void fuzz_check(const uint8_t *data, size_t size);      /* a whole image: its consistency, in parts and at once */
-void fuzz_order(const uint8_t *data, size_t size);      /* a whole image: read in some order, ahead in threads and without */
-void fuzz_mapping(const uint8_t *data, size_t size);    /* L1 and L2 tables, against a model of their meaning */
-void fuzz_decompress(const uint8_t *data, size_t size); /* one compressed cluster, against zlib and zstd */
-void fuzz_luks(const uint8_t *data, size_t size);       /* a LUKS header: decode, unlock, decrypt */
-void fuzz_tables(const uint8_t *data, size_t size);     /* a snapshot table and a bitmap directory, against a model */
-void fuzz_reference(const uint8_t *data, size_t size);  /* a name that an image refers to, at the gate */
-void fuzz_selector(const uint8_t *data, size_t size);   /* a selector file, and what it leads to */
-void fuzz_name(const uint8_t *data, size_t size);       /* what follows the path in an image name */
+void fuzz_image(const uint8_t *data,
+                size_t size); /* a whole image: open, describe, map and read everything */
+void fuzz_check(const uint8_t *data,
+                size_t size); /* a whole image: its consistency, in parts and at once */
+void fuzz_order(const uint8_t *data,
+                size_t size); /* a whole image: read in some order, ahead in threads and without */
+void fuzz_mapping(const uint8_t *data,
+                  size_t size); /* L1 and L2 tables, against a model of their meaning */
+void fuzz_decompress(const uint8_t *data,
+                     size_t size); /* one compressed cluster, against zlib and zstd */
+void fuzz_luks(const uint8_t *data, size_t size); /* a LUKS header: decode, unlock, decrypt */
+void fuzz_tables(const uint8_t *data,
+                 size_t size); /* a snapshot table and a bitmap directory, against a model */
+void fuzz_reference(const uint8_t *data,
+                    size_t size); /* a name that an image refers to, at the gate */
+void fuzz_selector(const uint8_t *data, size_t size); /* a selector file, and what it leads to */
+void fuzz_name(const uint8_t *data, size_t size);     /* what follows the path in an image name */
 
 /* ---- Checks ---- */
 
@@ -35,7 +43,8 @@ _Noreturn void fuzz_fail(const char *condition, const char *file, int line);
 /* Make an error in which fuzz_check_result() sees whether it was touched. */
 struct qcow2_error fuzz_error_fresh(void);
 
-/* Check that `code` is a status, and that the error was filled as qcow2core.h promises: on failure, and only then. */
+/* Check that `code` is a status, and that the error was filled as qcow2core.h promises: on failure,
+   and only then. */
 void fuzz_check_result(int code, const struct qcow2_error *error);
 
 /* Check that text is printable UTF-8, without control characters. */
@@ -55,7 +64,8 @@ struct fuzz_input {
 /* The next `width` (at most 8) bytes as a little-endian number; what is missing is 0. */
 uint64_t fuzz_take(struct fuzz_input *input, unsigned width);
 
-/* A storage over the input's bytes, which must outlive it. It checks that nobody reads past its end. */
+/* A storage over the input's bytes, which must outlive it. It checks that nobody reads past its
+   end. */
 struct qcow2_storage fuzz_storage(struct fuzz_input *input);
 
 /* The same, but one in eight of its sectors behind the first cluster cannot be read (EIO). */
@@ -67,7 +77,8 @@ bool fuzz_is_bad(const struct fuzz_input *input, uint64_t offset, uint64_t lengt
 /* So many files can hold the input at once. */
 #define FUZZ_FILES 2u
 
-/* Write the input to a file of this process, always the same for a number below FUZZ_FILES. Returns its path. */
+/* Write the input to a file of this process, always the same for a number below FUZZ_FILES. Returns
+   its path. */
 const char *fuzz_input_file(const struct fuzz_input *input, unsigned number);
 
 #endif

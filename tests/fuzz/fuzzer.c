@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* One target as libFuzzer wants it: compiled once for each, with FUZZ_TARGET defined as the target's function. */
+/* One target as libFuzzer wants it: compiled once for each, with FUZZ_TARGET defined as the
+   target's function. */
 #include "fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A whole image. It is opened for its description alone; with nothing but its own word; and with all that it may want: its passphrase, and
- * as its data file or backing files the input once more, in files. Then every view is walked (views.c).
+ * A whole image. It is opened for its description alone; with nothing but its own word; and with
+ * all that it may want: its passphrase, and as its data file or backing files the input once more,
+ * in files. Then every view is walked (views.c).
  */
 #include <stdio.h>
 #include <string.h>
@@ -23,10 +24,13 @@ static const struct qcow2_passphrase PASSPHRASE = { "secret", 6 };
 
 static void describe_header(const struct qcow2_header *header, const struct fuzz_input *input)
 {
-  FUZZ_CHECK(header->version == be32_get(input->bytes + 4) && header->size == be64_get(input->bytes + 24));
+  FUZZ_CHECK(header->version == be32_get(input->bytes + 4) &&
+             header->size == be64_get(input->bytes + 24));
   FUZZ_CHECK(header->cluster_bits >= 9 && header->cluster_bits <= 21);
-  FUZZ_CHECK(header->backing_file == NULL || header->backing_file[header->backing_file_length] == '\0');
-  FUZZ_CHECK(header->backing_format == NULL || header->backing_format[header->backing_format_length] == '\0');
+  FUZZ_CHECK(header->backing_file == NULL ||
+             header->backing_file[header->backing_file_length] == '\0');
+  FUZZ_CHECK(header->backing_format == NULL ||
+             header->backing_format[header->backing_format_length] == '\0');
   FUZZ_CHECK(header->data_file == NULL || header->data_file[header->data_file_length] == '\0');
 }
 
@@ -36,11 +40,13 @@ static void describe_extensions(const struct qcow2_image *image, const struct fu
   const struct qcow2_extension *extension;
 
   for (size_t i = 0; (extension = qcow2_extension_get(image, 0, i)) != NULL; i++) {
-    FUZZ_CHECK(extension->host_offset == next + 8 && extension->type == be32_get(input->bytes + next));
+    FUZZ_CHECK(extension->host_offset == next + 8 &&
+               extension->type == be32_get(input->bytes + next));
     FUZZ_CHECK(extension->length == be32_get(input->bytes + next + 4));
     next += 8 + divide_up(extension->length, 8) * 8;
     FUZZ_CHECK(range_fits(extension->host_offset, extension->length, input->length));
-    FUZZ_CHECK(memcmp(extension->data, input->bytes + extension->host_offset, extension->length) == 0);
+    FUZZ_CHECK(memcmp(extension->data, input->bytes + extension->host_offset, extension->length) ==
+               0);
   }
 }
 
@@ -52,7 +58,9 @@ static void describe_snapshots(const struct qcow2_image *image)
     size_t index;
 
     fuzz_check_escape(snapshot->name, snapshot->name_length);
-    fuzz_check_result(qcow2_snapshot_find(image, snapshot->name, QCOW2_BY_ID_OR_NAME, &index, &error), &error);
+    fuzz_check_result(qcow2_snapshot_find(image, snapshot->name, QCOW2_BY_ID_OR_NAME, &index,
+                                          &error),
+                      &error);
   }
 }
 
@@ -116,9 +124,10 @@ static void describe(const struct qcow2_image *image, const struct fuzz_input *i
 /* ---- Views ------------------------------------------------------------------- */
 
 /* Open one view of the image, and if there is one of the sound image, and walk it. */
-static void walk_view(struct fuzz_walk *walk, struct qcow2_image *image, struct qcow2_image *sound, size_t index,
-                      int (*open_view)(struct qcow2_image *image, size_t index, struct qcow2_view **view,
-                                       struct qcow2_error *error))
+static void walk_view(struct fuzz_walk *walk, struct qcow2_image *image, struct qcow2_image *sound,
+                      size_t index,
+                      int (*open_view)(struct qcow2_image *image, size_t index,
+                                       struct qcow2_view **view, struct qcow2_error *error))
 {
   struct qcow2_error error = fuzz_error_fresh();
   int code = open_view(image, index, &walk->view, &error);
@@ -132,13 +141,13 @@ static void walk_view(struct fuzz_walk *walk, struct qcow2_image *image, struct 
 }
 
 /* `sound`: NULL, or the same image without the bad sectors that this one has. */
-static void walk_views(struct qcow2_image *image, struct qcow2_image *sound, const struct fuzz_input *input)
+static void walk_views(struct qcow2_image *image, struct qcow2_image *sound,
+                       const struct fuzz_input *input)
 {
   size_t count = qcow2_snapshot_count(image);
-  struct fuzz_walk walk = { .image = image,
-                            .input = input,
-                            .has_bad_sectors = sound != NULL,
-                            .bytes_left = FUZZ_WALK_BYTES };
+  struct fuzz_walk walk = {
+    .image = image, .input = input, .has_bad_sectors = sound != NULL, .bytes_left = FUZZ_WALK_BYTES
+  };
 
   walk_view(&walk, image, sound, QCOW2_ACTIVE, qcow2_view_open);
   for (size_t i = 0; i < SNAPSHOTS_TO_WALK && i < count; i++) {
@@ -147,8 +156,10 @@ static void walk_views(struct qcow2_image *image, struct qcow2_image *sound, con
   }
 }
 
-/* Open and walk; then the same with sectors of the image file (not of others) that cannot be read. */
-static void open_and_walk(struct fuzz_input *input, const struct qcow2_open_options *options, bool again_with_bad_sectors)
+/* Open and walk; then the same with sectors of the image file (not of others) that cannot be
+   read. */
+static void open_and_walk(struct fuzz_input *input, const struct qcow2_open_options *options,
+                          bool again_with_bad_sectors)
 {
   struct qcow2_storage storage = fuzz_storage(input), failing = fuzz_storage_failing(input);
   struct qcow2_error error = fuzz_error_fresh();
@@ -173,8 +184,8 @@ static void open_and_walk(struct fuzz_input *input, const struct qcow2_open_opti
 /* ---- The target --------------------------------------------------------------- */
 
 /* A file of another format: its disk is the input. */
-static int open_foreign(void *context, const struct qcow2_foreign *file, struct qcow2_storage *storage, char *warning,
-                        struct qcow2_error *error)
+static int open_foreign(void *context, const struct qcow2_foreign *file,
+                        struct qcow2_storage *storage, char *warning, struct qcow2_error *error)
 {
   (void) error;
   FUZZ_CHECK(file->path != NULL && file->named_by_caller && warning[0] == '\0');
@@ -188,13 +199,17 @@ static void open_with_help(struct fuzz_input *input, const struct qcow2_header *
 {
   bool needs_data_file = (header->incompatible_features & QCOW2_INCOMPATIBLE_DATA_FILE) != 0;
   bool has_backing = header->backing_file != NULL && !needs_data_file;
-  bool is_over_qcow2 = has_backing && (header->backing_format == NULL || strcmp(header->backing_format, "qcow2") == 0);
+  bool is_over_qcow2 = has_backing && (header->backing_format == NULL ||
+                                       strcmp(header->backing_format, "qcow2") == 0);
   const char *path = needs_data_file || has_backing ? fuzz_input_file(input, 0) : NULL;
   const char *const backing[] = { has_backing ? path : QCOW2_BACKING_NONE,
-                                  is_over_qcow2 ? fuzz_input_file(input, 1) : QCOW2_BACKING_NONE, QCOW2_BACKING_NONE };
+                                  is_over_qcow2 ? fuzz_input_file(input, 1) : QCOW2_BACKING_NONE,
+                                  QCOW2_BACKING_NONE };
   struct qcow2_open_options options = { .struct_size = sizeof(options),
                                         .backing_paths = backing,
-                                        .backing_count = is_over_qcow2 ? 3 : has_backing ? 2 : 1,
+                                        .backing_count = is_over_qcow2 ? 3
+                                                         : has_backing ? 2
+                                                                       : 1,
                                         .data_file = needs_data_file ? path : NULL,
                                         .cache_bytes = 1, /* as few as there can be */
                                         .open_foreign = open_foreign,
@@ -210,7 +225,9 @@ static void open_with_too_much(struct fuzz_input *input)
 {
   const struct qcow2_passphrase passphrases[] = { PASSPHRASE, PASSPHRASE };
   const char *const backing[] = { QCOW2_BACKING_NONE, "/nonexistent" };
-  struct qcow2_open_options options = { .struct_size = sizeof(options), .passphrases = passphrases, .passphrase_count = 2 };
+  struct qcow2_open_options options = { .struct_size = sizeof(options),
+                                        .passphrases = passphrases,
+                                        .passphrase_count = 2 };
 
   open_and_walk(input, &options, false);
   options.backing_paths = backing;

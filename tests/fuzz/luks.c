@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A LUKS header, 592 bytes, and up to four sectors of encrypted data behind it. All further bytes of the file, the key material among
- * them, are zeros: with that a header whose digest fits can be small (seeds.py makes some), and is opened by the passphrase.
+ * A LUKS header, 592 bytes, and up to four sectors of encrypted data behind it. All further bytes
+ * of the file, the key material among them, are zeros: with that a header whose digest fits can be
+ * small (seeds.py makes some), and is opened by the passphrase.
  */
 #include "../../core/format/luks.h"
 
@@ -41,7 +42,8 @@ static void check_header(const struct qcow2_luks *luks)
   FUZZ_CHECK(qcow2_cipher_mode_name(luks->cipher.mode) != NULL);
   FUZZ_CHECK(qcow2_ivgen_name(luks->cipher.ivgen) != NULL);
   FUZZ_CHECK(luks->cipher.key_bytes > 0 && luks->cipher.key_bytes <= CIPHER_KEY_BYTES_MAX);
-  FUZZ_CHECK(material >= (uint64_t) luks->cipher.key_bytes * LUKS_STRIPES && material % ENCRYPTION_SECTOR_BYTES == 0);
+  FUZZ_CHECK(material >= (uint64_t) luks->cipher.key_bytes * LUKS_STRIPES &&
+             material % ENCRYPTION_SECTOR_BYTES == 0);
   FUZZ_CHECK(memchr(luks->uuid, '\0', sizeof(luks->uuid)) != NULL);
   for (unsigned i = 0; i < QCOW2_KEY_SLOTS; i++) {
     FUZZ_CHECK(luks->slots[i].material_offset >= LUKS_HEADER_BYTES);
@@ -64,7 +66,8 @@ static bool is_cheap(const struct qcow2_luks *luks)
 static void check_decryption(struct qcow2_cipher *cipher, const struct fuzz_input *input)
 {
   size_t given = input->length > LUKS_HEADER_BYTES ? input->length - LUKS_HEADER_BYTES : 0;
-  size_t length = (size_t) min_u64(given / ENCRYPTION_SECTOR_BYTES, SECTORS_MAX) * ENCRYPTION_SECTOR_BYTES;
+  size_t length = (size_t) min_u64(given / ENCRYPTION_SECTOR_BYTES, SECTORS_MAX) *
+                  ENCRYPTION_SECTOR_BYTES;
   uint8_t *whole = malloc(length + 1), *single = malloc(length + 1);
   struct qcow2_error error = fuzz_error_fresh();
   uint64_t sector = length; /* any number */

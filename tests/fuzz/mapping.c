@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * L1 and L2 tables. The first bytes choose the geometry and what is asked, the rest is what the file holds, over and over again: so every
- * table offset leads to a table, however large the clusters. The answer must be that of a model which looks at one byte at a time.
+ * L1 and L2 tables. The first bytes choose the geometry and what is asked, the rest is what the
+ * file holds, over and over again: so every table offset leads to a table, however large the
+ * clusters. The answer must be that of a model which looks at one byte at a time.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -43,7 +44,10 @@ static uint64_t word_at(const struct repeated *file, uint64_t offset)
 
 /* ---- The model ---------------------------------------------------------- */
 
-enum answer { ANSWER_ERROR, ANSWER_KIND };
+enum answer {
+  ANSWER_ERROR,
+  ANSWER_KIND
+};
 
 /* What there is to say of one guest byte. */
 struct meaning {
@@ -53,7 +57,8 @@ struct meaning {
 };
 
 /* Extended entries: the subcluster's two bits. `place` is of the byte. */
-static struct meaning extended_meaning(uint64_t bitmap, uint64_t subcluster, bool allocated, uint64_t place)
+static struct meaning extended_meaning(uint64_t bitmap, uint64_t subcluster, bool allocated,
+                                       uint64_t place)
 {
   bool data = (bitmap >> subcluster & 1) != 0, zero = (bitmap >> (subcluster + 32) & 1) != 0;
 
@@ -63,25 +68,30 @@ static struct meaning extended_meaning(uint64_t bitmap, uint64_t subcluster, boo
     return (struct meaning){ ANSWER_KIND, QCOW2_CLUSTER_NORMAL, place };
   if (zero && allocated)
     return (struct meaning){ ANSWER_KIND, QCOW2_CLUSTER_ZERO_ALLOCATED, place };
-  return (struct meaning){ ANSWER_KIND, zero ? QCOW2_CLUSTER_ZERO : QCOW2_CLUSTER_UNALLOCATED, QCOW2_NO_OFFSET };
+  return (struct meaning){ ANSWER_KIND, zero ? QCOW2_CLUSTER_ZERO : QCOW2_CLUSTER_UNALLOCATED,
+                           QCOW2_NO_OFFSET };
 }
 
-static struct meaning standard_meaning(uint64_t word, bool allocated, uint64_t place, uint32_t version)
+static struct meaning standard_meaning(uint64_t word, bool allocated, uint64_t place,
+                                       uint32_t version)
 {
   bool zero = (word & 1) != 0;
 
   if (zero && version == 2)
     return (struct meaning){ ANSWER_KIND, QCOW2_CLUSTER_INVALID, QCOW2_NO_OFFSET };
   if (!allocated)
-    return (struct meaning){ ANSWER_KIND, zero ? QCOW2_CLUSTER_ZERO : QCOW2_CLUSTER_UNALLOCATED, QCOW2_NO_OFFSET };
-  return (struct meaning){ ANSWER_KIND, zero ? QCOW2_CLUSTER_ZERO_ALLOCATED : QCOW2_CLUSTER_NORMAL, place };
+    return (struct meaning){ ANSWER_KIND, zero ? QCOW2_CLUSTER_ZERO : QCOW2_CLUSTER_UNALLOCATED,
+                             QCOW2_NO_OFFSET };
+  return (struct meaning){ ANSWER_KIND, zero ? QCOW2_CLUSTER_ZERO_ALLOCATED : QCOW2_CLUSTER_NORMAL,
+                           place };
 }
 
-static struct meaning entry_meaning(const struct qcow2_geometry *geometry, uint64_t word, uint64_t bitmap,
-                                    uint64_t guest_offset)
+static struct meaning entry_meaning(const struct qcow2_geometry *geometry, uint64_t word,
+                                    uint64_t bitmap, uint64_t guest_offset)
 {
   uint64_t offset = word >> 9 << 17 >> 8, in_cluster = guest_offset % geometry->cluster_size;
-  bool start_of_data = geometry->has_data_file && word >> 63 != 0 && (geometry->extended_l2 || (word & 1) == 0);
+  bool start_of_data = geometry->has_data_file && word >> 63 != 0 &&
+                       (geometry->extended_l2 || (word & 1) == 0);
   bool allocated = offset != 0 || start_of_data;
 
   if ((word >> 62 & 1) != 0) {
@@ -94,7 +104,8 @@ static struct meaning entry_meaning(const struct qcow2_geometry *geometry, uint6
       (geometry->has_data_file && allocated && offset != guest_offset - in_cluster))
     return (struct meaning){ ANSWER_KIND, QCOW2_CLUSTER_INVALID, QCOW2_NO_OFFSET };
   if (geometry->extended_l2)
-    return extended_meaning(bitmap, in_cluster * 32 / geometry->cluster_size, allocated, offset + in_cluster);
+    return extended_meaning(bitmap, in_cluster * 32 / geometry->cluster_size, allocated,
+                            offset + in_cluster);
   return standard_meaning(word, allocated, offset + in_cluster, geometry->version);
 }
 
@@ -112,7 +123,8 @@ static struct meaning meaning_of(const struct qcow2_tables *tables, uint64_t gue
     return (struct meaning){ .answer = ANSWER_ERROR };
   l2_offset = word_at(file, tables->l1_offset + l1_index * 8) >> 9 << 17 >> 8;
   if (l2_offset == 0 || l2_offset % geometry->cluster_size != 0)
-    return (struct meaning){ ANSWER_KIND, l2_offset == 0 ? QCOW2_CLUSTER_UNALLOCATED : QCOW2_CLUSTER_INVALID,
+    return (struct meaning){ ANSWER_KIND,
+                             l2_offset == 0 ? QCOW2_CLUSTER_UNALLOCATED : QCOW2_CLUSTER_INVALID,
                              QCOW2_NO_OFFSET };
   entry = l2_offset + cluster % l2_entries * entry_bytes;
   if (!range_fits(entry, entry_bytes, file->size))
@@ -123,7 +135,8 @@ static struct meaning meaning_of(const struct qcow2_tables *tables, uint64_t gue
 /* ---- Checks ------------------------------------------------------------- */
 
 /* Compare the mapping with the model at one of the mapping's bytes. */
-static void check_byte(const struct qcow2_tables *tables, const struct qcow2_mapping *mapping, uint64_t guest_offset)
+static void check_byte(const struct qcow2_tables *tables, const struct qcow2_mapping *mapping,
+                       uint64_t guest_offset)
 {
   struct meaning meaning = meaning_of(tables, guest_offset);
   uint64_t host_offset = mapping->host_offset;
@@ -145,14 +158,16 @@ static void check_shape(const struct qcow2_tables *tables, const struct qcow2_ma
   FUZZ_CHECK((mapping->problem != NULL) == (mapping->kind == QCOW2_CLUSTER_INVALID));
   if (mapping->kind == QCOW2_CLUSTER_COMPRESSED) {
     FUZZ_CHECK(in_cluster + mapping->length <= tables->geometry->cluster_size);
-    FUZZ_CHECK(mapping->host_bytes > 0 && mapping->host_bytes <= 2 * tables->geometry->cluster_size);
+    FUZZ_CHECK(mapping->host_bytes > 0 &&
+               mapping->host_bytes <= 2 * tables->geometry->cluster_size);
     FUZZ_CHECK((mapping->host_offset + mapping->host_bytes) % 512 == 0);
   } else
     FUZZ_CHECK(mapping->host_bytes == 0);
 }
 
 /* Asked again at one of its bytes, a run must say the same of what is left of it. */
-static void check_again(const struct qcow2_tables *tables, const struct qcow2_mapping *first, uint64_t skip)
+static void check_again(const struct qcow2_tables *tables, const struct qcow2_mapping *first,
+                        uint64_t skip)
 {
   struct qcow2_error error = fuzz_error_fresh();
   struct qcow2_mapping again;
@@ -194,7 +209,8 @@ static struct qcow2_geometry take_geometry(struct fuzz_input *input)
   bool extended = (flags & 1) != 0, data_file = (flags & 2) != 0, version_2 = (flags & 7) == 4;
   unsigned smallest = extended ? CLUSTER_BITS_MIN_EXTENDED : CLUSTER_BITS_MIN;
   struct qcow2_header header = { .version = version_2 ? 2 : 3,
-                                 .cluster_bits = smallest + bits % (CLUSTER_BITS_MAX + 1 - smallest) };
+                                 .cluster_bits = smallest +
+                                                 bits % (CLUSTER_BITS_MAX + 1 - smallest) };
 
   header.incompatible_features = (extended ? QCOW2_INCOMPATIBLE_EXTENDED_L2 : 0) |
                                  (data_file ? QCOW2_INCOMPATIBLE_DATA_FILE : 0);
@@ -207,8 +223,9 @@ void fuzz_mapping(const uint8_t *data, size_t size)
   struct qcow2_geometry geometry = take_geometry(&input);
   struct repeated file = { .bytes = NULL };
   struct qcow2_storage storage = { .context = &file, .read = read_repeated };
-  struct qcow2_tables tables = { .geometry = &geometry,
-                                 .slices = { .storage = &storage, .cluster_size = geometry.cluster_size } };
+  struct qcow2_tables tables = {
+    .geometry = &geometry, .slices = { .storage = &storage, .cluster_size = geometry.cluster_size }
+  };
   uint64_t reach, guest_offset, length;
 
   tables.l1_size = 1 + (uint32_t) fuzz_take(&input, 1) % 64;
@@ -225,6 +242,7 @@ void fuzz_mapping(const uint8_t *data, size_t size)
   tables.slices.cache = qcow2_cache_new(CACHE_BYTES, false);
   FUZZ_CHECK(tables.slices.cache != NULL);
   check_mapping(&tables, guest_offset, length);
-  check_mapping(&tables, guest_offset - guest_offset % geometry.cluster_size, UINT64_MAX - guest_offset);
+  check_mapping(&tables, guest_offset - guest_offset % geometry.cluster_size,
+                UINT64_MAX - guest_offset);
   qcow2_cache_free(tables.slices.cache);
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Changes images where it matters. libFuzzer's own changes to any bytes mostly hit data, or break the first fields, after which nothing
- * more is reached. Here most changes hit one field or table entry of an image that stays readable up to there; entries get values that
- * lead somewhere. Part of the fuzzers of whole images only.
+ * Changes images where it matters. libFuzzer's own changes to any bytes mostly hit data, or break
+ * the first fields, after which nothing more is reached. Here most changes hit one field or table
+ * entry of an image that stays readable up to there; entries get values that lead somewhere. Part
+ * of the fuzzers of whole images only.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -62,8 +63,23 @@ static uint64_t some_cluster(struct image *image)
 /* A number that is likely to be at a limit of something. */
 static uint64_t some_number(struct image *image)
 {
-  static const uint64_t edges[] = { 0, 1, 2, 7, 8, 16, 511, 512, 1023, 1024, 65535, 65536, INT32_MAX, UINT32_MAX, INT64_MAX,
-                                    UINT64_MAX, UINT64_C(1) << 56 };
+  static const uint64_t edges[] = { 0,
+                                    1,
+                                    2,
+                                    7,
+                                    8,
+                                    16,
+                                    511,
+                                    512,
+                                    1023,
+                                    1024,
+                                    65535,
+                                    65536,
+                                    INT32_MAX,
+                                    UINT32_MAX,
+                                    INT64_MAX,
+                                    UINT64_MAX,
+                                    UINT64_C(1) << 56 };
   uint64_t edge = edges[pick(image, sizeof(edges) / sizeof(edges[0]))];
 
   switch (pick(image, 4)) {
@@ -80,8 +96,9 @@ static void change_header(struct image *image)
 {
   static const struct {
     uint8_t at, width;
-  } fields[] = { { 4, 4 },  { 8, 8 },  { 16, 4 }, { 20, 4 }, { 24, 8 }, { 32, 4 }, { 36, 4 }, { 40, 8 },  { 48, 8 },  { 56, 4 },
-                 { 60, 4 }, { 64, 8 }, { 72, 8 }, { 80, 8 }, { 88, 8 }, { 96, 4 }, { 100, 4 }, { 104, 1 }, { 105, 1 } };
+  } fields[] = { { 4, 4 },  { 8, 8 },  { 16, 4 },  { 20, 4 },  { 24, 8 }, { 32, 4 }, { 36, 4 },
+                 { 40, 8 }, { 48, 8 }, { 56, 4 },  { 60, 4 },  { 64, 8 }, { 72, 8 }, { 80, 8 },
+                 { 88, 8 }, { 96, 4 }, { 100, 4 }, { 104, 1 }, { 105, 1 } };
   size_t field = pick(image, sizeof(fields) / sizeof(fields[0]));
   uint64_t old = get(image, fields[field].at, fields[field].width), value = 0;
 
@@ -94,10 +111,12 @@ static void change_header(struct image *image)
   put(image, fields[field].at, fields[field].width, value);
 }
 
-/* Give a header extension, found by walking the list, another type or length; or start one where it ends. */
+/* Give a header extension, found by walking the list, another type or length; or start one where it
+   ends. */
 static void change_extension(struct image *image)
 {
-  static const uint32_t types[] = { 0xE2792ACA, 0x6803F857, 0x23852875, 0x0537BE77, 0x44415441, 0, 0x12345678 };
+  static const uint32_t types[] = { 0xE2792ACA, 0x6803F857, 0x23852875, 0x0537BE77,
+                                    0x44415441, 0,          0x12345678 };
   uint64_t at = get(image, 4, 4) == 2 ? 72 : get(image, 100, 4);
 
   for (uint64_t steps = pick(image, 4); steps > 0 && get(image, at, 4) != 0; steps--)
@@ -107,7 +126,8 @@ static void change_extension(struct image *image)
   if (pick(image, 2) == 0)
     put(image, at + 4, 4, pick(image, 64));
   else
-    put(image, at + 8 + 8 * pick(image, 3), 8, pick(image, 2) == 0 ? some_cluster(image) : some_number(image));
+    put(image, at + 8 + 8 * pick(image, 3), 8,
+        pick(image, 2) == 0 ? some_cluster(image) : some_number(image));
 }
 
 /* ---- L1 and L2 tables -------------------------------------------------------- */
@@ -121,7 +141,8 @@ static uint64_t some_l1(struct image *image, uint64_t *entries)
   if (count == 0 || pick(image, 2) == 0)
     return get(image, 40, 8);
   for (uint64_t steps = pick(image, count < 4 ? count : 4); steps > 0; steps--)
-    at += (40 + get(image, at + 36, 4) + get(image, at + 12, 2) + get(image, at + 14, 2) + 7) / 8 * 8;
+    at += (40 + get(image, at + 36, 4) + get(image, at + 12, 2) + get(image, at + 14, 2) + 7) / 8 *
+          8;
   *entries = get(image, at + 8, 4);
   return get(image, at, 8);
 }
@@ -151,7 +172,9 @@ static uint64_t some_descriptor(struct image *image)
   case 1: return some_number(image);
   case 2: return some_cluster(image) | 1;
   case 3:
-  case 4: return UINT64_C(1) << 62 | (sectors & ((UINT64_C(1) << (62 - shift)) - 1)) << shift | pick(image, image->size + 16);
+  case 4:
+    return UINT64_C(1) << 62 | (sectors & ((UINT64_C(1) << (62 - shift)) - 1)) << shift |
+           pick(image, image->size + 16);
   default: return UINT64_C(1) << 63 | some_cluster(image);
   }
 }
@@ -160,13 +183,16 @@ static void change_l2(struct image *image)
 {
   bool extended = get(image, 4, 4) == 3 && (get(image, 72, 8) & 16) != 0;
   uint64_t entry_bytes = extended ? 16 : 8, entries;
-  uint64_t l1 = some_l1(image, &entries), l2 = get(image, l1 + 8 * some_index(image, entries), 8) & OFFSET_MASK;
-  uint64_t at = l2 + entry_bytes * some_index(image, (UINT64_C(1) << image->cluster_bits) / entry_bytes);
+  uint64_t l1 = some_l1(image, &entries),
+           l2 = get(image, l1 + 8 * some_index(image, entries), 8) & OFFSET_MASK;
+  uint64_t at = l2 +
+                entry_bytes * some_index(image, (UINT64_C(1) << image->cluster_bits) / entry_bytes);
 
   if (l2 == 0)
     change_l1(image);
   else if (extended && pick(image, 2) == 0)
-    put(image, at + 8, 8, get(image, at + 8, 8) ^ (UINT64_C(1) << pick(image, 64) | UINT64_C(3) << pick(image, 63)));
+    put(image, at + 8, 8,
+        get(image, at + 8, 8) ^ (UINT64_C(1) << pick(image, 64) | UINT64_C(3) << pick(image, 63)));
   else if (pick(image, 4) == 0)
     put(image, at, 8, get(image, at, 8) ^ UINT64_C(1) << pick(image, 64));
   else
@@ -177,21 +203,26 @@ static void change_l2(struct image *image)
 
 static void change_snapshot(struct image *image)
 {
-  static const uint8_t fields[] = { 0, 8, 12, 14, 32, 36, 40, 48, 56 }, widths[] = { 8, 4, 2, 2, 4, 4, 8, 8, 8 };
+  static const uint8_t fields[] = { 0, 8, 12, 14, 32, 36, 40, 48, 56 },
+                       widths[] = { 8, 4, 2, 2, 4, 4, 8, 8, 8 };
   uint64_t at = get(image, 64, 8), count = get(image, 60, 4);
   size_t field = pick(image, sizeof(fields));
 
   for (uint64_t steps = pick(image, count < 4 ? count : 4); steps > 0; steps--)
-    at += (40 + get(image, at + 36, 4) + get(image, at + 12, 2) + get(image, at + 14, 2) + 7) / 8 * 8;
+    at += (40 + get(image, at + 36, 4) + get(image, at + 12, 2) + get(image, at + 14, 2) + 7) / 8 *
+          8;
   if (count == 0) {
     put(image, 60, 4, 1 + pick(image, 3));
     put(image, 64, 8, some_cluster(image));
   } else
     put(image, at + fields[field], widths[field],
-        pick(image, 2) == 0 ? some_number(image) : field == 0 ? some_cluster(image) : pick(image, 40));
+        pick(image, 2) == 0 ? some_number(image)
+        : field == 0        ? some_cluster(image)
+                            : pick(image, 40));
 }
 
-/* Change a word of what the bitmaps or encryption extension points to, or of what that points to. */
+/* Change a word of what the bitmaps or encryption extension points to, or of what that points
+   to. */
 static void change_behind_extension(struct image *image)
 {
   uint64_t at = get(image, 4, 4) == 2 ? 72 : get(image, 100, 4), type = 0, place;
@@ -205,7 +236,8 @@ static void change_behind_extension(struct image *image)
   place = get(image, at + (type == 0x23852875 ? 24 : 8), 8);
   if (type == 0x23852875 && pick(image, 2) == 0) {
     place = get(image, place, 8); /* the first bitmap's table */
-    put(image, place + 8 * pick(image, 4), 8, pick(image, 3) == 0 ? pick(image, 2) : some_cluster(image));
+    put(image, place + 8 * pick(image, 4), 8,
+        pick(image, 3) == 0 ? pick(image, 2) : some_cluster(image));
   } else if (type != 0)
     put(image, place + 4 * pick(image, type == 0x23852875 ? 16 : 148), 4,
         pick(image, 2) == 0 ? some_number(image) : some_cluster(image));
@@ -217,7 +249,8 @@ static void change_refcount(struct image *image)
   uint64_t table = get(image, 48, 8), block = get(image, table + 8 * pick(image, 3), 8);
 
   if (pick(image, 4) == 0)
-    put(image, table + 8 * pick(image, 4), 8, pick(image, 3) == 0 ? some_number(image) : some_cluster(image));
+    put(image, table + 8 * pick(image, 4), 8,
+        pick(image, 3) == 0 ? some_number(image) : some_cluster(image));
   else
     put(image, block + pick(image, 64), 1, pick(image, 3) == 0 ? pick(image, 256) : pick(image, 3));
 }
@@ -264,7 +297,9 @@ static void repair_start(struct image *image)
 
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned seed)
 {
-  struct image image = { .data = data, .size = size, .random = seed * UINT64_C(0x9e3779b97f4a7c15) + 1 };
+  struct image image = { .data = data,
+                         .size = size,
+                         .random = seed * UINT64_C(0x9e3779b97f4a7c15) + 1 };
   uint64_t changes;
 
   if (size < HEADER_BYTES || max_size < HEADER_BYTES)

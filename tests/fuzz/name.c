@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What follows the path in an image name. A name that is understood is written down again, and must be understood the same; and so must
- * one that is made of the input.
+ * What follows the path in an image name. A name that is understood is written down again, and must
+ * be understood the same; and so must one that is made of the input.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -38,7 +38,8 @@ static void check_same(const struct tsk_qcow2_name *a, const struct tsk_qcow2_na
   FUZZ_CHECK(a->data_file == NULL || strcmp(a->data_file, b->data_file) == 0);
   check_format(a->data_format, b->data_format);
   check_strings(&a->backing, &b->backing);
-  FUZZ_CHECK(a->backing_formats.count == a->backing.count && b->backing_formats.count == b->backing.count);
+  FUZZ_CHECK(a->backing_formats.count == a->backing.count &&
+             b->backing_formats.count == b->backing.count);
   for (size_t i = 0; i < a->backing.count; i++)
     check_format(a->backing_formats.items[i], b->backing_formats.items[i]);
   check_strings(&a->search, &b->search);
@@ -92,7 +93,8 @@ static void take_backing(struct fuzz_input *input, struct tsk_qcow2_name *name)
 {
   for (uint64_t count = fuzz_take(input, 1) % 3; count > 0; count--) {
     char *text = take_text(input);
-    const char *format = BACKING_FORMATS[strcmp(text, QCOW2_BACKING_NONE) == 0 ? 0 : fuzz_take(input, 1) % 4];
+    const char *format =
+        BACKING_FORMATS[strcmp(text, QCOW2_BACKING_NONE) == 0 ? 0 : fuzz_take(input, 1) % 4];
 
     FUZZ_CHECK(tsk_qcow2_name_add_backing(name, text, NULL) == 0);
     if (format != NULL)
@@ -110,7 +112,9 @@ static void check_any_name(struct fuzz_input input)
   FUZZ_CHECK(name.path != NULL);
   name.snapshot = take_text(&input);
   name.snapshot_is_index = (flags & 2) != 0;
-  name.snapshot_key = name.snapshot_is_index ? QCOW2_BY_ID_OR_NAME : (flags & 1) != 0 ? QCOW2_BY_ID : QCOW2_BY_NAME;
+  name.snapshot_key = name.snapshot_is_index ? QCOW2_BY_ID_OR_NAME
+                      : (flags & 1) != 0     ? QCOW2_BY_ID
+                                             : QCOW2_BY_NAME;
   name.vm_state = (flags & 4) != 0;
   name.errors_zero = (flags & 8) != 0;
   if ((flags & 16) != 0)

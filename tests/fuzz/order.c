@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A whole image, read in ascending order and then in one that the input's bytes choose: from a file, where threads decode ahead, and from
- * memory, where none do. Both must give the same.
+ * A whole image, read in ascending order and then in one that the input's bytes choose: from a
+ * file, where threads decode ahead, and from memory, where none do. Both must give the same.
  */
 #include <string.h>
 
@@ -37,13 +37,15 @@ static void read_both(const struct pair *pair, uint64_t guest_offset)
   if (code == 0)
     FUZZ_CHECK(memcmp(ahead, plain, length) == 0);
   else
-    FUZZ_CHECK(ahead_error.guest_offset == plain_error.guest_offset && ahead_error.host_offset == plain_error.host_offset);
+    FUZZ_CHECK(ahead_error.guest_offset == plain_error.guest_offset &&
+               ahead_error.host_offset == plain_error.host_offset);
 }
 
 static void read_view(const struct pair *pair, struct fuzz_input choices)
 {
   uint64_t size = qcow2_view_size(pair->plain);
-  uint64_t units = min_u64(divide_up(size, pair->unit), min_u64(UNITS_MAX, VIEW_BYTES / pair->unit));
+  uint64_t units = min_u64(divide_up(size, pair->unit),
+                           min_u64(UNITS_MAX, VIEW_BYTES / pair->unit));
 
   for (uint64_t i = 0; i < units; i++)
     read_both(pair, min_u64(i * pair->unit + i * 1000 % pair->unit, size - 1));
@@ -51,7 +53,8 @@ static void read_view(const struct pair *pair, struct fuzz_input choices)
     read_both(pair, min_u64(fuzz_take(&choices, 1) % units * pair->unit + i * 512, size - 1));
 }
 
-static void read_views(struct qcow2_image *ahead, struct qcow2_image *plain, struct pair *pair, struct fuzz_input choices)
+static void read_views(struct qcow2_image *ahead, struct qcow2_image *plain, struct pair *pair,
+                       struct fuzz_input choices)
 {
   FUZZ_CHECK(qcow2_snapshot_count(ahead) == qcow2_snapshot_count(plain));
   for (size_t i = 0; i <= SNAPSHOTS_TO_READ && i <= qcow2_snapshot_count(plain); i++) {
@@ -67,7 +70,8 @@ static void read_views(struct qcow2_image *ahead, struct qcow2_image *plain, str
   }
 }
 
-/* Whether the image needs more than this target gives it. LUKS takes time, and is read as legacy AES is. */
+/* Whether the image needs more than this target gives it. LUKS takes time, and is read as legacy
+   AES is. */
 static bool is_fit(const struct fuzz_input *input)
 {
   return input->length >= 112 && be32_get(input->bytes + 32) < 2;
@@ -77,7 +81,9 @@ void fuzz_order(const uint8_t *data, size_t size)
 {
   static const char *const backing[] = { QCOW2_BACKING_NONE };
   struct fuzz_input input = { data, size }, choices = { data + size / 2, size - size / 2 };
-  struct qcow2_open_options options = { .struct_size = sizeof(options), .backing_paths = backing, .backing_count = 1 };
+  struct qcow2_open_options options = { .struct_size = sizeof(options),
+                                        .backing_paths = backing,
+                                        .backing_count = 1 };
   struct qcow2_storage storage = fuzz_storage(&input);
   struct qcow2_image *ahead, *plain;
   struct pair pair = { .unit = UNIT_BYTES_MIN };

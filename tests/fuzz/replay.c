@@ -14,16 +14,18 @@ static const struct target {
   const char *name;
   void (*run)(const uint8_t *data, size_t size);
 } TARGETS[] = {
-  { "image", fuzz_image },   { "check", fuzz_check },   { "order", fuzz_order }, { "mapping", fuzz_mapping },
-  { "decompress", fuzz_decompress }, { "luks", fuzz_luks }, { "tables", fuzz_tables },
+  { "image", fuzz_image },         { "check", fuzz_check },           { "order", fuzz_order },
+  { "mapping", fuzz_mapping },     { "decompress", fuzz_decompress }, { "luks", fuzz_luks },
+  { "tables", fuzz_tables },
 #ifndef _WIN32 /* the gate's part that follows an image's word, and names */
-  { "reference", fuzz_reference }, { "selector", fuzz_selector }, { "name", fuzz_name },
+  { "reference", fuzz_reference }, { "selector", fuzz_selector },     { "name", fuzz_name },
 #endif
 };
 
 #define TARGET_COUNT (sizeof(TARGETS) / sizeof(TARGETS[0]))
 
-/* The whole file in memory of exactly its length, so that a read past the end is seen by whatever watches. */
+/* The whole file in memory of exactly its length, so that a read past the end is seen by whatever
+   watches. */
 static uint8_t *load(const char *path, size_t *length)
 {
   FILE *file = fopen(path, "rb");

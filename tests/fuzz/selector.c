@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A selector file, among traps. It is parsed, and written again; and an image is opened by it as by any name. No selector here is the
- * user's word, so whatever is opened lies below its directory.
+ * A selector file, among traps. It is parsed, and written again; and an image is opened by it as by
+ * any name. No selector here is the user's word, so whatever is opened lies below its directory.
  */
 #include "../../tsk_qcow2/names/selector.h"
 
@@ -40,7 +40,8 @@ static void check_text(const uint8_t *data, size_t size)
   if (code != 0)
     return;
   FUZZ_CHECK(tsk_qcow2_selector_starts(data, size));
-  FUZZ_CHECK(memchr(data, '\0', size) == NULL && selector.name[0] != '\0' && strpbrk(selector.name, "\r\n") == NULL);
+  FUZZ_CHECK(memchr(data, '\0', size) == NULL && selector.name[0] != '\0' &&
+             strpbrk(selector.name, "\r\n") == NULL);
   check_again(&selector);
   tsk_qcow2_selector_free(&selector);
 }
@@ -93,7 +94,8 @@ void fuzz_selector(const uint8_t *data, size_t size)
   setenv("XDG_STATE_HOME", fuzz_trap_path("search", state), 1); /* this user has no key */
   check_text(data, size);
   write_selector(path, data, size);
-  FUZZ_CHECK(here >= 0 && chdir(fuzz_trap_path("images", directory)) == 0); /* if its paths were the user's, they would lead out */
+  FUZZ_CHECK(here >= 0 && chdir(fuzz_trap_path("images", directory)) ==
+                              0); /* if its paths were the user's, they would lead out */
   code = qcow2_disk_open(1, &name, NULL, &disk, &error);
   FUZZ_CHECK(fchdir(here) == 0);
   close(here);

@@ -18,10 +18,16 @@ void fuzz_fail(const char *condition, const char *file, int line)
 
 /* ---- Text --------------------------------------------------------------- */
 
-/* The length of the UTF-8 character at `text`, 0 if there is none. Looser than the reader's own: an independent look. */
+/* The length of the UTF-8 character at `text`, 0 if there is none. Looser than the reader's own: an
+   independent look. */
 static size_t character_length(const unsigned char *text)
 {
-  size_t length = text[0] < 0x80 ? 1 : text[0] < 0xc2 ? 0 : text[0] < 0xe0 ? 2 : text[0] < 0xf0 ? 3 : text[0] < 0xf5 ? 4 : 0;
+  size_t length = text[0] < 0x80   ? 1
+                  : text[0] < 0xc2 ? 0
+                  : text[0] < 0xe0 ? 2
+                  : text[0] < 0xf0 ? 3
+                  : text[0] < 0xf5 ? 4
+                                   : 0;
 
   for (size_t i = 1; i < length; i++)
     if ((text[i] & 0xc0) != 0x80)
@@ -113,7 +119,8 @@ struct qcow2_storage fuzz_storage(struct fuzz_input *input)
 
 bool fuzz_is_bad(const struct fuzz_input *input, uint64_t offset, uint64_t length)
 {
-  unsigned cluster_bits = input->length < 24 ? 0 : (unsigned) min_u64(be32_get(input->bytes + 20), 21);
+  unsigned cluster_bits = input->length < 24 ? 0
+                                             : (unsigned) min_u64(be32_get(input->bytes + 20), 21);
 
   for (uint64_t sector = offset / SECTOR; sector * SECTOR < offset + length; sector++)
     if (sector * SECTOR >> cluster_bits > 0 &&
@@ -144,10 +151,13 @@ static void remove_files(void)
 
 static void name_files(void)
 {
-  const char *directory = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : access("/tmp", W_OK) == 0 ? "/tmp" : ".";
+  const char *directory = access("/dev/shm", W_OK) == 0 ? "/dev/shm"
+                          : access("/tmp", W_OK) == 0   ? "/tmp"
+                                                        : ".";
 
   for (unsigned i = 0; i < FUZZ_FILES; i++)
-    snprintf(file_paths[i], sizeof(file_paths[i]), "%s/fuzz-image-%ld-%u", directory, (long) getpid(), i);
+    snprintf(file_paths[i], sizeof(file_paths[i]), "%s/fuzz-image-%ld-%u", directory,
+             (long) getpid(), i);
   atexit(remove_files);
 }
 

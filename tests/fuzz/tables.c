@@ -73,7 +73,8 @@ static struct tables tables_make(struct fuzz_input input)
   put_header(&tables, autoclear);
   if (input.length > 0) {
     memcpy(tables.image + TABLES_AT, input.bytes, tables.snapshots_length);
-    memcpy(tables.image + tables.directory_at, input.bytes + tables.snapshots_length, tables.directory_length);
+    memcpy(tables.image + tables.directory_at, input.bytes + tables.snapshots_length,
+           tables.directory_length);
   }
   return tables;
 }
@@ -81,13 +82,16 @@ static struct tables tables_make(struct fuzz_input input)
 /* ---- Snapshots -------------------------------------------------------------- */
 
 /* Compare a snapshot with the `entry` it was read from. */
-static void check_snapshot(const struct qcow2_snapshot *snapshot, const uint8_t *entry, uint32_t extra)
+static void check_snapshot(const struct qcow2_snapshot *snapshot, const uint8_t *entry,
+                           uint32_t extra)
 {
   const uint8_t *id = entry + 40 + extra, *name = id + be16_get(entry + 12);
 
   FUZZ_CHECK(snapshot->l1_offset == be64_get(entry) && snapshot->l1_size == be32_get(entry + 8));
-  FUZZ_CHECK(snapshot->id_length == be16_get(entry + 12) && snapshot->name_length == be16_get(entry + 14));
-  FUZZ_CHECK(memcmp(snapshot->id, id, snapshot->id_length) == 0 && snapshot->id[snapshot->id_length] == '\0');
+  FUZZ_CHECK(snapshot->id_length == be16_get(entry + 12) &&
+             snapshot->name_length == be16_get(entry + 14));
+  FUZZ_CHECK(memcmp(snapshot->id, id, snapshot->id_length) == 0 &&
+             snapshot->id[snapshot->id_length] == '\0');
   FUZZ_CHECK(memcmp(snapshot->name, name, snapshot->name_length) == 0);
   FUZZ_CHECK(snapshot->name[snapshot->name_length] == '\0');
   FUZZ_CHECK(snapshot->vm_state_size == (extra >= 8 ? be64_get(entry + 40) : be32_get(entry + 32)));
@@ -216,10 +220,12 @@ static void check_bits(const struct tables *tables, const struct qcow2_bitmap *b
   uint64_t end = range->length == 0 ? DISK_BYTES : range->guest_offset + range->length;
 
   for (uint64_t bit = divide_up(at, bitmap->granularity); bit * bitmap->granularity < end; bit++)
-    FUZZ_CHECK(bit_of(tables, bitmap, bit) == (range->length > 0 && bit * bitmap->granularity >= range->guest_offset));
+    FUZZ_CHECK(bit_of(tables, bitmap, bit) ==
+               (range->length > 0 && bit * bitmap->granularity >= range->guest_offset));
 }
 
-/* The dirty ranges must ascend, lie on the disk, be those of the bits, and add up to what is counted. */
+/* The dirty ranges must ascend, lie on the disk, be those of the bits, and add up to what is
+   counted. */
 static void check_dirty(const struct qcow2_image *image, const struct tables *tables, size_t index)
 {
   const struct qcow2_bitmap *bitmap = qcow2_bitmap_get(image, index);
@@ -272,8 +278,9 @@ static void check_bitmaps(const struct qcow2_image *image, const struct tables *
     const uint8_t *entry = tables->image + tables->directory_at + at;
     uint32_t extra = be32_get(entry + 20), name = be16_get(entry + 18);
 
-    if (entry[17] < 9 || entry[17] > 31 || name == 0 || name > 1023 || be64_get(entry) % CLUSTER != 0 ||
-        be64_get(entry) == 0 || be64_get(entry) > INT64_MAX || be32_get(entry + 8) > (1 << 20) ||
+    if (entry[17] < 9 || entry[17] > 31 || name == 0 || name > 1023 ||
+        be64_get(entry) % CLUSTER != 0 || be64_get(entry) == 0 || be64_get(entry) > INT64_MAX ||
+        be32_get(entry + 8) > (1 << 20) ||
         !range_fits(at + 24, (uint64_t) extra + name, tables->directory_length))
       break;
     FUZZ_CHECK(index < qcow2_bitmap_count(image));

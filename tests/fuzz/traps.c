@@ -7,7 +7,13 @@
 #include <string.h>
 #include <unistd.h>
 
-enum trap { DIRECTORY, EMPTY, IMAGE, LINK, FIFO };
+enum trap {
+  DIRECTORY,
+  EMPTY,
+  IMAGE,
+  LINK,
+  FIFO
+};
 
 /* In the order in which they are made. */
 static const struct {
@@ -16,20 +22,13 @@ static const struct {
   const char *target; /* of a LINK */
   bool is_allowed;    /* an image in "images" may lead here; in "search" only if that is searched */
 } TREE[] = {
-  { "images", DIRECTORY, NULL, false },
-  { "images/sub", DIRECTORY, NULL, false },
-  { "search", DIRECTORY, NULL, false },
-  { "secret", IMAGE, NULL, false },
-  { "images/image.qcow2", IMAGE, NULL, true },
-  { "images/selector", EMPTY, NULL, true },
-  { "images/base", EMPTY, NULL, true },
-  { "images/sub/base", EMPTY, NULL, true },
-  { "images/link", LINK, "../secret", false },
-  { "images/here", LINK, ".", false },
-  { "images/sub/up", LINK, "../..", false },
-  { "images/fifo", FIFO, NULL, false },
-  { "search/found", EMPTY, NULL, true },
-  { "search/link", LINK, "../secret", false },
+  { "images", DIRECTORY, NULL, false },        { "images/sub", DIRECTORY, NULL, false },
+  { "search", DIRECTORY, NULL, false },        { "secret", IMAGE, NULL, false },
+  { "images/image.qcow2", IMAGE, NULL, true }, { "images/selector", EMPTY, NULL, true },
+  { "images/base", EMPTY, NULL, true },        { "images/sub/base", EMPTY, NULL, true },
+  { "images/link", LINK, "../secret", false }, { "images/here", LINK, ".", false },
+  { "images/sub/up", LINK, "../..", false },   { "images/fifo", FIFO, NULL, false },
+  { "search/found", EMPTY, NULL, true },       { "search/link", LINK, "../secret", false },
 };
 
 #define TREE_COUNT (sizeof(TREE) / sizeof(TREE[0]))
@@ -46,16 +45,25 @@ static void remove_tree(void)
   remove(root);
 }
 
-/* A disk of zeros in clusters of 512 bytes, over the backing file "base", with a snapshot of ID "1". */
+/* A disk of zeros in clusters of 512 bytes, over the backing file "base", with a snapshot of ID
+   "1". */
 static void write_image(int descriptor)
 {
   static const struct {
     uint16_t at;
     uint64_t value;
-  } words[] = { { 0, UINT64_C(0x514649fb00000003) }, { 8, 112 },  { 16, UINT64_C(4) << 32 | 9 },
-                { 24, 32768 },                       { 32, 1 },   { 40, 512 },
-                { 56, 1 },                           { 64, 1024 }, { 96, UINT64_C(4) << 32 | 104 },
-                { 112, UINT64_C(0x6261736500000000) }, { 1024, 512 }, { 1032, UINT64_C(1) << 32 | 1 << 16 },
+  } words[] = { { 0, UINT64_C(0x514649fb00000003) },
+                { 8, 112 },
+                { 16, UINT64_C(4) << 32 | 9 },
+                { 24, 32768 },
+                { 32, 1 },
+                { 40, 512 },
+                { 56, 1 },
+                { 64, 1024 },
+                { 96, UINT64_C(4) << 32 | 104 },
+                { 112, UINT64_C(0x6261736500000000) },
+                { 1024, 512 },
+                { 1032, UINT64_C(1) << 32 | 1 << 16 },
                 { 1064, UINT64_C(0x31) << 56 } };
   uint8_t image[1536] = { 0 };
 
@@ -92,7 +100,8 @@ static void make_trap(size_t trap)
 
 static void make_tree(void)
 {
-  snprintf(root, sizeof(root), "%s/fuzz-traps-XXXXXX", access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
+  snprintf(root, sizeof(root), "%s/fuzz-traps-XXXXXX",
+           access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
   FUZZ_CHECK(mkdtemp(root) != NULL);
   atexit(remove_tree);
   for (size_t i = 0; i < TREE_COUNT; i++)

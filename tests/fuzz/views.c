@@ -27,18 +27,20 @@ static void note_damage(void *context, const struct qcow2_error *error)
   uint64_t end = damage->guest_offset + damage->length, start;
 
   fuzz_check_result(error->code, error);
-  FUZZ_CHECK(error->guest_length > 0 && error->guest_offset >= damage->last && error->guest_offset < end);
+  FUZZ_CHECK(error->guest_length > 0 && error->guest_offset >= damage->last &&
+             error->guest_offset < end);
   FUZZ_CHECK(error->guest_length <= UINT64_MAX - error->guest_offset);
   damage->last = error->guest_offset;
   damage->count++;
   start = error->guest_offset - damage->guest_offset;
-  memset(damage->is_lost + start, true, (size_t) min_u64(damage->length - start, error->guest_length));
+  memset(damage->is_lost + start, true,
+         (size_t) min_u64(damage->length - start, error->guest_length));
 }
 
-/* Salvaged bytes are zeros where damage was told, and elsewhere what a read of them alone gives. No more is told than is lost, but
-   for bad sectors, which cost more than themselves. */
-static void check_salvage(const struct fuzz_walk *walk, uint64_t guest_offset, size_t length, int read_code,
-                          const uint8_t *read_bytes)
+/* Salvaged bytes are zeros where damage was told, and elsewhere what a read of them alone gives. No
+   more is told than is lost, but for bad sectors, which cost more than themselves. */
+static void check_salvage(const struct fuzz_walk *walk, uint64_t guest_offset, size_t length,
+                          int read_code, const uint8_t *read_bytes)
 {
   struct qcow2_view *view = walk->view;
   struct damage damage = { .guest_offset = guest_offset, .length = length, .last = guest_offset };
@@ -56,11 +58,14 @@ static void check_salvage(const struct fuzz_walk *walk, uint64_t guest_offset, s
       FUZZ_CHECK(bytes[i] == 0 && (i % 64 != 0 || walk->has_bad_sectors ||
                                    qcow2_view_read(view, guest_offset + i, &alone, 1, NULL) != 0));
     else if (i % 64 == 0)
-      FUZZ_CHECK(qcow2_view_read(view, guest_offset + i, &alone, 1, NULL) == 0 && alone == bytes[i]);
+      FUZZ_CHECK(qcow2_view_read(view, guest_offset + i, &alone, 1, NULL) == 0 &&
+                 alone == bytes[i]);
 }
 
-/* Read a piece at once, in two parts, and as far as it goes. Returns the status of the first; the bytes are in `bytes`. */
-static int read_piece(const struct fuzz_walk *walk, uint64_t guest_offset, size_t length, uint8_t *bytes)
+/* Read a piece at once, in two parts, and as far as it goes. Returns the status of the first; the
+   bytes are in `bytes`. */
+static int read_piece(const struct fuzz_walk *walk, uint64_t guest_offset, size_t length,
+                      uint8_t *bytes)
 {
   struct qcow2_view *view = walk->view;
   struct qcow2_error error = fuzz_error_fresh();
@@ -75,22 +80,26 @@ static int read_piece(const struct fuzz_walk *walk, uint64_t guest_offset, size_
   if (code == 0)
     FUZZ_CHECK(memcmp(bytes, parts, length) == 0);
   else
-    FUZZ_CHECK(error.guest_length > 0 && error.guest_offset >= guest_offset && error.guest_offset < guest_offset + length);
+    FUZZ_CHECK(error.guest_length > 0 && error.guest_offset >= guest_offset &&
+               error.guest_offset < guest_offset + length);
   check_salvage(walk, guest_offset, length, code, bytes);
   if (code == 0 && walk->sound != NULL)
-    FUZZ_CHECK(qcow2_view_read(walk->sound, guest_offset, parts, length, NULL) == 0 && memcmp(bytes, parts, length) == 0);
+    FUZZ_CHECK(qcow2_view_read(walk->sound, guest_offset, parts, length, NULL) == 0 &&
+               memcmp(bytes, parts, length) == 0);
   return code;
 }
 
 /* ---- Mapping ---------------------------------------------------------------- */
 
-static void check_shape(const struct fuzz_walk *walk, const struct qcow2_extent *extent, uint64_t guest_offset,
-                        uint64_t length)
+static void check_shape(const struct fuzz_walk *walk, const struct qcow2_extent *extent,
+                        uint64_t guest_offset, uint64_t length)
 {
-  bool has_place = extent->kind == QCOW2_CLUSTER_NORMAL || extent->kind == QCOW2_CLUSTER_ZERO_ALLOCATED ||
+  bool has_place = extent->kind == QCOW2_CLUSTER_NORMAL ||
+                   extent->kind == QCOW2_CLUSTER_ZERO_ALLOCATED ||
                    extent->kind == QCOW2_CLUSTER_COMPRESSED;
 
-  FUZZ_CHECK(extent->guest_offset == guest_offset && extent->layer < qcow2_layer_count(walk->image));
+  FUZZ_CHECK(extent->guest_offset == guest_offset &&
+             extent->layer < qcow2_layer_count(walk->image));
   FUZZ_CHECK(extent->length > 0 && extent->length <= length);
   FUZZ_CHECK((extent->host_offset != QCOW2_NO_OFFSET) == has_place);
   FUZZ_CHECK((extent->host_bytes > 0) == (extent->kind == QCOW2_CLUSTER_COMPRESSED));
@@ -103,15 +112,18 @@ static void check_middle(struct qcow2_view *view, const struct qcow2_extent *ext
   uint64_t skip = extent->length / 2;
   struct qcow2_extent middle;
 
-  FUZZ_CHECK(qcow2_view_map(view, extent->guest_offset + skip, extent->length - skip, &middle, &error) == 0);
+  FUZZ_CHECK(qcow2_view_map(view, extent->guest_offset + skip, extent->length - skip, &middle,
+                            &error) == 0);
   FUZZ_CHECK(middle.kind == extent->kind && middle.layer == extent->layer);
   if (extent->kind == QCOW2_CLUSTER_NORMAL || extent->kind == QCOW2_CLUSTER_ZERO_ALLOCATED)
     FUZZ_CHECK(middle.host_offset == extent->host_offset + skip);
   else
-    FUZZ_CHECK(middle.host_offset == extent->host_offset && middle.host_bytes == extent->host_bytes);
+    FUZZ_CHECK(middle.host_offset == extent->host_offset &&
+               middle.host_bytes == extent->host_bytes);
 }
 
-/* Whether the layer's normal clusters are plain bytes, in the image or in its data file, which holds the same. */
+/* Whether the layer's normal clusters are plain bytes, in the image or in its data file, which
+   holds the same. */
 static bool is_plain(const struct fuzz_walk *walk, size_t layer)
 {
   struct qcow2_layer_info info;
@@ -121,7 +133,8 @@ static bool is_plain(const struct fuzz_walk *walk, size_t layer)
 }
 
 /* Whether an extent's first bytes, which are plain, can be read. */
-static bool is_readable(const struct fuzz_walk *walk, const struct qcow2_extent *extent, size_t length)
+static bool is_readable(const struct fuzz_walk *walk, const struct qcow2_extent *extent,
+                        size_t length)
 {
   struct qcow2_layer_info info;
 
@@ -133,8 +146,8 @@ static bool is_readable(const struct fuzz_walk *walk, const struct qcow2_extent 
 }
 
 /* What a read of an extent's first bytes must give. Every file there is holds the input. */
-static void check_content(const struct fuzz_walk *walk, const struct qcow2_extent *extent, int code, const uint8_t *bytes,
-                          size_t length)
+static void check_content(const struct fuzz_walk *walk, const struct qcow2_extent *extent, int code,
+                          const uint8_t *bytes, size_t length)
 {
   static const uint8_t zeros[PIECE_BYTES];
   const struct fuzz_input *input = walk->input;
@@ -151,11 +164,8 @@ static void check_content(const struct fuzz_walk *walk, const struct qcow2_exten
     FUZZ_CHECK((code == 0) == is_readable(walk, extent, length));
     FUZZ_CHECK(code != 0 || memcmp(bytes, input->bytes + extent->host_offset, length) == 0);
     break;
-  case QCOW2_CLUSTER_COMPRESSED:
-    break;
-  case QCOW2_CLUSTER_INVALID:
-    FUZZ_CHECK(code == QCOW2_ERROR_CORRUPT);
-    break;
+  case QCOW2_CLUSTER_COMPRESSED: break;
+  case QCOW2_CLUSTER_INVALID: FUZZ_CHECK(code == QCOW2_ERROR_CORRUPT); break;
   }
 }
 
@@ -201,9 +211,11 @@ static uint64_t walk_place(struct fuzz_walk *walk, uint64_t guest_offset)
 
   fuzz_check_result(code, &error);
   if (code != 0) {
-    FUZZ_CHECK(error.guest_offset == guest_offset && error.guest_length > 0 && error.guest_length <= left);
+    FUZZ_CHECK(error.guest_offset == guest_offset && error.guest_length > 0 &&
+               error.guest_length <= left);
     FUZZ_CHECK(qcow2_view_read(walk->view, guest_offset, &byte, 1, NULL) == code);
-    FUZZ_CHECK(qcow2_view_read(walk->view, guest_offset + error.guest_length - 1, &byte, 1, NULL) != 0);
+    FUZZ_CHECK(qcow2_view_read(walk->view, guest_offset + error.guest_length - 1, &byte, 1, NULL) !=
+               0);
     return error.guest_length;
   }
   check_shape(walk, &extent, guest_offset, left);

@@ -1,18 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Damages an image in memory again and again, and checks each time that what can be read of it is right.
+ * Damages an image in memory again and again, and checks each time that what can be read of it is
+ * right.
  *
  *   flips IMAGE CONTENT flip [RULE...]    each bit of the first cluster flipped by itself
  *   flips IMAGE CONTENT truncate STEP     cut at each multiple of STEP bytes
  *
- * CONTENT is the disk as it must read. A RULE, "FIRST-LAST=WHAT", says what may become of a flip of these bits (bit n of byte b is
- * 8 * b + n, bit 0 the lowest):
- *   exact   nothing: the image opens and the whole disk reads as before. So it is for bits without a rule
+ * CONTENT is the disk as it must read. A RULE, "FIRST-LAST=WHAT", says what may become of a flip of
+ * these bits (bit n of byte b is 8 * b + n, bit 0 the lowest):
+ *   exact   nothing: the image opens and the whole disk reads as before; the rule of all other bits
  *   fail    opening, or reading some of it, may fail; what reads is as before
  *   size    the same, but the disk's size may be another
  *   error   opening must fail
  *   free    any content, or an error
- * Whatever happens, the library must not read outside the image, open a file, crash, or take longer than SECONDS_MAX.
+ * Whatever happens, the library must not read outside the image, open a file, crash, or take longer
+ * than SECONDS_MAX.
  */
 #include <fcntl.h>
 #include <inttypes.h>
@@ -28,7 +30,14 @@
 #define SECONDS_MAX 20
 #define PIECE_BYTES 512u
 
-enum rule { EXACT, FAIL, SIZE, ERROR, FREE, RULES };
+enum rule {
+  EXACT,
+  FAIL,
+  SIZE,
+  ERROR,
+  FREE,
+  RULES
+};
 
 static const char *const rule_names[RULES] = { "exact", "fail", "size", "error", "free" };
 
@@ -77,7 +86,8 @@ static void too_long(int signal_number)
 {
   (void) signal_number;
   /* NOLINTBEGIN(bugprone-signal-handler,cert-sig30-c): the program is stuck, and ends here */
-  printf("took more than %d seconds: bit %" PRIu64 ", length %" PRIu64 "\n", SECONDS_MAX, bit_now, length_now);
+  printf("took more than %d seconds: bit %" PRIu64 ", length %" PRIu64 "\n", SECONDS_MAX, bit_now,
+         length_now);
   fflush(stdout);
   /* NOLINTEND(bugprone-signal-handler,cert-sig30-c) */
   _exit(1);
@@ -122,7 +132,8 @@ static void read_disk(struct qcow2_view *view, struct outcome *outcome)
   outcome->size_differs = size != content.length;
   if (size > content.length)
     size = content.length;
-  if (whole != NULL && qcow2_view_read(view, 0, whole, (size_t) size, NULL) == 0 && memcmp(whole, content.data, (size_t) size) == 0)
+  if (whole != NULL && qcow2_view_read(view, 0, whole, (size_t) size, NULL) == 0 &&
+      memcmp(whole, content.data, (size_t) size) == 0)
     outcome->right++;
   else
     for (uint64_t at = 0; at < size; at += PIECE_BYTES)
@@ -217,15 +228,11 @@ static bool allows(enum rule rule, const struct outcome *outcome)
   switch (rule) {
   case EXACT:
     return outcome->opened && !outcome->size_differs && outcome->wrong == 0 && outcome->failed == 0;
-  case FAIL:
-    return outcome->wrong == 0 && (!outcome->opened || !outcome->size_differs);
-  case SIZE:
-    return outcome->wrong == 0;
-  case ERROR:
-    return !outcome->opened;
+  case FAIL: return outcome->wrong == 0 && (!outcome->opened || !outcome->size_differs);
+  case SIZE: return outcome->wrong == 0;
+  case ERROR: return !outcome->opened;
   case FREE:
-  case RULES:
-    break;
+  case RULES: break;
   }
   return true;
 }
@@ -235,9 +242,11 @@ static bool judge(enum rule rule, const struct outcome *outcome, const char *wha
   bool good = allows(rule, outcome) && outside_reads == 0 && opened_files == 0;
 
   if (!good) /* NOLINTNEXTLINE(clang-analyzer-core.CallAndMessage): the rules are from calloc() */
-    printf("%s %" PRIu64 " (byte %" PRIu64 ") must be \"%s\": opened %d, size differs %d, right %u, wrong %u, failed %u; "
-           "reads outside %u, files opened %u\n", what, where, where / 8, rule_names[rule], outcome->opened,
-           outcome->size_differs, outcome->right, outcome->wrong, outcome->failed, outside_reads, opened_files);
+    printf("%s %" PRIu64 " (byte %" PRIu64
+           ") must be \"%s\": opened %d, size differs %d, right %u, wrong %u, failed %u; reads "
+           "outside %u, files opened %u\n",
+           what, where, where / 8, rule_names[rule], outcome->opened, outcome->size_differs,
+           outcome->right, outcome->wrong, outcome->failed, outside_reads, opened_files);
   outside_reads = opened_files = 0;
   return good;
 }
@@ -262,7 +271,7 @@ static void set_rule(uint8_t *rules, uint64_t bits, const char *text)
 static bool flip(int rule_count, char *rule_texts[])
 {
   uint64_t bits = (UINT64_C(1) << image.data[23]) * 8; /* cluster_bits' last byte */
-  uint8_t *rules = calloc(1, (size_t) bits); /* EXACT */
+  uint8_t *rules = calloc(1, (size_t) bits);           /* EXACT */
   unsigned tried[RULES] = { 0 }, opened = 0;
   bool good = true;
 
@@ -295,7 +304,8 @@ static bool truncate_image(uint64_t step)
     uint8_t *data = image.data;
     struct outcome outcome;
 
-    image.data = malloc((size_t) length_now + 1); /* a buffer of its own, so that a sanitizer sees a read past its end */
+    image.data = malloc((size_t) length_now +
+                        1); /* a buffer of its own, so that a sanitizer sees a read past its end */
     image.length = length_now;
     memcpy(image.data, data, (size_t) length_now);
     outcome = try_image();

@@ -2,12 +2,13 @@
 /*
  * Measures the peak of memory and the time that an image costs.
  *
- *   measure image BYTES IMAGE [PASSPHRASE]   open it, ask all that it says of itself, and read so many bytes of its disk and of its
- *                                            snapshots' disks: from the start, and a byte here and there
- *   measure run OUTPUT COMMAND...            run a command with its standard output to a file
+ *   measure image BYTES IMAGE [PASSPHRASE]   open it, ask all that it says of itself, and read
+ * BYTES of its disk and of its snapshots' disks: from the start, and a byte here and there measure
+ * run OUTPUT COMMAND...            run a command with its standard output to a file
  *
- * Prints the peak in KiB above what there was before, milliseconds to open, milliseconds in all, and what became of it: "ok" or the
- * error. For `run`: the peak as a whole, 0, milliseconds, and the exit status.
+ * Prints the peak in KiB above what there was before, milliseconds to open, milliseconds in all,
+ * and what became of it: "ok" or the error. For `run`: the peak as a whole, 0, milliseconds, and
+ * the exit status.
  */
 #define _GNU_SOURCE /* wait4 */
 #include <fcntl.h>
@@ -62,7 +63,8 @@ static void reset_peak(void)
   }
 }
 
-/* Read what `bytes` allows from the start, and a byte here and there. Damage is no reason to stop. */
+/* Read what `bytes` allows from the start, and a byte here and there. Damage is no reason to
+   stop. */
 static void read_view(struct qcow2_image *image, size_t index, uint64_t bytes)
 {
   static uint8_t piece[PIECE_BYTES];
@@ -73,7 +75,8 @@ static void read_view(struct qcow2_image *image, size_t index, uint64_t bytes)
     return;
   size = qcow2_view_size(view);
   for (uint64_t at = 0; at < size && at < bytes; at += PIECE_BYTES)
-    qcow2_view_read(view, at, piece, size - at < PIECE_BYTES ? (size_t) (size - at) : PIECE_BYTES, NULL);
+    qcow2_view_read(view, at, piece, size - at < PIECE_BYTES ? (size_t) (size - at) : PIECE_BYTES,
+                    NULL);
   for (uint64_t i = 0; i < SPREAD_READS && size > SPREAD_READS; i++)
     qcow2_view_read(view, size / SPREAD_READS * i, piece, 1, NULL);
   qcow2_view_close(view);
@@ -92,8 +95,8 @@ static void use(struct qcow2_image *image, uint64_t bytes)
   read_view(image, QCOW2_ACTIVE, bytes);
   if (snapshots > 0)
     read_view(image, snapshots - 1, bytes);
-  fprintf(stderr, "%zu layers, %zu snapshots, %zu bitmaps, %zu warnings\n", qcow2_layer_count(image),
-          snapshots, qcow2_bitmap_count(image), warnings);
+  fprintf(stderr, "%zu layers, %zu snapshots, %zu bitmaps, %zu warnings\n",
+          qcow2_layer_count(image), snapshots, qcow2_bitmap_count(image), warnings);
 }
 
 static int measure_image(uint64_t bytes, const char *path, const char *passphrase)
@@ -136,7 +139,8 @@ static int measure_command(const char *output, char *command[])
   }
   if (child < 0 || wait4(child, &status, 0, &usage) != child)
     return 2;
-  printf("%ld 0 %ld %d\n", usage.ru_maxrss, milliseconds() - start, WIFEXITED(status) ? WEXITSTATUS(status) : -1);
+  printf("%ld 0 %ld %d\n", usage.ru_maxrss, milliseconds() - start,
+         WIFEXITED(status) ? WEXITSTATUS(status) : -1);
   return 0;
 }
 

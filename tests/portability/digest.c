@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Reads all that is stored in an image, and checks it, to be compared with what images.py knows of it:
+ * Reads all that is stored in an image, and checks it, to be compared with what images.py knows of
+ * it:
  *   digest IMAGE [BACKING...]
- * For the active disk and each snapshot it prints the size, how many sectors are not all zeros, where they begin and end, and a checksum
- * over them and their places; then what a check finds. The passphrase, if one is needed, is "secret". If something fails, its code is
- * printed, and the program ends with 1.
+ * For the active disk and each snapshot it prints the size, how many sectors are not all zeros,
+ * where they begin and end, and a checksum over them and their offsets; then what a check finds.
+ * The passphrase, if one is needed, is "secret". If something fails, its code is printed, and the
+ * program ends with 1.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -28,7 +30,8 @@ struct sum {
 };
 
 /* Add a sector, or the part of one at a disk's end, unless it is all zeros. */
-static void add_sector(struct sum *sum, uint64_t guest_offset, const unsigned char *bytes, size_t length)
+static void add_sector(struct sum *sum, uint64_t guest_offset, const unsigned char *bytes,
+                       size_t length)
 {
   static const unsigned char zeros[SECTOR_BYTES];
   unsigned char place[8];
@@ -44,7 +47,8 @@ static void add_sector(struct sum *sum, uint64_t guest_offset, const unsigned ch
 }
 
 /* Read a range, which may be large, and add its sectors. */
-static int add_range(struct sum *sum, struct qcow2_view *view, uint64_t guest_offset, uint64_t length, struct qcow2_error *error)
+static int add_range(struct sum *sum, struct qcow2_view *view, uint64_t guest_offset,
+                     uint64_t length, struct qcow2_error *error)
 {
   static unsigned char bytes[PIECE_BYTES];
   int code = 0;
@@ -54,7 +58,8 @@ static int add_range(struct sum *sum, struct qcow2_view *view, uint64_t guest_of
 
     code = qcow2_view_read(view, guest_offset, bytes, count, error);
     for (size_t at = 0; code == 0 && at < count; at += SECTOR_BYTES)
-      add_sector(sum, guest_offset + at, bytes + at, count - at < SECTOR_BYTES ? count - at : SECTOR_BYTES);
+      add_sector(sum, guest_offset + at, bytes + at,
+                 count - at < SECTOR_BYTES ? count - at : SECTOR_BYTES);
     guest_offset += count;
     length -= count;
   }
@@ -70,8 +75,9 @@ static int add_view(struct sum *sum, struct qcow2_view *view, struct qcow2_error
   for (uint64_t at = 0; at < size; at += extent.length) {
     int code = qcow2_view_map(view, at, size - at, &extent, error);
 
-    if (code == 0 && (extent.kind == QCOW2_CLUSTER_NORMAL || extent.kind == QCOW2_CLUSTER_COMPRESSED ||
-                      extent.kind == QCOW2_CLUSTER_INVALID))
+    if (code == 0 &&
+        (extent.kind == QCOW2_CLUSTER_NORMAL || extent.kind == QCOW2_CLUSTER_COMPRESSED ||
+         extent.kind == QCOW2_CLUSTER_INVALID))
       code = add_range(sum, view, at, extent.length, error);
     if (code != 0)
       return code;
@@ -89,8 +95,8 @@ static int print_view(struct qcow2_image *image, size_t index, struct qcow2_erro
     return code;
   code = add_view(&sum, view, error);
   if (code == 0)
-    printf("size %" PRIu64 ", %" PRIu64 " sectors from %" PRIu64 " to %" PRIu64 ": %08lx\n", qcow2_view_size(view), sum.sectors,
-           sum.first, sum.end, (unsigned long) sum.checksum);
+    printf("size %" PRIu64 ", %" PRIu64 " sectors from %" PRIu64 " to %" PRIu64 ": %08lx\n",
+           qcow2_view_size(view), sum.sectors, sum.first, sum.end, (unsigned long) sum.checksum);
   qcow2_view_close(view);
   return code;
 }
@@ -106,8 +112,9 @@ static int print_image(struct qcow2_image *image, struct qcow2_error *error)
   if (code == 0)
     code = qcow2_image_check(image, &options, &result, error);
   if (code == 0)
-    printf("%" PRIu64 " corruptions, %" PRIu64 " leaks, %" PRIu64 " defects%s\n", result.corruptions, result.leaks,
-           result.defects, result.is_complete ? "" : ", not all checked");
+    printf("%" PRIu64 " corruptions, %" PRIu64 " leaks, %" PRIu64 " defects%s\n",
+           result.corruptions, result.leaks, result.defects,
+           result.is_complete ? "" : ", not all checked");
   return code;
 }
 

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Many threads read one image at once, with the smallest caches. tests/test_threads.py gives it images.
- *   threads SECONDS SEED IMAGE EXPECTED...
- * EXPECTED... are files with the bytes of the active disk, of snapshot 0, of snapshot 1, and so on. Some threads read at random
- * offsets, some in sequence, some map, some open and close views or the image; and the process forks. Prints what was done; says
- * what differs, and exits with 1.
+ * Many threads read one image at once, with the smallest caches. tests/test_threads.py gives it
+ * images. threads SECONDS SEED IMAGE EXPECTED... EXPECTED... are files with the bytes of the active
+ * disk, of snapshot 0, of snapshot 1, and so on. Some threads read at random offsets, some in
+ * sequence, some map, some open and close views or the image; and the process forks. Prints what
+ * was done; says what differs, and exits with 1.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE /* SEEK_DATA */
@@ -53,11 +53,13 @@ struct worker {
   uint8_t *got, *wanted; /* STREAM_PIECE_BYTES_MAX each */
 };
 
-static void fail(const char *what, const struct expected *expected, uint64_t offset, const char *why)
+static void fail(const char *what, const struct expected *expected, uint64_t offset,
+                 const char *why)
 {
   atomic_store(&shared.failed, true);
   atomic_store(&shared.stop, true);
-  printf("%s, view %zu, offset %" PRIu64 ": %s\n", what, (size_t) (expected - shared.views), offset, why);
+  printf("%s, view %zu, offset %" PRIu64 ": %s\n", what, (size_t) (expected - shared.views), offset,
+         why);
 }
 
 /* xorshift64*, whose upper bits are good. */
@@ -97,20 +99,22 @@ static size_t at_most(uint64_t length, const struct expected *expected, uint64_t
 
 /* ---- What threads do ---------------------------------------------------------- */
 
-static bool expected_bytes(struct worker *worker, const struct expected *expected, uint64_t offset, size_t length)
+static bool expected_bytes(struct worker *worker, const struct expected *expected, uint64_t offset,
+                           size_t length)
 {
   return pread(expected->descriptor, worker->wanted, length, (off_t) offset) == (ssize_t) length;
 }
 
-static void check_read(struct worker *worker, struct qcow2_view *view, const struct expected *expected, uint64_t offset,
-                       size_t length)
+static void check_read(struct worker *worker, struct qcow2_view *view,
+                       const struct expected *expected, uint64_t offset, size_t length)
 {
   struct qcow2_error error;
 
   atomic_fetch_add(&shared.reads, 1);
   if (qcow2_view_read(view, offset, worker->got, length, &error) != 0)
     fail("read", expected, offset, error.message);
-  else if (!expected_bytes(worker, expected, offset, length) || memcmp(worker->got, worker->wanted, length) != 0)
+  else if (!expected_bytes(worker, expected, offset, length) ||
+           memcmp(worker->got, worker->wanted, length) != 0)
     fail("read", expected, offset, "wrong bytes");
 }
 
@@ -151,13 +155,16 @@ static void map_at_random(struct worker *worker)
     fail("map", expected, offset, error.message);
     return;
   }
-  if (extent.guest_offset != offset || extent.length == 0 || extent.length > expected->size - offset)
+  if (extent.guest_offset != offset || extent.length == 0 ||
+      extent.length > expected->size - offset)
     fail("map", expected, offset, "an extent of another place");
   if (extent.kind == QCOW2_CLUSTER_NORMAL || extent.kind == QCOW2_CLUSTER_COMPRESSED)
     return;
-  length = at_most(extent.length < RANDOM_BYTES_MAX ? extent.length : RANDOM_BYTES_MAX, expected, offset);
+  length = at_most(extent.length < RANDOM_BYTES_MAX ? extent.length : RANDOM_BYTES_MAX, expected,
+                   offset);
   memset(worker->got, 0, length);
-  if (!expected_bytes(worker, expected, offset, length) || memcmp(worker->got, worker->wanted, length) != 0)
+  if (!expected_bytes(worker, expected, offset, length) ||
+      memcmp(worker->got, worker->wanted, length) != 0)
     fail("map", expected, offset, "a hole where bytes are");
 }
 
@@ -173,7 +180,8 @@ static void open_a_view(struct worker *worker)
     fail("open a view", expected, 0, error.message);
     return;
   }
-  for (uint64_t left = random_below(worker, 4); left > 0 && offset < expected->size; left--, offset += 4096)
+  for (uint64_t left = random_below(worker, 4); left > 0 && offset < expected->size;
+       left--, offset += 4096)
     check_read(worker, view, expected, offset, at_most(4096, expected, offset));
   qcow2_view_close(view);
 }
@@ -197,15 +205,17 @@ static void open_the_image(struct worker *worker)
   atomic_fetch_add(&shared.opens, 1);
   if (image == NULL || qcow2_view_open(image, expected->snapshot_index, &view, &error) != 0)
     fail("open the image", expected, 0, error.message);
-  for (unsigned pieces = 0; view != NULL && pieces < 6 && offset < expected->size; pieces++, offset += 65536)
+  for (unsigned pieces = 0; view != NULL && pieces < 6 && offset < expected->size;
+       pieces++, offset += 65536)
     check_read(worker, view, expected, offset, at_most(65536, expected, offset));
   qcow2_view_close(view);
   qcow2_image_close(image);
 }
 
-static void (*const WORKS[])(struct worker *worker) = { read_at_random,   read_at_random,   read_at_random,
-                                                        read_in_sequence, read_in_sequence, read_in_sequence,
-                                                        map_at_random,    open_a_view,      open_the_image };
+static void (*const WORKS[])(struct worker *worker) = {
+  read_at_random,   read_at_random, read_at_random, read_in_sequence, read_in_sequence,
+  read_in_sequence, map_at_random,  open_a_view,    open_the_image
+};
 #define WORKERS (sizeof(WORKS) / sizeof(WORKS[0]))
 
 /* ---- The whole ----------------------------------------------------------------- */
@@ -225,7 +235,8 @@ static void start(struct worker *worker, size_t index, uint64_t seed)
   worker->random = (seed + 1) * UINT64_C(0x9E3779B97F4A7C15) + index + 1;
   worker->got = malloc(STREAM_PIECE_BYTES_MAX);
   worker->wanted = malloc(STREAM_PIECE_BYTES_MAX);
-  if (worker->got == NULL || worker->wanted == NULL || pthread_create(&worker->thread, NULL, worker_run, worker) != 0)
+  if (worker->got == NULL || worker->wanted == NULL ||
+      pthread_create(&worker->thread, NULL, worker_run, worker) != 0)
     abort();
 }
 
@@ -315,7 +326,7 @@ int main(int argc, char *argv[])
     close(shared.views[i].descriptor);
   }
   qcow2_image_close(shared.image);
-  printf("%lu reads, %lu maps, %lu opens, %lu forks\n", atomic_load(&shared.reads), atomic_load(&shared.maps),
-         atomic_load(&shared.opens), atomic_load(&shared.forks));
+  printf("%lu reads, %lu maps, %lu opens, %lu forks\n", atomic_load(&shared.reads),
+         atomic_load(&shared.maps), atomic_load(&shared.opens), atomic_load(&shared.forks));
   return atomic_load(&shared.failed);
 }

@@ -44,8 +44,10 @@ void test_image_names(void)
     { ",data-file=d,format=ewf,backing=a,format=qcow2", 0, NULL, QCOW2_BY_ID_OR_NAME, "a", "d" },
     { ",format=raw", QCOW2_ERROR_ARGUMENT, NULL, QCOW2_BY_ID_OR_NAME, NULL, NULL },
     { ",backing=none,format=raw", QCOW2_ERROR_ARGUMENT, NULL, QCOW2_BY_ID_OR_NAME, NULL, NULL },
-    { ",backing=a,search=b,format=raw", QCOW2_ERROR_ARGUMENT, NULL, QCOW2_BY_ID_OR_NAME, NULL, NULL },
-    { ",backing=a,format=raw,format=raw", QCOW2_ERROR_ARGUMENT, NULL, QCOW2_BY_ID_OR_NAME, NULL, NULL },
+    { ",backing=a,search=b,format=raw", QCOW2_ERROR_ARGUMENT, NULL, QCOW2_BY_ID_OR_NAME, NULL,
+      NULL },
+    { ",backing=a,format=raw,format=raw", QCOW2_ERROR_ARGUMENT, NULL, QCOW2_BY_ID_OR_NAME, NULL,
+      NULL },
     { ",backing=a,format=vdi", QCOW2_ERROR_ARGUMENT, NULL, QCOW2_BY_ID_OR_NAME, NULL, NULL },
     { ",data-file=a,format=qcow2", QCOW2_ERROR_ARGUMENT, NULL, QCOW2_BY_ID_OR_NAME, NULL, NULL },
     { ",data-file=a,data-file=b", QCOW2_ERROR_ARGUMENT, NULL, QCOW2_BY_ID_OR_NAME, NULL, NULL },
@@ -56,9 +58,11 @@ void test_image_names(void)
     struct qcow2_error error;
     int code = tsk_qcow2_name_parse_rest(cases[i].rest, &name, &error);
 
-    check_number((uint64_t) (int64_t) code, (uint64_t) (int64_t) cases[i].code, "status", cases[i].rest);
+    check_number((uint64_t) (int64_t) code, (uint64_t) (int64_t) cases[i].code, "status",
+                 cases[i].rest);
     if (code == 0) {
-      check_number(name.has_snapshot, cases[i].snapshot != NULL, "having a snapshot", cases[i].rest);
+      check_number(name.has_snapshot, cases[i].snapshot != NULL, "having a snapshot",
+                   cases[i].rest);
       CHECK(cases[i].snapshot == NULL || strcmp(name.snapshot, cases[i].snapshot) == 0);
       check_number((uint64_t) name.snapshot_key, (uint64_t) cases[i].key, "key", cases[i].rest);
       if (cases[i].backing != NULL)
@@ -82,15 +86,15 @@ void test_damaged_ranges(void)
     uint64_t bytes;
   } steps[] = {
     { 1000, 2000, QCOW2_ERROR_CORRUPT, true, 1, 1000 },
-    { 1000, 2000, QCOW2_ERROR_CORRUPT, false, 1, 1000 },   /* the same again */
-    { 1500, 1501, QCOW2_ERROR_CORRUPT, false, 1, 1000 },   /* inside */
+    { 1000, 2000, QCOW2_ERROR_CORRUPT, false, 1, 1000 }, /* the same again */
+    { 1500, 1501, QCOW2_ERROR_CORRUPT, false, 1, 1000 }, /* inside */
     { 5000, 6000, QCOW2_ERROR_TRUNCATED, true, 2, 2000 },
     { 6000, 7000, QCOW2_ERROR_TRUNCATED, false, 2, 3000 }, /* going on */
     { 4000, 5000, QCOW2_ERROR_TRUNCATED, false, 2, 4000 },
-    { 2000, 3000, QCOW2_ERROR_CORRUPT, true, 3, 5000 },    /* another entry's, side by side */
+    { 2000, 3000, QCOW2_ERROR_CORRUPT, true, 3, 5000 }, /* another entry's, side by side */
     { 0, 10, QCOW2_ERROR_IO, true, 4, 5010 },
     { 9000, 9001, QCOW2_ERROR_IO, true, 5, 5011 },
-    { 500, 8000, QCOW2_ERROR_IO, false, 3, 7511 },         /* over three of them */
+    { 500, 8000, QCOW2_ERROR_IO, false, 3, 7511 }, /* over three of them */
     { 20, 30, QCOW2_ERROR_IO, true, 4, 7521 },
     { 0, 10000, QCOW2_ERROR_CORRUPT, false, 1, 10000 },
   };
@@ -105,14 +109,16 @@ void test_damaged_ranges(void)
     error.guest_offset = steps[i].start;
     error.guest_length = steps[i].end - steps[i].start;
     check_number(tsk_qcow2_damage_add(&damage, &error), steps[i].told, "told", "damaged ranges");
-    check_number(tsk_qcow2_damage_count(&damage, &bytes, &is_complete), steps[i].count, "count", "damaged ranges");
+    check_number(tsk_qcow2_damage_count(&damage, &bytes, &is_complete), steps[i].count, "count",
+                 "damaged ranges");
     check_number(bytes, steps[i].bytes, "bytes", "damaged ranges");
     CHECK(is_complete);
   }
   tsk_qcow2_damage_free(&damage);
 }
 
-/* Far more ranges than are kept: memory stays bounded, few are told, and the count says that it is not all. */
+/* Far more ranges than are kept: memory stays bounded, few are told, and the count says that it is
+   not all. */
 void test_damaged_ranges_without_end(void)
 {
   struct tsk_qcow2_damage damage;
@@ -169,7 +175,8 @@ void test_selectors(void)
     CHECK(strcmp(selector.name, cases[i].name) == 0 && selector.has_mac == cases[i].has_mac);
     text = tsk_qcow2_selector_format(&selector); /* and what is written is read as the same */
     CHECK(tsk_qcow2_selector_parse(text, strlen(text), &again, &error) == 0);
-    CHECK(strcmp(again.name, selector.name) == 0 && memcmp(again.mac, selector.mac, sizeof(again.mac)) == 0);
+    CHECK(strcmp(again.name, selector.name) == 0 &&
+          memcmp(again.mac, selector.mac, sizeof(again.mac)) == 0);
     CHECK(!selector.has_mac || selector.mac[31] == 0xff);
     free(text);
     tsk_qcow2_selector_free(&selector);

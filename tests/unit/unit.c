@@ -35,11 +35,12 @@ void check_number(uint64_t got, uint64_t expected, const char *what, const char 
   if (got == expected)
     return;
   failures++;
-  printf("%s: %s is %" PRIu64 " (0x%" PRIx64 "), expected %" PRIu64 " (0x%" PRIx64 ")\n", name, what, got, got,
-         expected, expected);
+  printf("%s: %s is %" PRIu64 " (0x%" PRIx64 "), expected %" PRIu64 " (0x%" PRIx64 ")\n", name,
+         what, got, got, expected, expected);
 }
 
-static struct qcow2_geometry geometry(uint32_t version, unsigned cluster_bits, uint64_t incompatible)
+static struct qcow2_geometry geometry(uint32_t version, unsigned cluster_bits,
+                                      uint64_t incompatible)
 {
   struct qcow2_header header = { .version = version,
                                  .cluster_bits = cluster_bits,
@@ -79,64 +80,83 @@ static const struct entry_case ENTRIES[] = {
     QCOW2_CLUSTER_NORMAL, 0x50000, 65536, 0 },
   { "zero", 3, 16, 0, 1, 0, 0, QCOW2_CLUSTER_ZERO, NONE, 65536, 0 },
   { "zero, inside", 3, 16, 0, 1, 0, 100, QCOW2_CLUSTER_ZERO, NONE, 65436, 0 },
-  { "zero, allocated", 3, 16, 0, COPIED | 0x50001, 0, 5, QCOW2_CLUSTER_ZERO_ALLOCATED, 0x50005, 65531, 0 },
+  { "zero, allocated", 3, 16, 0, COPIED | 0x50001, 0, 5, QCOW2_CLUSTER_ZERO_ALLOCATED, 0x50005,
+    65531, 0 },
   { "zero flag in version 2", 2, 16, 0, 1, 0, 0, QCOW2_CLUSTER_INVALID, NONE, 65536, 0 },
-  { "allocated zero flag in version 2", 2, 16, 0, 0x50001, 0, 0, QCOW2_CLUSTER_INVALID, NONE, 65536, 0 },
+  { "allocated zero flag in version 2", 2, 16, 0, 0x50001, 0, 0, QCOW2_CLUSTER_INVALID, NONE, 65536,
+    0 },
   { "normal in version 2", 2, 16, 0, 0x50000, 0, 0, QCOW2_CLUSTER_NORMAL, 0x50000, 65536, 0 },
   { "unaligned", 3, 16, 0, 0x50200, 0, 0, QCOW2_CLUSTER_INVALID, NONE, 65536, 0 },
   { "zero, allocated, unaligned", 3, 16, 0, 0x50201, 0, 0, QCOW2_CLUSTER_INVALID, NONE, 65536, 0 },
   { "512-byte clusters", 3, 9, 0, 0x50200, 0, 0, QCOW2_CLUSTER_NORMAL, 0x50200, 512, 0 },
   { "2 MiB clusters", 3, 21, 0, 0x200000, 0, 0x3fffff, QCOW2_CLUSTER_NORMAL, 0x3fffff, 1, 0 },
-  /* Compressed: x = 62 - (cluster_bits - 8). With 64 KiB clusters the offset has 54 bits, the sectors 8. */
-  { "compressed", 3, 16, 0, L2_ENTRY_COMPRESSED | 0x50000, 0, 0, QCOW2_CLUSTER_COMPRESSED, 0x50000, 65536, 512 },
-  { "compressed, odd offset", 3, 16, 0, L2_ENTRY_COMPRESSED | 0x50001, 0, 9, QCOW2_CLUSTER_COMPRESSED, 0x50001,
-    65527, 511 },
-  { "compressed, bit 0 is no zero flag", 3, 16, 0, L2_ENTRY_COMPRESSED | 1, 0, 0, QCOW2_CLUSTER_COMPRESSED, 1,
-    65536, 511 },
-  { "compressed, most sectors", 3, 16, 0, L2_ENTRY_COMPRESSED | UINT64_C(0x3fc0000000000000) | 0x50003, 0, 0,
-    QCOW2_CLUSTER_COMPRESSED, 0x50003, 65536, 256 * 512 - 3 },
-  { "compressed, highest offset", 3, 16, 0, L2_ENTRY_COMPRESSED | UINT64_C(0x003fffffffffffff), 0, 0,
-    QCOW2_CLUSTER_COMPRESSED, UINT64_C(0x003fffffffffffff), 65536, 1 },
-  { "compressed, 512-byte clusters", 3, 9, 0, L2_ENTRY_COMPRESSED | UINT64_C(0x2000000000000000) | 7, 0, 0,
-    QCOW2_CLUSTER_COMPRESSED, 7, 512, 1017 },
-  { "compressed, 2 MiB clusters", 3, 21, 0, L2_ENTRY_COMPRESSED | UINT64_C(0x3ffe000000000000) | 1, 0, 0,
-    QCOW2_CLUSTER_COMPRESSED, 1, 2097152, 8192 * 512 - 1 },
-  { "compressed with COPIED", 3, 16, 0, COPIED | L2_ENTRY_COMPRESSED | 0x50000, 0, 0, QCOW2_CLUSTER_COMPRESSED,
-    0x50000, 65536, 512 },
+  /* Compressed: x = 62 - (cluster_bits - 8). With 64 KiB clusters the offset has 54 bits, the
+     sectors 8. */
+  { "compressed", 3, 16, 0, L2_ENTRY_COMPRESSED | 0x50000, 0, 0, QCOW2_CLUSTER_COMPRESSED, 0x50000,
+    65536, 512 },
+  { "compressed, odd offset", 3, 16, 0, L2_ENTRY_COMPRESSED | 0x50001, 0, 9,
+    QCOW2_CLUSTER_COMPRESSED, 0x50001, 65527, 511 },
+  { "compressed, bit 0 is no zero flag", 3, 16, 0, L2_ENTRY_COMPRESSED | 1, 0, 0,
+    QCOW2_CLUSTER_COMPRESSED, 1, 65536, 511 },
+  { "compressed, most sectors", 3, 16, 0,
+    L2_ENTRY_COMPRESSED | UINT64_C(0x3fc0000000000000) | 0x50003, 0, 0, QCOW2_CLUSTER_COMPRESSED,
+    0x50003, 65536, 256 * 512 - 3 },
+  { "compressed, highest offset", 3, 16, 0, L2_ENTRY_COMPRESSED | UINT64_C(0x003fffffffffffff), 0,
+    0, QCOW2_CLUSTER_COMPRESSED, UINT64_C(0x003fffffffffffff), 65536, 1 },
+  { "compressed, 512-byte clusters", 3, 9, 0,
+    L2_ENTRY_COMPRESSED | UINT64_C(0x2000000000000000) | 7, 0, 0, QCOW2_CLUSTER_COMPRESSED, 7, 512,
+    1017 },
+  { "compressed, 2 MiB clusters", 3, 21, 0, L2_ENTRY_COMPRESSED | UINT64_C(0x3ffe000000000000) | 1,
+    0, 0, QCOW2_CLUSTER_COMPRESSED, 1, 2097152, 8192 * 512 - 1 },
+  { "compressed with COPIED", 3, 16, 0, COPIED | L2_ENTRY_COMPRESSED | 0x50000, 0, 0,
+    QCOW2_CLUSTER_COMPRESSED, 0x50000, 65536, 512 },
   /* External data file. */
-  { "data file, in place", 3, 16, DATA_FILE, COPIED | 0x50000, 0, 0x50010, QCOW2_CLUSTER_NORMAL, 0x50010, 65520, 0 },
-  { "data file, elsewhere", 3, 16, DATA_FILE, COPIED | 0x50000, 0, 0x60000, QCOW2_CLUSTER_INVALID, NONE, 65536, 0 },
-  { "data file, offset 0 with COPIED", 3, 16, DATA_FILE, COPIED, 0, 0, QCOW2_CLUSTER_NORMAL, 0, 65536, 0 },
-  { "data file, offset 0 without COPIED", 3, 16, DATA_FILE, 0, 0, 0, QCOW2_CLUSTER_UNALLOCATED, NONE, 65536, 0 },
-  { "data file, offset 0 elsewhere", 3, 16, DATA_FILE, COPIED, 0, 0x10000, QCOW2_CLUSTER_INVALID, NONE, 65536, 0 },
-  { "data file, zero", 3, 16, DATA_FILE, COPIED | 1, 0, 0x10000, QCOW2_CLUSTER_ZERO, NONE, 65536, 0 },
-  { "data file, compressed", 3, 16, DATA_FILE, L2_ENTRY_COMPRESSED | 0x50000, 0, 0, QCOW2_CLUSTER_INVALID, NONE,
+  { "data file, in place", 3, 16, DATA_FILE, COPIED | 0x50000, 0, 0x50010, QCOW2_CLUSTER_NORMAL,
+    0x50010, 65520, 0 },
+  { "data file, elsewhere", 3, 16, DATA_FILE, COPIED | 0x50000, 0, 0x60000, QCOW2_CLUSTER_INVALID,
+    NONE, 65536, 0 },
+  { "data file, offset 0 with COPIED", 3, 16, DATA_FILE, COPIED, 0, 0, QCOW2_CLUSTER_NORMAL, 0,
     65536, 0 },
-  { "no data file, offset 0 with COPIED", 3, 16, 0, COPIED, 0, 0, QCOW2_CLUSTER_UNALLOCATED, NONE, 65536, 0 },
+  { "data file, offset 0 without COPIED", 3, 16, DATA_FILE, 0, 0, 0, QCOW2_CLUSTER_UNALLOCATED,
+    NONE, 65536, 0 },
+  { "data file, offset 0 elsewhere", 3, 16, DATA_FILE, COPIED, 0, 0x10000, QCOW2_CLUSTER_INVALID,
+    NONE, 65536, 0 },
+  { "data file, zero", 3, 16, DATA_FILE, COPIED | 1, 0, 0x10000, QCOW2_CLUSTER_ZERO, NONE, 65536,
+    0 },
+  { "data file, compressed", 3, 16, DATA_FILE, L2_ENTRY_COMPRESSED | 0x50000, 0, 0,
+    QCOW2_CLUSTER_INVALID, NONE, 65536, 0 },
+  { "no data file, offset 0 with COPIED", 3, 16, 0, COPIED, 0, 0, QCOW2_CLUSTER_UNALLOCATED, NONE,
+    65536, 0 },
   /* Extended entries: 16 KiB clusters of 32 subclusters of 512 bytes. */
   { "extended, nothing", 3, 14, EXTENDED, 0, 0, 0, QCOW2_CLUSTER_UNALLOCATED, NONE, 16384, 0 },
-  { "extended, all allocated", 3, 14, EXTENDED, 0x8000, 0xffffffff, 0, QCOW2_CLUSTER_NORMAL, 0x8000, 16384, 0 },
-  { "extended, first allocated", 3, 14, EXTENDED, 0x8000, SUB_ALLOCATED(0), 1, QCOW2_CLUSTER_NORMAL, 0x8001, 511, 0 },
+  { "extended, all allocated", 3, 14, EXTENDED, 0x8000, 0xffffffff, 0, QCOW2_CLUSTER_NORMAL, 0x8000,
+    16384, 0 },
+  { "extended, first allocated", 3, 14, EXTENDED, 0x8000, SUB_ALLOCATED(0), 1, QCOW2_CLUSTER_NORMAL,
+    0x8001, 511, 0 },
   { "extended, hole in an allocated cluster", 3, 14, EXTENDED, 0x8000, SUB_ALLOCATED(0), 512,
     QCOW2_CLUSTER_UNALLOCATED, NONE, 15872, 0 },
-  { "extended, last allocated", 3, 14, EXTENDED, 0x8000, SUB_ALLOCATED(31), 31 * 512, QCOW2_CLUSTER_NORMAL,
-    0x8000 + 31 * 512, 512, 0 },
-  { "extended, zero", 3, 14, EXTENDED, 0, SUB_ZERO(3) | SUB_ZERO(4), 3 * 512 + 7, QCOW2_CLUSTER_ZERO, NONE, 1017, 0 },
-  { "extended, zero in an allocated cluster", 3, 14, EXTENDED, 0x8000, SUB_ZERO(3) | SUB_ALLOCATED(4), 3 * 512,
-    QCOW2_CLUSTER_ZERO_ALLOCATED, 0x8000 + 3 * 512, 512, 0 },
-  { "extended, bit 0 is no zero flag", 3, 14, EXTENDED, 0x8001, SUB_ALLOCATED(0), 0, QCOW2_CLUSTER_NORMAL, 0x8000,
+  { "extended, last allocated", 3, 14, EXTENDED, 0x8000, SUB_ALLOCATED(31), 31 * 512,
+    QCOW2_CLUSTER_NORMAL, 0x8000 + 31 * 512, 512, 0 },
+  { "extended, zero", 3, 14, EXTENDED, 0, SUB_ZERO(3) | SUB_ZERO(4), 3 * 512 + 7,
+    QCOW2_CLUSTER_ZERO, NONE, 1017, 0 },
+  { "extended, zero in an allocated cluster", 3, 14, EXTENDED, 0x8000,
+    SUB_ZERO(3) | SUB_ALLOCATED(4), 3 * 512, QCOW2_CLUSTER_ZERO_ALLOCATED, 0x8000 + 3 * 512, 512,
+    0 },
+  { "extended, bit 0 is no zero flag", 3, 14, EXTENDED, 0x8001, SUB_ALLOCATED(0), 0,
+    QCOW2_CLUSTER_NORMAL, 0x8000, 512, 0 },
+  { "extended, both bits", 3, 14, EXTENDED, 0x8000, SUB_ZERO(3) | SUB_ALLOCATED(3), 3 * 512,
+    QCOW2_CLUSTER_INVALID, NONE, 512, 0 },
+  { "extended, both bits elsewhere", 3, 14, EXTENDED, 0x8000,
+    SUB_ZERO(3) | SUB_ALLOCATED(3) | SUB_ALLOCATED(2), 1024, QCOW2_CLUSTER_NORMAL, 0x8000 + 1024,
     512, 0 },
-  { "extended, both bits", 3, 14, EXTENDED, 0x8000, SUB_ZERO(3) | SUB_ALLOCATED(3), 3 * 512, QCOW2_CLUSTER_INVALID,
-    NONE, 512, 0 },
-  { "extended, both bits elsewhere", 3, 14, EXTENDED, 0x8000, SUB_ZERO(3) | SUB_ALLOCATED(3) | SUB_ALLOCATED(2), 1024,
-    QCOW2_CLUSTER_NORMAL, 0x8000 + 1024, 512, 0 },
-  { "extended, allocated without a cluster", 3, 14, EXTENDED, 0, SUB_ALLOCATED(3), 3 * 512, QCOW2_CLUSTER_INVALID,
-    NONE, 512, 0 },
-  { "extended, compressed ignores the bitmap", 3, 14, EXTENDED, L2_ENTRY_COMPRESSED | 0x8000, ~UINT64_C(0), 512,
-    QCOW2_CLUSTER_COMPRESSED, 0x8000, 15872, 512 },
-  { "extended, unaligned", 3, 14, EXTENDED, 0x8200, 0xffffffff, 0, QCOW2_CLUSTER_INVALID, NONE, 16384, 0 },
-  { "extended, data file, offset 0", 3, 14, EXTENDED | DATA_FILE, COPIED, SUB_ALLOCATED(0), 0, QCOW2_CLUSTER_NORMAL,
-    0, 512, 0 },
+  { "extended, allocated without a cluster", 3, 14, EXTENDED, 0, SUB_ALLOCATED(3), 3 * 512,
+    QCOW2_CLUSTER_INVALID, NONE, 512, 0 },
+  { "extended, compressed ignores the bitmap", 3, 14, EXTENDED, L2_ENTRY_COMPRESSED | 0x8000,
+    ~UINT64_C(0), 512, QCOW2_CLUSTER_COMPRESSED, 0x8000, 15872, 512 },
+  { "extended, unaligned", 3, 14, EXTENDED, 0x8200, 0xffffffff, 0, QCOW2_CLUSTER_INVALID, NONE,
+    16384, 0 },
+  { "extended, data file, offset 0", 3, 14, EXTENDED | DATA_FILE, COPIED, SUB_ALLOCATED(0), 0,
+    QCOW2_CLUSTER_NORMAL, 0, 512, 0 },
 };
 
 static void test_l2_entries(void)
@@ -151,12 +171,13 @@ static void test_l2_entries(void)
     check_number(part.host_offset, test->host_offset, "host offset", test->name);
     check_number(part.length, test->length, "length", test->name);
     check_number(part.host_bytes, test->host_bytes, "host bytes", test->name);
-    check_number(part.problem != NULL, test->kind == QCOW2_CLUSTER_INVALID, "having a problem", test->name);
+    check_number(part.problem != NULL, test->kind == QCOW2_CLUSTER_INVALID, "having a problem",
+                 test->name);
   }
 }
 
-/* Every pattern of the two bits over three neighbouring subclusters, from every subcluster on: the run must be what a
-   naive walk finds. */
+/* Every pattern of the two bits over three neighbouring subclusters, from every subcluster on: the
+   run must be what a naive walk finds. */
 static void test_subcluster_runs(void)
 {
   struct qcow2_geometry g = geometry(3, 14, EXTENDED);
@@ -184,7 +205,8 @@ static void test_l1_entries(void)
   struct qcow2_geometry g = geometry(3, 16, 0);
 
   CHECK(qcow2_l1_entry_problem(&g, COPIED | 0x50000) == NULL);
-  CHECK(qcow2_l1_entry_problem(&g, UINT64_C(0x7f00000000050000) | 0x1ff) == NULL); /* reserved bits */
+  CHECK(qcow2_l1_entry_problem(&g, UINT64_C(0x7f00000000050000) | 0x1ff) ==
+        NULL); /* reserved bits */
   CHECK(qcow2_l1_entry_problem(&g, 0x50200) != NULL);
 }
 
@@ -199,9 +221,10 @@ static void test_geometry(void)
   check_number(qcow2_geometry_l1_entries(&small, 0), 0, "L1 entries for 0 bytes", "512 bytes");
   check_number(qcow2_geometry_l1_entries(&small, 1), 1, "L1 entries for 1 byte", "512 bytes");
   check_number(qcow2_geometry_l1_entries(&small, 32768), 1, "L1 entries for 32 KiB", "512 bytes");
-  check_number(qcow2_geometry_l1_entries(&small, 32769), 2, "L1 entries for 32 KiB + 1", "512 bytes");
-  check_number(qcow2_geometry_l1_entries(&small, UINT64_MAX), UINT64_C(1) << 49, "L1 entries for 2^64 - 1",
+  check_number(qcow2_geometry_l1_entries(&small, 32769), 2, "L1 entries for 32 KiB + 1",
                "512 bytes");
+  check_number(qcow2_geometry_l1_entries(&small, UINT64_MAX), UINT64_C(1) << 49,
+               "L1 entries for 2^64 - 1", "512 bytes");
   check_number(large.subcluster_size, 65536, "subcluster size", "2 MiB extended");
   check_number(large.l2_bits, 17, "L2 bits", "2 MiB extended");
   check_number(geometry_l1_index(&small, 32768), 1, "L1 index", "512 bytes");
@@ -250,10 +273,12 @@ static void test_text_escape(void)
     { "a\nb\x1b[31m", "a\\x0ab\\x1b[31m", 64 },
     { "back\\slash", "back\\x5cslash", 64 },
     { "\xff\xc3", "\\xff\\xc3", 64 },
-    { "\xc0\x80", "\\xc0\\x80", 64 },             /* overlong NUL */
-    { "\xed\xa0\x80", "\\xed\\xa0\\x80", 64 },    /* surrogate */
-    { "\xe2\x80\xae" "x", "\\xe2\\x80\\xaex", 64 }, /* right-to-left override */
-    { "\xc2\x9b", "\\xc2\\x9b", 64 },             /* C1 control */
+    { "\xc0\x80", "\\xc0\\x80", 64 },          /* overlong NUL */
+    { "\xed\xa0\x80", "\\xed\\xa0\\x80", 64 }, /* surrogate */
+    { "\xe2\x80\xae"
+      "x",
+      "\\xe2\\x80\\xaex", 64 },       /* right-to-left override */
+    { "\xc2\x9b", "\\xc2\\x9b", 64 }, /* C1 control */
     { "\xf0\x9f\x98\x80", "\xf0\x9f\x98\x80", 64 },
     { "\xf4\x90\x80\x80", "\\xf4\\x90\\x80\\x80", 64 }, /* above U+10FFFF */
     { "0123456789", "0123456789", 11 },
@@ -277,9 +302,10 @@ static void test_text_escape(void)
 
 static struct qcow2_streams streams;
 
-/* Reach each of the units from `first` on, `step` apart, below `end`; check how many are guessed at the last of them, and that the first is
-   `next`. */
-static void reach_units(uint64_t first, uint64_t end, uint64_t step, uint64_t expected, uint64_t next, const char *name)
+/* Reach each of the units from `first` on, `step` apart, below `end`; check how many are guessed at
+   the last of them, and that the first is `next`. */
+static void reach_units(uint64_t first, uint64_t end, uint64_t step, uint64_t expected,
+                        uint64_t next, const char *name)
 {
   uint64_t guessed[UNITS_GUESSED_MAX], count = 0;
 
@@ -326,7 +352,8 @@ static void test_streams_steps(void)
   memset(&streams, 0, sizeof(streams));
   for (int round = 0; round < 2; round++)
     for (size_t i = 0; i < 6; i++)
-      reach_units(walk[i], walk[i] + 1, 1, round == 0 ? 0 : 8, walk[(i + 1) % 6], "a walk, and again");
+      reach_units(walk[i], walk[i] + 1, 1, round == 0 ? 0 : 8, walk[(i + 1) % 6],
+                  "a walk, and again");
 }
 
 /* ---- The cache -------------------------------------------------------------- */
@@ -389,7 +416,7 @@ static void test_cache_budget_and_scan(void)
 
   use_blocks(cache, 0, 5, &loads);
   use_blocks(cache, 100, 105, &loads);
-  use_blocks(cache, 0, 5, &loads); /* five blocks used twice are protected ... */
+  use_blocks(cache, 0, 5, &loads);       /* five blocks used twice are protected ... */
   use_blocks(cache, 1000, 2000, &loads); /* ... from a long scan */
   check_number(loads.count, 10 + 1000, "loads", "after the scan");
   use_blocks(cache, 0, 5, &loads);
@@ -417,7 +444,8 @@ static void test_cache_same_use(void)
   qcow2_cache_free(cache);
 }
 
-/* Walks by turns over more than fits: of what a cache that prefers old blocks keeps, each walk finds most again. */
+/* Walks by turns over more than fits: of what a cache that prefers old blocks keeps, each walk
+   finds most again. */
 static unsigned loads_of_walks(bool prefers_old)
 {
   struct qcow2_cache *cache = qcow2_cache_new(200 * BLOCK, prefers_old);
@@ -435,15 +463,18 @@ static void test_cache_prefers_old(void)
   CHECK(loads_of_walks(true) < 300 + 3 * 170);
 }
 
-static void take_block(struct qcow2_cache *cache, uint64_t offset, size_t length, struct loads *loads)
+static void take_block(struct qcow2_cache *cache, uint64_t offset, size_t length,
+                       struct loads *loads)
 {
   struct qcow2_cache_block *block;
 
-  CHECK(qcow2_cache_pin(cache, (struct qcow2_cache_key){ 1, offset }, BLOCK, count_load, loads, &block, NULL) == 0);
+  CHECK(qcow2_cache_pin(cache, (struct qcow2_cache_key){ 1, offset }, BLOCK, count_load, loads,
+                        &block, NULL) == 0);
   qcow2_cache_take(cache, block, length);
 }
 
-/* Use half of each block, and the other halves of some after so much else that the cache would have forgotten them. */
+/* Use half of each block, and the other halves of some after so much else that the cache would have
+   forgotten them. */
 static void test_cache_take(void)
 {
   struct qcow2_cache *cache = qcow2_cache_new(100 * BLOCK, false);
@@ -451,13 +482,15 @@ static void test_cache_take(void)
 
   for (uint64_t offset = 0; offset < 40; offset++)
     take_block(cache, offset, BLOCK / 2, &loads);
-  for (uint64_t offset = 1000; offset < 1150; offset++) /* read through in two pieces, and so out of the way */
+  for (uint64_t offset = 1000; offset < 1150;
+       offset++) /* read through in two pieces, and so out of the way */
     for (int half = 0; half < 2; half++)
       take_block(cache, offset, BLOCK / 2, &loads);
   check_number(loads.count, 40 + 150, "loads", "two sweeps");
   use_blocks(cache, 0, 40, &loads);
   check_number(loads.count, 40 + 150, "loads", "blocks of which something was left");
-  for (int round = 0; round < 10; round++) /* few blocks that are read through again and again are kept all the same */
+  for (int round = 0; round < 10;
+       round++) /* few blocks that are read through again and again are kept all the same */
     for (uint64_t offset = 2000; offset < 2020; offset++)
       take_block(cache, offset, BLOCK, &loads);
   CHECK(loads.count < 40 + 150 + 20 * 6);
@@ -521,7 +554,8 @@ static void *hammer_cache(void *context)
 
 static void test_cache_threads(void)
 {
-  struct qcow2_cache *cache = qcow2_cache_new(16 * BLOCK, false); /* a quarter of what is asked for */
+  struct qcow2_cache *cache = qcow2_cache_new(16 * BLOCK,
+                                              false); /* a quarter of what is asked for */
   struct loads loads = { 0, 0 };
   struct hammer hammers[4];
   pthread_t threads[4];
@@ -538,14 +572,16 @@ static void test_cache_threads(void)
 
 /* ---- Deflate streams --------------------------------------------------------- */
 
-/* What zlib makes of a cluster's worth of text by default is left to the fast decoder, and nothing that it could get wrong. */
+/* What zlib makes of a cluster's worth of text by default is left to the fast decoder, and nothing
+   that it could get wrong. */
 static void test_plain_deflate(void)
 {
   static const struct {
     const char *name;
     int level, strategy, flush;
     bool is_plain;
-  } cases[] = { { "as QEMU writes it", Z_DEFAULT_COMPRESSION, Z_DEFAULT_STRATEGY, Z_NO_FLUSH, true },
+  } cases[] = { { "as QEMU writes it", Z_DEFAULT_COMPRESSION, Z_DEFAULT_STRATEGY, Z_NO_FLUSH,
+                  true },
                 { "fixed codes", 6, Z_FIXED, Z_NO_FLUSH, false },
                 { "stored", 0, Z_DEFAULT_STRATEGY, Z_NO_FLUSH, false },
                 { "two blocks", 6, Z_DEFAULT_STRATEGY, Z_FULL_FLUSH, false } };
@@ -554,13 +590,16 @@ static void test_plain_deflate(void)
   for (size_t i = 0; i < sizeof(text); i++)
     text[i] = (uint8_t) ((unsigned char) "some words of a text, "[i % 22] + (i * i >> 9) % 3);
   for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-    z_stream zlib = { .next_in = text, .avail_in = sizeof(text) / 2, .next_out = stream, .avail_out = sizeof(stream) };
+    z_stream zlib = {
+      .next_in = text, .avail_in = sizeof(text) / 2, .next_out = stream, .avail_out = sizeof(stream)
+    };
 
     CHECK(deflateInit2(&zlib, cases[i].level, Z_DEFLATED, -12, 9, cases[i].strategy) == Z_OK);
     deflate(&zlib, cases[i].flush);
     zlib.avail_in += sizeof(text) / 2;
     CHECK(deflate(&zlib, Z_FINISH) == Z_STREAM_END);
-    check_number(qcow2_deflate_is_plain(stream, zlib.total_out), cases[i].is_plain, "plain", cases[i].name);
+    check_number(qcow2_deflate_is_plain(stream, zlib.total_out), cases[i].is_plain, "plain",
+                 cases[i].name);
     check_number(qcow2_deflate_is_plain(stream, 20), false, "plain", "cut");
     deflateEnd(&zlib);
   }

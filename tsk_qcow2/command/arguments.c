@@ -34,8 +34,9 @@ static int take_option(struct arguments *arguments, const char *option)
 /* Those who know fls may have typed a backing chain. */
 static int complain_too_many(const struct arguments *arguments)
 {
-  return complain_usage("%s takes %s; backing files belong to the image's name: 'TOP,backing=NEXT,backing=BASE'", arguments->command,
-                        wanted(arguments));
+  return complain_usage(
+      "%s takes %s; backing files belong to the image's name: 'TOP,backing=NEXT,backing=BASE'",
+      arguments->command, wanted(arguments));
 }
 
 int arguments_parse(int argc, char *argv[], struct arguments *arguments)

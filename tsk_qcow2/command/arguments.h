@@ -14,23 +14,25 @@ enum {
 };
 
 struct arguments {
-  const char *command;     /* its name, for messages */
-  int operands_wanted;     /* 1: an image, 2: an image and a name */
-  unsigned known;          /* ARGUMENT_... */
-  unsigned given;          /* those that were there */
+  const char *command; /* its name, for messages */
+  int operands_wanted; /* 1: an image, 2: an image and a name */
+  unsigned known;      /* ARGUMENT_... */
+  unsigned given;      /* those that were there */
   const char *operands[2];
   int operand_count;
 };
 
-/* Parse argv into the last three fields; the others are the caller's. Returns EXIT_OK, or EXIT_USAGE after complaining. */
+/* Parse argv into the last three fields; the others are the caller's. Returns EXIT_OK, or
+   EXIT_USAGE after complaining. */
 int arguments_parse(int argc, char *argv[], struct arguments *arguments);
 
-/* Open the first operand. Backing files in libtsk's formats are refused: the command does not link libtsk. The caller closes.
-   Returns EXIT_OK, or EXIT_FAILED after complaining. */
+/* Open the first operand. Backing files in libtsk's formats are refused: the command does not link
+   libtsk. The caller closes. Returns EXIT_OK, or EXIT_FAILED after complaining. */
 int arguments_open(const struct arguments *arguments, enum tsk_qcow2_depth depth,
                    struct tsk_qcow2_opened *opened);
 
-/* Close the image, and make sure that all output got out. Returns `status`, or EXIT_FAILED after complaining. */
+/* Close the image, and make sure that all output got out. Returns `status`, or EXIT_FAILED after
+   complaining. */
 int arguments_finish(struct tsk_qcow2_opened *opened, int status);
 
 #endif

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* `tsk-qcow2 check`: are the image's tables and refcounts consistent? --json prints what check-json.md describes. */
+/* `tsk-qcow2 check`: are the image's tables and refcounts consistent? --json prints what
+   check-json.md describes. */
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -39,12 +40,15 @@ static json_t *finding_value(const struct qcow2_finding *finding)
 {
   bool counted = finding->kind == QCOW2_FINDING_LEAK || finding->kind == QCOW2_FINDING_REFCOUNT_LOW;
 
-  return json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:s}", "kind", qcow2_finding_kind_name(finding->kind),
-                   "weight", weight_name(finding->weight), "host_offset", json_offset(finding->host_offset),
-                   "guest_offset", json_offset(finding->guest_offset), "table_offset",
-                   json_offset(finding->table_offset), "snapshot_index", json_offset(finding->snapshot_index),
-                   "refcount", json_offset(counted ? finding->refcount : QCOW2_NO_OFFSET), "references",
-                   json_offset(counted ? finding->references : QCOW2_NO_OFFSET), "text", finding->sentence);
+  return json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:s}", "kind",
+                   qcow2_finding_kind_name(finding->kind), "weight", weight_name(finding->weight),
+                   "host_offset", json_offset(finding->host_offset), "guest_offset",
+                   json_offset(finding->guest_offset), "table_offset",
+                   json_offset(finding->table_offset), "snapshot_index",
+                   json_offset(finding->snapshot_index), "refcount",
+                   json_offset(counted ? finding->refcount : QCOW2_NO_OFFSET), "references",
+                   json_offset(counted ? finding->references : QCOW2_NO_OFFSET), "text",
+                   finding->sentence);
 }
 
 static int show(void *context, const struct qcow2_finding *finding)
@@ -54,7 +58,8 @@ static int show(void *context, const struct qcow2_finding *finding)
   if (check->json)
     json_array_append_new(check->findings, finding_value(finding));
   else if (finding->snapshot_index != QCOW2_ACTIVE)
-    printf("%s: %s (snapshot @index=%zu)\n", weight_name(finding->weight), finding->sentence, finding->snapshot_index);
+    printf("%s: %s (snapshot @index=%zu)\n", weight_name(finding->weight), finding->sentence,
+           finding->snapshot_index);
   else
     printf("%s: %s\n", weight_name(finding->weight), finding->sentence);
   return ++check->shown[finding->kind] >= SHOWN_MAX;
@@ -68,10 +73,12 @@ static const char *verdict(const struct qcow2_check_result *result)
   uint64_t serious = findings_serious(result);
 
   if (serious == 0 && result->of_refcounts > 0)
-    return "CORRUPT: refcounts are wrong. Reading does not use them, so all that the tables name can be read; but a program that wrote to "
-           "the image in this state may have overwritten clusters that were in use.";
+    return "CORRUPT: refcounts are wrong. Reading does not use them, so all that the tables name "
+           "can be read; but a program that wrote to the image in this state may have overwritten "
+           "clusters that were in use.";
   if (serious > 0)
-    return "CORRUPT: what the findings name may read as an error, or as something else than was written there.";
+    return "CORRUPT: what the findings name may read as an error, or as something else than was "
+           "written there.";
   if (!result->is_complete)
     return "INCOMPLETE: nothing serious was found as far as the check went.";
   if (result->leaks > 0)
@@ -96,15 +103,20 @@ static void print_totals(const struct check *check)
 
   for (unsigned kind = 0; kind < QCOW2_FINDING_KINDS; kind++)
     if (result->counts[kind] > check->shown[kind])
-      printf("... and %" PRIu64 " more of the kind \"%s\"\n", result->counts[kind] - check->shown[kind],
+      printf("... and %" PRIu64 " more of the kind \"%s\"\n",
+             result->counts[kind] - check->shown[kind],
              qcow2_finding_kind_name((enum qcow2_finding_kind) kind));
-  printf("Corruptions: %" PRIu64 ", leaks: %" PRIu64 ", other defects: %" PRIu64 "; clusters in use: %" PRIu64 ", of %u bytes\n",
+  printf("Corruptions: %" PRIu64 ", leaks: %" PRIu64 ", other defects: %" PRIu64
+         "; clusters in use: %" PRIu64 ", of %u bytes\n",
          result->corruptions, result->leaks, result->defects, result->used_clusters,
          1u << check->layer.header->cluster_bits);
   if (result->unreadable > 0)
-    printf("%" PRIu64 " parts of tables cannot be read, so the numbers above are not the whole truth\n", result->unreadable);
+    printf("%" PRIu64
+           " parts of tables cannot be read, so the numbers above are not the whole truth\n",
+           result->unreadable);
   else if (!result->is_complete)
-    printf("The work's bound was reached: refcounts were compared up to byte %" PRIu64 " of %" PRIu64 "\n",
+    printf("The work's bound was reached: refcounts were compared up to byte %" PRIu64
+           " of %" PRIu64 "\n",
            result->checked_to, check->layer.file_size);
   if (result->unreferenced_clusters > 0)
     printf("Not referred to: %" PRIu64 " clusters (%" PRIu64
@@ -122,22 +134,25 @@ static json_t *counts_value(const struct qcow2_check_result *result)
   json_t *object = json_object();
 
   for (unsigned kind = 0; kind < QCOW2_FINDING_KINDS; kind++)
-    json_object_set_new(object, qcow2_finding_kind_name((enum qcow2_finding_kind) kind), json_number(result->counts[kind]));
+    json_object_set_new(object, qcow2_finding_kind_name((enum qcow2_finding_kind) kind),
+                        json_number(result->counts[kind]));
   return object;
 }
 
 static int print_json(const struct check *check, const struct qcow2_image *image)
 {
   const struct qcow2_check_result *result = &check->result;
-  json_t *root = json_pack(
-      "{s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:i, s:o, s:o, s:s, s:o, s:O, s:o}", "corruptions",
-      json_number(result->corruptions), "leaks", json_number(result->leaks), "defects",
-      json_number(result->defects), "unreadable", json_number(result->unreadable), "complete",
-      result->is_complete, "checked_to", json_number(result->checked_to), "file_size",
-      json_number(check->layer.file_size), "cluster_size", 1 << check->layer.header->cluster_bits,
-      "used_clusters", json_number(result->used_clusters), "unreferenced_clusters",
-      json_number(result->unreferenced_clusters), "verdict", verdict(result), "counts",
-      counts_value(result), "findings", check->findings, "warnings", json_warnings(image));
+  json_t *root = json_pack("{s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:i, s:o, s:o, s:s, s:o, s:O, s:o}",
+                           "corruptions", json_number(result->corruptions), "leaks",
+                           json_number(result->leaks), "defects", json_number(result->defects),
+                           "unreadable", json_number(result->unreadable), "complete",
+                           result->is_complete, "checked_to", json_number(result->checked_to),
+                           "file_size", json_number(check->layer.file_size), "cluster_size",
+                           1 << check->layer.header->cluster_bits, "used_clusters",
+                           json_number(result->used_clusters), "unreferenced_clusters",
+                           json_number(result->unreferenced_clusters), "verdict", verdict(result),
+                           "counts", counts_value(result), "findings", check->findings, "warnings",
+                           json_warnings(image));
 
   if (!json_print(root, 0))
     return complain_failed("cannot write the JSON: out of memory");
@@ -149,7 +164,9 @@ static int print_json(const struct check *check, const struct qcow2_image *image
 
 static int check_image(const struct qcow2_image *image, struct check *check)
 {
-  struct qcow2_check_options options = { .struct_size = sizeof(options), .report = show, .context = check };
+  struct qcow2_check_options options = { .struct_size = sizeof(options),
+                                         .report = show,
+                                         .context = check };
   struct qcow2_error error;
   const char *warning;
   int status = EXIT_OK;
@@ -182,7 +199,8 @@ int command_check(int argc, char *argv[])
   check.name = arguments.operands[0];
   check.findings = json_array();
   if (opened.snapshot_index != QCOW2_ACTIVE)
-    status = complain_usage("check looks at the whole file, with all snapshots: name it without \"@\"");
+    status = complain_usage(
+        "check looks at the whole file, with all snapshots: name it without \"@\"");
   else
     status = check_image(opened.image, &check);
   json_decref(check.findings);

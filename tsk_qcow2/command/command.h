@@ -16,7 +16,8 @@
 #define EXIT_NOT_ENABLED 3 /* status: the loader does not pick the plugin */
 #define EXIT_DAMAGED 4     /* verify: some of the image cannot be read; check: it is corrupt */
 #define EXIT_LEAKS 5       /* check: leaks and nothing else */
-#define EXIT_INCOMPLETE 6  /* check: nothing serious as far as it went, but it did not reach the end */
+#define EXIT_INCOMPLETE \
+  6 /* check: nothing serious as far as it went, but it did not reach the end */
 
 /* Each gets the arguments after its own name, NULL-terminated, and returns an exit status. */
 int command_bitmap(int argc, char *argv[]);
@@ -46,8 +47,8 @@ void help_print_all(FILE *out);
 /* Print what info prints, as JSON, on stdout. Returns an exit status. */
 int info_print_json(const struct tsk_qcow2_opened *opened);
 
-/* The path of the library that the dynamic loader picks for libtsk's soname, here and now (also by LD_LIBRARY_PATH), in `path`.
-   False: none can be loaded, and `path` says why. */
+/* The path of the library that the dynamic loader picks for libtsk's soname, here and now (also by
+   LD_LIBRARY_PATH), in `path`. False: none can be loaded, and `path` says why. */
 bool loader_picks(char *path, size_t path_size);
 
 /* True if `path`, as loader_picks() gave it, is the drop-in. */
@@ -56,8 +57,13 @@ bool loader_is_dropin(const char *path);
 /* True if `path` is the libtsk that the drop-in stands in front of, under whatever name. */
 bool loader_is_real(const char *path);
 
-/* What fls, as PATH finds it, says of the types that it knows: it may load another libtsk than the one behind the drop-in. */
-enum loader_answer { LOADER_NO_FLS, LOADER_FLS_WITHOUT_QCOW2, LOADER_FLS_WITH_QCOW2 };
+/* What fls, as PATH finds it, says of the types that it knows: it may load another libtsk than the
+   one behind the drop-in. */
+enum loader_answer {
+  LOADER_NO_FLS,
+  LOADER_FLS_WITHOUT_QCOW2,
+  LOADER_FLS_WITH_QCOW2
+};
 enum loader_answer loader_ask_fls(void);
 
 #endif

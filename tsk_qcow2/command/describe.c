@@ -15,7 +15,8 @@ static enum tsk_qcow2_depth depth_of(const struct arguments *arguments)
 }
 
 /* Parse the arguments, and open the image. */
-static int start(int argc, char *argv[], struct arguments *arguments, struct tsk_qcow2_opened *opened)
+static int start(int argc, char *argv[], struct arguments *arguments,
+                 struct tsk_qcow2_opened *opened)
 {
   int status = arguments_parse(argc, argv, arguments);
 
@@ -24,9 +25,9 @@ static int start(int argc, char *argv[], struct arguments *arguments, struct tsk
 
 int command_info(int argc, char *argv[])
 {
-  struct arguments arguments = {
-    .command = "info", .operands_wanted = 1, .known = ARGUMENT_CHAIN | ARGUMENT_JSON
-  };
+  struct arguments arguments = { .command = "info",
+                                 .operands_wanted = 1,
+                                 .known = ARGUMENT_CHAIN | ARGUMENT_JSON };
   struct tsk_qcow2_opened opened;
   char command[SHELL_COMMAND_BYTES];
   int status = start(argc, argv, &arguments, &opened);
@@ -63,7 +64,8 @@ int command_snapshots(int argc, char *argv[])
 
   if (status != EXIT_OK)
     return status;
-  printf("%5s  %-6s %-25s %15s %15s  %s\n", "Index", "ID", "Date", "Disk size", "VM state size", "Name");
+  printf("%5s  %-6s %-25s %15s %15s  %s\n", "Index", "ID", "Date", "Disk size", "VM state size",
+         "Name");
   for (size_t i = 0; (snapshot = qcow2_snapshot_get(opened.image, i)) != NULL; i++)
     print_snapshot_row(i, snapshot);
   complain_warnings(opened.image);
@@ -79,13 +81,14 @@ static int print_dirty(const struct qcow2_image *image, size_t index, bool json)
 
   printf("%s", json ? "[" : "");
   for (;;) {
-    if (qcow2_bitmap_next_dirty(image, index, range.guest_offset + range.length, &range, &error) != 0)
+    if (qcow2_bitmap_next_dirty(image, index, range.guest_offset + range.length, &range, &error) !=
+        0)
       return complain_failed("%s", error.message);
     if (range.length == 0)
       break;
     if (json)
-      printf("%s  { \"start\": %" PRIu64 ", \"length\": %" PRIu64 " }", separator, range.guest_offset,
-             range.length);
+      printf("%s  { \"start\": %" PRIu64 ", \"length\": %" PRIu64 " }", separator,
+             range.guest_offset, range.length);
     else
       printf("%" PRIu64 " %" PRIu64 "\n", range.guest_offset, range.length);
     separator = ",\n";
@@ -96,7 +99,9 @@ static int print_dirty(const struct qcow2_image *image, size_t index, bool json)
 
 int command_bitmap(int argc, char *argv[])
 {
-  struct arguments arguments = { .command = "bitmap", .operands_wanted = 2, .known = ARGUMENT_JSON };
+  struct arguments arguments = { .command = "bitmap",
+                                 .operands_wanted = 2,
+                                 .known = ARGUMENT_JSON };
   struct tsk_qcow2_opened opened;
   struct qcow2_error error;
   size_t index;
@@ -109,5 +114,6 @@ int command_bitmap(int argc, char *argv[])
     return arguments_finish(&opened, complain_failed("%s", error.message));
   if (!qcow2_bitmap_get(opened.image, index)->is_consistent)
     fprintf(stderr, "tsk-qcow2: warning: the bitmap is inconsistent: it may miss writes\n");
-  return arguments_finish(&opened, print_dirty(opened.image, index, (arguments.given & ARGUMENT_JSON) != 0));
+  return arguments_finish(&opened,
+                          print_dirty(opened.image, index, (arguments.given & ARGUMENT_JSON) != 0));
 }

@@ -57,7 +57,7 @@ static void *read_part(int descriptor, uint64_t offset, uint64_t bytes)
   return NULL;
 }
 
-static bool read_header(int descriptor, ElfW(Ehdr) *header)
+static bool read_header(int descriptor, ElfW(Ehdr) * header)
 {
   return read_exactly(descriptor, 0, header, sizeof(*header)) &&
          memcmp(header->e_ident, ELFMAG, SELFMAG) == 0 &&
@@ -66,7 +66,7 @@ static bool read_header(int descriptor, ElfW(Ehdr) *header)
 }
 
 /* The section headers, header->e_shnum of them. NULL: there are none that can be read. */
-static ElfW(Shdr) *read_sections(int descriptor, const ElfW(Ehdr) *header)
+static ElfW(Shdr) * read_sections(int descriptor, const ElfW(Ehdr) * header)
 {
   if (header->e_shentsize != sizeof(ElfW(Shdr)) || header->e_shnum == 0 ||
       header->e_shnum > SECTIONS_MAX)
@@ -75,7 +75,7 @@ static ElfW(Shdr) *read_sections(int descriptor, const ElfW(Ehdr) *header)
 }
 
 /* The first section of a type; NULL: none. */
-static const ElfW(Shdr) *find_section(const ElfW(Shdr) *sections, size_t count, uint32_t type)
+static const ElfW(Shdr) * find_section(const ElfW(Shdr) * sections, size_t count, uint32_t type)
 {
   for (size_t i = 0; i < count; i++)
     if (sections[i].sh_type == type)
@@ -86,12 +86,12 @@ static const ElfW(Shdr) *find_section(const ElfW(Shdr) *sections, size_t count, 
 /* ---- The tables ---------------------------------------------------------------- */
 
 /* What the dynamic section and the dynamic symbols say. They share their strings. */
-static bool read_tables(int descriptor, const ElfW(Shdr) *sections, size_t count,
+static bool read_tables(int descriptor, const ElfW(Shdr) * sections, size_t count,
                         struct elf_file *file)
 {
   const ElfW(Shdr) *dynamic = find_section(sections, count, SHT_DYNAMIC);
   const ElfW(Shdr) *symbols = find_section(sections, count, SHT_DYNSYM);
-  const ElfW(Shdr) *strings;
+  const ElfW(Shdr) * strings;
 
   if (dynamic == NULL || symbols == NULL)
     return true;
@@ -116,7 +116,7 @@ static void note_relocated(struct elf_file *file, uint64_t symbol)
 }
 
 /* Note which symbols the relocations of a section name. */
-static bool read_relocations(int descriptor, const ElfW(Shdr) *section, struct elf_file *file)
+static bool read_relocations(int descriptor, const ElfW(Shdr) * section, struct elf_file *file)
 {
   void *part = read_part(descriptor, section->sh_offset, section->sh_size);
   const ElfW(Rela) *with_addend = part;
@@ -134,7 +134,7 @@ static bool read_relocations(int descriptor, const ElfW(Shdr) *section, struct e
   return true;
 }
 
-static bool read_all_relocations(int descriptor, const ElfW(Shdr) *sections, size_t count,
+static bool read_all_relocations(int descriptor, const ElfW(Shdr) * sections, size_t count,
                                  struct elf_file *file)
 {
   file->is_relocated = calloc(file->symbol_count + 1, sizeof(file->is_relocated[0]));
@@ -151,7 +151,7 @@ static bool read_all_relocations(int descriptor, const ElfW(Shdr) *sections, siz
 static bool read_file(int descriptor, bool with_relocations, struct elf_file *file)
 {
   ElfW(Ehdr) header;
-  ElfW(Shdr) *sections;
+  ElfW(Shdr) * sections;
   bool is_read;
 
   if (!read_header(descriptor, &header))

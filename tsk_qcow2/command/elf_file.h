@@ -11,9 +11,9 @@
 /* A program or library of this machine's kind. One that is linked statically has no dynamic entries
    and no symbols. */
 struct elf_file {
-  ElfW(Dyn) *dynamic;
+  ElfW(Dyn) * dynamic;
   size_t dynamic_count;
-  ElfW(Sym) *symbols;
+  ElfW(Sym) * symbols;
   size_t symbol_count;
   bool *is_relocated; /* of each symbol: does a relocation name it, so that the loader decides what
                          it is? NULL: not read */

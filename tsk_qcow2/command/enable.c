@@ -16,8 +16,8 @@
 #define CONFIGURATION "/etc/ld.so.conf.d/00-tsk-qcow2.conf"
 #define LDCONFIG "/sbin/ldconfig"
 
-/* Run a program without output; returns its exit status, or -1. Nothing of the environment helps it,
-   and with an empty PATH "status" looks at no programs. */
+/* Run a program without output; returns its exit status, or -1. Nothing of the environment helps
+   it, and with an empty PATH "status" looks at no programs. */
 static int run_quietly(const char *program, const char *argument)
 {
   char *const arguments[] = { (char *) (uintptr_t) program, (char *) (uintptr_t) argument, NULL };
@@ -42,7 +42,8 @@ static bool run_ldconfig(void)
   return run_quietly(LDCONFIG, NULL) == 0;
 }
 
-/* True if a program that is started now, with no environment to help it, gets the drop-in: this command, for one. */
+/* True if a program that is started now, with no environment to help it, gets the drop-in: this
+   command, for one. */
 static bool loader_obeys(void)
 {
   return run_quietly("/proc/self/exe", "status") == EXIT_OK;
@@ -51,7 +52,8 @@ static bool loader_obeys(void)
 /* Write the whole file or none of it. */
 static bool write_configuration(void)
 {
-  static const char text[] = "# Made by \"tsk-qcow2 enable\"; \"tsk-qcow2 disable\" removes it.\n" DROPIN_DIRECTORY "\n";
+  static const char text[] =
+      "# Made by \"tsk-qcow2 enable\"; \"tsk-qcow2 disable\" removes it.\n" DROPIN_DIRECTORY "\n";
   char temporary[] = CONFIGURATION ".XXXXXX";
   int descriptor = mkstemp(temporary);
   bool written;
@@ -80,20 +82,23 @@ static int check_root(int argc, const char *command)
   if (argc > 0)
     return complain_usage("%s takes no arguments", command);
   if (geteuid() != 0)
-    return complain_failed("%s changes the system and needs root: sudo tsk-qcow2 %s", command, command);
+    return complain_failed("%s changes the system and needs root: sudo tsk-qcow2 %s", command,
+                           command);
   return EXIT_OK;
 }
 
-/* The plugin loads the one libtsk that it was built for. Where programs load another of the same soname, such as one below /usr/local,
-   they might not even start with that. */
+/* The plugin loads the one libtsk that it was built for. Where programs load another of the same
+   soname, such as one below /usr/local, they might not even start with that. */
 static int check_libtsk(void)
 {
   char path[4096];
 
-  if (getenv("LD_LIBRARY_PATH") != NULL || !loader_picks(path, sizeof(path)) || loader_is_dropin(path) || loader_is_real(path))
+  if (getenv("LD_LIBRARY_PATH") != NULL || !loader_picks(path, sizeof(path)) ||
+      loader_is_dropin(path) || loader_is_real(path))
     return EXIT_OK;
-  return complain_failed("programs here load %s, and the plugin was built for " TSK_LIBRARY ", so nothing was changed; build it with "
-                         "./configure TSK_LIBRARY=%s", path, path);
+  return complain_failed("programs here load %s, and the plugin was built for " TSK_LIBRARY
+                         ", so nothing was changed; build it with ./configure TSK_LIBRARY=%s",
+                         path, path);
 }
 
 int command_enable(int argc, char *argv[])
@@ -116,8 +121,8 @@ int command_enable(int argc, char *argv[])
     return complain_failed("cannot write %s: %s", CONFIGURATION, strerror(errno));
   if (!run_ldconfig() || !loader_obeys()) {
     remove_configuration();
-    return complain_failed("the loader does not pick the plugin, so nothing was changed; does another file in "
-                           "/etc/ld.so.conf.d name the directory of libtsk?");
+    return complain_failed("the loader does not pick the plugin, so nothing was changed; does "
+                           "another file in /etc/ld.so.conf.d name the directory of libtsk?");
   }
   printf("Enabled: Sleuth Kit programs on this machine now understand qcow2.\n"
          "Try: img_stat -i qcow2 disk.qcow2        Undo: tsk-qcow2 disable\n");

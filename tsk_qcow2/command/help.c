@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* tsk-qcow2 help: what each command and image names mean. The manual pages say the same at greater length. */
+/* tsk-qcow2 help: what each command and image names mean. The manual pages say the same at greater
+   length. */
 #include <stdio.h>
 #include <string.h>
 
@@ -14,12 +15,14 @@ struct topic {
 };
 
 static const struct topic TOPICS[] = {
-  { "run", "run TOOL [ARG...]", "run a Sleuth Kit tool with qcow2 support, changing nothing on the system\n",
+  { "run", "run TOOL [ARG...]",
+    "run a Sleuth Kit tool with qcow2 support, changing nothing on the system\n",
     "Example: tsk-qcow2 run fls -i qcow2 -o 2048 disk.qcow2@before-update\n"
     "The exit status is the tool's.\n"
     "A tool that would take a qcow2 image for a raw disk is refused.\n" },
   { "enable", "enable", "make every Sleuth Kit program on this machine understand qcow2 (root)\n",
-    "Puts a file into /etc/ld.so.conf.d and runs ldconfig, so that programs load tsk-qcow2's library, which loads\n"
+    "Puts a file into /etc/ld.so.conf.d and runs ldconfig, so that programs load tsk-qcow2's "
+    "library, which loads\n"
     "the real libtsk behind it. Nothing is changed if that does not work here.\n" },
   { "disable", "disable", "undo enable (root)\n", "" },
   { "status", "status",
@@ -37,7 +40,8 @@ static const struct topic TOPICS[] = {
     "--all             for the active disk and each snapshot\n"
     "--vmstate         with --all: for saved memory too\n"
     "--directory DIR   write them there\n"
-    "A selector that you wrote may lead anywhere; others lead to files below their own directory only.\n" },
+    "A selector that you wrote may lead anywhere; others lead to files below their own directory "
+    "only.\n" },
   { "bitmap", "bitmap [--json] IMAGE NAME",
     "the ranges that a dirty bitmap marks: start and length in bytes\n", "--json    print JSON\n" },
   { "verify", "verify [--json] [--vmstate] [--no-hash] IMAGE",
@@ -51,9 +55,11 @@ static const struct topic TOPICS[] = {
     "tables refer to can be read, but refcounts disagree with them, as where nothing refers to\n"
     "clusters that are marked as used; 6 tables were not checked to the end; 1 the image is\n"
     "unusable.\n" },
-  { "check", "check [--json] IMAGE", "do refcounts and tables agree? Opens no other file, and writes nothing\n",
+  { "check", "check [--json] IMAGE",
+    "do refcounts and tables agree? Opens no other file, and writes nothing\n",
     "--json    print JSON\n"
-    "Exit status: 0 clean, 4 corrupt, 5 leaked clusters and nothing else, 6 nothing serious, but it was not checked\n"
+    "Exit status: 0 clean, 4 corrupt, 5 leaked clusters and nothing else, 6 nothing serious, but "
+    "it was not checked\n"
     "to the end, 1 the image cannot be checked.\n" },
   { "help", "help [TOPIC]", "this overview, or more about a command or image names\n", "" },
   { "image-names", NULL, NULL,
@@ -64,12 +70,15 @@ static const struct topic TOPICS[] = {
     "  backing=none                        examine the overlay alone: its holes read as zeros\n"
     "  search=DIRECTORY                    look there for files that the image refers to\n"
     "  data-file=PATH                      the external data file\n"
-    "  format=FORMAT                       how the backing= or data-file= just before it is stored: raw, qcow2, vmdk, vhd,\n"
+    "  format=FORMAT                       how the backing= or data-file= just before it is "
+    "stored: raw, qcow2, vmdk, vhd,\n"
     "                                      ewf, aff, afd or afm\n"
-    "  key-file=PATH                       the file that holds the passphrase; repeat it for encrypted\n"
+    "  key-file=PATH                       the file that holds the passphrase; repeat it for "
+    "encrypted\n"
     "                                      backing files with passphrases of their own\n"
     "  vmstate                             the snapshot's saved memory instead of its disk\n"
-    "  errors=zero                         what cannot be read is given as zeros, and told on stderr\n"
+    "  errors=zero                         what cannot be read is given as zeros, and told on "
+    "stderr\n"
     "\",,\" stands for a comma.\n"
     "A selector file (\"tsk-qcow2 help selector\") stands for a whole image name.\n" },
 };
@@ -128,5 +137,6 @@ int command_help(int argc, char *argv[])
       print_topic(&TOPICS[i]);
       return EXIT_OK;
     }
-  return argc > 1 ? complain_usage("help takes one topic") : complain_usage("there is no help on \"%s\"", argv[0]);
+  return argc > 1 ? complain_usage("help takes one topic")
+                  : complain_usage("there is no help on \"%s\"", argv[0]);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * `tsk-qcow2 info --json`, as info-json.md describes it. Keys are the format's own terms, sizes and offsets are bytes, absent things
- * are null or empty lists. Names are escaped as in messages, since JSON has no place for bytes that are not UTF-8.
+ * `tsk-qcow2 info --json`, as info-json.md describes it. Keys are the format's own terms, sizes and
+ * offsets are bytes, absent things are null or empty lists. Names are escaped as in messages, since
+ * JSON has no place for bytes that are not UTF-8.
  */
 #include <inttypes.h>
 #include <jansson.h>
@@ -15,7 +16,8 @@
 /* Of a header extension's data, so many bytes are shown. */
 #define HEX_BYTES_MAX 1024u
 
-static json_t *features(const struct qcow2_image *image, enum qcow2_feature_type type, uint64_t bits)
+static json_t *features(const struct qcow2_image *image, enum qcow2_feature_type type,
+                        uint64_t bits)
 {
   json_t *list = json_array();
 
@@ -36,11 +38,11 @@ static json_t *feature_names_value(const struct qcow2_image *image)
   json_t *list = json_array();
 
   for (unsigned i = 0; i < 3 * 64; i++) {
-    const char *name = qcow2_feature_name(image, (enum qcow2_feature_type) (i / 64), i % 64);
+    const char *name = qcow2_feature_name(image, (enum qcow2_feature_type)(i / 64), i % 64);
 
     if (name != NULL)
-      json_array_append_new(list, json_pack("{s:s, s:i, s:o}", "type", types[i / 64], "bit", (int) (i % 64),
-                                            "name", json_text(name, strlen(name))));
+      json_array_append_new(list, json_pack("{s:s, s:i, s:o}", "type", types[i / 64], "bit",
+                                            (int) (i % 64), "name", json_text(name, strlen(name))));
   }
   return list;
 }
@@ -56,9 +58,9 @@ static json_t *header_value(const struct qcow2_image *image, const struct qcow2_
       "compression", header->compression == QCOW2_COMPRESSION_ZSTD ? "zstd" : "deflate",
       "encryption", encryption[header->crypt_method], "refcount_bits", 1 << header->refcount_order,
       "l1_offset", json_number(header->l1_offset), "l1_size", (json_int_t) header->l1_size,
-      "refcount_table_offset", json_number(header->refcount_table_offset),
-      "snapshot_count", (json_int_t) header->snapshot_count,
-      "incompatible_features", features(image, QCOW2_FEATURE_INCOMPATIBLE, header->incompatible_features),
+      "refcount_table_offset", json_number(header->refcount_table_offset), "snapshot_count",
+      (json_int_t) header->snapshot_count, "incompatible_features",
+      features(image, QCOW2_FEATURE_INCOMPATIBLE, header->incompatible_features),
       "compatible_features", features(image, QCOW2_FEATURE_COMPATIBLE, header->compatible_features),
       "autoclear_features", features(image, QCOW2_FEATURE_AUTOCLEAR, header->autoclear_features),
       "backing_file", json_text(header->backing_file, header->backing_file_length),
@@ -71,8 +73,8 @@ static json_t *slots_value(const struct qcow2_encryption_info *info)
   json_t *list = json_array();
 
   for (unsigned i = 0; i < QCOW2_KEY_SLOTS; i++)
-    json_array_append_new(list, json_pack("{s:b, s:I}", "active", info->slots[i].is_active, "iterations",
-                                          (json_int_t) info->slots[i].iterations));
+    json_array_append_new(list, json_pack("{s:b, s:I}", "active", info->slots[i].is_active,
+                                          "iterations", (json_int_t) info->slots[i].iterations));
   return list;
 }
 
@@ -86,7 +88,8 @@ static json_t *luks_value(const struct qcow2_encryption_info *info)
 {
   return json_pack("{s:o, s:o, s:o, s:o, s:o}", "hash", name_value(info->hash), "uuid",
                    name_value(info->uuid), "header_offset", json_number(info->header_offset),
-                   "payload_offset", json_number(info->payload_offset), "key_slots", slots_value(info));
+                   "payload_offset", json_number(info->payload_offset), "key_slots",
+                   slots_value(info));
 }
 
 /* null: not encrypted. A LUKS header that cannot be used gives {"error": ...}. */
@@ -100,8 +103,8 @@ static json_t *encryption_value(const struct qcow2_image *image)
   if (info.method == 0)
     return json_null();
   return json_pack("{s:o, s:i, s:o, s:o, s:o, s:o}", "cipher", name_value(info.cipher), "key_bits",
-                   (int) info.key_bits, "mode", name_value(info.mode), "ivgen", name_value(info.ivgen),
-                   "ivgen_hash", name_value(info.ivgen_hash), "luks",
+                   (int) info.key_bits, "mode", name_value(info.mode), "ivgen",
+                   name_value(info.ivgen), "ivgen_hash", name_value(info.ivgen_hash), "luks",
                    info.method == 2 ? luks_value(&info) : json_null());
 }
 
@@ -118,11 +121,12 @@ static json_t *layers_value(const struct qcow2_image *image)
   for (size_t i = 0; qcow2_layer_get(image, i, &layer, NULL) == 0; i++)
     json_array_append_new(
         list, json_pack("{s:s, s:o, s:o, s:o, s:s?, s:o, s:o, s:o, s:o}", "format", layer.format,
-                        "path", path_value(layer.path), "notes", json_notes(image, i),
-                        "data_path", path_value(layer.data_path), "data_format", layer.data_format, "file_size", json_number(layer.file_size), "allocated_size",
+                        "path", path_value(layer.path), "notes", json_notes(image, i), "data_path",
+                        path_value(layer.data_path), "data_format", layer.data_format, "file_size",
+                        json_number(layer.file_size), "allocated_size",
                         layer.allocated_size == 0 ? json_null() : json_number(layer.allocated_size),
-                        "needed_size", layer.is_raw ? json_null() : json_number(layer.needed_size), "virtual_size",
-                        json_number(layer.size)));
+                        "needed_size", layer.is_raw ? json_null() : json_number(layer.needed_size),
+                        "virtual_size", json_number(layer.size)));
   return list;
 }
 
@@ -190,7 +194,8 @@ static json_t *bitmap_value(const struct qcow2_image *image, size_t index, uint6
 
 /* Print a list of `count` items as a member. `runs` is what describing the items may look at. */
 static bool print_list(const char *key, const struct qcow2_image *image, size_t count,
-                       json_t *(*item)(const struct qcow2_image *image, size_t index, uint64_t *runs))
+                       json_t *(*item)(const struct qcow2_image *image, size_t index,
+                                       uint64_t *runs))
 {
   uint64_t runs = TSK_QCOW2_REPORT_RUNS;
   bool good = true;

@@ -27,13 +27,15 @@ bool loader_is_real(const char *path)
 {
   struct stat picked, real;
 
-  return stat(path, &picked) == 0 && stat(TSK_LIBRARY, &real) == 0 && picked.st_dev == real.st_dev &&
-         picked.st_ino == real.st_ino;
+  return stat(path, &picked) == 0 && stat(TSK_LIBRARY, &real) == 0 &&
+         picked.st_dev == real.st_dev && picked.st_ino == real.st_ino;
 }
 
 enum loader_answer loader_ask_fls(void)
 {
-  FILE *types = popen("fls -i list 2>&1", "r"); /* NOLINT(cert-env33-c): nothing of an image, or of the user, is in the command */
+  FILE *types =
+      popen("fls -i list 2>&1",
+            "r"); /* NOLINT(cert-env33-c): nothing of an image, or of the user, is in the command */
   enum loader_answer answer = LOADER_NO_FLS;
   char line[256];
 

@@ -9,10 +9,17 @@ static const struct {
   const char *name;
   int (*run)(int argc, char *argv[]);
 } COMMANDS[] = {
-  { "bitmap", command_bitmap }, { "check", command_check },       { "disable", command_disable },
-  { "enable", command_enable }, { "help", command_help },         { "info", command_info },
-  { "run", command_run },       { "selector", command_selector }, { "snapshots", command_snapshots },
-  { "status", command_status }, { "verify", command_verify },
+  { "bitmap", command_bitmap },
+  { "check", command_check },
+  { "disable", command_disable },
+  { "enable", command_enable },
+  { "help", command_help },
+  { "info", command_info },
+  { "run", command_run },
+  { "selector", command_selector },
+  { "snapshots", command_snapshots },
+  { "status", command_status },
+  { "verify", command_verify },
 };
 
 static void complain(const char *format, va_list arguments) __attribute__((format(printf, 1, 0)));

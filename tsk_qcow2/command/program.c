@@ -185,9 +185,7 @@ void program_explain(const struct program_answer *answer, char *text, size_t tex
 {
   switch (answer->kind) {
   case PROGRAM_OTHER:
-  case PROGRAM_UNDERSTANDS:
-    snprintf(text, text_size, "%s", "");
-    break;
+  case PROGRAM_UNDERSTANDS: snprintf(text, text_size, "%s", ""); break;
   case PROGRAM_OWN_LIBTSK:
     snprintf(text, text_size, "carries a libtsk of its own, which does not know qcow2");
     break;

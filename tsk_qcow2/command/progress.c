@@ -18,7 +18,9 @@ static double seconds_since(const struct timespec *start)
 
 void progress_start(struct progress *progress, const char *title, uint64_t total)
 {
-  *progress = (struct progress){ .title = title, .total = total, .is_terminal = isatty(STDERR_FILENO) == 1 };
+  *progress = (struct progress){ .title = title,
+                                 .total = total,
+                                 .is_terminal = isatty(STDERR_FILENO) == 1 };
   clock_gettime(CLOCK_MONOTONIC, &progress->start);
   progress->shown = progress->start;
 }
@@ -34,8 +36,8 @@ static void draw(const struct progress *progress, uint64_t done)
   for (int i = 0; i < BAR_CHARACTERS; i++)
     bar[i] = i < filled ? '#' : '.';
   bar[BAR_CHARACTERS] = '\0';
-  fprintf(stderr, "\r\033[K%.40s [%s] %3d%%, %.0f MB/s, %.0f s left", progress->title, bar, (int) (share * 100),
-          seconds > 0 ? (double) done / seconds / 1e6 : 0, left);
+  fprintf(stderr, "\r\033[K%.40s [%s] %3d%%, %.0f MB/s, %.0f s left", progress->title, bar,
+          (int) (share * 100), seconds > 0 ? (double) done / seconds / 1e6 : 0, left);
   fflush(stderr);
 }
 

@@ -8,8 +8,8 @@
 #include <time.h>
 
 struct progress {
-  const char *title; /* borrowed */
-  uint64_t total;    /* bytes */
+  const char *title;            /* borrowed */
+  uint64_t total;               /* bytes */
   struct timespec start, shown; /* when it began; when it was last drawn */
   bool is_terminal, is_drawn;
 };
@@ -19,7 +19,8 @@ void progress_start(struct progress *progress, const char *title, uint64_t total
 /* Draw the bar, a few times a second at most. */
 void progress_show(struct progress *progress, uint64_t done);
 
-/* Take the bar away, so that something else can be printed. The next progress_show() draws it again. */
+/* Take the bar away, so that something else can be printed. The next progress_show() draws it
+   again. */
 void progress_hide(struct progress *progress);
 
 #endif

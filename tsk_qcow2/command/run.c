@@ -38,8 +38,8 @@ static int check_program(const char *name)
   program_explain(&answer, why, sizeof(why));
   if (why[0] == '\0')
     return EXIT_OK;
-  return complain_failed("%s %s: it would take a qcow2 image for a raw disk. "
-                         "Make a raw copy for it: tsk-qcow2 run img_cat disk.qcow2 >disk.raw",
+  return complain_failed("%s %s: it would take a qcow2 image for a raw disk. Make a raw copy for "
+                         "it: tsk-qcow2 run img_cat disk.qcow2 >disk.raw",
                          path, why);
 }
 
@@ -58,7 +58,8 @@ int command_run(int argc, char *argv[])
   execvp(argv[0], argv);
   is_missing = errno == ENOENT;
   if (is_missing)
-    complain_failed("there is no program %s; those of The Sleuth Kit are in the package sleuthkit", argv[0]);
+    complain_failed("there is no program %s; those of The Sleuth Kit are in the package sleuthkit",
+                    argv[0]);
   else
     complain_failed("cannot run %s: %s", argv[0], strerror(errno));
   return is_missing ? 127 : 126; /* as a shell does */

@@ -33,8 +33,8 @@ struct request {
 /* Where selectors are written to. */
 struct target {
   int descriptor;
-  const char *given; /* as given, or "."; for messages */
-  char *real;        /* the real path, with a "/" at its end */
+  const char *given;                /* as given, or "."; for messages */
+  char *real;                       /* the real path, with a "/" at its end */
   struct tsk_qcow2_strings written; /* the files there */
   struct tsk_qcow2_strings lines;   /* what is said of them, once all are written */
 };
@@ -54,7 +54,8 @@ static int check_request(const struct request *request)
   if (request->image_count == 0)
     return complain_usage("selector needs an image");
   if (request->vm_state && !request->all)
-    return complain_usage("selector: --vmstate goes with --all; for one snapshot, say IMAGE@SNAPSHOT,vmstate");
+    return complain_usage(
+        "selector: --vmstate goes with --all; for one snapshot, say IMAGE@SNAPSHOT,vmstate");
   return EXIT_OK;
 }
 
@@ -79,7 +80,8 @@ static int parse_request(int argc, char *argv[], struct request *request)
       request->directory = argv[++i];
     else
       return complain_usage(strcmp(argv[i], "--directory") == 0 ? "selector: %s needs a directory"
-                                                                : "selector has no option %s", argv[i]);
+                                                                : "selector has no option %s",
+                            argv[i]);
   }
   return check_request(request);
 }
@@ -115,7 +117,8 @@ static int target_open(const char *given, struct target *target)
 {
   *target = (struct target){ .given = given == NULL ? "." : given };
   target->real = real_directory(target->given);
-  target->descriptor = target->real == NULL ? -1 : open(target->real, O_PATH | O_DIRECTORY | O_CLOEXEC);
+  target->descriptor = target->real == NULL ? -1
+                                            : open(target->real, O_PATH | O_DIRECTORY | O_CLOEXEC);
   if (target->descriptor >= 0)
     return EXIT_OK;
   complain_failed("cannot write to the directory %s: %s", target->given, strerror(errno));
@@ -128,17 +131,20 @@ static int refuse_beside(const struct target *target, const char *image)
 {
   char *real = realpath(image, NULL);
   size_t length = real == NULL ? 0 : (size_t) (strrchr(real, '/') - real) + 1;
-  bool beside = real != NULL && length == strlen(target->real) && strncmp(real, target->real, length) == 0;
+  bool beside = real != NULL && length == strlen(target->real) &&
+                strncmp(real, target->real, length) == 0;
 
   free(real);
   return !beside ? EXIT_OK
-                 : complain_failed("the selector would lie beside the image, in %s; \"--directory DIR\" writes it somewhere "
-                                   "else, and \"--directory .\" there", target->real);
+                 : complain_failed("the selector would lie beside the image, in %s; \"--directory "
+                                   "DIR\" writes it somewhere else, and \"--directory .\" there",
+                                   target->real);
 }
 
 /* ---- The image name ------------------------------------------------------------- */
 
-/* The path below the target's directory; NULL: it lies elsewhere, or is one that only the user's word leads to. */
+/* The path below the target's directory; NULL: it lies elsewhere, or is one that only the user's
+   word leads to. */
 static const char *below_target(const struct target *target, const char *real)
 {
   size_t length = strlen(target->real);
@@ -150,7 +156,8 @@ static const char *below_target(const struct target *target, const char *real)
   return real + length;
 }
 
-/* tsk_qcow2_map_path: the real path, absolute. `context` has QUOTED_BYTES for the last one that leads nowhere, or is NULL. */
+/* tsk_qcow2_map_path: the real path, absolute. `context` has QUOTED_BYTES for the last one that
+   leads nowhere, or is NULL. */
 static char *map_absolute(void *context, const char *path)
 {
   char *real = realpath(path, NULL);
@@ -162,7 +169,8 @@ static char *map_absolute(void *context, const char *path)
   return real;
 }
 
-/* tsk_qcow2_map_path: the path below the target's directory, from "./" on. Fails with EXDEV if it lies elsewhere. */
+/* tsk_qcow2_map_path: the path below the target's directory, from "./" on. Fails with EXDEV if it
+   lies elsewhere. */
 static char *map_below(void *context, const char *path)
 {
   char *real = realpath(path, NULL), *text = NULL;
@@ -185,10 +193,13 @@ static int complain_name(const struct piece *piece, const char *problem)
   char quoted[QUOTED_BYTES];
 
   return complain_failed("cannot write a selector for \"%s\": %s",
-                         qcow2_text_escape(piece->name.path, strlen(piece->name.path), quoted, sizeof(quoted)), problem);
+                         qcow2_text_escape(piece->name.path, strlen(piece->name.path), quoted,
+                                           sizeof(quoted)),
+                         problem);
 }
 
-/* The name is read as it is meant: one line, whose IMAGE part is the image and not a file with a longer name. */
+/* The name is read as it is meant: one line, whose IMAGE part is the image and not a file with a
+   longer name. */
 static int check_text(const struct piece *piece, const char *text, bool is_below)
 {
   struct qcow2_error error;
@@ -196,7 +207,8 @@ static int check_text(const struct piece *piece, const char *text, bool is_below
   int code = is_below ? tsk_qcow2_name_path_length_below(piece->target->real, text, &length, &error)
                       : tsk_qcow2_name_path_length(text, &length, &error);
   struct tsk_qcow2_name only_image = { .path = piece->name.path };
-  char *image = is_below ? tsk_qcow2_name_compose(&only_image, map_below, (void *) (uintptr_t) piece->target)
+  char *image = is_below ? tsk_qcow2_name_compose(&only_image, map_below,
+                                                  (void *) (uintptr_t) piece->target)
                          : tsk_qcow2_name_compose(&only_image, map_absolute, NULL);
   bool same = image != NULL && length == strlen(image);
 
@@ -204,11 +216,15 @@ static int check_text(const struct piece *piece, const char *text, bool is_below
   if (code != 0)
     return complain_name(piece, error.message);
   if (strpbrk(text, "\r\n") != NULL)
-    return complain_name(piece, "a line break in a path has no place there; give the file another name, or make a link to it by \"ln -s\"");
-  return same ? EXIT_OK : complain_name(piece, "another file has the name that stands for the snapshot; give that file another name");
+    return complain_name(piece, "a line break in a path has no place there; give the file another "
+                                "name, or make a link to it by \"ln -s\"");
+  return same ? EXIT_OK
+              : complain_name(piece, "another file has the name that stands for the snapshot; give "
+                                     "that file another name");
 }
 
-/* True if a file of the name is read through open_foreign, which a selector without authentication code may not ask for. */
+/* True if a file of the name is read through open_foreign, which a selector without authentication
+   code may not ask for. */
 static bool leads_to_foreign(const struct tsk_qcow2_name *name)
 {
   for (size_t i = 0; i < name->backing.count; i++)
@@ -218,7 +234,8 @@ static bool leads_to_foreign(const struct tsk_qcow2_name *name)
   return name->data_file != NULL && qcow2_foreign_probe(name->data_file, name->data_format) != 0;
 }
 
-/* Write the image name, with all paths below the target's directory if that is enough, or else all of them absolute and authenticated. */
+/* Write the image name, with all paths below the target's directory if that is enough, or else all
+   of them absolute and authenticated. */
 static int write_name(const struct piece *piece, struct tsk_qcow2_selector *selector)
 {
   char failed[QUOTED_BYTES] = "", *signed_text;
@@ -228,37 +245,43 @@ static int write_name(const struct piece *piece, struct tsk_qcow2_selector *sele
 
   selector->name = leads_to_foreign(&piece->name)
                        ? NULL
-                       : tsk_qcow2_name_compose(&piece->name, map_below, (void *) (uintptr_t) piece->target);
+                       : tsk_qcow2_name_compose(&piece->name, map_below,
+                                                (void *) (uintptr_t) piece->target);
   is_below = selector->name != NULL;
   if (!is_below)
     selector->name = tsk_qcow2_name_compose(&piece->name, map_absolute, failed);
   if (selector->name == NULL)
-    return complain_failed("cannot write a selector that leads to \"%s\": %s", failed, strerror(errno));
+    return complain_failed("cannot write a selector that leads to \"%s\": %s", failed,
+                           strerror(errno));
   if (check_text(piece, selector->name, is_below) != EXIT_OK)
     return EXIT_FAILED;
   if (is_below)
     return EXIT_OK;
   signed_text = tsk_qcow2_selector_signed_text(selector->name, piece->target->real);
-  code = signed_text == NULL ? QCOW2_ERROR_NOMEM : tsk_qcow2_mac_sign(signed_text, selector->mac, &error);
+  code = signed_text == NULL ? QCOW2_ERROR_NOMEM
+                             : tsk_qcow2_mac_sign(signed_text, selector->mac, &error);
   free(signed_text);
   selector->has_mac = code == 0;
   if (code == QCOW2_ERROR_NOMEM)
     return complain_failed("out of memory");
   return code == 0 ? EXIT_OK
-                   : complain_failed("a selector in %s cannot lead to files elsewhere, because %s", piece->target->real,
-                                     error.message);
+                   : complain_failed("a selector in %s cannot lead to files elsewhere, because %s",
+                                     piece->target->real, error.message);
 }
 
 /* ---- The file --------------------------------------------------------------------- */
 
-/* Make a new file, of the name or with a number added. Returns its descriptor, or -1 with errno set. */
-static int create_file(const struct target *target, const char *stem, char path[SELECTOR_FILE_NAME_BYTES])
+/* Make a new file, of the name or with a number added. Returns its descriptor, or -1 with errno
+   set. */
+static int create_file(const struct target *target, const char *stem,
+                       char path[SELECTOR_FILE_NAME_BYTES])
 {
   const int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
   int descriptor = -1;
 
   errno = EEXIST;
-  for (unsigned number = 1; number <= SAME_NAME_MAX && descriptor < 0 && errno == EEXIST; number++) {
+  for (unsigned number = 1; number <= SAME_NAME_MAX && descriptor < 0 && errno == EEXIST;
+       number++) {
     selector_file_name_number(stem, number, path);
     descriptor = openat(target->descriptor, path, flags, 0666);
   }
@@ -269,7 +292,9 @@ static int note(struct tsk_qcow2_strings *strings, const char *text)
 {
   struct qcow2_error error;
 
-  return tsk_qcow2_strings_add(strings, text, strlen(text), &error) == 0 ? EXIT_OK : complain_failed("%s", error.message);
+  return tsk_qcow2_strings_add(strings, text, strlen(text), &error) == 0
+             ? EXIT_OK
+             : complain_failed("%s", error.message);
 }
 
 static int write_file(struct target *target, const char *stem, const char *text,
@@ -290,7 +315,9 @@ static int write_file(struct target *target, const char *stem, const char *text,
     os_errno = errno;
   if (close(descriptor) != 0 && os_errno == 0)
     os_errno = errno;
-  return os_errno == 0 ? EXIT_OK : complain_failed("cannot write %s%s: %s", target->real, name, strerror(os_errno));
+  return os_errno == 0
+             ? EXIT_OK
+             : complain_failed("cannot write %s%s: %s", target->real, name, strerror(os_errno));
 }
 
 /* Note that the file was written, and the line "FILE  WHAT IT SHOWS". */
@@ -303,14 +330,17 @@ static int note_written(const struct piece *piece, const char *file)
   int status;
 
   if (piece->snapshot != NULL)
-    snprintf(shows, sizeof(shows), "%ssnapshot %s \"%s\"", piece->name.vm_state ? "saved memory of " : "",
+    snprintf(shows, sizeof(shows), "%ssnapshot %s \"%s\"",
+             piece->name.vm_state ? "saved memory of " : "",
              qcow2_text_escape(piece->snapshot->id, piece->snapshot->id_length, id, sizeof(id)),
-             qcow2_text_escape(piece->snapshot->name, piece->snapshot->name_length, name, sizeof(name)));
+             qcow2_text_escape(piece->snapshot->name, piece->snapshot->name_length, name,
+                               sizeof(name)));
   size = strlen(given) + strlen(file) + strlen(shows) + 8;
   line = malloc(size);
   if (line == NULL)
     return complain_failed("out of memory");
-  snprintf(line, size, "%s%s%s  %s", is_here ? "" : given, is_here || has_slash ? "" : "/", file, shows);
+  snprintf(line, size, "%s%s%s  %s", is_here ? "" : given, is_here || has_slash ? "" : "/", file,
+           shows);
   status = note(&piece->target->lines, line);
   free(line);
   return status;
@@ -336,7 +366,8 @@ static int write_piece(const struct piece *piece)
   if (text != NULL && strlen(text) > TSK_QCOW2_SELECTOR_BYTES_MAX)
     status = complain_name(piece, "it is too long");
   if (text != NULL && status == EXIT_OK) {
-    selector_file_name_stem(piece->name.path, piece->snapshot, piece->snapshot_index, piece->name.vm_state, stem);
+    selector_file_name_stem(piece->name.path, piece->snapshot, piece->snapshot_index,
+                            piece->name.vm_state, stem);
     status = write_file(piece->target, stem, text, file);
   }
   if (status == EXIT_OK)
@@ -401,7 +432,8 @@ static int write_opened(const struct request *request, struct target *target,
     return EXIT_FAILED;
   if (!request->all)
     return write_view(target, name, opened->image, opened->snapshot_index, name->vm_state);
-  return name->has_snapshot ? complain_usage("selector: --all takes an image, not one of its snapshots: name it without \"@\"")
+  return name->has_snapshot ? complain_usage("selector: --all takes an image, not one of its "
+                                             "snapshots: name it without \"@\"")
                             : write_all(request, target, name, opened->image);
 }
 
@@ -416,8 +448,10 @@ static int write_image(const struct request *request, struct target *target, con
     return complain_failed("%s", error.message);
   is_selector = tsk_qcow2_is_selector(name.path, &error);
   if (is_selector > 0)
-    status = complain_failed("%s is a selector file itself: name the image that stands in it", name.path);
-  else if (is_selector < 0 || tsk_qcow2_open_names(1, &image, TSK_QCOW2_HEADER_ONLY, NULL, &opened, &error) != 0)
+    status = complain_failed("%s is a selector file itself: name the image that stands in it",
+                             name.path);
+  else if (is_selector < 0 ||
+           tsk_qcow2_open_names(1, &image, TSK_QCOW2_HEADER_ONLY, NULL, &opened, &error) != 0)
     status = complain_failed("%s", error.message);
   else {
     status = write_opened(request, target, &name, &opened);
@@ -440,7 +474,9 @@ int command_selector(int argc, char *argv[])
   for (int i = 0; status == EXIT_OK && i < request.image_count; i++) {
     status = write_image(&request, &target, request.images[i]);
     if (status != EXIT_OK && i > 0) /* those who know fls may have typed a backing chain */
-      fputs("If further names were meant as backing files, they belong to the first: tsk-qcow2 selector 'TOP,backing=NEXT'\n", stderr);
+      fputs("If further names were meant as backing files, they belong to the first: tsk-qcow2 "
+            "selector 'TOP,backing=NEXT'\n",
+            stderr);
   }
   conclude(&target, status);
   target_close(&target);

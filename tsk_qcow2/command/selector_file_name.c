@@ -10,7 +10,8 @@
 
 static bool is_plain(char c)
 {
-  return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
+  return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' ||
+         c == '_' || c == '-';
 }
 
 /* Append text with each run of other characters as one "_". */
@@ -56,8 +57,9 @@ static void append_snapshot(char *out, const struct qcow2_snapshot *snapshot, si
   }
 }
 
-void selector_file_name_stem(const char *image_path, const struct qcow2_snapshot *snapshot, size_t snapshot_index,
-                             bool vm_state, char stem[SELECTOR_FILE_NAME_BYTES])
+void selector_file_name_stem(const char *image_path, const struct qcow2_snapshot *snapshot,
+                             size_t snapshot_index, bool vm_state,
+                             char stem[SELECTOR_FILE_NAME_BYTES])
 {
   const char *slash = strrchr(image_path, '/');
   const char *image = slash == NULL ? image_path : slash + 1;
@@ -75,11 +77,13 @@ void selector_file_name_stem(const char *image_path, const struct qcow2_snapshot
     strcat(stem, "-vmstate");
 }
 
-void selector_file_name_number(const char *stem, unsigned number, char name[SELECTOR_FILE_NAME_BYTES])
+void selector_file_name_number(const char *stem, unsigned number,
+                               char name[SELECTOR_FILE_NAME_BYTES])
 {
   char suffix[16] = "";
 
   if (number > 1)
     snprintf(suffix, sizeof(suffix), "-%u", number);
-  snprintf(name, SELECTOR_FILE_NAME_BYTES, "%.*s%s.img", SELECTOR_FILE_NAME_BYTES - 24, stem, suffix);
+  snprintf(name, SELECTOR_FILE_NAME_BYTES, "%.*s%s.img", SELECTOR_FILE_NAME_BYTES - 24, stem,
+           suffix);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* How a new selector file is called: letters, digits, ".", "_" and "-" only, so that shells need no quotes and Autopsy takes it. */
+/* How a new selector file is called: letters, digits, ".", "_" and "-" only, so that shells need no
+   quotes and Autopsy takes it. */
 #ifndef TSK_QCOW2_SELECTOR_FILE_NAME_H
 #define TSK_QCOW2_SELECTOR_FILE_NAME_H
 
@@ -8,11 +9,14 @@
 
 #define SELECTOR_FILE_NAME_BYTES 200
 
-/* Write the name without its end: the image's, and the snapshot's (NULL: the active disk) or, if it has none, its ID or its index. */
-void selector_file_name_stem(const char *image_path, const struct qcow2_snapshot *snapshot, size_t snapshot_index,
-                             bool vm_state, char stem[SELECTOR_FILE_NAME_BYTES]);
+/* Write the name without its end: the image's, and the snapshot's (NULL: the active disk) or, if it
+   has none, its ID or its index. */
+void selector_file_name_stem(const char *image_path, const struct qcow2_snapshot *snapshot,
+                             size_t snapshot_index, bool vm_state,
+                             char stem[SELECTOR_FILE_NAME_BYTES]);
 
 /* Write the whole name: with a number from 2 on, and ".img", which Autopsy's file chooser shows. */
-void selector_file_name_number(const char *stem, unsigned number, char name[SELECTOR_FILE_NAME_BYTES]);
+void selector_file_name_number(const char *stem, unsigned number,
+                               char name[SELECTOR_FILE_NAME_BYTES]);
 
 #endif

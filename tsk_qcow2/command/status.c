@@ -16,8 +16,10 @@ static void print_fls(void)
 {
   static const char *const answers[] = {
     [LOADER_NO_FLS] = "does not start, or is not in PATH",
-    [LOADER_FLS_WITHOUT_QCOW2] = "does not know qcow2: it loads no " TSK_SONAME " from here, but another libtsk or one inside it;\n"
-                                 "                     \"ldd $(command -v fls)\" says which, and tsk-qcow2 must be built for that one",
+    [LOADER_FLS_WITHOUT_QCOW2] = "does not know qcow2: it loads no " TSK_SONAME
+                                 " from here, but another libtsk or one inside it;\n"
+                                 "                     \"ldd $(command -v fls)\" says which, and "
+                                 "tsk-qcow2 must be built for that one",
     [LOADER_FLS_WITH_QCOW2] = "knows qcow2",
   };
 
@@ -71,7 +73,8 @@ int command_status(int argc, char *argv[])
   printf("The loader picks:    %s\n", path);
   if (getenv("LD_LIBRARY_PATH") != NULL)
     printf("                     (LD_LIBRARY_PATH is set and counts here)\n");
-  printf("Enabled:             %s\n", ours ? "yes" : "no (tsk-qcow2 enable, or tsk-qcow2 run TOOL)");
+  printf("Enabled:             %s\n",
+         ours ? "yes" : "no (tsk-qcow2 enable, or tsk-qcow2 run TOOL)");
   if (ours)
     print_fls();
   printf("Calls inside libtsk: %s\n",

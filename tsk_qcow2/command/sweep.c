@@ -10,7 +10,8 @@
 
 #define CHUNK_BYTES ((size_t) 1 << 20)
 #define WORKERS_MAX 8
-/* Two chunks for each worker, so that it need not wait for the listener, and one for the listener. */
+/* Two chunks for each worker, so that it need not wait for the listener, and one for the
+   listener. */
 #define SLOTS_MAX (2 * WORKERS_MAX + 1)
 
 struct chunk {
@@ -232,7 +233,8 @@ int sweep_view(struct qcow2_view *view, bool skip_zeros, const struct sweep_list
   sweep->slot_count = 2 * workers + 1;
   pthread_mutex_init(&sweep->lock, NULL);
   pthread_cond_init(&sweep->changed, NULL);
-  code = make_chunks(sweep) ? run(sweep, workers, listener, error) : tsk_qcow2_complain_nomem(error);
+  code = make_chunks(sweep) ? run(sweep, workers, listener, error)
+                            : tsk_qcow2_complain_nomem(error);
   sweep_free(sweep);
   return code;
 }

@@ -1,22 +1,26 @@
 /* SPDX-License-Identifier: MIT */
-/* Reading a whole view once, with all cores, in the order of guest offsets. What is damaged is read around. */
+/* Reading a whole view once, with all cores, in the order of guest offsets. What is damaged is read
+   around. */
 #ifndef TSK_QCOW2_SWEEP_H
 #define TSK_QCOW2_SWEEP_H
 
 #include <qcow2core.h>
 #include <stdbool.h>
 
-/* Gets what was read, chunk by chunk in ascending order, from the thread that called sweep_view(). */
+/* Gets what was read, chunk by chunk in ascending order, from the thread that called
+   sweep_view(). */
 struct sweep_listener {
   void *context;
-  /* A damaged range, before the bytes that are zeros for it. It may go on past the chunk, and then is told again with the next. */
+  /* A damaged range, before the bytes that are zeros for it. It may go on past the chunk, and then
+     is told again with the next. */
   void (*damage)(void *context, const struct qcow2_error *damage);
   /* The bytes at `guest_offset`. */
   void (*bytes)(void *context, uint64_t guest_offset, const void *bytes, size_t length);
 };
 
-/* Read the view. With `skip_zeros`, ranges that read as zeros without any data in a file are left out. Memory is some 50 MiB at
-   most. Errors: those of qcow2_view_salvage(), and NOMEM if no thread can be started. */
+/* Read the view. With `skip_zeros`, ranges that read as zeros without any data in a file are left
+   out. Memory is some 50 MiB at most. Errors: those of qcow2_view_salvage(), and NOMEM if no thread
+   can be started. */
 int sweep_view(struct qcow2_view *view, bool skip_zeros, const struct sweep_listener *listener,
                struct qcow2_error *error);
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* tsk-qcow2 verify: read every state of an image, and say what cannot be read. What --json prints is described in verify-json.md. */
+/* tsk-qcow2 verify: read every state of an image, and say what cannot be read. What --json prints
+   is described in verify-json.md. */
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -51,7 +52,8 @@ static struct unread find_unread(const struct verify *verify)
     if (snapshot->vm_state_size == 0 || is_read)
       continue;
     unread.vm_states++;
-    unread.has_bytes = unread.has_bytes && snapshot->vm_state_size <= UINT64_MAX - unread.vm_state_bytes;
+    unread.has_bytes = unread.has_bytes &&
+                       snapshot->vm_state_size <= UINT64_MAX - unread.vm_state_bytes;
     unread.vm_state_bytes += snapshot->vm_state_size;
   }
   if (is_one)
@@ -65,8 +67,10 @@ static void print_unread(const struct unread *unread)
     printf("Not read: %" PRIu64 " other disk%s of the image, since its name chooses one state\n",
            unread->others, unread->others == 1 ? "" : "s");
   if (unread->vm_states > 0)
-    printf("Not read: saved memory of %" PRIu64 " snapshot%s (%s%" PRIu64 " bytes); \"--vmstate\" reads it too\n",
-           unread->vm_states, unread->vm_states == 1 ? "" : "s", unread->has_bytes ? "" : "more than ",
+    printf("Not read: saved memory of %" PRIu64 " snapshot%s (%s%" PRIu64
+           " bytes); \"--vmstate\" reads it too\n",
+           unread->vm_states, unread->vm_states == 1 ? "" : "s",
+           unread->has_bytes ? "" : "more than ",
            unread->has_bytes ? unread->vm_state_bytes : UINT64_MAX);
 }
 
@@ -90,8 +94,8 @@ static struct verdict judge(const struct verify *verify)
 
   /* What is wrong may not be of the one state that was read. */
   bool is_elsewhere = verify->opened.snapshot_index != QCOW2_ACTIVE;
-  bool is_broken =
-      verdict.lost_snapshots > 0 || verdict.lost_bitmaps > 0 || tables->finding_count > 0;
+  bool is_broken = verdict.lost_snapshots > 0 || verdict.lost_bitmaps > 0 ||
+                   tables->finding_count > 0;
 
   if (verify->bad_state_count > 0 || (is_broken && !is_elsewhere)) {
     verdict.result = "damaged";
@@ -236,7 +240,8 @@ static int conclude(struct verify *verify)
 
 /* ---- The command ------------------------------------------------------------------ */
 
-/* That the snapshot which the image's name chooses has no VM state is no damage but the user's mistake. */
+/* That the snapshot which the image's name chooses has no VM state is no damage but the user's
+   mistake. */
 static int check_choice(const struct verify *verify)
 {
   struct qcow2_view *view;
@@ -245,7 +250,8 @@ static int check_choice(const struct verify *verify)
 
   if (!verify->opened.is_vm_state)
     return EXIT_OK;
-  code = qcow2_view_open_vm_state(verify->opened.image, verify->opened.snapshot_index, &view, &error);
+  code = qcow2_view_open_vm_state(verify->opened.image, verify->opened.snapshot_index, &view,
+                                  &error);
   if (code == 0)
     qcow2_view_close(view);
   return code == QCOW2_ERROR_NOT_FOUND ? complain_failed("%s", error.message) : EXIT_OK;
@@ -261,9 +267,9 @@ static void print_warnings(const struct qcow2_image *image)
 
 int command_verify(int argc, char *argv[])
 {
-  struct arguments arguments = {
-    .command = "verify", .operands_wanted = 1, .known = ARGUMENT_JSON | ARGUMENT_VM_STATE | ARGUMENT_NO_HASH
-  };
+  struct arguments arguments = { .command = "verify",
+                                 .operands_wanted = 1,
+                                 .known = ARGUMENT_JSON | ARGUMENT_VM_STATE | ARGUMENT_NO_HASH };
   struct verify verify = { .state_count = 0 };
   int status = arguments_parse(argc, argv, &arguments);
 

@@ -10,14 +10,14 @@
 /* What is wrong with the tables and refcounts of the chain's files, whether or not it was met where
    states were read. */
 struct verify_tables {
-  uint64_t finding_count; /* of what may read as an error, or as something else than was written */
-  uint64_t refcount_count;     /* of wrong refcounts, which reading does not use */
-  uint64_t leak_count;         /* clusters with a higher refcount than references, */
+  uint64_t finding_count;  /* of what may read as an error, or as something else than was written */
+  uint64_t refcount_count; /* of wrong refcounts, which reading does not use */
+  uint64_t leak_count;     /* clusters with a higher refcount than references, */
   uint64_t unreferenced_count, unreferenced_bytes; /* and those of them that nothing refers to */
-  uint64_t unfinished_count;   /* files that were not checked to the end */
+  uint64_t unfinished_count;                       /* files that were not checked to the end */
   const char *first_path; /* of the first file with any of these. Borrowed; NULL: it has none, or
                              there is no such file */
-  json_t *files;               /* NULL unless JSON is wanted */
+  json_t *files;          /* NULL unless JSON is wanted */
 };
 
 struct verify {

@@ -62,11 +62,12 @@ static void keep_values(struct verify *verify, size_t index, const struct qcow2_
 {
   json_t *files = verify->tables.files;
 
-  json_array_append_new(
-      files, json_pack("{s:o, s:s, s:s, s:o, s:o, s:o}", "path", path_value(layer->path), "role",
-                       index == 0 ? "image" : "backing_file", "format", layer->format, "size",
-                       json_number(layer->file_size), "tables", tables_value(layer, result),
-                       "notes", json_notes(verify->opened.image, index)));
+  json_array_append_new(files,
+                        json_pack("{s:o, s:s, s:s, s:o, s:o, s:o}", "path", path_value(layer->path),
+                                  "role", index == 0 ? "image" : "backing_file", "format",
+                                  layer->format, "size", json_number(layer->file_size), "tables",
+                                  tables_value(layer, result), "notes",
+                                  json_notes(verify->opened.image, index)));
   if (layer->data_path != NULL)
     json_array_append_new(files,
                           json_pack("{s:o, s:s, s:s, s:n, s:n, s:[]}", "path",

@@ -25,7 +25,7 @@ struct state {
   struct sha256 *sha256;
   char digits[SHA256_TEXT_BYTES]; /* "": no hash */
   struct progress progress;
-  bool has_damage;           /* there is one that may go on: */
+  bool has_damage; /* there is one that may go on: */
   struct qcow2_error damage;
   uint64_t bad_range_count, bad_bytes;
   json_t *bad_ranges;
@@ -146,15 +146,17 @@ static json_t *state_value(struct state *state, const char *failure)
   const struct qcow2_snapshot *snapshot = snapshot_of(state);
   const char *kind = snapshot == NULL ? "active" : state->is_vm_state ? "vm_state" : "snapshot";
 
-  return json_pack(
-      "{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:O, s:s?}", "state", kind, "index",
-      snapshot == NULL ? json_null() : json_number(state->index), "id",
-      snapshot == NULL ? json_null() : json_text(snapshot->id, snapshot->id_length), "name",
-      snapshot == NULL ? json_null() : json_text(snapshot->name, snapshot->name_length), "size",
-      failure != NULL ? json_null() : json_number(state->size), "sha256",
-      digits_value(state, false), "sha256_with_zeros", digits_value(state, true), "bad_range_count",
-      json_number(state->bad_range_count), "bad_bytes", json_number(state->bad_bytes), "bad_ranges",
-      state->bad_ranges, "error", failure);
+  return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:O, s:s?}", "state", kind,
+                   "index", snapshot == NULL ? json_null() : json_number(state->index), "id",
+                   snapshot == NULL ? json_null() : json_text(snapshot->id, snapshot->id_length),
+                   "name",
+                   snapshot == NULL ? json_null()
+                                    : json_text(snapshot->name, snapshot->name_length),
+                   "size", failure != NULL ? json_null() : json_number(state->size), "sha256",
+                   digits_value(state, false), "sha256_with_zeros", digits_value(state, true),
+                   "bad_range_count", json_number(state->bad_range_count), "bad_bytes",
+                   json_number(state->bad_bytes), "bad_ranges", state->bad_ranges, "error",
+                   failure);
 }
 
 /* Read the state. Errors: those of sweep_view(). */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The public face of image names: an image opened by them, what of it is read, and what of it is damaged. */
+/* The public face of image names: an image opened by them, what of it is read, and what of it is
+   damaged. */
 #include "disk.h"
 
 #include <errno.h>
@@ -47,10 +48,11 @@ int qcow2_name_probe(const char *name)
 }
 
 int qcow2_disk_open(size_t count, const char *const names[], qcow2_open_foreign *open_foreign,
-                     struct qcow2_disk **disk, struct qcow2_error *error)
+                    struct qcow2_disk **disk, struct qcow2_error *error)
 {
   struct qcow2_disk *made = calloc(1, sizeof(*made));
-  struct qcow2_error unwanted, failure; /* what fails may succeed in another way: with the key file of the environment */
+  struct qcow2_error unwanted,
+      failure; /* what fails may succeed in another way: with the key file of the environment */
   int code;
 
   if (error == NULL)
@@ -59,7 +61,8 @@ int qcow2_disk_open(size_t count, const char *const names[], qcow2_open_foreign 
     return tsk_qcow2_complain_nomem(error);
   code = count == 0 || names[0] == NULL
              ? qcow2_error_set(&failure, QCOW2_ERROR_ARGUMENT, "there is no image name")
-             : tsk_qcow2_open_names(count, names, TSK_QCOW2_WHOLE, open_foreign, &made->opened, &failure);
+             : tsk_qcow2_open_names(count, names, TSK_QCOW2_WHOLE, open_foreign, &made->opened,
+                                    &failure);
   if (code != 0) {
     free(made);
     *error = failure;
@@ -113,7 +116,7 @@ static void meet_damage(void *context, const struct qcow2_error *damage)
 }
 
 int qcow2_disk_read(struct qcow2_disk *disk, uint64_t guest_offset, void *buffer, size_t length,
-                     struct qcow2_error *error)
+                    struct qcow2_error *error)
 {
   struct qcow2_view *view = disk->opened.view;
   struct qcow2_error unwanted;
@@ -130,7 +133,7 @@ int qcow2_disk_read(struct qcow2_disk *disk, uint64_t guest_offset, void *buffer
 }
 
 int tsk_qcow2_disk_read_filled(struct qcow2_disk *disk, uint64_t guest_offset, void *buffer,
-                                size_t length, struct qcow2_error *error)
+                               size_t length, struct qcow2_error *error)
 {
   int code = qcow2_disk_read(disk, guest_offset, buffer, length, error);
   struct qcow2_error unwanted, lost;
@@ -171,9 +174,10 @@ void tsk_qcow2_disk_report_count(struct qcow2_disk *disk)
 
   if (count == 0 || disk->report == NULL)
     return;
-  snprintf(sentence, sizeof(sentence), "%s%zu damaged range%s (%" PRIu64 " bytes) of the image %s met; what is there %s",
-           is_complete ? "" : "more than ", count, count == 1 ? "" : "s", bytes, count == 1 ? "was" : "were",
-           fate(disk));
+  snprintf(sentence, sizeof(sentence),
+           "%s%zu damaged range%s (%" PRIu64 " bytes) of the image %s met; what is there %s",
+           is_complete ? "" : "more than ", count, count == 1 ? "" : "s", bytes,
+           count == 1 ? "was" : "were", fate(disk));
   disk->report(disk->report_context, sentence);
   disk->report = NULL;
 }

@@ -8,9 +8,10 @@
 /* As qcow2_disk_read(), for a caller that may hide an error from its own caller: after an error
    the buffer holds what can be read, and zeros for the rest, and each damaged range is reported. */
 int tsk_qcow2_disk_read_filled(struct qcow2_disk *disk, uint64_t guest_offset, void *buffer,
-                                size_t length, struct qcow2_error *error);
+                               size_t length, struct qcow2_error *error);
 
-/* Tell how much damage was met, once, as qcow2_disk_close() does: for programs that exit without closing. */
+/* Tell how much damage was met, once, as qcow2_disk_close() does: for programs that exit without
+   closing. */
 void tsk_qcow2_disk_report_count(struct qcow2_disk *disk);
 
 #endif

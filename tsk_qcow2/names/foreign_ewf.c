@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * EWF images (E01), read by libewf, which is loaded when it is needed. libtsk reads them by it too, but there what is damaged or missing
- * reads as zeros: libewf only notes it, and here each read asks for these notes.
+ * EWF images (E01), read by libewf, which is loaded when it is needed. libtsk reads them by it too,
+ * but there what is damaged or missing reads as zeros: libewf only notes it, and here each read
+ * asks for these notes.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE /* RTLD_DEFAULT's relatives */
@@ -20,12 +21,15 @@
 /* libewf's LIBEWF_ACCESS_FLAG_READ, and its word for "by the file's name". */
 #define EWF_READ 1
 #define EWF_ANY_FORMAT 0
-/* libewf loses as much memory as it is asked for of missing segments, so after this it is not asked any more: all reads fail. */
+/* libewf loses as much memory as it is asked for of missing segments, so after this it is not asked
+   any more: all reads fail. */
 #define MISSING_BYTES_MAX (UINT64_C(64) << 20)
 
-/* libewf's functions. Handles and errors are its own; unless said otherwise they return 1, 0 for "no", or -1. */
+/* libewf's functions. Handles and errors are its own; unless said otherwise they return 1, 0 for
+   "no", or -1. */
 static struct {
-  int (*glob)(const char *name, size_t length, uint8_t format, char **names[], int *count, void **error);
+  int (*glob)(const char *name, size_t length, uint8_t format, char **names[], int *count,
+              void **error);
   int (*glob_free)(char *names[], int count, void **error);
   int (*init)(void **handle, void **error);
   int (*free)(void **handle, void **error);
@@ -35,8 +39,10 @@ static struct {
   int (*get_size)(void *handle, uint64_t *bytes, void **error);
   int (*get_sector_bytes)(void *handle, uint32_t *bytes, void **error);
   int (*get_bad_count)(void *handle, uint32_t *count, void **error);
-  int (*get_bad)(void *handle, uint32_t index, uint64_t *first_sector, uint64_t *sectors, void **error);
-  ssize_t (*read)(void *handle, void *buffer, size_t length, int64_t offset, void **error); /* bytes, or -1 */
+  int (*get_bad)(void *handle, uint32_t index, uint64_t *first_sector, uint64_t *sectors,
+                 void **error);
+  ssize_t (*read)(void *handle, void *buffer, size_t length, int64_t offset,
+                  void **error); /* bytes, or -1 */
   int (*print_error)(void *error, char *out, size_t size);
   void (*free_error)(void **error);
 } ewf;
@@ -62,9 +68,11 @@ static void load(void)
 
   if (library == NULL)
     library = dlopen("libewf.so.3", RTLD_NOW | RTLD_LOCAL);
-  is_loaded = library != NULL && FIND(glob, "glob") && FIND(glob_free, "glob_free") && FIND(init, "handle_initialize") &&
-              FIND(free, "handle_free") && FIND(open, "handle_open") && FIND(close, "handle_close") &&
-              FIND(is_corrupted, "handle_segment_files_corrupted") && FIND(get_size, "handle_get_media_size") &&
+  is_loaded = library != NULL && FIND(glob, "glob") && FIND(glob_free, "glob_free") &&
+              FIND(init, "handle_initialize") && FIND(free, "handle_free") &&
+              FIND(open, "handle_open") && FIND(close, "handle_close") &&
+              FIND(is_corrupted, "handle_segment_files_corrupted") &&
+              FIND(get_size, "handle_get_media_size") &&
               FIND(get_sector_bytes, "handle_get_bytes_per_sector") &&
               FIND(get_bad_count, "handle_get_number_of_checksum_errors") &&
               FIND(get_bad, "handle_get_checksum_error") &&
@@ -88,8 +96,9 @@ static int complain_ewf(struct qcow2_error *error, void **problem)
   if (*problem != NULL && ewf.print_error(*problem, reason, sizeof(reason)) < 0)
     reason[0] = '\0';
   ewf.free_error(problem);
-  return qcow2_error_set(error, QCOW2_ERROR_CORRUPT, "libewf cannot open the EWF image: %s; ewfinfo may tell more",
-                            qcow2_text_escape(reason, strlen(reason), escaped, sizeof(escaped)));
+  return qcow2_error_set(error, QCOW2_ERROR_CORRUPT,
+                         "libewf cannot open the EWF image: %s; ewfinfo may tell more",
+                         qcow2_text_escape(reason, strlen(reason), escaped, sizeof(escaped)));
 }
 
 /* ---- The storage ----------------------------------------------------------------- */
@@ -120,7 +129,8 @@ static int read_locked(struct ewf_image *image, uint64_t offset, char *out, size
   if (image->lacks_segments && image->bad_sectors > MISSING_BYTES_MAX / image->sector_bytes)
     return EIO;
   for (size_t done = 0; done < length;) {
-    ssize_t count = ewf.read(image->handle, out + done, length - done, (int64_t) (offset + done), NULL);
+    ssize_t count = ewf.read(image->handle, out + done, length - done, (int64_t) (offset + done),
+                             NULL);
 
     if (count <= 0)
       return EIO;
@@ -152,7 +162,8 @@ static void ewf_close(void *context)
 
 /* ---- Opening ---------------------------------------------------------------------- */
 
-/* Open all segments; of a file whose name says nothing of further ones, that file. Returns 1, or something else with *problem set. */
+/* Open all segments; of a file whose name says nothing of further ones, that file. Returns 1, or
+   something else with *problem set. */
 static int open_segments(void *handle, const char *path, int *count, void **problem)
 {
   char *alone = (char *) (uintptr_t) path;
@@ -168,12 +179,14 @@ static int open_segments(void *handle, const char *path, int *count, void **prob
   return done;
 }
 
-static int image_open(struct ewf_image *image, const char *path, uint64_t *size, char *warning, struct qcow2_error *error)
+static int image_open(struct ewf_image *image, const char *path, uint64_t *size, char *warning,
+                      struct qcow2_error *error)
 {
   void *problem = NULL;
   int count = 0;
 
-  if (ewf.init(&image->handle, &problem) != 1 || open_segments(image->handle, path, &count, &problem) != 1 ||
+  if (ewf.init(&image->handle, &problem) != 1 ||
+      open_segments(image->handle, path, &count, &problem) != 1 ||
       ewf.get_size(image->handle, size, &problem) != 1 ||
       ewf.get_sector_bytes(image->handle, &image->sector_bytes, &problem) != 1)
     return complain_ewf(error, &problem);
@@ -182,13 +195,14 @@ static int image_open(struct ewf_image *image, const char *path, uint64_t *size,
   image->lacks_segments = ewf.is_corrupted(image->handle, NULL) != 0;
   if (image->lacks_segments)
     snprintf(warning, QCOW2_FOREIGN_WARNING_BYTES,
-             "segments of this EWF image are missing or damaged (%d file%s found); what they held reads as an error, "
-             "and ewfverify tells more", count, count == 1 ? " was" : "s were");
+             "segments of this EWF image are missing or damaged (%d file%s found); what they held "
+             "reads as an error, and ewfverify tells more",
+             count, count == 1 ? " was" : "s were");
   return 0;
 }
 
-int tsk_qcow2_open_ewf(void *context, const struct qcow2_foreign *file, struct qcow2_storage *storage,
-                       char *warning, struct qcow2_error *error)
+int tsk_qcow2_open_ewf(void *context, const struct qcow2_foreign *file,
+                       struct qcow2_storage *storage, char *warning, struct qcow2_error *error)
 {
   struct ewf_image *image = calloc(1, sizeof(*image));
   uint64_t size = 0;
@@ -203,6 +217,8 @@ int tsk_qcow2_open_ewf(void *context, const struct qcow2_foreign *file, struct q
     ewf_close(image);
     return code;
   }
-  *storage = (struct qcow2_storage){ .context = image, .size = size, .read = ewf_read, .close = ewf_close };
+  *storage = (struct qcow2_storage){
+    .context = image, .size = size, .read = ewf_read, .close = ewf_close
+  };
   return 0;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Disks that libtsk reads: VMDK, VHD, AFF, and raw ones in several parts. Nothing here is linked to libtsk: a program that has it in it
- * lends it, and for others it is loaded when it is needed. Of TSK_IMG_INFO only the beginning is used, which all versions share.
+ * Disks that libtsk reads: VMDK, VHD, AFF, and raw ones in several parts. Nothing here is linked to
+ * libtsk: a program that has it in it lends it, and for others it is loaded when it is needed. Of
+ * TSK_IMG_INFO only the beginning is used, which all versions share.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE /* RTLD_DEFAULT */
@@ -17,7 +18,8 @@
 #include "complain.h"
 #include "foreign.h"
 
-/* libtsk up to 4.15 turns errors of reads that are longer than this, or no multiple of the sector, into garbage. */
+/* libtsk up to 4.15 turns errors of reads that are longer than this, or no multiple of the sector,
+   into garbage. */
 #define READ_BYTES_MAX 65536u
 #define SECTOR_BYTES 512u
 
@@ -52,8 +54,9 @@ static bool find_all(void *library)
          FIND(type, "img_type_toid_utf8") && FIND(error, "error_get");
 }
 
-/* Some builds of libtsk need a libbfio of the system's, whose functions then take the place of those inside libewf and libvslvm, which
-   crash. Libraries that are loaded first, each in a scope of its own, find their own. */
+/* Some builds of libtsk need a libbfio of the system's, whose functions then take the place of
+   those inside libewf and libvslvm, which crash. Libraries that are loaded first, each in a scope
+   of its own, find their own. */
 static void load_first(void)
 {
   /* cppcheck-suppress leakReturnValNotUsed */
@@ -88,8 +91,10 @@ static bool has_libtsk(void)
 
 /* ---- The storage -------------------------------------------------------------- */
 
-/* Read the `length` bytes at `offset`, all within READ_BYTES_MAX from a sector's start, through a buffer of whole sectors. */
-static int read_piece(struct image_start *image, uint64_t offset, char *out, size_t length, char *sectors)
+/* Read the `length` bytes at `offset`, all within READ_BYTES_MAX from a sector's start, through a
+   buffer of whole sectors. */
+static int read_piece(struct image_start *image, uint64_t offset, char *out, size_t length,
+                      char *sectors)
 {
   size_t before = (size_t) (offset % SECTOR_BYTES);
   size_t whole = (before + length + SECTOR_BYTES - 1) / SECTOR_BYTES * SECTOR_BYTES;
@@ -130,14 +135,15 @@ static int complain_unloaded(const char *format, struct qcow2_error *error)
 {
   char escaped[sizeof(load_problem)];
 
-  return qcow2_error_set(error, QCOW2_ERROR_UNSUPPORTED,
-                            "a file of format \"%s\" is read through libtsk, which cannot be loaded: %s. Install it, or give the same "
-                            "image name to a tool of The Sleuth Kit, such as img_cat", format,
-                            qcow2_text_escape(load_problem, strlen(load_problem), escaped, sizeof(escaped)));
+  return qcow2_error_set(
+      error, QCOW2_ERROR_UNSUPPORTED,
+      "a file of format \"%s\" is read through libtsk, which cannot be loaded: %s. Install it, or "
+      "give the same image name to a tool of The Sleuth Kit, such as img_cat",
+      format, qcow2_text_escape(load_problem, strlen(load_problem), escaped, sizeof(escaped)));
 }
 
-int tsk_qcow2_open_by_tsk(void *context, const struct qcow2_foreign *file, struct qcow2_storage *storage,
-                          char *warning, struct qcow2_error *error)
+int tsk_qcow2_open_by_tsk(void *context, const struct qcow2_foreign *file,
+                          struct qcow2_storage *storage, char *warning, struct qcow2_error *error)
 {
   struct image_start *image;
   int type;
@@ -148,12 +154,14 @@ int tsk_qcow2_open_by_tsk(void *context, const struct qcow2_foreign *file, struc
     return complain_unloaded(file->format, error);
   type = tsk.type(file->format);
   if (type == TYPE_UNKNOWN)
-    return qcow2_error_set(error, QCOW2_ERROR_UNSUPPORTED, "this libtsk does not read files of format \"%s\"", file->format);
+    return qcow2_error_set(error, QCOW2_ERROR_UNSUPPORTED,
+                           "this libtsk does not read files of format \"%s\"", file->format);
   image = tsk.open(file->path, type, SECTOR_BYTES);
   if (image == NULL)
     return qcow2_error_set(error, QCOW2_ERROR_CORRUPT,
-                              "libtsk cannot open a file as \"%s\": %s. If it is of another format, add \",format=FORMAT\" after "
-                              "its path", file->format, tsk.error());
+                           "libtsk cannot open a file as \"%s\": %s. If it is of another format, "
+                           "add \",format=FORMAT\" after its path",
+                           file->format, tsk.error());
   *storage = (struct qcow2_storage){
     .context = image, .size = (uint64_t) image->size, .read = tsk_read, .close = tsk_close
   };

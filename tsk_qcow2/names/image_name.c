@@ -58,8 +58,8 @@ void tsk_qcow2_name_free(struct tsk_qcow2_name *name)
 
 /* ---- Pieces -------------------------------------------------------------- */
 
-/* Take the piece that *rest starts with, up to a single comma or the end, with ",," undone, and advance *rest to that comma or
-   end. The caller frees it. NULL: no memory. */
+/* Take the piece that *rest starts with, up to a single comma or the end, with ",," undone, and
+   advance *rest to that comma or end. The caller frees it. NULL: no memory. */
 static char *take_piece(const char **rest)
 {
   char *piece = malloc(strlen(*rest) + 1), *out = piece;
@@ -81,8 +81,7 @@ static bool starts_with(const char *text, const char *prefix)
   return strncmp(text, prefix, strlen(prefix)) == 0;
 }
 
-static int parse_snapshot(const char **rest, struct tsk_qcow2_name *name,
-                          struct qcow2_error *error)
+static int parse_snapshot(const char **rest, struct tsk_qcow2_name *name, struct qcow2_error *error)
 {
   name->snapshot_key = QCOW2_BY_ID_OR_NAME;
   if (starts_with(*rest, "id="))
@@ -97,7 +96,8 @@ static int parse_snapshot(const char **rest, struct tsk_qcow2_name *name,
   return name->snapshot == NULL ? tsk_qcow2_complain_nomem(error) : 0;
 }
 
-int tsk_qcow2_name_add_backing(struct tsk_qcow2_name *name, const char *path, struct qcow2_error *error)
+int tsk_qcow2_name_add_backing(struct tsk_qcow2_name *name, const char *path,
+                               struct qcow2_error *error)
 {
   int code = tsk_qcow2_strings_add(&name->backing, path, strlen(path), error);
 
@@ -124,7 +124,9 @@ static int take_backing(struct tsk_qcow2_name *name, const char *value, struct q
 
 static int check_format(const char *value, bool is_data_file, struct qcow2_error *error)
 {
-  static const char *const FORMATS[] = { "raw", "vmdk", "vhd", "ewf", "aff", "afd", "afm", "qcow2" };
+  static const char *const FORMATS[] = {
+    "raw", "vmdk", "vhd", "ewf", "aff", "afd", "afm", "qcow2"
+  };
   const size_t count = sizeof(FORMATS) / sizeof(FORMATS[0]) - (is_data_file ? 1 : 0);
   char quoted[QUOTED_BYTES];
 
@@ -132,9 +134,10 @@ static int check_format(const char *value, bool is_data_file, struct qcow2_error
     if (strcmp(FORMATS[i], value) == 0)
       return 0;
   return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
-                            "the option \"format\" of the image name takes raw, vmdk, vhd, ewf, aff, afd, afm%s, not \"%s\"",
-                            is_data_file ? "" : " or qcow2",
-                            qcow2_text_escape(value, strlen(value), quoted, sizeof(quoted)));
+                         "the option \"format\" of the image name takes raw, vmdk, vhd, ewf, aff, "
+                         "afd, afm%s, not \"%s\"",
+                         is_data_file ? "" : " or qcow2",
+                         qcow2_text_escape(value, strlen(value), quoted, sizeof(quoted)));
 }
 
 /* How the file is stored that the option just before this one names. */
@@ -143,9 +146,10 @@ static int take_format(struct tsk_qcow2_name *name, const char *value, struct qc
   int code;
 
   if (name->last_format == NULL)
-    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
-                              "the option \"format\" of the image name belongs right after the file that it is about: "
-                              "backing=PATH,format=FORMAT or data-file=PATH,format=FORMAT");
+    return qcow2_error_set(
+        error, QCOW2_ERROR_ARGUMENT,
+        "the option \"format\" of the image name belongs right after the file that it is about: "
+        "backing=PATH,format=FORMAT or data-file=PATH,format=FORMAT");
   code = check_format(value, name->last_format == &name->data_format, error);
   if (code != 0)
     return code;
@@ -163,8 +167,7 @@ static int take_key_file(struct tsk_qcow2_name *name, const char *value, struct 
   return tsk_qcow2_strings_add(&name->key_files, value, strlen(value), error);
 }
 
-static int take_data_file(struct tsk_qcow2_name *name, const char *value,
-                          struct qcow2_error *error)
+static int take_data_file(struct tsk_qcow2_name *name, const char *value, struct qcow2_error *error)
 {
   if (name->data_file != NULL)
     return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "the option \"data-file\" is given twice");
@@ -178,7 +181,7 @@ static int take_vm_state(struct tsk_qcow2_name *name, const char *value, struct 
   (void) value;
   if (!name->has_snapshot)
     return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
-                              "the option \"vmstate\" needs a snapshot: IMAGE@SNAPSHOT,vmstate");
+                           "the option \"vmstate\" needs a snapshot: IMAGE@SNAPSHOT,vmstate");
   name->vm_state = true;
   return 0;
 }
@@ -188,9 +191,10 @@ static int take_errors(struct tsk_qcow2_name *name, const char *value, struct qc
   char quoted[QUOTED_BYTES];
 
   if (strcmp(value, "zero") != 0)
-    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
-                              "the option \"errors\" of the image name takes the value \"zero\" only, not \"%s\"",
-                              qcow2_text_escape(value, strlen(value), quoted, sizeof(quoted)));
+    return qcow2_error_set(
+        error, QCOW2_ERROR_ARGUMENT,
+        "the option \"errors\" of the image name takes the value \"zero\" only, not \"%s\"",
+        qcow2_text_escape(value, strlen(value), quoted, sizeof(quoted)));
   name->errors_zero = true;
   return 0;
 }
@@ -200,12 +204,9 @@ static const struct option {
   const char *value; /* what stands after "=" in messages; NULL: the option takes no value */
   int (*take)(struct tsk_qcow2_name *name, const char *value, struct qcow2_error *error);
 } OPTIONS[] = {
-  { "backing", "PATH", take_backing },
-  { "data-file", "PATH", take_data_file },
-  { "format", "FORMAT", take_format },
-  { "search", "DIRECTORY", take_search },
-  { "vmstate", NULL, take_vm_state },
-  { "errors", "zero", take_errors },
+  { "backing", "PATH", take_backing },   { "data-file", "PATH", take_data_file },
+  { "format", "FORMAT", take_format },   { "search", "DIRECTORY", take_search },
+  { "vmstate", NULL, take_vm_state },    { "errors", "zero", take_errors },
   { "key-file", "PATH", take_key_file },
 };
 
@@ -222,11 +223,11 @@ static int check_value(const struct option *option, const char *value, struct qc
 {
   if (option->value == NULL && value != NULL)
     return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
-                              "the option \"%s\" of the image name takes no value", option->name);
+                           "the option \"%s\" of the image name takes no value", option->name);
   if (option->value != NULL && (value == NULL || value[0] == '\0'))
     return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
-                              "the option \"%s\" of the image name needs a value: %s=%s", option->name,
-                              option->name, option->value);
+                           "the option \"%s\" of the image name needs a value: %s=%s", option->name,
+                           option->name, option->value);
   return 0;
 }
 
@@ -241,8 +242,10 @@ static int apply_option(struct tsk_qcow2_name *name, const char *text, struct qc
 
   if (option == NULL)
     return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
-                              "the image name has an unknown option \"%s\"; there are backing=PATH, backing=none, data-file=PATH, "
-                              "format=FORMAT, search=DIRECTORY, key-file=PATH, vmstate and errors=zero (\",,\" stands for a comma)", qcow2_text_escape(text, name_length, quoted, sizeof(quoted)));
+                           "the image name has an unknown option \"%s\"; there are backing=PATH, "
+                           "backing=none, data-file=PATH, format=FORMAT, search=DIRECTORY, "
+                           "key-file=PATH, vmstate and errors=zero (\",,\" stands for a comma)",
+                           qcow2_text_escape(text, name_length, quoted, sizeof(quoted)));
   code = check_value(option, value, error);
   if (code == 0) {
     code = option->take(name, value, error);
@@ -275,7 +278,8 @@ int tsk_qcow2_name_parse_rest(const char *rest, struct tsk_qcow2_name *name,
 /* ---- Slips of those who type ---------------------------------------------- */
 
 /* The shell puts the home directory only where "~" starts a word. `option` was typed as `typed`. */
-static int check_tilde(const char *option, const char *typed, size_t length, struct qcow2_error *error)
+static int check_tilde(const char *option, const char *typed, size_t length,
+                       struct qcow2_error *error)
 {
   const char *value = strchr(option, '=');
   size_t before = value == NULL ? 0 : (size_t) (value - option) + 2; /* names have no commas */
@@ -290,11 +294,13 @@ static int check_tilde(const char *option, const char *typed, size_t length, str
     snprintf(quoted, sizeof(quoted), "/PATH");
   free(rest);
   return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
-                         "there is no such file, and within a word the shell leaves \"~\" as it is: type %.*s=\"$HOME\"%s",
+                         "there is no such file, and within a word the shell leaves \"~\" as it "
+                         "is: type %.*s=\"$HOME\"%s",
                          (int) (value - option), option, quoted);
 }
 
-/* True if the option would be one without what follows its last "@", but is none, or leads nowhere, with it. */
+/* True if the option would be one without what follows its last "@", but is none, or leads nowhere,
+   with it. */
 static bool ends_in_snapshot(const char *option)
 {
   const char *at = strrchr(option, '@'), *value = strchr(option, '=');
@@ -306,7 +312,8 @@ static bool ends_in_snapshot(const char *option)
   if (access(value + 1, F_OK) == 0)
     return false;
   path = strndup(value + 1, (size_t) (at - value - 1));
-  is_there = path != NULL && (strcmp(path, QCOW2_BACKING_NONE) == 0 || strcmp(path, "zero") == 0 || access(path, F_OK) == 0);
+  is_there = path != NULL && (strcmp(path, QCOW2_BACKING_NONE) == 0 || strcmp(path, "zero") == 0 ||
+                              access(path, F_OK) == 0);
   free(path);
   return is_there;
 }
@@ -324,7 +331,8 @@ static int complain_order(const char *path, const char *options, struct qcow2_er
   if (!tsk_qcow2_shell_quote(right, quoted, sizeof(quoted)))
     snprintf(quoted, sizeof(quoted), "IMAGE@SNAPSHOT,OPTION");
   free(right);
-  return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "in an image name the snapshot stands before the options: %s", quoted);
+  return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
+                         "in an image name the snapshot stands before the options: %s", quoted);
 }
 
 /* What follows the path in a name that was typed: nothing that cannot be meant so. */
@@ -358,12 +366,13 @@ static int cannot_examine(const char *path, int os_errno, struct qcow2_error *er
   if (strerror_r(os_errno, reason, sizeof(reason)) != 0)
     reason[0] = '\0';
   qcow2_error_set(error, QCOW2_ERROR_IO, "cannot examine the file \"%s\": %s",
-                     qcow2_text_escape(path, strlen(path), quoted, sizeof(quoted)), reason);
+                  qcow2_text_escape(path, strlen(path), quoted, sizeof(quoted)), reason);
   error->os_errno = os_errno;
   return QCOW2_ERROR_IO;
 }
 
-/* Say whether a path of `length` bytes, which starts from `directory` ("": as it stands), leads to a file that is no directory. */
+/* Say whether a path of `length` bytes, which starts from `directory` ("": as it stands), leads to
+   a file that is no directory. */
 static int names_file(const char *directory, const char *text, size_t length, bool *exists,
                       struct qcow2_error *error)
 {
@@ -433,9 +442,12 @@ static int no_file(const char *text, struct qcow2_error *error)
   qcow2_text_escape(text, strlen(text), quoted, sizeof(quoted));
   if (stat(text, &status) == 0)
     return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "\"%s\" is a directory", quoted);
-  return qcow2_error_set(error, QCOW2_ERROR_IO, "there is no file \"%s\"%s%s", quoted,
-                            strpbrk(text, "@,") == NULL ? "" : ", nor one of the name before an \"@\" or \",\" in it",
-                            starts_with(text, "~/") ? "; the shell puts the home directory for \"~\" only outside of quotes" : "");
+  return qcow2_error_set(
+      error, QCOW2_ERROR_IO, "there is no file \"%s\"%s%s", quoted,
+      strpbrk(text, "@,") == NULL ? "" : ", nor one of the name before an \"@\" or \",\" in it",
+      starts_with(text, "~/")
+          ? "; the shell puts the home directory for \"~\" only outside of quotes"
+          : "");
 }
 
 int tsk_qcow2_name_parse(const char *text, struct tsk_qcow2_name *name, struct qcow2_error *error)
@@ -449,7 +461,8 @@ int tsk_qcow2_name_parse(const char *text, struct tsk_qcow2_name *name, struct q
   if (length == 0)
     return no_file(text, error);
   name->path = strndup(text, length);
-  code = name->path == NULL ? tsk_qcow2_complain_nomem(error) : check_typed(name->path, text + length, error);
+  code = name->path == NULL ? tsk_qcow2_complain_nomem(error)
+                            : check_typed(name->path, text + length, error);
   if (code == 0)
     code = tsk_qcow2_name_parse_rest(text + length, name, error);
   if (code != 0)

@@ -20,7 +20,7 @@ static int complain_path(struct qcow2_error *error, int code, const char *path, 
   char quoted[QUOTED_BYTES];
 
   return qcow2_error_set(error, code, "the key file \"%s\" %s",
-                            qcow2_text_escape(path, strlen(path), quoted, sizeof(quoted)), problem);
+                         qcow2_text_escape(path, strlen(path), quoted, sizeof(quoted)), problem);
 }
 
 static int complain_errno(struct qcow2_error *error, const char *path, int os_errno)
@@ -30,7 +30,7 @@ static int complain_errno(struct qcow2_error *error, const char *path, int os_er
   if (strerror_r(os_errno, reason, sizeof(reason)) != 0)
     reason[0] = '\0';
   qcow2_error_set(error, QCOW2_ERROR_IO, "cannot read the key file \"%s\": %s",
-                     qcow2_text_escape(path, strlen(path), quoted, sizeof(quoted)), reason);
+                  qcow2_text_escape(path, strlen(path), quoted, sizeof(quoted)), reason);
   error->os_errno = os_errno;
   return QCOW2_ERROR_IO;
 }
@@ -146,8 +146,9 @@ static int read_referred(const struct qcow2_referrer *referrer, const char *path
   return code;
 }
 
-int tsk_qcow2_keys_read(const struct tsk_qcow2_strings *paths, const struct qcow2_referrer *referrer,
-                        struct tsk_qcow2_keys *keys, struct qcow2_error *error)
+int tsk_qcow2_keys_read(const struct tsk_qcow2_strings *paths,
+                        const struct qcow2_referrer *referrer, struct tsk_qcow2_keys *keys,
+                        struct qcow2_error *error)
 {
   int code = 0;
 
@@ -155,8 +156,9 @@ int tsk_qcow2_keys_read(const struct tsk_qcow2_strings *paths, const struct qcow
   if (keys->passphrases == NULL)
     return tsk_qcow2_complain_nomem(error);
   for (size_t i = 0; code == 0 && i < paths->count; i++) {
-    code = referrer == NULL ? read_key_file(paths->items[i], &keys->passphrases[i], error)
-                            : read_referred(referrer, paths->items[i], &keys->passphrases[i], error);
+    code = referrer == NULL
+               ? read_key_file(paths->items[i], &keys->passphrases[i], error)
+               : read_referred(referrer, paths->items[i], &keys->passphrases[i], error);
     keys->count += code == 0;
   }
   return code;

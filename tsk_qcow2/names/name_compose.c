@@ -73,7 +73,9 @@ static void put_backing(struct composer *composer, const struct tsk_qcow2_name *
 
 static void put_snapshot(const struct composer *composer, const struct tsk_qcow2_name *name)
 {
-  static const char *const KEYS[] = { [QCOW2_BY_ID_OR_NAME] = "", [QCOW2_BY_ID] = "id=", [QCOW2_BY_NAME] = "name=" };
+  static const char *const KEYS[] = {
+    [QCOW2_BY_ID_OR_NAME] = "", [QCOW2_BY_ID] = "id=", [QCOW2_BY_NAME] = "name="
+  };
 
   if (!name->has_snapshot)
     return;
@@ -102,7 +104,8 @@ static void put_name(struct composer *composer, const struct tsk_qcow2_name *nam
     fputs(",errors=zero", composer->out);
 }
 
-char *tsk_qcow2_name_compose(const struct tsk_qcow2_name *name, tsk_qcow2_map_path *map, void *context)
+char *tsk_qcow2_name_compose(const struct tsk_qcow2_name *name, tsk_qcow2_map_path *map,
+                             void *context)
 {
   struct composer composer = { .map = map, .context = context };
   char *text = NULL;

@@ -8,8 +8,9 @@
 /* Gives a path as it shall stand in the text: an allocated string, or NULL with errno set. */
 typedef char *tsk_qcow2_map_path(void *context, const char *path);
 
-/* Write a name as text, with the paths as map() gives them. Returns NULL with errno set if map() failed or there is no memory. The caller
-   frees. */
-char *tsk_qcow2_name_compose(const struct tsk_qcow2_name *name, tsk_qcow2_map_path *map, void *context);
+/* Write a name as text, with the paths as map() gives them. Returns NULL with errno set if map()
+   failed or there is no memory. The caller frees. */
+char *tsk_qcow2_name_compose(const struct tsk_qcow2_name *name, tsk_qcow2_map_path *map,
+                             void *context);
 
 #endif

@@ -6,16 +6,21 @@
 #include <stdio.h>
 #include <string.h>
 
-/* A raw file is as long as its disk, so a copy that was broken off looks like a base that the overlay has outgrown. */
-static bool note_short(const struct qcow2_image *image, size_t index, const struct qcow2_layer_info *layer, char *out)
+/* A raw file is as long as its disk, so a copy that was broken off looks like a base that the
+   overlay has outgrown. */
+static bool note_short(const struct qcow2_image *image, size_t index,
+                       const struct qcow2_layer_info *layer, char *out)
 {
   struct qcow2_layer_info above;
 
-  if (!layer->is_raw || index == 0 || qcow2_layer_get(image, index - 1, &above, NULL) != 0 || layer->size >= above.size)
+  if (!layer->is_raw || index == 0 || qcow2_layer_get(image, index - 1, &above, NULL) != 0 ||
+      layer->size >= above.size)
     return false;
   snprintf(out, TSK_QCOW2_NOTE_BYTES,
-           "the disk in this file is %" PRIu64 " bytes shorter than that of the layer above, which reads zeros there; that is legal, but "
-           "it is also what an incomplete copy looks like", above.size - layer->size);
+           "the disk in this file is %" PRIu64
+           " bytes shorter than that of the layer above, which reads zeros there; that is legal, "
+           "but it is also what an incomplete copy looks like",
+           above.size - layer->size);
   return true;
 }
 
@@ -24,7 +29,8 @@ static bool note_ewf(const char *format, char *out)
   if (format == NULL || strcmp(format, "ewf") != 0)
     return false;
   snprintf(out, TSK_QCOW2_NOTE_BYTES,
-           "only the parts of this EWF image that are read are checked; whether all of it is as it was acquired, ewfverify tells");
+           "only the parts of this EWF image that are read are checked; whether all of it is as it "
+           "was acquired, ewfverify tells");
   return true;
 }
 

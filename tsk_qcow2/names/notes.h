@@ -7,8 +7,8 @@
 
 #define TSK_QCOW2_NOTE_BYTES 512u
 
-/* Write a sentence about a layer of the image to `out` (capacity TSK_QCOW2_NOTE_BYTES) and return it; NULL: there is nothing to say.
-   `index` counts the sentences about this layer, from 0 on. */
+/* Write a sentence about a layer of the image to `out` (capacity TSK_QCOW2_NOTE_BYTES) and return
+   it; NULL: there is nothing to say. `index` counts the sentences about this layer, from 0 on. */
 const char *tsk_qcow2_note(const struct qcow2_image *image, size_t layer, size_t index, char *out);
 
 #endif

@@ -43,7 +43,8 @@ static int add_chain(struct tsk_qcow2_name *name, size_t count, const char *cons
 
   if (count > 0 && name->backing.count > 0)
     return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
-                              "the backing files are given twice, with backing= and as further image names; leave out one or the other");
+                           "the backing files are given twice, with backing= and as further image "
+                           "names; leave out one or the other");
   for (size_t i = 0; code == 0 && i < count; i++)
     code = tsk_qcow2_name_add_backing(name, names[i], error);
   return code;
@@ -120,8 +121,11 @@ static int open_by_variable(const struct tsk_qcow2_followed *followed, char *pat
     return 0;
   *error = failure;
   if (is_key || code == QCOW2_ERROR_KEY)
-    snprintf(error->message, sizeof(error->message), "with the key file of %s: %.*s", KEY_FILE_VARIABLE,
-             (int) (sizeof(error->message) - sizeof("with the key file of " KEY_FILE_VARIABLE ": ")), failure.message);
+    snprintf(error->message, sizeof(error->message), "with the key file of %s: %.*s",
+             KEY_FILE_VARIABLE,
+             (int) (sizeof(error->message) -
+                    sizeof("with the key file of " KEY_FILE_VARIABLE ": ")),
+             failure.message);
   return code;
 }
 
@@ -132,13 +136,16 @@ static int open_image(const struct tsk_qcow2_followed *followed, enum tsk_qcow2_
   char *path = getenv(KEY_FILE_VARIABLE);
   int code = open_by_name(followed, depth, open_foreign, image, error);
 
-  /* The variable is for whatever images need a passphrase; others do without, and without the file. */
-  if (code == QCOW2_ERROR_KEY && followed->name.key_files.count == 0 && path != NULL && *path != '\0')
+  /* The variable is for whatever images need a passphrase; others do without, and without the
+     file. */
+  if (code == QCOW2_ERROR_KEY && followed->name.key_files.count == 0 && path != NULL &&
+      *path != '\0')
     code = open_by_variable(followed, path, open_foreign, image, error);
   return tsk_qcow2_followed_explain(followed, code, error);
 }
 
-/* The snapshot at a place in the table: the way to one whose ID and name are empty, or another's too. */
+/* The snapshot at a place in the table: the way to one whose ID and name are empty, or another's
+   too. */
 static int find_by_index(const struct qcow2_image *image, const char *text, size_t *index,
                          struct qcow2_error *error)
 {
@@ -147,7 +154,8 @@ static int find_by_index(const struct qcow2_image *image, const char *text, size
 
   errno = 0;
   value = strtoul(text, &end, 10);
-  if (text[0] < '0' || text[0] > '9' || *end != '\0' || errno != 0 || value >= qcow2_snapshot_count(image))
+  if (text[0] < '0' || text[0] > '9' || *end != '\0' || errno != 0 ||
+      value >= qcow2_snapshot_count(image))
     return qcow2_error_set(
         error, QCOW2_ERROR_NOT_FOUND,
         "there is no snapshot of that index; the image has %zu, counted from 0%s",
@@ -182,9 +190,10 @@ static int open_view(const struct tsk_qcow2_name *name, enum tsk_qcow2_depth dep
              : qcow2_view_open(opened->image, opened->snapshot_index, &opened->view, error);
 }
 
-/* From image names to one whose paths can be opened. The caller frees *followed, also after an error. */
-static int follow_names(size_t count, const char *const names[], struct tsk_qcow2_followed *followed,
-                        struct qcow2_error *error)
+/* From image names to one whose paths can be opened. The caller frees *followed, also after an
+   error. */
+static int follow_names(size_t count, const char *const names[],
+                        struct tsk_qcow2_followed *followed, struct qcow2_error *error)
 {
   struct tsk_qcow2_name typed;
   bool is_alone;
@@ -200,10 +209,12 @@ static int follow_names(size_t count, const char *const names[], struct tsk_qcow
     return code != 0 ? code : add_chain(&followed->name, count - 1, names + 1, error);
   }
   is_alone = count == 1 && strcmp(typed.path, names[0]) == 0;
-  code = is_alone ? tsk_qcow2_selector_follow(typed.path, followed, error)
-                  : qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
-                                       "a selector file stands for a whole image name: nothing can be added to it. To write another: "
-                             "tsk-qcow2 selector IMAGE@SNAPSHOT,OPTION");
+  code =
+      is_alone
+          ? tsk_qcow2_selector_follow(typed.path, followed, error)
+          : qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
+                            "a selector file stands for a whole image name: nothing can be added "
+                            "to it. To write another: tsk-qcow2 selector IMAGE@SNAPSHOT,OPTION");
   tsk_qcow2_name_free(&typed);
   return code;
 }
@@ -216,9 +227,10 @@ static int refuse_selector(const char *role, const char *path, struct qcow2_erro
 
   if (is_selector <= 0)
     return is_selector;
-  return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
-                            "the %s \"%s\" is a selector file: name the image that stands in it instead", role,
-                            qcow2_text_escape(path, strlen(path), quoted, sizeof(quoted)));
+  return qcow2_error_set(
+      error, QCOW2_ERROR_ARGUMENT,
+      "the %s \"%s\" is a selector file: name the image that stands in it instead", role,
+      qcow2_text_escape(path, strlen(path), quoted, sizeof(quoted)));
 }
 
 static int refuse_selectors(const struct tsk_qcow2_name *name, struct qcow2_error *error)

@@ -9,10 +9,10 @@
 /* What image names lead to. */
 struct tsk_qcow2_opened {
   struct qcow2_image *image;
-  struct qcow2_view *view;        /* NULL if only the image was asked for */
-  size_t snapshot_index;          /* of the view; QCOW2_ACTIVE: the active disk */
-  bool is_vm_state;               /* the view is the snapshot's VM state */
-  bool errors_zero;               /* the user wants zeros for what cannot be read */
+  struct qcow2_view *view; /* NULL if only the image was asked for */
+  size_t snapshot_index;   /* of the view; QCOW2_ACTIVE: the active disk */
+  bool is_vm_state;        /* the view is the snapshot's VM state */
+  bool errors_zero;        /* the user wants zeros for what cannot be read */
 };
 
 enum tsk_qcow2_depth {
@@ -21,11 +21,13 @@ enum tsk_qcow2_depth {
   TSK_QCOW2_HEADER_ONLY /* no file but the one named */
 };
 
-/* Open the image that names[0] says, or the selector file that it is, with the other names as its backing chain, and the environment
-   variable TSK_QCOW2_SEARCH (directories, separated by colons) after the name's own search=. If the name has no key-file=, but a
-   passphrase is needed, the environment variable TSK_QCOW2_KEY_FILE says which file holds it. `open_foreign` opens backing and
-   data files in other formats but EWF; NULL: libtsk does. The caller closes with tsk_qcow2_opened_close().
-   Errors: those of tsk_qcow2_name_parse(), qcow2_image_open(), qcow2_snapshot_find(). */
+/* Open the image that names[0] says, or the selector file that it is, with the other names as its
+   backing chain, and the environment variable TSK_QCOW2_SEARCH (directories, separated by colons)
+   after the name's own search=. If the name has no key-file=, but a passphrase is needed, the
+   environment variable TSK_QCOW2_KEY_FILE says which file holds it. `open_foreign` opens backing
+   and data files in other formats but EWF; NULL: libtsk does. The caller closes with
+   tsk_qcow2_opened_close(). Errors: those of tsk_qcow2_name_parse(), qcow2_image_open(),
+   qcow2_snapshot_find(). */
 int tsk_qcow2_open_names(size_t count, const char *const names[], enum tsk_qcow2_depth depth,
                          qcow2_open_foreign *open_foreign, struct tsk_qcow2_opened *opened,
                          struct qcow2_error *error);

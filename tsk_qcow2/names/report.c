@@ -65,9 +65,10 @@ static void print_luks(FILE *out, const struct qcow2_encryption_info *info)
   for (unsigned i = 0; i < QCOW2_KEY_SLOTS; i++)
     if (info->slots[i].is_active)
       append(slots, sizeof(slots), "%s%u", slots[0] == '\0' ? "" : ", ", i);
-  fprintf(out, "Encryption: LUKS (%s-%" PRIu32 "-%s-%s%s%s, %s; active key slots %s)\n", info->cipher,
-          info->key_bits, info->mode, info->ivgen, info->ivgen_hash[0] == '\0' ? "" : ":",
-          info->ivgen_hash, info->hash, slots[0] == '\0' ? "none" : slots);
+  fprintf(out, "Encryption: LUKS (%s-%" PRIu32 "-%s-%s%s%s, %s; active key slots %s)\n",
+          info->cipher, info->key_bits, info->mode, info->ivgen,
+          info->ivgen_hash[0] == '\0' ? "" : ":", info->ivgen_hash, info->hash,
+          slots[0] == '\0' ? "none" : slots);
   fprintf(out, "LUKS UUID: %s\n",
           qcow2_text_escape(info->uuid, strlen(info->uuid), uuid, sizeof(uuid)));
 }
@@ -82,7 +83,8 @@ static void print_encryption(FILE *out, const struct qcow2_image *image, uint32_
   else if (qcow2_encryption_get(image, 0, &info, &error) != 0)
     fprintf(out, "Encryption: LUKS (its header cannot be used: %s)\n", error.message);
   else if (method == 1)
-    fprintf(out, "Encryption: legacy AES (%s-%" PRIu32 "-%s-%s)\n", info.cipher, info.key_bits, info.mode, info.ivgen);
+    fprintf(out, "Encryption: legacy AES (%s-%" PRIu32 "-%s-%s)\n", info.cipher, info.key_bits,
+            info.mode, info.ivgen);
   else
     print_luks(out, &info);
 }
@@ -129,7 +131,8 @@ static void print_layer(FILE *out, size_t index, const struct qcow2_layer_info *
           layer->format, layer->file_size, layer->size);
   fprintf(out, "%s\n",
           qcow2_text_escape(layer->path == NULL ? "" : layer->path,
-                            layer->path == NULL ? 0 : strlen(layer->path), escaped, sizeof(escaped)));
+                            layer->path == NULL ? 0 : strlen(layer->path), escaped,
+                            sizeof(escaped)));
   if (layer->data_path != NULL)
     print_text(out, "  its data file", layer->data_path, strlen(layer->data_path));
 }
@@ -150,15 +153,17 @@ static void print_extensions(FILE *out, const struct qcow2_image *image)
   const struct qcow2_extension *extension;
 
   for (size_t i = 0; (extension = qcow2_extension_get(image, 0, i)) != NULL; i++)
-    fprintf(out, "Header extension: 0x%08" PRIx32 ", %" PRIu32 " bytes at host offset %" PRIu64 "\n",
+    fprintf(out,
+            "Header extension: 0x%08" PRIx32 ", %" PRIu32 " bytes at host offset %" PRIu64 "\n",
             extension->type, extension->length, extension->host_offset);
 }
 
 /* The parts of a snapshot that only a machine which ran has. */
 static void print_machine(FILE *out, const struct qcow2_snapshot *snapshot)
 {
-  fprintf(out, ", VM state of %" PRIu64 " bytes, VM clock %" PRIu64 ".%09" PRIu64 " s", snapshot->vm_state_size,
-          snapshot->vm_clock_nanoseconds / 1000000000, snapshot->vm_clock_nanoseconds % 1000000000);
+  fprintf(out, ", VM state of %" PRIu64 " bytes, VM clock %" PRIu64 ".%09" PRIu64 " s",
+          snapshot->vm_state_size, snapshot->vm_clock_nanoseconds / 1000000000,
+          snapshot->vm_clock_nanoseconds % 1000000000);
   if (snapshot->icount != -1)
     fprintf(out, ", icount %" PRId64, snapshot->icount);
 }
@@ -195,7 +200,8 @@ static void print_bitmaps(FILE *out, const struct qcow2_image *image)
     if (qcow2_bitmap_dirty_bytes(image, i, &runs, &bytes, &error) != 0)
       fprintf(out, ", cannot be read: %s\n", error.message);
     else
-      fprintf(out, ", %s%" PRIu64 " bytes dirty\n", runs > 0 ? "" : "too fragmented to count: at least ", bytes);
+      fprintf(out, ", %s%" PRIu64 " bytes dirty\n",
+              runs > 0 ? "" : "too fragmented to count: at least ", bytes);
   }
 }
 

@@ -55,9 +55,9 @@ static int check_version(struct line line, struct qcow2_error *error)
   if (line_is(line, START VERSION))
     return 0;
   return qcow2_error_set(error, QCOW2_ERROR_UNSUPPORTED,
-                            "is of version \"%s\", and only version " VERSION " can be read here",
-                            qcow2_text_escape(line.text + strlen(START), line.length - strlen(START), quoted,
-                                              sizeof(quoted)));
+                         "is of version \"%s\", and only version " VERSION " can be read here",
+                         qcow2_text_escape(line.text + strlen(START), line.length - strlen(START),
+                                           quoted, sizeof(quoted)));
 }
 
 static int digit_value(char digit)
@@ -89,7 +89,8 @@ static bool take_mac(struct line line, struct tsk_qcow2_selector *selector)
 
 static bool is_blank(struct line line)
 {
-  while (line.length > 0 && (line.text[line.length - 1] == ' ' || line.text[line.length - 1] == '\t'))
+  while (line.length > 0 &&
+         (line.text[line.length - 1] == ' ' || line.text[line.length - 1] == '\t'))
     line.length--;
   return line.length == 0;
 }
@@ -103,7 +104,7 @@ static int parse_rest(const char *rest, const char *end, struct tsk_qcow2_select
 
     if (!is_blank(line) && !(number == 3 && take_mac(line, selector)))
       return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
-                                "has something in line %d, where nothing or a MAC should be", number);
+                             "has something in line %d, where nothing or a MAC should be", number);
   }
   return 0;
 }
@@ -117,7 +118,8 @@ int tsk_qcow2_selector_parse(const void *bytes, size_t length, struct tsk_qcow2_
 
   memset(selector, 0, sizeof(*selector));
   if (!tsk_qcow2_selector_starts(bytes, length))
-    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "does not start with \"" START VERSION "\"");
+    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
+                           "does not start with \"" START VERSION "\"");
   code = check_version(take_line(&rest, end), error);
   if (code != 0)
     return code;
@@ -125,7 +127,8 @@ int tsk_qcow2_selector_parse(const void *bytes, size_t length, struct tsk_qcow2_
   if (is_blank(name))
     return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "has no image name in its second line");
   if (memchr(bytes, '\0', length) != NULL || memchr(name.text, '\r', name.length) != NULL)
-    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "is not a text: it has a NUL byte, or a CR inside a line");
+    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
+                           "is not a text: it has a NUL byte, or a CR inside a line");
   code = parse_rest(rest, end, selector, error);
   if (code != 0)
     return code;

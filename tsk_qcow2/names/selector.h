@@ -6,8 +6,9 @@
  *   ./disk.qcow2@id=1
  *   MAC 64 hexadecimal digits
  *
- * The image name's paths are relative to the selector's own real directory, and stay below it. The third line is there only if
- * they do not: it shows that this user wrote the selector (selector_mac.h). Pure: bytes in, struct out.
+ * The image name's paths are relative to the selector's own real directory, and stay below it. The
+ * third line is there only if they do not: it shows that this user wrote the selector
+ * (selector_mac.h). Pure: bytes in, struct out.
  */
 #ifndef TSK_QCOW2_SELECTOR_H
 #define TSK_QCOW2_SELECTOR_H
@@ -30,8 +31,9 @@ struct tsk_qcow2_selector {
 /* True if a file that starts with these bytes is a selector, of whatever version. */
 bool tsk_qcow2_selector_starts(const void *bytes, size_t length);
 
-/* Parse a whole file. The caller frees with tsk_qcow2_selector_free(), on success only. Errors, which begin with a clause
-   that fits behind "the selector file": UNSUPPORTED (another version), ARGUMENT, NOMEM. */
+/* Parse a whole file. The caller frees with tsk_qcow2_selector_free(), on success only. Errors,
+   which begin with a clause that fits behind "the selector file": UNSUPPORTED (another version),
+   ARGUMENT, NOMEM. */
 int tsk_qcow2_selector_parse(const void *bytes, size_t length, struct tsk_qcow2_selector *selector,
                              struct qcow2_error *error);
 
@@ -40,8 +42,8 @@ void tsk_qcow2_selector_free(struct tsk_qcow2_selector *selector);
 /* The selector as a file's text. NULL: no memory; the caller frees. */
 char *tsk_qcow2_selector_format(const struct tsk_qcow2_selector *selector);
 
-/* What a MAC covers: all before its line, and the real directory that the selector lies in, so that it is of no use elsewhere. NULL: no
-   memory; the caller frees. */
+/* What a MAC covers: all before its line, and the real directory that the selector lies in, so that
+   it is of no use elsewhere. NULL: no memory; the caller frees. */
 char *tsk_qcow2_selector_signed_text(const char *name, const char *directory);
 
 #endif

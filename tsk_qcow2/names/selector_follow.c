@@ -44,7 +44,7 @@ int tsk_qcow2_is_selector(const char *path, struct qcow2_error *error)
   if (os_errno == 0)
     return is_selector;
   qcow2_error_set(error, QCOW2_ERROR_IO, "cannot read the start of the file \"%s\"",
-                     qcow2_text_escape(path, strlen(path), quoted, sizeof(quoted)));
+                  qcow2_text_escape(path, strlen(path), quoted, sizeof(quoted)));
   error->os_errno = os_errno;
   return QCOW2_ERROR_IO;
 }
@@ -56,7 +56,7 @@ static int complain_file(struct qcow2_error *error, int code, const char *path, 
   char quoted[QUOTED_BYTES];
 
   return qcow2_error_set(error, code, "the selector file \"%s\" %s",
-                            qcow2_text_escape(path, strlen(path), quoted, sizeof(quoted)), problem);
+                         qcow2_text_escape(path, strlen(path), quoted, sizeof(quoted)), problem);
 }
 
 static int parse_bytes(const char *path, const struct qcow2_storage *storage, char *bytes,
@@ -65,7 +65,8 @@ static int parse_bytes(const char *path, const struct qcow2_storage *storage, ch
   struct qcow2_error problem;
   int os_errno, code;
 
-  os_errno = storage->size == 0 ? 0 : storage->read(storage->context, 0, bytes, (size_t) storage->size);
+  os_errno = storage->size == 0 ? 0
+                                : storage->read(storage->context, 0, bytes, (size_t) storage->size);
   if (os_errno != 0) {
     code = complain_file(error, QCOW2_ERROR_IO, path, "cannot be read");
     error->os_errno = os_errno;
@@ -83,7 +84,8 @@ static int read_selector(const char *path, const struct qcow2_referrer *referrer
   int code;
 
   if (storage->size > TSK_QCOW2_SELECTOR_BYTES_MAX)
-    return complain_file(error, QCOW2_ERROR_ARGUMENT, path, "is larger than 64 KiB, which no selector is");
+    return complain_file(error, QCOW2_ERROR_ARGUMENT, path,
+                         "is larger than 64 KiB, which no selector is");
   bytes = malloc((size_t) storage->size + 1);
   if (bytes == NULL)
     return tsk_qcow2_complain_nomem(error);
@@ -94,7 +96,8 @@ static int read_selector(const char *path, const struct qcow2_referrer *referrer
 
 /* ---- Whose word it is --------------------------------------------------------------- */
 
-/* The directory that the selector really lies in, with a "/" at its end. NULL: no memory; the caller frees. */
+/* The directory that the selector really lies in, with a "/" at its end. NULL: no memory; the
+   caller frees. */
 static char *real_directory(const struct qcow2_referrer *referrer)
 {
   const char *path = qcow2_referrer_path(referrer);
@@ -102,7 +105,8 @@ static char *real_directory(const struct qcow2_referrer *referrer)
   return strndup(path, (size_t) (strrchr(path, '/') - path) + 1);
 }
 
-/* Return 0 if this user wrote the selector for this directory, else an error that says why that is not known. */
+/* Return 0 if this user wrote the selector for this directory, else an error that says why that is
+   not known. */
 static int authenticate(const struct tsk_qcow2_selector *selector, const char *directory,
                         struct qcow2_error *error)
 {
@@ -145,7 +149,8 @@ static int explain_stale(const char *path, int code, struct qcow2_error *error)
 
   if (code != QCOW2_ERROR_IO)
     return code;
-  snprintf(problem, sizeof(problem), "is stale: %s. To write a new one: tsk-qcow2 selector IMAGE", failure.message);
+  snprintf(problem, sizeof(problem), "is stale: %s. To write a new one: tsk-qcow2 selector IMAGE",
+           failure.message);
   complain_file(error, code, path, problem);
   error->os_errno = failure.os_errno;
   return code;
@@ -160,7 +165,8 @@ static int parse_name(const struct tsk_qcow2_selector *selector, struct qcow2_re
   if (directory == NULL)
     return tsk_qcow2_complain_nomem(error);
   if (authenticate(selector, directory, &followed->distrust) == 0)
-    code = explain_stale(followed->selector, tsk_qcow2_name_parse(selector->name, &followed->name, error), error);
+    code = explain_stale(followed->selector,
+                         tsk_qcow2_name_parse(selector->name, &followed->name, error), error);
   else {
     followed->referrer = referrer;
     code = parse_below(selector->name, directory, &followed->name, error);
@@ -169,7 +175,8 @@ static int parse_name(const struct tsk_qcow2_selector *selector, struct qcow2_re
   return code;
 }
 
-int tsk_qcow2_selector_follow(const char *path, struct tsk_qcow2_followed *followed, struct qcow2_error *error)
+int tsk_qcow2_selector_follow(const char *path, struct tsk_qcow2_followed *followed,
+                              struct qcow2_error *error)
 {
   struct tsk_qcow2_selector selector;
   struct qcow2_referrer *referrer;
@@ -219,7 +226,8 @@ static void compose_command(const struct tsk_qcow2_followed *followed,
                             char command[SHELL_COMMAND_BYTES])
 {
   char *directory = followed->referrer == NULL ? strdup("") : real_directory(followed->referrer);
-  char *name = directory == NULL ? NULL : tsk_qcow2_name_compose(&followed->name, path_from, directory);
+  char *name = directory == NULL ? NULL
+                                 : tsk_qcow2_name_compose(&followed->name, path_from, directory);
 
   tsk_qcow2_shell_command("selector", name, command);
   free(name);
@@ -234,9 +242,9 @@ static int explain_referrer(const struct tsk_qcow2_followed *followed, struct qc
 
   compose_command(followed, command);
   return qcow2_error_set(error, QCOW2_ERROR_DENIED,
-                            "%s The selector may not lead there, because %s. If you trust it, this writes one that may, "
-                            "into the working directory: %s",
-                            refusal.message, followed->distrust.message, command);
+                         "%s The selector may not lead there, because %s. If you trust it, this "
+                         "writes one that may, into the working directory: %s",
+                         refusal.message, followed->distrust.message, command);
 }
 
 /* Something is to be added to the image name, which stands in the selector. */
@@ -246,8 +254,10 @@ static int explain_addition(const struct tsk_qcow2_followed *followed, struct qc
   char command[SHELL_COMMAND_BYTES];
 
   compose_command(followed, command);
-  return qcow2_error_set(error, refusal.code, "%s. The image name stands in the selector; this writes one to which more can be added: %s",
-                            refusal.message, command);
+  return qcow2_error_set(
+      error, refusal.code,
+      "%s. The image name stands in the selector; this writes one to which more can be added: %s",
+      refusal.message, command);
 }
 
 /* True if what the selector names is a selector in its turn. */
@@ -266,7 +276,8 @@ static bool names_selector(const struct tsk_qcow2_followed *followed)
   return is_selector;
 }
 
-int tsk_qcow2_followed_explain(const struct tsk_qcow2_followed *followed, int code, struct qcow2_error *error)
+int tsk_qcow2_followed_explain(const struct tsk_qcow2_followed *followed, int code,
+                               struct qcow2_error *error)
 {
   if (code != 0 && error->help == QCOW2_HELP_REFERRER && followed->referrer != NULL)
     return explain_referrer(followed, error);
@@ -274,7 +285,8 @@ int tsk_qcow2_followed_explain(const struct tsk_qcow2_followed *followed, int co
     return explain_addition(followed, error);
   if (code == QCOW2_ERROR_NOT_QCOW2 && followed->selector != NULL)
     return complain_file(error, QCOW2_ERROR_ARGUMENT, followed->selector,
-                         names_selector(followed) ? "names another selector file, which is not followed"
-                                                  : "names a file that is not a qcow2 image");
+                         names_selector(followed)
+                             ? "names another selector file, which is not followed"
+                             : "names a file that is not a qcow2 image");
   return code;
 }

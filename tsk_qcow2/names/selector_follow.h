@@ -8,21 +8,27 @@
 /* An image name, and whose word its paths are. */
 struct tsk_qcow2_followed {
   struct tsk_qcow2_name name;
-  char *selector;                  /* the selector's path as given; NULL: the user typed the name */
-  size_t own_search_count;         /* the name's search directories; those of the environment come behind them */
+  char *selector;          /* the selector's path as given; NULL: the user typed the name */
+  size_t own_search_count; /* the name's search directories; those of the environment come behind
+                              them */
   struct qcow2_referrer *referrer; /* the selector, if its word is not the user's; else NULL */
-  struct qcow2_error distrust;     /* if there is a referrer: why, as a clause that fits behind "because" */
+  struct qcow2_error
+      distrust; /* if there is a referrer: why, as a clause that fits behind "because" */
 };
 
-/* 1 if the path leads to a selector file, by its first line; 0 if not. Errors, if that cannot be found out: IO, NOMEM. */
+/* 1 if the path leads to a selector file, by its first line; 0 if not. Errors, if that cannot be
+   found out: IO, NOMEM. */
 int tsk_qcow2_is_selector(const char *path, struct qcow2_error *error);
 
-/* Read the selector at `path`, and parse the name in it. The caller frees with tsk_qcow2_followed_free(), also after an error. Errors: IO,
-   ARGUMENT, UNSUPPORTED, NOMEM. */
-int tsk_qcow2_selector_follow(const char *path, struct tsk_qcow2_followed *followed, struct qcow2_error *error);
+/* Read the selector at `path`, and parse the name in it. The caller frees with
+   tsk_qcow2_followed_free(), also after an error. Errors: IO, ARGUMENT, UNSUPPORTED, NOMEM. */
+int tsk_qcow2_selector_follow(const char *path, struct tsk_qcow2_followed *followed,
+                              struct qcow2_error *error);
 
-/* Complete the error with which opening the image failed by what the selector has to do with it. Returns the status to go on with. */
-int tsk_qcow2_followed_explain(const struct tsk_qcow2_followed *followed, int code, struct qcow2_error *error);
+/* Complete the error with which opening the image failed by what the selector has to do with it.
+   Returns the status to go on with. */
+int tsk_qcow2_followed_explain(const struct tsk_qcow2_followed *followed, int code,
+                               struct qcow2_error *error);
 
 /* All zero is allowed. */
 void tsk_qcow2_followed_free(struct tsk_qcow2_followed *followed);

@@ -29,7 +29,7 @@ static int find_directory(char **path, struct qcow2_error *error)
 
   if (start == NULL || start[0] != '/')
     return qcow2_error_set(error, QCOW2_ERROR_NOT_FOUND,
-                              "the environment variable HOME, which leads to your key, is not set");
+                           "the environment variable HOME, which leads to your key, is not set");
   size = strlen(start) + strlen(rest) + sizeof("/" DIRECTORY_NAME);
   *path = malloc(size);
   if (*path == NULL)
@@ -45,7 +45,7 @@ static int complain_errno(struct qcow2_error *error, const char *directory, int 
   if (strerror_r(os_errno, reason, sizeof(reason)) != 0)
     reason[0] = '\0';
   qcow2_error_set(error, QCOW2_ERROR_IO, "your key \"%s/" KEY_NAME "\" cannot be used: %s",
-                     qcow2_text_escape(directory, strlen(directory), quoted, sizeof(quoted)), reason);
+                  qcow2_text_escape(directory, strlen(directory), quoted, sizeof(quoted)), reason);
   error->os_errno = os_errno;
   return QCOW2_ERROR_IO;
 }
@@ -55,8 +55,9 @@ static int complain_damaged(struct qcow2_error *error, const char *directory)
   char quoted[QUOTED_BYTES];
 
   return qcow2_error_set(error, QCOW2_ERROR_DENIED,
-                            "your key \"%s/" KEY_NAME "\" is damaged: delete it, and write your selectors anew",
-                            qcow2_text_escape(directory, strlen(directory), quoted, sizeof(quoted)));
+                         "your key \"%s/" KEY_NAME
+                         "\" is damaged: delete it, and write your selectors anew",
+                         qcow2_text_escape(directory, strlen(directory), quoted, sizeof(quoted)));
 }
 
 static int complain_absent(struct qcow2_error *error, const char *directory)
@@ -64,8 +65,9 @@ static int complain_absent(struct qcow2_error *error, const char *directory)
   char quoted[QUOTED_BYTES];
 
   return qcow2_error_set(error, QCOW2_ERROR_NOT_FOUND,
-                            "user %u, who asks, has no key of its own yet (\"%s/" KEY_NAME "\")", (unsigned) geteuid(),
-                            qcow2_text_escape(directory, strlen(directory), quoted, sizeof(quoted)));
+                         "user %u, who asks, has no key of its own yet (\"%s/" KEY_NAME "\")",
+                         (unsigned) geteuid(),
+                         qcow2_text_escape(directory, strlen(directory), quoted, sizeof(quoted)));
 }
 
 static int complain_shared(struct qcow2_error *error, const char *directory, const char *name)
@@ -73,8 +75,10 @@ static int complain_shared(struct qcow2_error *error, const char *directory, con
   char quoted[QUOTED_BYTES];
 
   return qcow2_error_set(error, QCOW2_ERROR_DENIED,
-                            "\"%s%s\" is not yours alone: it must belong to you, be no symbolic link, and give nobody else any right",
-                            qcow2_text_escape(directory, strlen(directory), quoted, sizeof(quoted)), name);
+                         "\"%s%s\" is not yours alone: it must belong to you, be no symbolic link, "
+                         "and give nobody else any right",
+                         qcow2_text_escape(directory, strlen(directory), quoted, sizeof(quoted)),
+                         name);
 }
 
 static bool is_mine_alone(const struct stat *status)
@@ -84,7 +88,8 @@ static bool is_mine_alone(const struct stat *status)
 
 /* ---- Reading ------------------------------------------------------------------- */
 
-/* Open the directory, which must be this account's alone. Returns the descriptor, or a negative status. */
+/* Open the directory, which must be this account's alone. Returns the descriptor, or a negative
+   status. */
 static int open_directory(const char *path, struct qcow2_error *error)
 {
   int descriptor = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -104,14 +109,16 @@ static int open_directory(const char *path, struct qcow2_error *error)
 
 static int read_key(int directory, const char *path, uint8_t *key, struct qcow2_error *error)
 {
-  int descriptor = openat(directory, KEY_NAME, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+  int descriptor = openat(directory, KEY_NAME,
+                          O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
   struct stat status;
   int code = 0;
 
   if (descriptor < 0 && errno == ENOENT)
     return complain_absent(error, path);
   if (descriptor < 0)
-    return errno == ELOOP ? complain_shared(error, path, "/" KEY_NAME) : complain_errno(error, path, errno);
+    return errno == ELOOP ? complain_shared(error, path, "/" KEY_NAME)
+                          : complain_errno(error, path, errno);
   if (fstat(descriptor, &status) != 0)
     code = complain_errno(error, path, errno);
   else if (!S_ISREG(status.st_mode) || !is_mine_alone(&status))
@@ -123,7 +130,8 @@ static int read_key(int directory, const char *path, uint8_t *key, struct qcow2_
   return code;
 }
 
-int tsk_qcow2_selector_key_read(uint8_t key[TSK_QCOW2_SELECTOR_KEY_BYTES], struct qcow2_error *error)
+int tsk_qcow2_selector_key_read(uint8_t key[TSK_QCOW2_SELECTOR_KEY_BYTES],
+                                struct qcow2_error *error)
 {
   char *path;
   int directory, code = find_directory(&path, error);
@@ -157,10 +165,12 @@ static int make_key(int directory, const char *path, struct qcow2_error *error)
   uint8_t key[TSK_QCOW2_SELECTOR_KEY_BYTES];
   int descriptor, os_errno = 0;
 
-  descriptor = openat(directory, KEY_NAME, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, S_IRUSR | S_IWUSR);
+  descriptor = openat(directory, KEY_NAME, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
+                      S_IRUSR | S_IWUSR);
   if (descriptor < 0)
     return errno == EEXIST ? 0 : complain_errno(error, path, errno);
-  if (getrandom(key, sizeof(key), 0) != sizeof(key) || write(descriptor, key, sizeof(key)) != sizeof(key))
+  if (getrandom(key, sizeof(key), 0) != sizeof(key) ||
+      write(descriptor, key, sizeof(key)) != sizeof(key))
     os_errno = errno == 0 ? EIO : errno;
   if (close(descriptor) != 0 && os_errno == 0)
     os_errno = errno;
@@ -171,7 +181,8 @@ static int make_key(int directory, const char *path, struct qcow2_error *error)
   return complain_errno(error, path, os_errno);
 }
 
-int tsk_qcow2_selector_key_make(uint8_t key[TSK_QCOW2_SELECTOR_KEY_BYTES], struct qcow2_error *error)
+int tsk_qcow2_selector_key_make(uint8_t key[TSK_QCOW2_SELECTOR_KEY_BYTES],
+                                struct qcow2_error *error)
 {
   char *path;
   int directory, code = find_directory(&path, error);

@@ -24,8 +24,9 @@ static void start(void)
 
 static int complain_libgcrypt(struct qcow2_error *error, gcry_error_t status)
 {
-  return qcow2_error_set(error, QCOW2_ERROR_UNSUPPORTED, "libgcrypt cannot compute its authentication code: %s",
-                            gcry_strerror(status));
+  return qcow2_error_set(error, QCOW2_ERROR_UNSUPPORTED,
+                         "libgcrypt cannot compute its authentication code: %s",
+                         gcry_strerror(status));
 }
 
 /* Start a MAC over the text. The caller closes *handle. */
@@ -47,7 +48,8 @@ static gcry_error_t mac_over(const char *text, const uint8_t key[TSK_QCOW2_SELEC
   return status;
 }
 
-int tsk_qcow2_mac_sign(const char *text, uint8_t mac[TSK_QCOW2_MAC_BYTES], struct qcow2_error *error)
+int tsk_qcow2_mac_sign(const char *text, uint8_t mac[TSK_QCOW2_MAC_BYTES],
+                       struct qcow2_error *error)
 {
   uint8_t key[TSK_QCOW2_SELECTOR_KEY_BYTES];
   size_t length = TSK_QCOW2_MAC_BYTES;
@@ -66,7 +68,8 @@ int tsk_qcow2_mac_sign(const char *text, uint8_t mac[TSK_QCOW2_MAC_BYTES], struc
   return status == 0 ? 0 : complain_libgcrypt(error, status);
 }
 
-int tsk_qcow2_mac_verify(const char *text, const uint8_t mac[TSK_QCOW2_MAC_BYTES], struct qcow2_error *error)
+int tsk_qcow2_mac_verify(const char *text, const uint8_t mac[TSK_QCOW2_MAC_BYTES],
+                         struct qcow2_error *error)
 {
   uint8_t key[TSK_QCOW2_SELECTOR_KEY_BYTES];
   gcry_mac_hd_t handle;
@@ -83,8 +86,8 @@ int tsk_qcow2_mac_verify(const char *text, const uint8_t mac[TSK_QCOW2_MAC_BYTES
   }
   if (gcry_err_code(status) == GPG_ERR_CHECKSUM)
     return qcow2_error_set(error, QCOW2_ERROR_DENIED,
-                              "its authentication code is not by your key, or not for this text in this directory (root, under "
-                              "sudo, has a key of its own)");
+                           "its authentication code is not by your key, or not for this text in "
+                           "this directory (root, under sudo, has a key of its own)");
   return status == 0 ? 0 : complain_libgcrypt(error, status);
 }
 
@@ -92,18 +95,21 @@ int tsk_qcow2_mac_verify(const char *text, const uint8_t mac[TSK_QCOW2_MAC_BYTES
 
 static int complain_without(struct qcow2_error *error)
 {
-  return qcow2_error_set(error, QCOW2_ERROR_UNSUPPORTED,
-                            "this build, without libgcrypt, can neither make nor check an authentication code");
+  return qcow2_error_set(
+      error, QCOW2_ERROR_UNSUPPORTED,
+      "this build, without libgcrypt, can neither make nor check an authentication code");
 }
 
-int tsk_qcow2_mac_sign(const char *text, uint8_t mac[TSK_QCOW2_MAC_BYTES], struct qcow2_error *error)
+int tsk_qcow2_mac_sign(const char *text, uint8_t mac[TSK_QCOW2_MAC_BYTES],
+                       struct qcow2_error *error)
 {
   (void) text;
   (void) mac;
   return complain_without(error);
 }
 
-int tsk_qcow2_mac_verify(const char *text, const uint8_t mac[TSK_QCOW2_MAC_BYTES], struct qcow2_error *error)
+int tsk_qcow2_mac_verify(const char *text, const uint8_t mac[TSK_QCOW2_MAC_BYTES],
+                         struct qcow2_error *error)
 {
   (void) text;
   (void) mac;

@@ -2,9 +2,10 @@
 /*
  * TSK_IMG_INFO over a view of a qcow2 image.
  *
- * libtsk's structure differs from version to version, and so does how much of it libtsk writes; only a prefix is the same
- * everywhere. So an image lives in a mapping of its own: TSK_AREA_BYTES of zero pages for whatever libtsk keeps there
- * (untouched pages cost nothing), and our state behind them. We touch the common prefix only.
+ * libtsk's structure differs from version to version, and so does how much of it libtsk writes;
+ * only a prefix is the same everywhere. So an image lives in a mapping of its own: TSK_AREA_BYTES
+ * of zero pages for whatever libtsk keeps there (untouched pages cost nothing), and our state
+ * behind them. We touch the common prefix only.
  */
 #define _GNU_SOURCE /* MAP_ANONYMOUS, RTLD_DEFAULT */
 #include "../tsk_qcow2.h"
@@ -87,12 +88,8 @@ static void tsk_error_take(const struct qcow2_error *error, uint32_t otherwise)
 {
   tsk_error_reset();
   switch ((enum qcow2_status) error->code) {
-  case QCOW2_ERROR_NOT_QCOW2:
-    tsk_error_set_errno(TSK_ERR_IMG_MAGIC);
-    break;
-  case QCOW2_ERROR_KEY:
-    tsk_error_set_errno(TSK_ERR_IMG_PASSWD);
-    break;
+  case QCOW2_ERROR_NOT_QCOW2: tsk_error_set_errno(TSK_ERR_IMG_MAGIC); break;
+  case QCOW2_ERROR_KEY: tsk_error_set_errno(TSK_ERR_IMG_PASSWD); break;
   case QCOW2_OK:
   case QCOW2_ERROR_IO:
   case QCOW2_ERROR_CORRUPT:
@@ -101,9 +98,7 @@ static void tsk_error_take(const struct qcow2_error *error, uint32_t otherwise)
   case QCOW2_ERROR_DENIED:
   case QCOW2_ERROR_NOT_FOUND:
   case QCOW2_ERROR_NOMEM:
-  case QCOW2_ERROR_ARGUMENT:
-    tsk_error_set_errno(otherwise);
-    break;
+  case QCOW2_ERROR_ARGUMENT: tsk_error_set_errno(otherwise); break;
   }
   tsk_error_set_errstr("%s", error->message);
 }
@@ -117,18 +112,20 @@ static void tsk_error_say(uint32_t code, const char *message)
 
 /* ---- Reading -------------------------------------------------------------- */
 
-/* Check what tsk_img_read() checks, and clamp the length to the end of the image. Returns 0, or -1 with an error set. */
+/* Check what tsk_img_read() checks, and clamp the length to the end of the image. Returns 0, or -1
+   with an error set. */
 static int check_read(const TSK_IMG_INFO *img, TSK_OFF_T off, const char *buf, size_t *len)
 {
   char message[96];
 
   if (buf == NULL || off < 0 || (TSK_OFF_T) *len < 0) {
-    tsk_error_say(TSK_ERR_IMG_ARG, "qcow2: a read without a buffer, or with a negative offset or length");
+    tsk_error_say(TSK_ERR_IMG_ARG,
+                  "qcow2: a read without a buffer, or with a negative offset or length");
     return -1;
   }
   if (off >= img->size) {
-    snprintf(message, sizeof(message), "qcow2: read at offset %" PRIdOFF " of a disk of %" PRIdOFF " bytes",
-             off, img->size);
+    snprintf(message, sizeof(message),
+             "qcow2: read at offset %" PRIdOFF " of a disk of %" PRIdOFF " bytes", off, img->size);
     tsk_error_say(TSK_ERR_IMG_READ_OFF, message);
     return -1;
   }
@@ -231,7 +228,8 @@ int tsk_qcow2_probe(const TSK_TCHAR *image)
 /* The Java classes of TSK throw on a type that they don't know. */
 static TSK_IMG_TYPE_ENUM reported_type(void)
 {
-  return dlsym(RTLD_DEFAULT, "JNI_GetCreatedJavaVMs") != NULL ? TSK_IMG_TYPE_RAW : TSK_IMG_TYPE_QCOW2;
+  return dlsym(RTLD_DEFAULT, "JNI_GetCreatedJavaVMs") != NULL ? TSK_IMG_TYPE_RAW
+                                                              : TSK_IMG_TYPE_QCOW2;
 }
 
 /* Keep the image names exactly as given: libtsk's users read them from the structure. */
@@ -254,7 +252,8 @@ static int backend_fill(struct backend *backend, int num_img, const TSK_TCHAR *c
 {
   TSK_IMG_INFO *info = &backend->tsk.info;
   uint64_t size;
-  int code = qcow2_disk_open((size_t) num_img, (const char *const *) images, NULL, &backend->disk, error);
+  int code = qcow2_disk_open((size_t) num_img, (const char *const *) images, NULL, &backend->disk,
+                             error);
 
   if (code == 0)
     code = keep_names(info, num_img, images, error);
@@ -262,10 +261,12 @@ static int backend_fill(struct backend *backend, int num_img, const TSK_TCHAR *c
     return code;
   size = qcow2_view_size(qcow2_disk_view(backend->disk));
   if (size > INT64_MAX)
-    return qcow2_error_set(error, QCOW2_ERROR_UNSUPPORTED, "the disk is larger than libtsk can address");
+    return qcow2_error_set(error, QCOW2_ERROR_UNSUPPORTED,
+                           "the disk is larger than libtsk can address");
   if (tsk_img_open_external(info, (TSK_OFF_T) size, a_ssize == 0 ? 512 : a_ssize, callback_read,
                             callback_close, callback_imgstat) == NULL)
-    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "libtsk does not take the image: %s", tsk_error_get());
+    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "libtsk does not take the image: %s",
+                           tsk_error_get());
   info->itype = reported_type();
   return 0;
 }
@@ -285,7 +286,8 @@ TSK_IMG_INFO *tsk_qcow2_open(int num_img, const TSK_TCHAR *const images[], unsig
     tsk_error_say(TSK_ERR_IMG_ARG, "the sector size is not a multiple of 512");
     return NULL;
   }
-  backend = mmap(NULL, sizeof(*backend), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  backend = mmap(NULL, sizeof(*backend), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+                 0);
   if (backend == MAP_FAILED) {
     tsk_error_say(TSK_ERR_IMG_OPEN, "out of memory");
     return NULL;

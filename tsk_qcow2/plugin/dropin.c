@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The drop-in: a library with libtsk's soname that programs load in its place. It needs the real libtsk by its absolute path,
- * so every symbol that is not here is found there, and answers the image-opening functions and tsk_img_read() itself:
- * for qcow2 images from our backend, for all others by passing the call on. dropin_auto.c does the
- * same for C++ methods.
+ * The drop-in: a library with libtsk's soname that programs load in its place. It needs the real
+ * libtsk by its absolute path, so every symbol that is not here is found there, and answers the
+ * image-opening functions and tsk_img_read() itself: for qcow2 images from our backend, for all
+ * others by passing the call on. dropin_auto.c does the same for C++ methods.
  */
 #define _GNU_SOURCE /* RTLD_NOLOAD */
 #ifdef HAVE_CONFIG_H
@@ -41,7 +41,9 @@ void *tsk_qcow2_dropin_real(const char *symbol)
   pthread_once(&once, real_find);
   function = real_library == NULL ? NULL : dlsym(real_library, symbol);
   if (function == NULL) {
-    fprintf(stderr, "tsk-qcow2: %s of %s cannot be found; \"tsk-qcow2 disable\" takes tsk-qcow2 out of the way\n",
+    fprintf(stderr,
+            "tsk-qcow2: %s of %s cannot be found; \"tsk-qcow2 disable\" takes tsk-qcow2 out of the "
+            "way\n",
             symbol, TSK_LIBRARY);
     abort();
   }
@@ -178,7 +180,8 @@ TSK_IMG_TYPE_ENUM tsk_img_type_supported(void);
 
 EXPORT TSK_IMG_TYPE_ENUM tsk_img_type_supported(void)
 {
-  return (TSK_IMG_TYPE_ENUM) ((unsigned) REAL(tsk_img_type_supported)() | (unsigned) TSK_IMG_TYPE_QCOW2);
+  return (TSK_IMG_TYPE_ENUM) ((unsigned) REAL(tsk_img_type_supported)() |
+                              (unsigned) TSK_IMG_TYPE_QCOW2);
 }
 
 EXPORT void tsk_img_type_print(FILE *out)

@@ -191,7 +191,7 @@ uint8_t tsk_qcow2_db_open_utf8(void *object, int num_img, const char *const imag
                                TSK_IMG_TYPE_ENUM type, unsigned int a_ssize, const char *device_id)
 {
   return db_open(&(struct call){ TSK_AUTO_DB_OPEN_UTF8, object, num_img, images, type, a_ssize,
-                                  true, device_id });
+                                 true, device_id });
 }
 
 static uint8_t db_add(const struct call *call)
@@ -202,8 +202,9 @@ static uint8_t db_add(const struct call *call)
     return pass_on(call);
   img = open_here(call);
   if (img != NULL)
-    return REAL(add_handle_method, "_ZN9TskAutoDb13startAddImageEP12TSK_IMG_INFOPKc")(
-        call->object, img, call->device_id);
+    return REAL(add_handle_method,
+                "_ZN9TskAutoDb13startAddImageEP12TSK_IMG_INFOPKc")(call->object, img,
+                                                                   call->device_id);
   tsk_error_set_errstr2("TskAutoDb::startAddImage");
   REAL(error_method, "_ZN7TskAuto13registerErrorEv")(call->object);
   return 1;
