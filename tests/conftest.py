@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """What all tests share: where the build is, and the library under test.
 
-TSK_QCOW2_BUILD names the build directory (default: the root of the source tree), TSK_QCOW2_SEED the seed of all random
-choices.
+TSK_QCOW2_BUILD names the build directory (default: the root of the source tree), TSK_QCOW2_SEED the
+seed of all random choices.
 """
 import os
 import random
@@ -22,18 +22,23 @@ import lib  # noqa: E402, F401  for what it does to sys.path
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "unsanitized(reason): is pointless, or cannot be, with a build with sanitizers")
+    config.addinivalue_line(
+        "markers", "unsanitized(reason): is pointless, or cannot be, with a build with sanitizers"
+    )
     if not (getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput")):
         preload_python_only(config)
 
 
 def preload_python_only(config):
-    """What is preloaded for the sanitizers is for Python, which loads the library. QEMU would not work with it, and others be slow."""
+    """What is preloaded for the sanitizers is for Python, which loads the library. QEMU would not
+    work with it, and others be slow."""
     if os.environ.get("TSK_QCOW2_PRELOAD") and os.environ.pop("LD_PRELOAD", None):
         folder = tempfile.TemporaryDirectory(prefix="python")
         config.add_cleanup(folder.cleanup)
         wrapper = Path(folder.name, "python")
-        wrapper.write_text(f'#!/bin/sh\nLD_PRELOAD="$TSK_QCOW2_PRELOAD $LD_PRELOAD" exec "{sys.executable}" "$@"\n')
+        wrapper.write_text(
+            f'#!/bin/sh\nLD_PRELOAD="$TSK_QCOW2_PRELOAD $LD_PRELOAD" exec "{sys.executable}" "$@"\n'
+        )
         wrapper.chmod(0o755)
         sys.executable = str(wrapper)
 
@@ -48,18 +53,29 @@ def pytest_collection_modifyitems(config, items):
 
 def pytest_report_header():
     sanitizers = os.environ.get("TSK_QCOW2_SANITIZERS")
-    return f"build: {os.environ['TSK_QCOW2_BUILD']}, TSK_QCOW2_SEED={os.environ['TSK_QCOW2_SEED']}" + \
-        (f", sanitizers: {sanitizers}" if sanitizers else "")
+    return (
+        f"build: {os.environ['TSK_QCOW2_BUILD']}, TSK_QCOW2_SEED={os.environ['TSK_QCOW2_SEED']}"
+        + (f", sanitizers: {sanitizers}" if sanitizers else "")
+    )
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Tests that inject faults record how many (record_property), and so do those of the table of doors."""
-    recorded = [pair for report in terminalreporter.getreports("passed") for pair in report.user_properties]
-    count = {wanted: [value for name, value in recorded if name == wanted] for wanted in ("faults", "names", "doors", "pairs")}
+    """Tests that inject faults record how many (record_property), and so do those of the table of
+    doors."""
+    recorded = [
+        pair for report in terminalreporter.getreports("passed") for pair in report.user_properties
+    ]
+    count = {
+        wanted: [value for name, value in recorded if name == wanted]
+        for wanted in ("faults", "names", "doors", "pairs")
+    }
     if count["faults"]:
         terminalreporter.write_line(f"{sum(count['faults'])} faults were injected")
     if count["pairs"]:
-        terminalreporter.write_line(f"{sum(count['names'])} names through {max(count['doors'])} doors: {sum(count['pairs'])} pairs")
+        terminalreporter.write_line(
+            f"{sum(count['names'])} names through {max(count['doors'])} doors:"
+            f" {sum(count['pairs'])} pairs"
+        )
 
 
 @pytest.fixture(scope="session")
@@ -86,7 +102,8 @@ def rng(request):
 
 @pytest.fixture(scope="session")
 def source(tmp_path_factory):
-    """The source, to be configured in other directories: a copy, if it was configured where it lies."""
+    """The source, to be configured in other directories: a copy, if it was configured where it
+    lies."""
     from lib.project import BUILD, SOURCE, run
 
     if not os.path.exists(os.path.join(SOURCE, "config.status")):

@@ -20,16 +20,24 @@ def dirty(image, name):
 
 
 def dirty_by_qemu(image, name, directory):
-    """QEMU's dirty ranges: qemu-nbd exports the bitmap, and qemu-img map shows dirty blocks as not data."""
+    """QEMU's dirty ranges: qemu-nbd exports the bitmap, and qemu-img map shows dirty blocks as not
+    data."""
     socket = os.path.join(directory, "nbd.sock")
-    server = subprocess.Popen(["qemu-nbd", "-r", "-f", "qcow2", "-B", name, "-k", socket, str(image)])
+    server = subprocess.Popen(
+        ["qemu-nbd", "-r", "-f", "qcow2", "-B", name, "-k", socket, str(image)]
+    )
     try:
         for _ in range(200):
             if os.path.exists(socket):
                 break
             time.sleep(0.05)
-        options = f"driver=nbd,server.type=unix,server.path={socket},x-dirty-bitmap=qemu:dirty-bitmap:{name}"
-        extents = json.loads(run("qemu-img", "map", "--output=json", "--image-opts", options).stdout)
+        options = (
+            f"driver=nbd,server.type=unix,server.path={socket}"
+            f",x-dirty-bitmap=qemu:dirty-bitmap:{name}"
+        )
+        extents = json.loads(
+            run("qemu-img", "map", "--output=json", "--image-opts", options).stdout
+        )
     finally:
         server.terminate()
         server.wait()
@@ -44,9 +52,17 @@ def dirty_by_qemu(image, name, directory):
     return ranges
 
 
-@pytest.mark.parametrize("size, cluster, granularity", [
-    (100 << 20, 65536, 65536), (1 << 20, 512, 512), (3 << 20, 4096, 1 << 20), (64 << 20, 2 << 20, 4096),
-    ((1 << 20) + 512, 65536, 1 << 16), (300 << 20, 512, 512)])
+@pytest.mark.parametrize(
+    "size, cluster, granularity",
+    [
+        (100 << 20, 65536, 65536),
+        (1 << 20, 512, 512),
+        (3 << 20, 4096, 1 << 20),
+        (64 << 20, 2 << 20, 4096),
+        ((1 << 20) + 512, 65536, 1 << 16),
+        (300 << 20, 512, 512),
+    ],
+)
 def test_dirty_ranges_are_qemus(tmp_path, rng, size, cluster, granularity):
     image = tmp_path / "disk.qcow2"
     run("qemu-img", "create", "-q", "-f", "qcow2", "-o", f"cluster_size={cluster}", image, size)
@@ -82,6 +98,7 @@ def test_all_ones_and_all_zeros(tmp_path):
 
 def bitmaps(path):
     from lib import core
+
     with core.Image(path, no_chain=True) as image:
         return image.bitmaps
 
@@ -92,14 +109,20 @@ def test_info_lists_what_qemu_lists(tmp_path):
     run("qemu-img", "bitmap", "--add", "-g", "32k", image, "first")
     run("qemu-img", "bitmap", "--add", "--disable", image, "sec,ond\n")
     run("qemu-io", "-c", "write -q 1M 64k", image)
-    theirs = json.loads(run("qemu-img", "info", "--output=json", image).stdout)["format-specific"]["data"]["bitmaps"]
+    theirs = json.loads(run("qemu-img", "info", "--output=json", image).stdout)["format-specific"][
+        "data"
+    ]["bitmaps"]
     ours = json.loads(run(COMMAND, "info", "--json", image).stdout)["bitmaps"]
-    assert [(b["granularity"], "auto" in b["flags"]) for b in theirs] == [(b["granularity"], b["auto"]) for b in ours]
+    assert [(b["granularity"], "auto" in b["flags"]) for b in theirs] == [
+        (b["granularity"], b["auto"]) for b in ours
+    ]
     assert [b["name"] for b in ours] == ["first", "sec,ond\\x0a"]
     assert [b["dirty_bytes"] for b in ours] == [65536, 0]
     assert all(b["consistent"] for b in ours)
     text = run(COMMAND, "info", image).stdout
-    assert 'Bitmap: name "first", granularity 32768 bytes, consistent, auto, 65536 bytes dirty' in text
+    assert (
+        'Bitmap: name "first", granularity 32768 bytes, consistent, auto, 65536 bytes dirty' in text
+    )
 
 
 @pytest.fixture()
@@ -118,6 +141,7 @@ def patch(path, offset, data):
 
 def extension_offset(path):
     from lib import core
+
     with core.Image(path, no_chain=True) as image:
         return next(e.host_offset for e in image.extensions(0) if e.type == 0x23852875)
 
@@ -130,25 +154,28 @@ def directory_offset(path):
 
 def test_inconsistent_when_in_use(marked):
     patch(marked, directory_offset(marked) + 12, (3).to_bytes(4, "big"))
-    bitmap, = json.loads(run(COMMAND, "info", "--json", marked).stdout)["bitmaps"]
+    (bitmap,) = json.loads(run(COMMAND, "info", "--json", marked).stdout)["bitmaps"]
     assert not bitmap["consistent"] and bitmap["in_use"]
     assert "inconsistent" in run(COMMAND, "bitmap", marked, "bits").stderr
 
 
 def test_inconsistent_when_a_program_without_bitmaps_wrote(marked):
     patch(marked, 88, bytes(8))  # the autoclear features
-    bitmap, = json.loads(run(COMMAND, "info", "--json", marked).stdout)["bitmaps"]
+    (bitmap,) = json.loads(run(COMMAND, "info", "--json", marked).stdout)["bitmaps"]
     assert not bitmap["consistent"] and not bitmap["in_use"]
 
 
-@pytest.mark.parametrize("offset, data, words", [
-    (0, (0).to_bytes(4, "big"), "not in 1..65535"),
-    (0, (65536).to_bytes(4, "big"), "not in 1..65535"),
-    (8, ((64 << 20) + 1).to_bytes(8, "big"), "larger than 64 MiB"),
-    (16, (513).to_bytes(8, "big"), "multiple of the cluster size"),
-    (16, (1 << 50).to_bytes(8, "big"), "truncated"),
-    (-4, (23).to_bytes(4, "big"), "instead of 24"),
-])
+@pytest.mark.parametrize(
+    "offset, data, words",
+    [
+        (0, (0).to_bytes(4, "big"), "not in 1..65535"),
+        (0, (65536).to_bytes(4, "big"), "not in 1..65535"),
+        (8, ((64 << 20) + 1).to_bytes(8, "big"), "larger than 64 MiB"),
+        (16, (513).to_bytes(8, "big"), "multiple of the cluster size"),
+        (16, (1 << 50).to_bytes(8, "big"), "truncated"),
+        (-4, (23).to_bytes(4, "big"), "instead of 24"),
+    ],
+)
 def test_bad_extension_is_a_warning_and_the_disk_reads(core, marked, offset, data, words):
     patch(marked, extension_offset(marked) + offset, data)
     if offset == -4:
@@ -159,10 +186,18 @@ def test_bad_extension_is_a_warning_and_the_disk_reads(core, marked, offset, dat
             assert view.read(0, 8 << 20) == bytes(8 << 20)
 
 
-@pytest.mark.parametrize("offset, data, words", [
-    (17, b"\x08", "granularity"), (17, b"\x20", "granularity"), (18, b"\0\0", "name"), (18, b"\x04\0", "name"),
-    (0, (512).to_bytes(8, "big"), "multiple of the cluster size"), (8, (8193).to_bytes(4, "big"), "larger than 512 MiB"), (20, b"\xff\xff\xff\xff", "ends inside"),
-])
+@pytest.mark.parametrize(
+    "offset, data, words",
+    [
+        (17, b"\x08", "granularity"),
+        (17, b"\x20", "granularity"),
+        (18, b"\0\0", "name"),
+        (18, b"\x04\0", "name"),
+        (0, (512).to_bytes(8, "big"), "multiple of the cluster size"),
+        (8, (8193).to_bytes(4, "big"), "larger than 512 MiB"),
+        (20, b"\xff\xff\xff\xff", "ends inside"),
+    ],
+)
 def test_bad_directory_entry_is_a_warning(core, marked, offset, data, words):
     patch(marked, directory_offset(marked) + offset, data)
     with core.Image(marked) as image:
@@ -176,7 +211,7 @@ def test_table_too_small_or_cut_is_an_error(marked):
     patch(marked, directory_offset(marked), (1 << 40).to_bytes(8, "big") + (1).to_bytes(4, "big"))
     result = run(COMMAND, "bitmap", marked, "bits", check=False)
     assert result.returncode == 1 and "truncated" in result.stderr
-    bitmap, = json.loads(run(COMMAND, "info", "--json", marked).stdout)["bitmaps"]
+    (bitmap,) = json.loads(run(COMMAND, "info", "--json", marked).stdout)["bitmaps"]
     assert bitmap["dirty_bytes"] is None
 
 

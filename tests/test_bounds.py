@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""The dearest images there can be: what they cost in memory stays below MEMORY_MAX, and in time within reason.
+"""The dearest images there can be: what they cost in memory stays below MEMORY_MAX, and in time
+within reason.
 
-tests/hostile/measure opens and reads each in a process of its own. The figures are printed (pytest -rP); time is not asserted,
-beyond that there is an end.
+tests/hostile/measure opens and reads each in a process of its own. The figures are printed (pytest
+-rP); time is not asserted, beyond that there is an end.
 """
 import json
 import os
@@ -11,16 +12,29 @@ import resource
 import struct
 import subprocess
 import zlib
-from pathlib import Path
 
 import pytest
 
-from lib.builder import COMPRESSED, COPIED, FEATURE_NAMES, Image, divide_up, pattern, poke, zstd, zstd_huge_window, zstd_skippable
+from lib.builder import (
+    COMPRESSED,
+    COPIED,
+    FEATURE_NAMES,
+    Image,
+    divide_up,
+    pattern,
+    poke,
+    zstd,
+    zstd_huge_window,
+    zstd_skippable,
+)
 from lib.core import Image as Opened
 from lib.core import QcowError
 from lib.tools import DROPIN
 
-pytestmark = [pytest.mark.usefixtures("core"), pytest.mark.unsanitized("measures memory, of which sanitizers need more")]
+pytestmark = [
+    pytest.mark.usefixtures("core"),
+    pytest.mark.unsanitized("measures memory, of which sanitizers need more"),
+]
 
 # As SECURITY.md says: for a program that reads with one thread, caches included.
 MEMORY_MAX = 256 << 20
@@ -30,7 +44,7 @@ BITMAPS, UNKNOWN = 0x23852875, 0x7E577E57
 SNAPSHOTS_MAX, BITMAPS_MAX = 65536, 65535
 
 
-# ---- Measuring ---------------------------------------------------------------
+# ---- Measuring -------------------------------------------------------------------
 
 
 def sanitized():
@@ -40,10 +54,20 @@ def sanitized():
 def measured(build_directory, name, *words):
     """Run tests/hostile/measure; returns what became of it."""
     command = [build_directory / "tests/hostile/measure", *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS_MAX, check=True, errors="replace",
-                          env={**os.environ, "LD_LIBRARY_PATH": str(DROPIN), "LC_ALL": "C.UTF-8"})
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS_MAX,
+        check=True,
+        errors="replace",
+        env={**os.environ, "LD_LIBRARY_PATH": str(DROPIN), "LC_ALL": "C.UTF-8"},
+    )
     peak, opened, total, outcome = done.stdout.strip().split(" ", 3)
-    print(f"{name:44} {int(peak) / 1024:6.1f} MiB, {int(opened):6} ms to open, {int(total):6} ms in all: {outcome:.60}")
+    print(
+        f"{name:44} {int(peak) / 1024:6.1f} MiB, {int(opened):6} ms to open, {int(total):6} ms in"
+        f" all: {outcome:.60}"
+    )
     print(done.stderr[-300:], end="")
     assert int(peak) << 10 < MEMORY_MAX or sanitized()
     return outcome
@@ -61,7 +85,7 @@ def cost_of_command(build_directory, tmp_path, name, *command):
     return output
 
 
-# ---- Making images -----------------------------------------------------------
+# ---- Making images ---------------------------------------------------------------
 
 
 def write(path, size, pieces):
@@ -74,11 +98,42 @@ def write(path, size, pieces):
     return path
 
 
-def header(cluster_bits=16, size=0, l1=(0, 0), snapshots=(0, 0), incompatible=0, extensions=b"", backing=b"", crypt_method=0):
-    """Cluster 0, as far as it is not zeros. `extensions` are bytes; the backing file's name follows them."""
+def header(
+    cluster_bits=16,
+    size=0,
+    l1=(0, 0),
+    snapshots=(0, 0),
+    incompatible=0,
+    extensions=b"",
+    backing=b"",
+    crypt_method=0,
+):
+    """Cluster 0, as far as it is not zeros. `extensions` are bytes; the backing file's name follows
+    them."""
     compression = 1 if incompatible & 8 else 0
-    out = bytearray(struct.pack(">IIQIIQIIQQIIQQQQIIB7x", 0x514649FB, 3, 0, len(backing), cluster_bits, size, crypt_method, l1[1],
-                                l1[0], 0, 0, *snapshots, incompatible, 0, 1, 4, 112, compression))
+    out = bytearray(
+        struct.pack(
+            ">IIQIIQIIQQIIQQQQIIB7x",
+            0x514649FB,
+            3,
+            0,
+            len(backing),
+            cluster_bits,
+            size,
+            crypt_method,
+            l1[1],
+            l1[0],
+            0,
+            0,
+            *snapshots,
+            incompatible,
+            0,
+            1,
+            4,
+            112,
+            compression,
+        )
+    )
     out += extensions
     if backing:
         poke(out, 8, "Q", len(out))
@@ -94,7 +149,10 @@ def extension(kind, data):
 def snapshot_entries(count, l1, size, entry_bytes=1024, letter=b"\x01"):
     """Entries whose names fill them."""
     name_bytes = entry_bytes - 40 - 16
-    entry = struct.pack(">QIHHIIQIIQQ", l1[0], l1[1], 0, name_bytes, 0, 0, 0, 0, 16, 0, size) + letter * name_bytes
+    entry = (
+        struct.pack(">QIHHIIQIIQQ", l1[0], l1[1], 0, name_bytes, 0, 0, 0, 0, 16, 0, size)
+        + letter * name_bytes
+    )
     return entry * count
 
 
@@ -118,18 +176,27 @@ def raw_deflate(data):
 
 
 def compressed_image(path, streams, clusters, incompatible=0):
-    """2 MiB clusters. `streams`: of 4 MiB at most; every entry leads to one of them, over and over, with other sector counts, so that
-    each must be decoded anew."""
+    """2 MiB clusters. `streams`: of 4 MiB at most; every entry leads to one of them, over and over,
+    with other sector counts, so that each must be decoded anew."""
     cluster = 2 * MIB
     places = [4 * cluster + index * 2 * cluster for index in range(len(streams))]
-    words = [compressed_word(21, places[index % len(places)], 8192 - index // len(places) % 4096) for index in range(clusters)]
-    return write(path, places[-1] + 2 * cluster, {
-        0: header(21, clusters * cluster, (cluster, 1), incompatible=incompatible),
-        cluster: struct.pack(">Q", COPIED | 2 * cluster), 2 * cluster: struct.pack(f">{clusters}Q", *words),
-        **dict(zip(places, streams))})
+    words = [
+        compressed_word(21, places[index % len(places)], 8192 - index // len(places) % 4096)
+        for index in range(clusters)
+    ]
+    return write(
+        path,
+        places[-1] + 2 * cluster,
+        {
+            0: header(21, clusters * cluster, (cluster, 1), incompatible=incompatible),
+            cluster: struct.pack(">Q", COPIED | 2 * cluster),
+            2 * cluster: struct.pack(f">{clusters}Q", *words),
+            **dict(zip(places, streams)),
+        },
+    )
 
 
-# ---- The dearest images ------------------------------------------------------
+# ---- The dearest images ----------------------------------------------------------
 
 
 def test_empty_disk_of_64_tib(build_directory, tmp_path):
@@ -146,13 +213,21 @@ def test_largest_l1_table(cluster_bits, build_directory, tmp_path):
     l1 = 4 * MIB
     l2 = l1 + 32 * MIB
     size = entries * cluster * cluster // 8
-    write(path, l2 + cluster, {0: header(cluster_bits, min(size, (1 << 63) - cluster), (l1, entries)),
-                               l1: struct.pack(">Q", COPIED | l2) * entries, l2: struct.pack(">Q", COPIED | l1) * (cluster // 8)})
+    write(
+        path,
+        l2 + cluster,
+        {
+            0: header(cluster_bits, min(size, (1 << 63) - cluster), (l1, entries)),
+            l1: struct.pack(">Q", COPIED | l2) * entries,
+            l2: struct.pack(">Q", COPIED | l1) * (cluster // 8),
+        },
+    )
     assert cost(build_directory, path) == "ok"
 
 
 def test_tables_that_share_a_bucket(build_directory, tmp_path):
-    """L2 tables at multiples of 2^40, none of which is there: what is kept of them is found again, without a search."""
+    """L2 tables at multiples of 2^40, none of which is there: what is kept of them is found again,
+    without a search."""
     path = tmp_path / "L2 tables at multiples of 2^40"
     entries = 32768
     words = struct.pack(f">{entries}Q", *(COPIED | (index + 1) << 40 for index in range(entries)))
@@ -162,48 +237,94 @@ def test_tables_that_share_a_bucket(build_directory, tmp_path):
 
 def test_most_snapshots(build_directory, tmp_path):
     path = tmp_path / "65,536 snapshots in 64 MiB"
-    write(path, 0, {0: header(16, 65536, (65536, 1), (SNAPSHOTS_MAX, 1 << 20)), 65536: bytes(8),
-                    1 << 20: snapshot_entries(SNAPSHOTS_MAX, (65536, 1), 65536)})
+    write(
+        path,
+        0,
+        {
+            0: header(16, 65536, (65536, 1), (SNAPSHOTS_MAX, 1 << 20)),
+            65536: bytes(8),
+            1 << 20: snapshot_entries(SNAPSHOTS_MAX, (65536, 1), 65536),
+        },
+    )
     assert cost(build_directory, path) == "ok"
     with Opened(path) as opened:
-        assert len(opened.snapshots) == SNAPSHOTS_MAX and not any("snapshot table" in warning for warning in opened.warnings)
+        assert len(opened.snapshots) == SNAPSHOTS_MAX and not any(
+            "snapshot table" in warning for warning in opened.warnings
+        )
 
 
 def test_snapshots_with_names_of_64_kib(build_directory, tmp_path):
     path = tmp_path / "511 snapshots with names of 64 KiB"
     entries = snapshot_entries(511, (65536, 1), 65536, 65584)
-    write(path, 0, {0: header(16, 65536, (65536, 1), (511, 1 << 20)), 65536: bytes(8),
-                    1 << 20: entries})
+    write(
+        path,
+        0,
+        {0: header(16, 65536, (65536, 1), (511, 1 << 20)), 65536: bytes(8), 1 << 20: entries},
+    )
     assert cost(build_directory, path) == "ok"
 
 
 def test_most_bitmaps(build_directory, tmp_path):
     path = tmp_path / "65,535 fragmented bitmaps in 64 MiB"
     directory = bitmap_entries(BITMAPS_MAX, (131072, 1))
-    write(path, 0, {0: header(16, 1 << 28, (65536, 1), extensions=bitmaps_extension(BITMAPS_MAX, 1 << 20, len(directory))),
-                    65536: bytes(8), 131072: struct.pack(">Q", 196608), 196608: b"\xaa" * 65536, 1 << 20: directory})
+    write(
+        path,
+        0,
+        {
+            0: header(
+                16,
+                1 << 28,
+                (65536, 1),
+                extensions=bitmaps_extension(BITMAPS_MAX, 1 << 20, len(directory)),
+            ),
+            65536: bytes(8),
+            131072: struct.pack(">Q", 196608),
+            196608: b"\xaa" * 65536,
+            1 << 20: directory,
+        },
+    )
     assert cost(build_directory, path) == "ok"
     with Opened(path) as opened:
-        assert len(opened.bitmaps) == BITMAPS_MAX and not any("directory" in warning for warning in opened.warnings)
+        assert len(opened.bitmaps) == BITMAPS_MAX and not any(
+            "directory" in warning for warning in opened.warnings
+        )
 
 
 def test_largest_bitmap(build_directory, tmp_path):
     """512 MiB of bits, every other one set."""
     path = tmp_path / "a bitmap of 512 MiB, fragmented"
     directory = bitmap_entries(1, (131072, 8192))
-    write(path, 0, {0: header(16, 1 << 41, (4 * MIB, 4096), extensions=bitmaps_extension(1, 1 << 20, len(directory))),
-                    131072: struct.pack(">Q", 196608) * 8192, 196608: b"\xaa" * 65536, 1 << 20: directory, 4 * MIB: bytes(32768)})
+    write(
+        path,
+        0,
+        {
+            0: header(
+                16,
+                1 << 41,
+                (4 * MIB, 4096),
+                extensions=bitmaps_extension(1, 1 << 20, len(directory)),
+            ),
+            131072: struct.pack(">Q", 196608) * 8192,
+            196608: b"\xaa" * 65536,
+            1 << 20: directory,
+            4 * MIB: bytes(32768),
+        },
+    )
     assert cost(build_directory, path) == "ok"
 
 
 def test_feature_names_and_extensions_that_fill_a_cluster_of_2_mib(build_directory, tmp_path):
     room = 2 * MIB - 112
     for name, extensions in (
-            ("a feature name table of 2 MiB", extension(FEATURE_NAMES, b"\1\1name".ljust(48, b"\1") * ((room - 16) // 48))),
-            ("260,000 header extensions", struct.pack(">II", UNKNOWN, 0) * (room // 8)),
-            ("260,000 feature name tables", extension(FEATURE_NAMES, b"") * (room // 8)),
-            ("a backing format of 2 MiB", extension(0xE2792ACA, b"f" * (room - 16))),
-            ("a data file name of 2 MiB", extension(0x44415441, b"f" * (room - 16)))):
+        (
+            "a feature name table of 2 MiB",
+            extension(FEATURE_NAMES, b"\1\1name".ljust(48, b"\1") * ((room - 16) // 48)),
+        ),
+        ("260,000 header extensions", struct.pack(">II", UNKNOWN, 0) * (room // 8)),
+        ("260,000 feature name tables", extension(FEATURE_NAMES, b"") * (room // 8)),
+        ("a backing format of 2 MiB", extension(0xE2792ACA, b"f" * (room - 16))),
+        ("a data file name of 2 MiB", extension(0x44415441, b"f" * (room - 16))),
+    ):
         path = tmp_path / name
         write(path, 4 * MIB, {0: header(21, 1 << 20, (2 * MIB, 1), extensions=extensions)})
         assert cost(build_directory, path) == "ok"
@@ -222,18 +343,32 @@ def test_deflate_streams_that_never_end(build_directory, tmp_path):
     """4 MiB each: empty stored blocks; blocks with codes of their own for a few bytes each."""
     stored = b"\0\0\0\xff\xff" * (4 * MIB // 5)
     packer = zlib.compressobj(9, zlib.DEFLATED, -15, 9, zlib.Z_HUFFMAN_ONLY)
-    small = b"".join(packer.compress(pattern(index, 40) * 2) + packer.flush(5) for index in range(20000))  # 5: Z_BLOCK
+    small = b"".join(
+        packer.compress(pattern(index, 40) * 2) + packer.flush(5) for index in range(20000)
+    )  # 5: Z_BLOCK
     path = tmp_path / "deflate: empty blocks, small blocks"
-    compressed_image(path, [stored, small[:4 * MIB]], 32)
+    compressed_image(path, [stored, small[: 4 * MIB]], 32)
     assert cost(build_directory, path, 1 << 26) == "ok"
 
 
 def test_zstd_streams_that_cost(build_directory, tmp_path):
-    """4 MiB each: skippable frames; empty frames; a huge window; a huge content size; runs of one byte that give too much."""
+    """4 MiB each: skippable frames; empty frames; a huge window; a huge content size; runs of one
+    byte that give too much."""
     empty = b"\x28\xb5\x2f\xfd\x20\0\1\0\0"
     run = b"\x28\xb5\x2f\xfd\0\x70" + (struct.pack("<I", 131072 << 3 | 2)[:3] + b"x") * 1000
-    giant = b"\x28\xb5\x2f\xfd\xe0" + struct.pack("<Q", 1 << 62) + struct.pack("<I", 131072 << 3 | 3)[:3] + b"x"
-    streams = [zstd_skippable(b"") * (4 * MIB // 8), empty * (4 * MIB // 9), zstd_huge_window(bytes(2 * MIB)), giant, run]
+    giant = (
+        b"\x28\xb5\x2f\xfd\xe0"
+        + struct.pack("<Q", 1 << 62)
+        + struct.pack("<I", 131072 << 3 | 3)[:3]
+        + b"x"
+    )
+    streams = [
+        zstd_skippable(b"") * (4 * MIB // 8),
+        empty * (4 * MIB // 9),
+        zstd_huge_window(bytes(2 * MIB)),
+        giant,
+        run,
+    ]
     path = tmp_path / "zstd: skippable, empty, huge frames"
     compressed_image(path, streams, 30, incompatible=8)
     assert cost(build_directory, path, 1 << 26) == "ok"
@@ -248,33 +383,41 @@ def test_damaged_stream_is_decoded_once(tmp_path):
 
     def read(offset, length):
         reads.append(offset)
-        return bytes(data[offset:offset + length])
+        return bytes(data[offset : offset + length])
 
     with Opened.from_storage(read, len(data)) as opened:
         messages = set()
         for offset in range(0, 65536, 4096):
             with pytest.raises(QcowError) as caught:
                 opened.view().read(offset, 512)
-            assert caught.value.code == "CORRUPT" and "deflate stream is damaged" in caught.value.message
+            assert (
+                caught.value.code == "CORRUPT"
+                and "deflate stream is damaged" in caught.value.message
+            )
             messages.add(caught.value.message.split("(guest")[0])
             if offset == 0:
                 before = len(reads)
         assert len(reads) == before and len(messages) == 1
 
 
-# ---- Chains ------------------------------------------------------------------
+# ---- Chains ----------------------------------------------------------------------
 
 
 DECLARED_QCOW2 = extension(0xE2792ACA, b"qcow2")
 
 
 def dear_chain(directory, depth, top):
-    """`depth` files with clusters of 2 MiB that are full of names and extensions, most of which are zeros, so that the files are
-    sparse; `top` makes the topmost file, given the name of the one below."""
+    """`depth` files with clusters of 2 MiB that are full of names and extensions, most of which are
+    zeros, so that the files are sparse; `top` makes the topmost file, given the name of the one
+    below."""
     room = 2 * MIB - 112 - len(DECLARED_QCOW2) - 8 - 8
     fillings = [struct.pack(">II", kind, room) for kind in (FEATURE_NAMES, 0x44415441, UNKNOWN)]
     for number in range(depth - 1):
-        filling = struct.pack(">II", UNKNOWN, 0) * (room // 8) if number % 16 == 5 else fillings[number % 3]
+        filling = (
+            struct.pack(">II", UNKNOWN, 0) * (room // 8)
+            if number % 16 == 5
+            else fillings[number % 3]
+        )
         start = bytearray(header(21, 1 << 30, (2 * MIB, 1), extensions=DECLARED_QCOW2 + filling))
         pieces = {0: start}
         if number > 0:
@@ -287,8 +430,15 @@ def dear_chain(directory, depth, top):
 
 def test_deepest_chain(build_directory, tmp_path):
     path = tmp_path / "256 files with 2 MiB of names each"
-    dear_chain(tmp_path, 256, lambda backing: write(path, 4 * MIB, {
-        0: header(21, 1 << 39, (2 * MIB, 1), extensions=DECLARED_QCOW2, backing=backing)}))
+    dear_chain(
+        tmp_path,
+        256,
+        lambda backing: write(
+            path,
+            4 * MIB,
+            {0: header(21, 1 << 39, (2 * MIB, 1), extensions=DECLARED_QCOW2, backing=backing)},
+        ),
+    )
     assert cost(build_directory, path) == "ok"
     with Opened(path) as opened:
         assert len(opened.layers) == 256
@@ -303,14 +453,35 @@ def everything(tmp_path_factory):
     snapshots, bitmaps = 16 * MIB, 96 * MIB
 
     def top(backing):
-        extensions = DECLARED_QCOW2 + bitmaps_extension(BITMAPS_MAX, bitmaps, len(directory)) + extension(UNKNOWN, b"u" * (MIB + MIB // 2)) + \
-            extension(FEATURE_NAMES, b"\1\1name".ljust(48, b"\1") * 10000) + extension(UNKNOWN, b"") * 5000
+        extensions = (
+            DECLARED_QCOW2
+            + bitmaps_extension(BITMAPS_MAX, bitmaps, len(directory))
+            + extension(UNKNOWN, b"u" * (MIB + MIB // 2))
+            + extension(FEATURE_NAMES, b"\1\1name".ljust(48, b"\1") * 10000)
+            + extension(UNKNOWN, b"") * 5000
+        )
         words = [compressed_word(21, 10 * MIB, 8192 - index) for index in range(clusters)]
-        return write(path, 0, {
-            0: header(21, 1 << 39, (cluster, 1), (SNAPSHOTS_MAX, snapshots), extensions=extensions, backing=backing),
-            cluster: struct.pack(">Q", COPIED | 2 * cluster), 2 * cluster: struct.pack(f">{clusters}Q", *words),
-            8 * MIB: struct.pack(">Q", 12 * MIB), 12 * MIB: b"\xaa" * cluster, 10 * MIB: raw_deflate(bytes(cluster)),
-            snapshots: snapshot_entries(SNAPSHOTS_MAX, (cluster, 1), 1 << 39, letter=b"n"), bitmaps: directory})
+        return write(
+            path,
+            0,
+            {
+                0: header(
+                    21,
+                    1 << 39,
+                    (cluster, 1),
+                    (SNAPSHOTS_MAX, snapshots),
+                    extensions=extensions,
+                    backing=backing,
+                ),
+                cluster: struct.pack(">Q", COPIED | 2 * cluster),
+                2 * cluster: struct.pack(f">{clusters}Q", *words),
+                8 * MIB: struct.pack(">Q", 12 * MIB),
+                12 * MIB: b"\xaa" * cluster,
+                10 * MIB: raw_deflate(bytes(cluster)),
+                snapshots: snapshot_entries(SNAPSHOTS_MAX, (cluster, 1), 1 << 39, letter=b"n"),
+                bitmaps: directory,
+            },
+        )
 
     return dear_chain(folder, 256, top)
 
@@ -318,59 +489,111 @@ def everything(tmp_path_factory):
 def test_everything_at_once(everything, build_directory):
     assert cost(build_directory, everything, 256 * MIB) == "ok"
     with Opened(everything) as opened:
-        assert (len(opened.layers), len(opened.snapshots), len(opened.bitmaps)) == (256, SNAPSHOTS_MAX, BITMAPS_MAX)
+        assert (len(opened.layers), len(opened.snapshots), len(opened.bitmaps)) == (
+            256,
+            SNAPSHOTS_MAX,
+            BITMAPS_MAX,
+        )
 
 
 def test_everything_at_once_below_an_overlay(everything, build_directory, tmp_path):
     """verify checks each file of the chain, with its snapshots and bitmaps."""
-    path = write(tmp_path / "overlay", 4 * MIB, {0: header(21, MIB, (2 * MIB, 1), extensions=DECLARED_QCOW2, backing=b"base")})
+    path = write(
+        tmp_path / "overlay",
+        4 * MIB,
+        {0: header(21, MIB, (2 * MIB, 1), extensions=DECLARED_QCOW2, backing=b"base")},
+    )
     output = tmp_path / "output"
-    command = [build_directory / "tsk_qcow2/tsk-qcow2", "verify", "--no-hash", f"{path},backing={everything},backing=none"]
+    command = [
+        build_directory / "tsk_qcow2/tsk-qcow2",
+        "verify",
+        "--no-hash",
+        f"{path},backing={everything},backing=none",
+    ]
     status = measured(build_directory, "verify of an overlay", "run", output, *command)
     text = output.read_text()
-    assert status == "4" and f"Tables of {everything}: " in text and "Incomplete" not in text, (status, text[-3000:])
+    assert status == "4" and f"Tables of {everything}: " in text and "Incomplete" not in text, (
+        status,
+        text[-3000:],
+    )
 
 
 def test_everything_at_once_through_the_tools(everything, build_directory, tmp_path):
     """What they print is bounded, too."""
-    output = cost_of_command(build_directory, tmp_path, "img_stat", "/usr/bin/img_stat", "-i", "qcow2", everything)
+    output = cost_of_command(
+        build_directory, tmp_path, "img_stat", "/usr/bin/img_stat", "-i", "qcow2", everything
+    )
     text = output.read_bytes()
     assert text.count(b"\nSnapshot: ") == SNAPSHOTS_MAX and text.count(b"\nBitmap: ") == BITMAPS_MAX
     assert len(text) < 192 * MIB
     del text
     command = build_directory / "tsk_qcow2/tsk-qcow2"
-    output = cost_of_command(build_directory, tmp_path, "info --chain --json", command, "info", "--chain", "--json", everything)
+    output = cost_of_command(
+        build_directory,
+        tmp_path,
+        "info --chain --json",
+        command,
+        "info",
+        "--chain",
+        "--json",
+        everything,
+    )
     assert output.stat().st_size < 256 * MIB
     with open(output, "rb") as file:  # parsed as a whole it would take gigabytes
         start = file.read(4096)
         file.seek(-4096, os.SEEK_END)
         end = file.read()
-    assert start.startswith(b'{\n  "format": "qcow2",\n  "header": {') and end.endswith(b'  ]\n}\n')
+    assert start.startswith(b'{\n  "format": "qcow2",\n  "header": {') and end.endswith(b"  ]\n}\n")
 
 
 def test_json_of_several_snapshots_and_bitmaps(build_directory, tmp_path):
     """What is printed a piece at a time is JSON as a whole."""
     directory = bitmap_entries(3, (131072, 1), 64)
-    path = write(tmp_path / "image", 0, {
-        0: header(16, 65536, (65536, 1), (3, 1 << 20), extensions=bitmaps_extension(3, 2 << 20, len(directory))), 65536: bytes(8),
-        1 << 20: snapshot_entries(3, (65536, 1), 65536, 64), 131072: bytes(8), 2 << 20: directory})
+    path = write(
+        tmp_path / "image",
+        0,
+        {
+            0: header(
+                16,
+                65536,
+                (65536, 1),
+                (3, 1 << 20),
+                extensions=bitmaps_extension(3, 2 << 20, len(directory)),
+            ),
+            65536: bytes(8),
+            1 << 20: snapshot_entries(3, (65536, 1), 65536, 64),
+            131072: bytes(8),
+            2 << 20: directory,
+        },
+    )
     command = build_directory / "tsk_qcow2/tsk-qcow2"
-    found = json.loads(subprocess.run([command, "info", "--json", path], capture_output=True, check=True).stdout)
+    found = json.loads(
+        subprocess.run([command, "info", "--json", path], capture_output=True, check=True).stdout
+    )
     assert [snapshot["name"] for snapshot in found["snapshots"]] == ["\\x01" * 8] * 3
     assert [bitmap["name"] for bitmap in found["bitmaps"]] == ["\\x01" * 40] * 3
 
 
 def call_graph(library):
     """Which functions call which, by address; and their names."""
-    text = subprocess.run(["objdump", "-d", "--no-show-raw-insn", library], capture_output=True, text=True, check=True).stdout
-    names = {int(start[1], 16): start[2] for start in re.finditer(r"^([0-9a-f]+) <(.*)>:$", text, re.MULTILINE)}
+    text = subprocess.run(
+        ["objdump", "-d", "--no-show-raw-insn", library], capture_output=True, text=True, check=True
+    ).stdout
+    names = {
+        int(start[1], 16): start[2]
+        for start in re.finditer(r"^([0-9a-f]+) <(.*)>:$", text, re.MULTILINE)
+    }
     addresses = {name: address for address, name in names.items()}
     calls, caller = {address: set() for address in names}, None
     for line in text.splitlines():
         if start := re.match(r"([0-9a-f]+) <.*>:$", line):
             caller = int(start[1], 16)
         elif target := re.search(r"\t(\w+)\s+([0-9a-f]+) <([^+>]+)>", line):
-            called = addresses.get(target[3].removesuffix("@plt"), -1) if "@plt" in target[3] else int(target[2], 16)
+            called = (
+                addresses.get(target[3].removesuffix("@plt"), -1)
+                if "@plt" in target[3]
+                else int(target[2], 16)
+            )
             if called != caller or target[1] in ("call", "callq", "bl"):  # else it is a loop
                 calls[caller].add(called)
     return names, calls
@@ -379,7 +602,9 @@ def call_graph(library):
 def test_no_function_calls_itself(build_directory):
     """Neither directly nor through others: nothing an image says makes the stack deeper."""
     names, calls = call_graph(build_directory / "core/.libs/libqcow2core.so")
-    assert len([name for name in names.values() if name.startswith("qcow2_")]) > 50, "the symbols are there"
+    assert (
+        len([name for name in names.values() if name.startswith("qcow2_")]) > 50
+    ), "the symbols are there"
     for function in calls:
         reached, todo = set(), set(calls[function])
         while todo:
@@ -391,15 +616,18 @@ def test_no_function_calls_itself(build_directory):
 
 def test_stack(everything, build_directory):
     """All of it opens with a stack of 128 KiB."""
+
     def small_stack():
         resource.setrlimit(resource.RLIMIT_STACK, (128 << 10, 128 << 10))
 
     command = [build_directory / "tests/hostile/measure", "image", str(8 * MIB), everything]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS_MAX, preexec_fn=small_stack)
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=SECONDS_MAX, preexec_fn=small_stack
+    )
     assert done.returncode == 0 and done.stdout.strip().endswith("ok"), done
 
 
-# ---- What is kept of a header --------------------------------------------------
+# ---- What is kept of a header ----------------------------------------------------
 
 
 def test_extensions_past_the_first_1024_are_understood_though_not_kept(tmp_path):
@@ -408,8 +636,16 @@ def test_extensions_past_the_first_1024_are_understood_though_not_kept(tmp_path)
     extensions = extension(UNKNOWN, b"12345678") * 1500
     place = 112 + len(extensions) + 8
     extensions += bitmaps_extension(1, 1 << 20, len(directory))
-    path = write(tmp_path / "image", 0, {0: header(16, 65536, (65536, 1), extensions=extensions), 65536: bytes(8),
-                                         131072: bytes(8), 1 << 20: directory})
+    path = write(
+        tmp_path / "image",
+        0,
+        {
+            0: header(16, 65536, (65536, 1), extensions=extensions),
+            65536: bytes(8),
+            131072: bytes(8),
+            1 << 20: directory,
+        },
+    )
     with Opened(path) as opened:
         assert [found.type for found in opened.extensions()] == [UNKNOWN] * 1024
         assert len(opened.bitmaps) == 1
@@ -424,8 +660,20 @@ def test_data_file_name_that_is_longer_than_any_path(tmp_path):
     (tmp_path / ("d" * 200)).write_bytes(pattern(1, 65536))
     name = b"d" * 200 + b"/" * 3896
     for length, code, word in ((4095, "DENIED", "directory"), (4096, "DENIED", "does not name it")):
-        path = write(tmp_path / "image", 0, {0: header(16, 65536, (65536, 1), incompatible=4,
-                                                       extensions=extension(0x44415441, name[:length])), 65536: bytes(8)})
+        path = write(
+            tmp_path / "image",
+            0,
+            {
+                0: header(
+                    16,
+                    65536,
+                    (65536, 1),
+                    incompatible=4,
+                    extensions=extension(0x44415441, name[:length]),
+                ),
+                65536: bytes(8),
+            },
+        )
         with pytest.raises(QcowError) as caught:
             Opened(path)
         assert caught.value.code == code and word in caught.value.message, caught.value

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""What is built and installed: exported names, headers, pkg-config, the include rule, distcheck, optional libraries."""
+"""What is built and installed: exported names, headers, pkg-config, the include rule, distcheck,
+optional libraries."""
 import ctypes
 import glob
 import hashlib
@@ -39,10 +40,20 @@ def declared(headers, mark):
 
 
 LIBRARIES = [
-    ("core/.libs/libqcow2core.so", "core/qcow2core.map", ["core/qcow2core.h", "tsk_qcow2/qcow2names.h"], "QCOW2_API",
-     "qcow2_"),
-    ("tsk_qcow2/.libs/libtsk_qcow2.so", "tsk_qcow2/tsk_qcow2.map", ["tsk_qcow2/tsk_qcow2.h"], "TSK_QCOW2_API",
-     "tsk_qcow2_"),
+    (
+        "core/.libs/libqcow2core.so",
+        "core/qcow2core.map",
+        ["core/qcow2core.h", "tsk_qcow2/qcow2names.h"],
+        "QCOW2_API",
+        "qcow2_",
+    ),
+    (
+        "tsk_qcow2/.libs/libtsk_qcow2.so",
+        "tsk_qcow2/tsk_qcow2.map",
+        ["tsk_qcow2/tsk_qcow2.h"],
+        "TSK_QCOW2_API",
+        "tsk_qcow2_",
+    ),
 ]
 
 
@@ -63,39 +74,59 @@ def test_library_names_each_library_that_it_uses(library):
     """Whoever links with it, and the packages' dependencies, rely on that."""
     library = os.path.join(BUILD, library)
     needed = re.findall(r"NEEDED.*\[(.*)\]", run("readelf", "-d", library).stdout)
-    places = dict(re.findall(r"(\S+) => (\S+)", run("ldd", library, env={**tools.CLEAN, **tools.stock()}).stdout))
+    places = dict(
+        re.findall(
+            r"(\S+) => (\S+)", run("ldd", library, env={**tools.CLEAN, **tools.stock()}).stdout
+        )
+    )
     assert len(needed) > 1
     found = set().union(*(exported(places[name]) for name in needed if name in places))
     assert undefined(library) - found == set()
 
 
 def test_dropin_exports_only_what_it_answers():
-    dropin, = glob.glob(os.path.join(BUILD, "tsk_qcow2/dropin/libtsk.so.*"))
+    (dropin,) = glob.glob(os.path.join(BUILD, "tsk_qcow2/dropin/libtsk.so.*"))
     names = exported(dropin)
     assert names <= listed("tsk_qcow2/plugin/dropin.map")
     assert {"tsk_img_open", "tsk_img_read", "tsk_img_type_toid"} <= names
 
 
 def test_dropin_needs_the_real_library_by_absolute_path():
-    dropin, = glob.glob(os.path.join(BUILD, "tsk_qcow2/dropin/libtsk.so.*"))
+    (dropin,) = glob.glob(os.path.join(BUILD, "tsk_qcow2/dropin/libtsk.so.*"))
     dynamic = run("readelf", "-d", dropin).stdout
     needed = re.findall(r"NEEDED.*\[(.*)\]", dynamic)
     assert os.path.isabs(needed[0]) and os.path.basename(needed[0]) == os.path.basename(dropin)
     assert re.findall(r"SONAME.*\[(.*)\]", dynamic) == [os.path.basename(dropin)]
 
 
-@pytest.mark.parametrize("compiler", [["gcc", "-std=c99", "-pedantic", "-xc"], ["g++", "-std=c++11", "-pedantic", "-xc++"]],
-                         ids=["c99", "c++11"])
-@pytest.mark.parametrize("header", ["core/qcow2core.h", "tsk_qcow2/qcow2names.h", "tsk_qcow2/tsk_qcow2.h"])
+@pytest.mark.parametrize(
+    "compiler",
+    [["gcc", "-std=c99", "-pedantic", "-xc"], ["g++", "-std=c++11", "-pedantic", "-xc++"]],
+    ids=["c99", "c++11"],
+)
+@pytest.mark.parametrize(
+    "header", ["core/qcow2core.h", "tsk_qcow2/qcow2names.h", "tsk_qcow2/tsk_qcow2.h"]
+)
 def test_header_compiles_alone(compiler, header):
-    run(*compiler, "-Wall", "-Wextra", "-Werror", "-fsyntax-only", "-I", os.path.join(SOURCE, "core"),
-        os.path.join(SOURCE, header))
+    run(
+        *compiler,
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-fsyntax-only",
+        "-I",
+        os.path.join(SOURCE, "core"),
+        os.path.join(SOURCE, header),
+    )
 
 
 def pinned_structs():
     """(structure, field or "-", bytes) as public-structs.txt has them."""
     lines = Path(SOURCE, "tests/public-structs.txt").read_text().splitlines()
-    return [(name, field, int(number)) for name, field, number in (line.split() for line in lines if not line.startswith("#"))]
+    return [
+        (name, field, int(number))
+        for name, field, number in (line.split() for line in lines if not line.startswith("#"))
+    ]
 
 
 @pytest.mark.skipif(ctypes.sizeof(ctypes.c_void_p) != 8, reason="they are pinned for 64 bits")
@@ -103,9 +134,15 @@ def test_public_structs_keep_their_layout(tmp_path):
     pinned = pinned_structs()
     header = re.sub(r"/\*.*?\*/", "", Path(SOURCE, "core/qcow2core.h").read_text(), flags=re.S)
     assert {name for name, _, _ in pinned} == set(re.findall(r"^struct (\w+) \{", header, re.M))
-    sizes = [f"sizeof(struct {name})" if field == "-" else f"offsetof(struct {name}, {field})" for name, field, _ in pinned]
-    (tmp_path / "sizes.c").write_text("#include <stdio.h>\n#include <qcow2core.h>\nint main(void)\n{\n" + "".join(
-        f'  printf("%zu\\n", {size});\n' for size in sizes) + "}\n")
+    sizes = [
+        f"sizeof(struct {name})" if field == "-" else f"offsetof(struct {name}, {field})"
+        for name, field, _ in pinned
+    ]
+    (tmp_path / "sizes.c").write_text(
+        "#include <stdio.h>\n#include <qcow2core.h>\nint main(void)\n{\n"
+        + "".join(f'  printf("%zu\\n", {size});\n' for size in sizes)
+        + "}\n"
+    )
     run("gcc", "-I", os.path.join(SOURCE, "core"), "-o", tmp_path / "sizes", tmp_path / "sizes.c")
     found = [int(line) for line in run(tmp_path / "sizes").stdout.split()]
     assert [(name, field, number) for (name, field, _), number in zip(pinned, found)] == pinned
@@ -113,33 +150,57 @@ def test_public_structs_keep_their_layout(tmp_path):
 
 @pytest.mark.skipif(ctypes.sizeof(ctypes.c_void_p) != 8, reason="they are pinned for 64 bits")
 def test_python_knows_the_layout():
-    known = {"qcow2_error": declarations.Error, "qcow2_open_options": declarations.OpenOptions, "qcow2_layer_info": declarations.RawLayer,
-             "qcow2_check_options": declarations.CheckOptions, "qcow2_check_result": declarations.CheckResult,
-             "qcow2_encryption_info": declarations.EncryptionInfo, "qcow2_snapshot": declarations.RawSnapshot,
-             "qcow2_header": declarations.RawHeader, "qcow2_extent": declarations.RawExtent, "qcow2_storage": declarations.Storage}
+    known = {
+        "qcow2_error": declarations.Error,
+        "qcow2_open_options": declarations.OpenOptions,
+        "qcow2_layer_info": declarations.RawLayer,
+        "qcow2_check_options": declarations.CheckOptions,
+        "qcow2_check_result": declarations.CheckResult,
+        "qcow2_encryption_info": declarations.EncryptionInfo,
+        "qcow2_snapshot": declarations.RawSnapshot,
+        "qcow2_header": declarations.RawHeader,
+        "qcow2_extent": declarations.RawExtent,
+        "qcow2_storage": declarations.Storage,
+    }
     other_names = {"counts": "by_kind"}
     for name, field, number in pinned_structs():
         if name in known and field == "-":
             assert ctypes.sizeof(known[name]) == number, name
         elif name in known:
-            assert getattr(known[name], other_names.get(field, field)).offset == number, (name, field)
+            assert getattr(known[name], other_names.get(field, field)).offset == number, (
+                name,
+                field,
+            )
 
 
-# Which folders the files of a folder may include from. The public headers, which stand beside the folders, are for all.
-RANKS = {"core/base": {"core/base"}, "core/format": {"core/base", "core/format"}, "core/storage": {"core/base", "core/storage"},
-         "core/read": {"core/base", "core/format", "core/storage", "core/read"},
-         "core/image": {"core/base", "core/format", "core/storage", "core/read", "core/image"},
-         "core/check": {"core/base", "core/format", "core/storage", "core/image", "core/check"},
-         "tsk_qcow2/names": {"tsk_qcow2/names"}, "tsk_qcow2/plugin": {"tsk_qcow2/names", "tsk_qcow2/plugin"},
-         "tsk_qcow2/command": {"tsk_qcow2/names", "tsk_qcow2/command"}}
+# Which folders the files of a folder may include from. The public headers, which stand beside the
+# folders, are for all.
+RANKS = {
+    "core/base": {"core/base"},
+    "core/format": {"core/base", "core/format"},
+    "core/storage": {"core/base", "core/storage"},
+    "core/read": {"core/base", "core/format", "core/storage", "core/read"},
+    "core/image": {"core/base", "core/format", "core/storage", "core/read", "core/image"},
+    "core/check": {"core/base", "core/format", "core/storage", "core/image", "core/check"},
+    "tsk_qcow2/names": {"tsk_qcow2/names"},
+    "tsk_qcow2/plugin": {"tsk_qcow2/names", "tsk_qcow2/plugin"},
+    "tsk_qcow2/command": {"tsk_qcow2/names", "tsk_qcow2/command"},
+}
 
 
 def includes():
-    """(file, file that it includes), both by their paths in the source; those of the compiler and of libraries are left out."""
-    for path in glob.glob(f"{SOURCE}/core/**/*.[ch]", recursive=True) + glob.glob(f"{SOURCE}/tsk_qcow2/**/*.[ch]", recursive=True):
+    """(file, file that it includes), both by their paths in the source; those of the compiler and
+    of libraries are left out."""
+    for path in glob.glob(f"{SOURCE}/core/**/*.[ch]", recursive=True) + glob.glob(
+        f"{SOURCE}/tsk_qcow2/**/*.[ch]", recursive=True
+    ):
         for name in re.findall(r'^#include "(.*)"', Path(path).read_text(), re.M):
             places = [os.path.dirname(path), f"{SOURCE}/tsk_qcow2/names"]
-            found = [os.path.normpath(os.path.join(place, name)) for place in places if os.path.exists(os.path.join(place, name))]
+            found = [
+                os.path.normpath(os.path.join(place, name))
+                for place in places
+                if os.path.exists(os.path.join(place, name))
+            ]
             assert found, f"{path} includes {name}, which is nowhere"
             yield os.path.relpath(path, SOURCE), os.path.relpath(found[0], SOURCE)
 
@@ -154,7 +215,8 @@ def test_includes_point_one_way():
 
 
 def test_files_do_not_go_round_in_circles():
-    """What a file and its header include, and so on, never leads back to them: the files can be put in an order."""
+    """What a file and its header include, and so on, never leads back to them: the files can be put
+    in an order."""
     below = {}
     for path, target in includes():
         pair = [os.path.splitext(name)[0] for name in (path, target)]
@@ -171,14 +233,23 @@ def test_files_do_not_go_round_in_circles():
 def test_architecture_names_each_file():
     with open(os.path.join(SOURCE, "ARCHITECTURE.md")) as file:
         words = set(re.findall(r"\w+", file.read()))
-    names = {os.path.splitext(os.path.basename(path))[0] for folder in ("core", "tsk_qcow2")
-             for path in glob.glob(f"{SOURCE}/{folder}/**/*.[ch]", recursive=True)}
+    names = {
+        os.path.splitext(os.path.basename(path))[0]
+        for folder in ("core", "tsk_qcow2")
+        for path in glob.glob(f"{SOURCE}/{folder}/**/*.[ch]", recursive=True)
+    }
     assert len(names) > 60 and names <= words, f"not in ARCHITECTURE.md: {sorted(names - words)}"
 
 
 def test_the_tests_readme_names_each_file():
     words = set(re.findall(r"[\w-]+\.?\w*", Path(SOURCE, "tests/README.md").read_text()))
-    names = {path.name for path in [*Path(SOURCE, "tests").glob("test_*.py"), *Path(SOURCE, "tests/lib").glob("[!_]*.py")]}
+    names = {
+        path.name
+        for path in [
+            *Path(SOURCE, "tests").glob("test_*.py"),
+            *Path(SOURCE, "tests/lib").glob("[!_]*.py"),
+        ]
+    }
     assert len(names) > 50 and names <= words, f"not in tests/README.md: {sorted(names - words)}"
 
 
@@ -276,7 +347,9 @@ def test_static_program_built_with_pkg_config(prefix, image, tmp_path):
     assert "qcow2core" not in run("readelf", "-d", binary).stdout
 
 
-@pytest.mark.parametrize("example", glob.glob(os.path.join(SOURCE, "examples", "*.c")), ids=os.path.basename)
+@pytest.mark.parametrize(
+    "example", glob.glob(os.path.join(SOURCE, "examples", "*.c")), ids=os.path.basename
+)
 def test_example(prefix, example, tmp_path):
     """As its own first lines say, on an image with two snapshots, one of them of a smaller disk."""
     raw, image = tmp_path / "disk.raw", tmp_path / "disk.qcow2"
@@ -291,22 +364,52 @@ def test_example(prefix, example, tmp_path):
     with open(example) as file:
         command = re.search(r"^ \*   (cc .*)$", file.read(), re.M)[1]
     shutil.copy(example, tmp_path)
-    run("sh", "-c", command, cwd=tmp_path, env=dict(os.environ, PKG_CONFIG_PATH=str(prefix / "lib" / "pkgconfig")))
+    run(
+        "sh",
+        "-c",
+        command,
+        cwd=tmp_path,
+        env=dict(os.environ, PKG_CONFIG_PATH=str(prefix / "lib" / "pkgconfig")),
+    )
     result = run(tmp_path / "hash-snapshots", image, env={"LD_LIBRARY_PATH": str(prefix / "lib")})
-    assert result.stdout == "".join(f"{hashlib.sha256(data).hexdigest()}  {len(data)} bytes  {name}\n" for name, data in states)
+    assert result.stdout == "".join(
+        f"{hashlib.sha256(data).hexdigest()}  {len(data)} bytes  {name}\n" for name, data in states
+    )
     data = bytearray(image.read_bytes())
     data[60:64] = (3).to_bytes(4, "big")  # a snapshot more than there are
     image.write_bytes(data)
-    result = run(tmp_path / "hash-snapshots", image, env={"LD_LIBRARY_PATH": str(prefix / "lib")}, check=False)
-    assert result.returncode == 1 and len(result.stdout.splitlines()) == 2 and "warning: the snapshot table cannot be read" in result.stderr
+    result = run(
+        tmp_path / "hash-snapshots",
+        image,
+        env={"LD_LIBRARY_PATH": str(prefix / "lib")},
+        check=False,
+    )
+    assert (
+        result.returncode == 1
+        and len(result.stdout.splitlines()) == 2
+        and "warning: the snapshot table cannot be read" in result.stderr
+    )
 
 
 def skip_if_libtsk_cannot_be_linked(folder):
     """By its own pkg-config file, without anything of ours."""
     flags = run("pkg-config", "--static", "--libs", "tsk").stdout.split()
-    linked = run("gcc", "-shared", "-xc", "/dev/null", "-xnone", "-o", folder / "stock.so", *flags, check=False)
+    linked = run(
+        "gcc",
+        "-shared",
+        "-xc",
+        "/dev/null",
+        "-xnone",
+        "-o",
+        folder / "stock.so",
+        *flags,
+        check=False,
+    )
     if linked.returncode != 0:
-        pytest.skip("libtsk-dev lacks libraries that its tsk.pc names: " + ", ".join(re.findall(r"cannot find (-l\w+)", linked.stderr)))
+        pytest.skip(
+            "libtsk-dev lacks libraries that its tsk.pc names: "
+            + ", ".join(re.findall(r"cannot find (-l\w+)", linked.stderr))
+        )
 
 
 def test_static_tsk_program_built_with_pkg_config(prefix, image, tmp_path):
@@ -333,7 +436,10 @@ def test_tsk_program_built_with_pkg_config(prefix, image, tmp_path):
 
 def test_inside_a_java_machine_the_type_is_raw(prefix, image, tmp_path):
     """TSK's Java classes throw on a type number that they do not know."""
-    program = TSK_PROGRAM + "int JNI_GetCreatedJavaVMs(void);\nint JNI_GetCreatedJavaVMs(void) { return 0; }\n"
+    program = (
+        TSK_PROGRAM
+        + "int JNI_GetCreatedJavaVMs(void);\nint JNI_GetCreatedJavaVMs(void) { return 0; }\n"
+    )
     environment = dict(os.environ, PKG_CONFIG_PATH=str(prefix / "lib" / "pkgconfig"))
     flags = run("pkg-config", "--cflags", "--libs", "tsk_qcow2", env=environment).stdout.split()
     (tmp_path / "program.c").write_text(program)
@@ -344,8 +450,19 @@ def test_inside_a_java_machine_the_type_is_raw(prefix, image, tmp_path):
 
 def test_destdir_install_and_uninstall(tmp_path):
     run("make", "install", f"DESTDIR={tmp_path}", cwd=BUILD)
-    files = {os.path.basename(path) for path in glob.glob(str(tmp_path) + "/**", recursive=True) if os.path.isfile(path)}
-    assert {"qcow2core.h", "qcow2names.h", "tsk_qcow2.h", "tsk-qcow2", "qcow2core.pc", "tsk_qcow2.pc"} <= files
+    files = {
+        os.path.basename(path)
+        for path in glob.glob(str(tmp_path) + "/**", recursive=True)
+        if os.path.isfile(path)
+    }
+    assert {
+        "qcow2core.h",
+        "qcow2names.h",
+        "tsk_qcow2.h",
+        "tsk-qcow2",
+        "qcow2core.pc",
+        "tsk_qcow2.pc",
+    } <= files
     run("make", "uninstall", f"DESTDIR={tmp_path}", cwd=BUILD)
     prefix = re.search("^prefix = /(.*)$", Path(BUILD, "Makefile").read_text(), re.M)[1]
     left = (tmp_path / prefix).rglob("*")
@@ -353,47 +470,77 @@ def test_destdir_install_and_uninstall(tmp_path):
 
 
 def test_configure_cleans_up(command):
-    """The source has a folder "core", as a crashing compiler leaves a file, which configure removes."""
-    assert sorted(path.name for path in (command.parents[2] / "build").glob("conf*")) == ["config.h", "config.log", "config.status"]
+    """The source has a folder "core", as a crashing compiler leaves a file, which configure
+    removes."""
+    assert sorted(path.name for path in (command.parents[2] / "build").glob("conf*")) == [
+        "config.h",
+        "config.log",
+        "config.status",
+    ]
 
 
 def test_without_python_the_module_is_left_out(source, tmp_path):
     """There is no place where a Python would look for it. It goes where the user says."""
-    for given, place in (("PYTHON=/nonexistent", None), ("pythondir=/opt/python", "opt/python/qcow2core/tsk.py")):
+    for given, place in (
+        ("PYTHON=/nonexistent", None),
+        ("pythondir=/opt/python", "opt/python/qcow2core/tsk.py"),
+    ):
         folder = tmp_path / given.replace("/", "-")
         folder.mkdir()
-        said = run(os.path.join(source, "configure"), "PYTHON=/nonexistent", given, cwd=folder).stdout
+        said = run(
+            os.path.join(source, "configure"), "PYTHON=/nonexistent", given, cwd=folder
+        ).stdout
         assert ("Python module      left out: no python3 was found" in said) == (place is None)
         run("make", "install-dist_qcow2corepythonDATA", f"DESTDIR={folder}/there", cwd=folder)
-        assert [str(path.relative_to(folder / "there")) for path in folder.rglob("tsk.py")] == ([place] if place else [])
+        assert [str(path.relative_to(folder / "there")) for path in folder.rglob("tsk.py")] == (
+            [place] if place else []
+        )
 
 
 def test_without_optional_libraries(source, tmp_path):
-    """zlib alone reads what libdeflate reads. Selectors that leave their directory are neither written nor followed."""
-    run(os.path.join(source, "configure"), "--without-libdeflate", "--without-libgcrypt", "--enable-developer", cwd=tmp_path)
+    """zlib alone reads what libdeflate reads. Selectors that leave their directory are neither
+    written nor followed."""
+    run(
+        os.path.join(source, "configure"),
+        "--without-libdeflate",
+        "--without-libgcrypt",
+        "--enable-developer",
+        cwd=tmp_path,
+    )
     run("make", "-j2", cwd=tmp_path)
     raw, image = tmp_path / "disk.raw", tmp_path / "disk.qcow2"
     shutil.copy(os.path.join(BUILD, "core/.libs/libqcow2core.so"), raw)
     os.truncate(raw, (os.path.getsize(raw) + 511) // 512 * 512)
     run("qemu-img", "convert", "-c", "-f", "raw", "-O", "qcow2", raw, image)
-    environment = {"LD_LIBRARY_PATH": str(tmp_path / "tsk_qcow2/dropin"), "PATH": os.environ["PATH"]}
+    environment = {
+        "LD_LIBRARY_PATH": str(tmp_path / "tsk_qcow2/dropin"),
+        "PATH": os.environ["PATH"],
+    }
     assert "libdeflate" not in run("readelf", "-d", tmp_path / "core/.libs/libqcow2core.so").stdout
     script = f"img_cat -i qcow2 {image} | cmp - {raw}"
     run("sh", "-c", script, env=environment)
     (tmp_path / "case").mkdir()
     (tmp_path / "case/some.img").write_text(f"TSK-QCOW2-SELECTOR 1\n{image}\nMAC {'0' * 64}\n")
     command = tmp_path / "tsk_qcow2/tsk-qcow2"
-    for words in (["img_cat", "case/some.img"], [command, "selector", "--directory", "case", image]):
+    for words in (
+        ["img_cat", "case/some.img"],
+        [command, "selector", "--directory", "case", image],
+    ):
         failed = run(*words, env=environment, cwd=tmp_path, check=False)
         assert failed.returncode == 1 and "without libgcrypt" in failed.stderr
-    assert "disk-active.img" in run(command, "selector", "--directory", ".", image, env=environment, cwd=tmp_path).stdout
+    assert (
+        "disk-active.img"
+        in run(command, "selector", "--directory", ".", image, env=environment, cwd=tmp_path).stdout
+    )
     run("sh", "-c", f"img_cat disk-active.img | cmp - {raw}", env=environment, cwd=tmp_path)
 
 
-@pytest.mark.skipif(not os.path.exists(os.path.join(SOURCE, "Makefile.in")), reason="the source is not bootstrapped")
+@pytest.mark.skipif(
+    not os.path.exists(os.path.join(SOURCE, "Makefile.in")), reason="the source is not bootstrapped"
+)
 def test_distcheck():
-    """The tarball builds, passes its unit tests, installs and uninstalls, out of a read-only tree, and without a network where the system
-    lets us take that away."""
+    """The tarball builds, passes its unit tests, installs and uninstalls, out of a read-only tree,
+    and without a network where the system lets us take that away."""
     if os.environ.get("TSK_QCOW2_IN_DISTCHECK"):
         pytest.skip("this is the distcheck")
     environment = dict(os.environ, TSK_QCOW2_IN_DISTCHECK="1", TESTS_ARGS="test_unit.py")

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""tsk-qcow2 check: each defect one by one, compared with qemu-img check; random damage; bounds; the command."""
+"""tsk-qcow2 check: each defect one by one, compared with qemu-img check; random damage; bounds; the
+command."""
 import errno
 import json
 import os
@@ -19,8 +20,16 @@ COMMAND = os.path.join(BUILD, "tsk_qcow2", "tsk-qcow2")
 
 def qemu_totals(path):
     """(corruptions, leaks) by qemu-img check; None if it gives up."""
-    done = run("qemu-img", "check", "--output=json", path.name, cwd=path.parent, check=False, timeout=60,
-               env=encrypted.environment())
+    done = run(
+        "qemu-img",
+        "check",
+        "--output=json",
+        path.name,
+        cwd=path.parent,
+        check=False,
+        timeout=60,
+        env=encrypted.environment(),
+    )
     if not done.stdout:
         return None
     answer = json.loads(done.stdout)
@@ -28,7 +37,8 @@ def qemu_totals(path):
 
 
 def check(core, path, **options):
-    """A check with the usual memory, and one that walks the tables for every few clusters: they find the same."""
+    """A check with the usual memory, and one that walks the tables for every few clusters: they
+    find the same."""
     with core.Image(path, no_chain=True) as image:
         result, found = image.check(**options)
         again, found_again = image.check(memory_bytes=28, **options)
@@ -38,12 +48,12 @@ def check(core, path, **options):
     return result, found
 
 
-# ---- One defect each ---------------------------------------------------------
+# ---- One defect each -------------------------------------------------------------
 
 
 def filled(snapshot=True, **options):
-    """Clusters of every kind, some shared with a snapshot. Guest clusters 0 and 1 are the active disk's own, 3 is shared, 4 is a
-    compressed one; 600 is behind the first L2 table."""
+    """Clusters of every kind, some shared with a snapshot. Guest clusters 0 and 1 are the active
+    disk's own, 3 is shared, 4 is a compressed one; 600 is behind the first L2 table."""
     image = Image(700 * C, cluster_bits=12, **options)
     disk = image.disk
     disk.normal(3, pattern(3, C))
@@ -149,7 +159,7 @@ def no_disk_size(data, image):
 
 def wipe_snapshots(image, data):
     at, length = image.snapshots_offset, image.snapshots_length
-    data[at:at + length] = bytes(length)
+    data[at : at + length] = bytes(length)
 
 
 def exchange_l2(image, data, cluster, offset, flags=0):
@@ -158,94 +168,333 @@ def exchange_l2(image, data, cluster, offset, flags=0):
 
 KEEP = COPIED | ~OFFSET_MASK & (1 << 64) - 1  # all of an entry but its offset
 
-# name: (image, what is done to its bytes, findings by kind besides leaks; None: only QEMU's totals count)
+# name: (image, what is done to its bytes, findings by kind besides leaks; None: only QEMU's totals
+# count)
 DEFECTS = {
     "nothing": (filled, lambda i, d: None, {}),
-    "refcount 0": (filled, lambda i, d: set_refcount(i, d, host(i, d, 0), 0), {"refcount-low": 1, "copied": 1}),
-    "refcount of a shared cluster 1": (filled, lambda i, d: set_refcount(i, d, host(i, d, 3), 1), {"refcount-low": 1, "copied": 1}),
+    "refcount 0": (
+        filled,
+        lambda i, d: set_refcount(i, d, host(i, d, 0), 0),
+        {"refcount-low": 1, "copied": 1},
+    ),
+    "refcount of a shared cluster 1": (
+        filled,
+        lambda i, d: set_refcount(i, d, host(i, d, 3), 1),
+        {"refcount-low": 1, "copied": 1},
+    ),
     "refcount too high": (filled, lambda i, d: set_refcount(i, d, host(i, d, 0), 5), {"copied": 1}),
-    "refcount of the header 0": (filled, lambda i, d: set_refcount(i, d, 0, 0), {"refcount-low": 1}),
-    "refcount of an L2 table 2": (filled, lambda i, d: set_refcount(i, d, i.disk.l2_offsets[0], 2), {"copied": 1}),
-    "refcount of a compressed cluster": (filled, lambda i, d: set_refcount(i, d, word(d, entry(i, 4)) & (1 << 58) - 1, 1), {"refcount-low": 1}),
-    "compressed data on top of guest data": (filled, lambda i, d: change(d, entry(i, 4), ~((1 << 58) - 1), host(i, d, 0)),
-                                             {"overlap": 1, "refcount-low": 1}),
+    "refcount of the header 0": (
+        filled,
+        lambda i, d: set_refcount(i, d, 0, 0),
+        {"refcount-low": 1},
+    ),
+    "refcount of an L2 table 2": (
+        filled,
+        lambda i, d: set_refcount(i, d, i.disk.l2_offsets[0], 2),
+        {"copied": 1},
+    ),
+    "refcount of a compressed cluster": (
+        filled,
+        lambda i, d: set_refcount(i, d, word(d, entry(i, 4)) & (1 << 58) - 1, 1),
+        {"refcount-low": 1},
+    ),
+    "compressed data on top of guest data": (
+        filled,
+        lambda i, d: change(d, entry(i, 4), ~((1 << 58) - 1), host(i, d, 0)),
+        {"overlap": 1, "refcount-low": 1},
+    ),
     "a leaked cluster": (leaky, lambda i, d: None, {}),
-    "two entries to one cluster": (filled, lambda i, d: exchange_l2(i, d, 1, host(i, d, 0), COPIED), {"refcount-low": 1}),
-    "entry to the active L1 table": (filled, lambda i, d: exchange_l2(i, d, 0, i.disk.l1_offset, COPIED), {"refcount-low": 1, "overlap": 1}),
-    "entry to its own L2 table": (filled, lambda i, d: exchange_l2(i, d, 0, i.disk.l2_offsets[0], COPIED), {"refcount-low": 1, "overlap": 1}),
-    "entry to the refcount table": (filled, lambda i, d: exchange_l2(i, d, 0, i.refcount_table, COPIED), {"refcount-low": 1, "overlap": 1}),
-    "entry to a refcount block": (filled, lambda i, d: exchange_l2(i, d, 0, i.refcount_blocks[0], COPIED),
-                                  {"refcount-low": 1, "overlap": 1, "refcount-block": 1}),
-    "entry to the snapshot table": (filled, lambda i, d: exchange_l2(i, d, 0, i.snapshots_offset, COPIED), {"refcount-low": 1, "overlap": 1}),
-    "entry to the snapshot's L1 table": (filled, lambda i, d: exchange_l2(i, d, 0, snapshot_disk(i).l1_offset, COPIED),
-                                         {"refcount-low": 1, "overlap": 1}),
-    "compressed data in guest data": (filled, lambda i, d: change(d, entry(i, 4), ~((1 << 58) - 1) & (1 << 64) - 1, host(i, d, 0)),
-                                      {"refcount-low": 1, "overlap": 1}),
-    "entry past the end": (filled, lambda i, d: exchange_l2(i, d, 0, past(d), COPIED), {"past-end": 1, "copied": 1}),
-    "entry far past the end": (filled, lambda i, d: exchange_l2(i, d, 0, 1 << 50, COPIED), {"past-end": 1, "copied": 1}),
+    "two entries to one cluster": (
+        filled,
+        lambda i, d: exchange_l2(i, d, 1, host(i, d, 0), COPIED),
+        {"refcount-low": 1},
+    ),
+    "entry to the active L1 table": (
+        filled,
+        lambda i, d: exchange_l2(i, d, 0, i.disk.l1_offset, COPIED),
+        {"refcount-low": 1, "overlap": 1},
+    ),
+    "entry to its own L2 table": (
+        filled,
+        lambda i, d: exchange_l2(i, d, 0, i.disk.l2_offsets[0], COPIED),
+        {"refcount-low": 1, "overlap": 1},
+    ),
+    "entry to the refcount table": (
+        filled,
+        lambda i, d: exchange_l2(i, d, 0, i.refcount_table, COPIED),
+        {"refcount-low": 1, "overlap": 1},
+    ),
+    "entry to a refcount block": (
+        filled,
+        lambda i, d: exchange_l2(i, d, 0, i.refcount_blocks[0], COPIED),
+        {"refcount-low": 1, "overlap": 1, "refcount-block": 1},
+    ),
+    "entry to the snapshot table": (
+        filled,
+        lambda i, d: exchange_l2(i, d, 0, i.snapshots_offset, COPIED),
+        {"refcount-low": 1, "overlap": 1},
+    ),
+    "entry to the snapshot's L1 table": (
+        filled,
+        lambda i, d: exchange_l2(i, d, 0, snapshot_disk(i).l1_offset, COPIED),
+        {"refcount-low": 1, "overlap": 1},
+    ),
+    "compressed data in guest data": (
+        filled,
+        lambda i, d: change(d, entry(i, 4), ~((1 << 58) - 1) & (1 << 64) - 1, host(i, d, 0)),
+        {"refcount-low": 1, "overlap": 1},
+    ),
+    "entry past the end": (
+        filled,
+        lambda i, d: exchange_l2(i, d, 0, past(d), COPIED),
+        {"past-end": 1, "copied": 1},
+    ),
+    "entry far past the end": (
+        filled,
+        lambda i, d: exchange_l2(i, d, 0, 1 << 50, COPIED),
+        {"past-end": 1, "copied": 1},
+    ),
     "entry not aligned": (filled, lambda i, d: change(d, entry(i, 0), add=512), None),
     "zero entry not aligned": (filled, lambda i, d: change(d, entry(i, 8), add=512), None),
-    "entry with reserved bits": (filled, lambda i, d: change(d, entry(i, 0), add=1 << 57 | 2), {"reserved-bits": 1}),
-    "zero flag in version 2": (lambda: filled(version=2, snapshot=False), lambda i, d: change(d, entry(i, 0), add=1), {"entry": 1}),
+    "entry with reserved bits": (
+        filled,
+        lambda i, d: change(d, entry(i, 0), add=1 << 57 | 2),
+        {"reserved-bits": 1},
+    ),
+    "zero flag in version 2": (
+        lambda: filled(version=2, snapshot=False),
+        lambda i, d: change(d, entry(i, 0), add=1),
+        {"entry": 1},
+    ),
     "COPIED missing": (filled, lambda i, d: change(d, entry(i, 0), ~COPIED), {"copied": 1}),
-    "COPIED of a shared cluster": (filled, lambda i, d: change(d, entry(i, 3), add=COPIED), {"copied": 1}),
-    "COPIED of a zero cluster missing": (filled, lambda i, d: change(d, entry(i, 8), ~COPIED), {"copied": 1}),
-    "COPIED missing in the L1 table": (filled, lambda i, d: change(d, i.disk.l1_offset, ~COPIED), {"copied": 1}),
-    "COPIED of a compressed cluster": (filled, lambda i, d: change(d, entry(i, 4), add=COPIED), {"copied": 1}),
-    "COPIED of a snapshot, which nobody looks at": (filled, lambda i, d: change(d, entry(i, 3, snapshot_disk(i)), add=COPIED), {}),
-    "compressed data past the end": (filled, lambda i, d: change(d, entry(i, 4), ~((1 << 58) - 1) & (1 << 64) - 1, past(d, 3)),
-                                     {"past-end": 1}),
+    "COPIED of a shared cluster": (
+        filled,
+        lambda i, d: change(d, entry(i, 3), add=COPIED),
+        {"copied": 1},
+    ),
+    "COPIED of a zero cluster missing": (
+        filled,
+        lambda i, d: change(d, entry(i, 8), ~COPIED),
+        {"copied": 1},
+    ),
+    "COPIED missing in the L1 table": (
+        filled,
+        lambda i, d: change(d, i.disk.l1_offset, ~COPIED),
+        {"copied": 1},
+    ),
+    "COPIED of a compressed cluster": (
+        filled,
+        lambda i, d: change(d, entry(i, 4), add=COPIED),
+        {"copied": 1},
+    ),
+    "COPIED of a snapshot, which nobody looks at": (
+        filled,
+        lambda i, d: change(d, entry(i, 3, snapshot_disk(i)), add=COPIED),
+        {},
+    ),
+    "compressed data past the end": (
+        filled,
+        lambda i, d: change(d, entry(i, 4), ~((1 << 58) - 1) & (1 << 64) - 1, past(d, 3)),
+        {"past-end": 1},
+    ),
     "compressed data cut away": (packed_last, lambda i, d: cut(d, len(d) - C), {"cut": 1}),
-    "compressed data beginning at the end": (packed_last, lambda i, d: change(d, entry(i, 9), add=C), {"cut": 1, "refcount-low": 1}),
-    "L1 entry past the end": (filled, lambda i, d: change(d, i.disk.l1_offset, KEEP, past(d)), {"past-end": 1, "copied": 1}),
+    "compressed data beginning at the end": (
+        packed_last,
+        lambda i, d: change(d, entry(i, 9), add=C),
+        {"cut": 1, "refcount-low": 1},
+    ),
+    "L1 entry past the end": (
+        filled,
+        lambda i, d: change(d, i.disk.l1_offset, KEEP, past(d)),
+        {"past-end": 1, "copied": 1},
+    ),
     "L1 entry not aligned": (filled, lambda i, d: change(d, i.disk.l1_offset + 8, add=1024), None),
-    "L1 entry with reserved bits": (filled, lambda i, d: change(d, i.disk.l1_offset, add=1 << 60 | 4), {"reserved-bits": 1}),
-    "two L1 entries to one L2 table": (filled, lambda i, d: poke(d, i.disk.l1_offset + 8, "Q", word(d, i.disk.l1_offset)), None),
-    "L1 entry to the active L1 table": (filled, lambda i, d: change(d, i.disk.l1_offset + 8, KEEP, i.disk.l1_offset), None),
-    "L1 entry to the refcount table": (filled, lambda i, d: change(d, i.disk.l1_offset + 8, KEEP, i.refcount_table), None),
+    "L1 entry with reserved bits": (
+        filled,
+        lambda i, d: change(d, i.disk.l1_offset, add=1 << 60 | 4),
+        {"reserved-bits": 1},
+    ),
+    "two L1 entries to one L2 table": (
+        filled,
+        lambda i, d: poke(d, i.disk.l1_offset + 8, "Q", word(d, i.disk.l1_offset)),
+        None,
+    ),
+    "L1 entry to the active L1 table": (
+        filled,
+        lambda i, d: change(d, i.disk.l1_offset + 8, KEEP, i.disk.l1_offset),
+        None,
+    ),
+    "L1 entry to the refcount table": (
+        filled,
+        lambda i, d: change(d, i.disk.l1_offset + 8, KEEP, i.refcount_table),
+        None,
+    ),
     "L1 table past the end": (filled, lambda i, d: poke(d, 40, "Q", past(d, 2)), {"past-end": 1}),
-    "snapshot's L1 table past the end": (filled, lambda i, d: poke(d, snapshot_entry(i), "Q", past(d, 2)), {"past-end": 1}),
-    "snapshot's L1 table not aligned": (filled, lambda i, d: poke(d, snapshot_entry(i), "Q", 513), {"table": 1}),
-    "snapshot's L1 table too large": (filled, lambda i, d: poke(d, snapshot_entry(i) + 8, "I", (32 << 20 >> 3) + 1), {"table": 1}),
-    "snapshot's L1 table is the active one": (filled, lambda i, d: poke(d, snapshot_entry(i), "Q", i.disk.l1_offset), None),
-    "snapshot's L1 entry past the end": (filled, lambda i, d: change(d, snapshot_disk(i).l1_offset, KEEP, past(d)), {"past-end": 1}),
-    "snapshot's entry past the end": (filled, lambda i, d: change(d, entry(i, 3, snapshot_disk(i)), KEEP, past(d)), {"past-end": 1}),
+    "snapshot's L1 table past the end": (
+        filled,
+        lambda i, d: poke(d, snapshot_entry(i), "Q", past(d, 2)),
+        {"past-end": 1},
+    ),
+    "snapshot's L1 table not aligned": (
+        filled,
+        lambda i, d: poke(d, snapshot_entry(i), "Q", 513),
+        {"table": 1},
+    ),
+    "snapshot's L1 table too large": (
+        filled,
+        lambda i, d: poke(d, snapshot_entry(i) + 8, "I", (32 << 20 >> 3) + 1),
+        {"table": 1},
+    ),
+    "snapshot's L1 table is the active one": (
+        filled,
+        lambda i, d: poke(d, snapshot_entry(i), "Q", i.disk.l1_offset),
+        None,
+    ),
+    "snapshot's L1 entry past the end": (
+        filled,
+        lambda i, d: change(d, snapshot_disk(i).l1_offset, KEEP, past(d)),
+        {"past-end": 1},
+    ),
+    "snapshot's entry past the end": (
+        filled,
+        lambda i, d: change(d, entry(i, 3, snapshot_disk(i)), KEEP, past(d)),
+        {"past-end": 1},
+    ),
     "snapshot without a disk size": (filled, lambda i, d: no_disk_size(d, i), {"table": 1}),
-    "snapshot's l1_size 0": (filled, lambda i, d: poke(d, snapshot_entry(i) + 8, "I", 0), {"table": 1}),
-    "snapshot's disk larger than its L1 table": (filled, lambda i, d: poke(d, snapshot_entry(i) + 48, "Q", 1 << 40), {"table": 1}),
-    "snapshot's VM state larger than its L1 table": (filled, lambda i, d: poke(d, snapshot_entry(i) + 40, "Q", 5000), {"table": 1}),
-    "snapshot's L1 table in the header": (filled, lambda i, d: poke(d, snapshot_entry(i), "Q", 0), None),
+    "snapshot's l1_size 0": (
+        filled,
+        lambda i, d: poke(d, snapshot_entry(i) + 8, "I", 0),
+        {"table": 1},
+    ),
+    "snapshot's disk larger than its L1 table": (
+        filled,
+        lambda i, d: poke(d, snapshot_entry(i) + 48, "Q", 1 << 40),
+        {"table": 1},
+    ),
+    "snapshot's VM state larger than its L1 table": (
+        filled,
+        lambda i, d: poke(d, snapshot_entry(i) + 40, "Q", 5000),
+        {"table": 1},
+    ),
+    "snapshot's L1 table in the header": (
+        filled,
+        lambda i, d: poke(d, snapshot_entry(i), "Q", 0),
+        None,
+    ),
     "snapshot table wiped": (filled, wipe_snapshots, {"table": 1}),
     "snapshot count raised": (filled, lambda i, d: poke(d, 60, "I", 60), {"table": 59}),
-    "snapshot table past the end": (filled, lambda i, d: poke(d, 64, "Q", past(d, 2)), {"past-end": 1, "table": 1}),
-    "refcount block past the end": (filled, lambda i, d: change(d, i.refcount_table, add=1 << 40), None),
-    "refcount block not aligned": (filled, lambda i, d: change(d, i.refcount_table, add=512), {"unaligned": 1}),
-    "refcount block with reserved bits": (filled, lambda i, d: change(d, i.refcount_table, add=8), {"reserved-bits": 1}),
-    "refcount block twice": (filled, lambda i, d: poke(d, i.refcount_table + 8, "Q", i.refcount_blocks[0]),
-                             {"refcount-block": 1, "refcount-low": 1}),
-    "refcount block and an L1 table just past the end": (filled, lambda i, d: [poke(d, i.refcount_table + 8, "Q", past(d)),
-                                                                               poke(d, snapshot_entry(i), "Q", past(d))], None),
+    "snapshot table past the end": (
+        filled,
+        lambda i, d: poke(d, 64, "Q", past(d, 2)),
+        {"past-end": 1, "table": 1},
+    ),
+    "refcount block past the end": (
+        filled,
+        lambda i, d: change(d, i.refcount_table, add=1 << 40),
+        None,
+    ),
+    "refcount block not aligned": (
+        filled,
+        lambda i, d: change(d, i.refcount_table, add=512),
+        {"unaligned": 1},
+    ),
+    "refcount block with reserved bits": (
+        filled,
+        lambda i, d: change(d, i.refcount_table, add=8),
+        {"reserved-bits": 1},
+    ),
+    "refcount block twice": (
+        filled,
+        lambda i, d: poke(d, i.refcount_table + 8, "Q", i.refcount_blocks[0]),
+        {"refcount-block": 1, "refcount-low": 1},
+    ),
+    "refcount block and an L1 table just past the end": (
+        filled,
+        lambda i, d: [
+            poke(d, i.refcount_table + 8, "Q", past(d)),
+            poke(d, snapshot_entry(i), "Q", past(d)),
+        ],
+        None,
+    ),
     "no refcount block": (filled, lambda i, d: poke(d, i.refcount_table, "Q", 0), None),
     "no refcount table": (filled, lambda i, d: poke(d, 56, "I", 0), None),
     "refcount table past the end": (filled, lambda i, d: poke(d, 48, "Q", past(d, 1)), None),
-    "refcount table is the L1 table": (filled, lambda i, d: poke(d, 48, "Q", i.disk.l1_offset), None),
-    "the end is missing": (lambda: filled(snapshot=False), lambda i, d: cut(d, len(d) - 3 * C), None),
-    "the middle of the last cluster is missing": (data_last, lambda i, d: cut(d, len(d) - C // 2), {"cut": 1}),
-    "overflow of 1 bit": (lambda: narrow(0), lambda i, d: exchange_l2(i, d, 1, host(i, d, 0), COPIED), {"overflow": 1}),
-    "overflow of 2 bits": (lambda: narrow(1), lambda i, d: [exchange_l2(i, d, c, host(i, d, 0), COPIED) for c in (1, 2, 3, 4)],
-                           {"overflow": 2, "refcount-low": 1}),
-    "no overflow of 64 bits": (lambda: narrow(6), lambda i, d: [exchange_l2(i, d, c, host(i, d, 0), COPIED) for c in (1, 2, 3, 4)],
-                               {"refcount-low": 1}),
-    "subcluster data and zero": (extended, lambda i, d: poke(d, entry(i, 0) + 8, "Q", 1 << 32 | 1), {"entry": 1}),
-    "subcluster data without a cluster": (extended, lambda i, d: poke(d, entry(i, 2) + 8, "Q", 3), {"entry": 1}),
-    "subcluster bitmap of a compressed cluster": (extended, lambda i, d: poke(d, entry(i, 3) + 8, "Q", 3), {"entry": 1}),
+    "refcount table is the L1 table": (
+        filled,
+        lambda i, d: poke(d, 48, "Q", i.disk.l1_offset),
+        None,
+    ),
+    "the end is missing": (
+        lambda: filled(snapshot=False),
+        lambda i, d: cut(d, len(d) - 3 * C),
+        None,
+    ),
+    "the middle of the last cluster is missing": (
+        data_last,
+        lambda i, d: cut(d, len(d) - C // 2),
+        {"cut": 1},
+    ),
+    "overflow of 1 bit": (
+        lambda: narrow(0),
+        lambda i, d: exchange_l2(i, d, 1, host(i, d, 0), COPIED),
+        {"overflow": 1},
+    ),
+    "overflow of 2 bits": (
+        lambda: narrow(1),
+        lambda i, d: [exchange_l2(i, d, c, host(i, d, 0), COPIED) for c in (1, 2, 3, 4)],
+        {"overflow": 2, "refcount-low": 1},
+    ),
+    "no overflow of 64 bits": (
+        lambda: narrow(6),
+        lambda i, d: [exchange_l2(i, d, c, host(i, d, 0), COPIED) for c in (1, 2, 3, 4)],
+        {"refcount-low": 1},
+    ),
+    "subcluster data and zero": (
+        extended,
+        lambda i, d: poke(d, entry(i, 0) + 8, "Q", 1 << 32 | 1),
+        {"entry": 1},
+    ),
+    "subcluster data without a cluster": (
+        extended,
+        lambda i, d: poke(d, entry(i, 2) + 8, "Q", 3),
+        {"entry": 1},
+    ),
+    "subcluster bitmap of a compressed cluster": (
+        extended,
+        lambda i, d: poke(d, entry(i, 3) + 8, "Q", 3),
+        {"entry": 1},
+    ),
     "extended entry not aligned": (extended, lambda i, d: change(d, entry(i, 1), add=512), None),
-    "subclusters cut": (subclusters_last, lambda i, d: cut(d, len(d) - (1 << 14) + 512 * 7), {"cut": 1}),
-    "subclusters cut where nothing is": (subclusters_last, lambda i, d: cut(d, len(d) - (1 << 14) + 512 * 8), {}),
-    "data file: compressed": (lambda: filled(data_file=b"data"), lambda i, d: poke(d, entry(i, 1), "Q", COMPRESSED), {"entry": 1}),
-    "data file: COPIED missing": (lambda: filled(data_file=b"data"), lambda i, d: change(d, entry(i, 1), ~COPIED), {"copied": 1}),
-    "data file: another place": (lambda: filled(data_file=b"data"), lambda i, d: change(d, entry(i, 1), add=C), {"entry": 1}),
-    "data file: not aligned": (lambda: filled(data_file=b"data"), lambda i, d: change(d, entry(i, 1), add=512), {"unaligned": 1}),
+    "subclusters cut": (
+        subclusters_last,
+        lambda i, d: cut(d, len(d) - (1 << 14) + 512 * 7),
+        {"cut": 1},
+    ),
+    "subclusters cut where nothing is": (
+        subclusters_last,
+        lambda i, d: cut(d, len(d) - (1 << 14) + 512 * 8),
+        {},
+    ),
+    "data file: compressed": (
+        lambda: filled(data_file=b"data"),
+        lambda i, d: poke(d, entry(i, 1), "Q", COMPRESSED),
+        {"entry": 1},
+    ),
+    "data file: COPIED missing": (
+        lambda: filled(data_file=b"data"),
+        lambda i, d: change(d, entry(i, 1), ~COPIED),
+        {"copied": 1},
+    ),
+    "data file: another place": (
+        lambda: filled(data_file=b"data"),
+        lambda i, d: change(d, entry(i, 1), add=C),
+        {"entry": 1},
+    ),
+    "data file: not aligned": (
+        lambda: filled(data_file=b"data"),
+        lambda i, d: change(d, entry(i, 1), add=512),
+        {"unaligned": 1},
+    ),
 }
 
 
@@ -260,12 +509,21 @@ def test_each_defect_is_found_and_counts_as_in_qemu(core, tmp_path, name):
     about = [*map(repr, found)]
     assert result.is_complete and result.unreadable == 0, about
     if expected is not None:
-        assert {kind: count for kind, count in result.counts.items() if kind != "leak"} == expected, about
+        assert {
+            kind: count for kind, count in result.counts.items() if kind != "leak"
+        } == expected, about
     assert (result.corruptions, result.leaks) == qemu_totals(path), about
-    assert bool(found) == (name not in ("nothing", "subclusters cut where nothing is", "COPIED of a snapshot, which nobody looks at"))
+    assert bool(found) == (
+        name
+        not in (
+            "nothing",
+            "subclusters cut where nothing is",
+            "COPIED of a snapshot, which nobody looks at",
+        )
+    )
 
 
-# ---- Bitmaps, LUKS ------------------------------------------------------------
+# ---- Bitmaps, LUKS ---------------------------------------------------------------
 
 
 @pytest.fixture()
@@ -280,7 +538,8 @@ def marked(tmp_path):
 
 
 def bitmap_places(core, path):
-    """Host offsets: of the extension's data, the directory, the first bitmap's table, and an entry of it that has a cluster."""
+    """Host offsets: of the extension's data, the directory, the first bitmap's table, and an entry
+    of it that has a cluster."""
     with core.Image(path, no_chain=True) as image:
         table = image.bitmaps[0].table_offset
         extension = next(one for one in image.extensions() if one.type == 0x23852875)
@@ -289,7 +548,9 @@ def bitmap_places(core, path):
     return extension.host_offset, word(data, extension.host_offset + 16), table, used
 
 
-BITMAP_DEFECTS = {  # name: (which place, offset from there, value of 64 bits or what is added to it, findings; QEMU gives up)
+# name: (which region, offset from there, value of 64 bits or what is added to it, findings;
+# QEMU gives up)
+BITMAP_DEFECTS = {
     "directory past the end": (0, 16, 1 << 40, None, True),
     "table past the end": (1, 0, 1 << 40, {"past-end": 1}, False),
     "table not aligned": (1, 0, "+512", {"table": 1}, True),
@@ -297,7 +558,13 @@ BITMAP_DEFECTS = {  # name: (which place, offset from there, value of 64 bits or
     "entry not aligned": (3, 0, "+512", {"unaligned": 1}, True),
     "entry with reserved bits": (3, 0, "+2", {"reserved-bits": 1}, True),
     "entry with an offset that says all ones": (3, 0, "+1", {"reserved-bits": 1}, True),
-    "entry to the directory": (3, 0, "directory", {"refcount-low": 1, "overlap": 1, "cut": 1}, False),
+    "entry to the directory": (
+        3,
+        0,
+        "directory",
+        {"refcount-low": 1, "overlap": 1, "cut": 1},
+        False,
+    ),
     "a bitmap more than there are": (0, 0, f"+{1 << 32}", {"table": 1}, True),
     "a bitmap less than there are": (0, 0, f"{-1 << 32}", None, True),
     "an extension of 8 bytes": (0, -8, 0x23852875 << 32 | 8, None, True),
@@ -314,9 +581,15 @@ def damage_bitmaps(path, places, defect):
     data = bytearray(path.read_bytes())
     at = places[which] + offset
     if value is None:
-        data[at:at + C] = bytes(C)
+        data[at : at + C] = bytes(C)
     else:
-        new = places[1] if value == "directory" else word(data, at) + int(value) if isinstance(value, str) else value
+        new = (
+            places[1]
+            if value == "directory"
+            else word(data, at) + int(value)
+            if isinstance(value, str)
+            else value
+        )
         poke(data, at, "Q", new)
     path.write_bytes(data)
 
@@ -327,7 +600,9 @@ def test_bitmap_defects(core, marked, name):
     damage_bitmaps(marked, bitmap_places(core, marked), BITMAP_DEFECTS[name])
     result, found = check(core, marked)
     if expected is not None:
-        assert {kind: count for kind, count in result.counts.items() if kind != "leak"} == expected, found
+        assert {
+            kind: count for kind, count in result.counts.items() if kind != "leak"
+        } == expected, found
     assert result.corruptions > 0 or name == "nothing"
     totals = qemu_totals(marked)
     assert totals is None if gives_up else totals == (result.corruptions, result.leaks), found
@@ -352,8 +627,12 @@ def test_encrypted_images_need_no_passphrase(core, tmp_path):
     path.write_bytes(poke(data, l2, "Q", luks | COPIED))
     result, found = check(core, path)
     assert result.counts == {"leak": 1, "refcount-low": 1, "overlap": 1}
-    overlap, = [one for one in found if one.kind == "overlap"]
-    assert "the LUKS header" in overlap.sentence and overlap.guest_offset == 0 and overlap.table_offset == l2
+    (overlap,) = [one for one in found if one.kind == "overlap"]
+    assert (
+        "the LUKS header" in overlap.sentence
+        and overlap.guest_offset == 0
+        and overlap.table_offset == l2
+    )
 
 
 # ---- Random damage ---------------------------------------------------------------
@@ -363,8 +642,12 @@ def random_image(rng):
     """An image with some clusters of every kind, and up to two snapshots."""
     kind = rng.choice(["v2", "v3", "v3", "extended", "data", "order"])
     bits = 14 if kind == "extended" else rng.choice([9, 12])
-    options = {"v2": {"version": 2}, "extended": {"extended_l2": True}, "data": {"data_file": b"data"},
-               "order": {"refcount_order": rng.choice([0, 1, 2, 3, 5, 6])}}.get(kind, {})
+    options = {
+        "v2": {"version": 2},
+        "extended": {"extended_l2": True},
+        "data": {"data_file": b"data"},
+        "order": {"refcount_order": rng.choice([0, 1, 2, 3, 5, 6])},
+    }.get(kind, {})
     image = Image(200 << bits, cluster_bits=bits, **options)
     disk, size = image.disk, image.cluster_size
     for cluster in rng.sample(range(190), 12):
@@ -378,7 +661,9 @@ def random_image(rng):
         else:
             disk.zero_allocated(cluster, bytes(size))
         if kind == "extended" and rng.random() < 0.5:
-            disk.subclusters(cluster, "".join(rng.choice("DZ.") for _ in range(32)), pattern(cluster, size))
+            disk.subclusters(
+                cluster, "".join(rng.choice("DZ.") for _ in range(32)), pattern(cluster, size)
+            )
     if kind not in ("data", "order"):
         image.snapshot()
         disk.normal(3, pattern(3, size))
@@ -395,12 +680,20 @@ def random_place(rng, image, data):
     if kind == "l1":
         return disk.l1_offset + 8 * rng.randrange(disk.l1_count), True
     if kind == "l2":
-        return disk.entry_offset(rng.choice([*disk.entries])) + 8 * (image.extended_l2 and rng.random() < 0.3), False
+        return (
+            disk.entry_offset(rng.choice([*disk.entries]))
+            + 8 * (image.extended_l2 and rng.random() < 0.3),
+            False,
+        )
     if kind == "snapshot" and image.snapshots:
         return image.snapshots_offset + rng.choice(image.snapshot_offsets), True
     if kind == "refcount table":
         return image.refcount_table + 8 * rng.randrange(len(image.refcount_blocks) + 1), False
-    return image.refcount_blocks[0] + 8 * rng.randrange(divide_up(len(data) // image.cluster_size << image.refcount_order, 64)), False
+    return (
+        image.refcount_blocks[0]
+        + 8 * rng.randrange(divide_up(len(data) // image.cluster_size << image.refcount_order, 64)),
+        False,
+    )
 
 
 def random_damage(rng, image, data):
@@ -408,10 +701,29 @@ def random_damage(rng, image, data):
     for _ in range(rng.choice([1, 1, 1, 2, 3])):
         at, needs_offset = random_place(rng, image, data)
         old = word(data, at)
-        offset = rng.choice([rng.randrange(clusters), clusters - 1, clusters, clusters + 5, clusters + (1 << 20)]) * size
-        new = rng.choice([old ^ 1 << rng.randrange(64), old & KEEP | offset, old & KEEP | offset,
-                          (old + 512 * rng.choice([1, 3, size // 512])) % (1 << 64), 0])
-        # An L1 entry with flags but without an offset, and a header as an L1 table: see test_where_qemu_counts_otherwise().
+        offset = (
+            rng.choice(
+                [
+                    rng.randrange(clusters),
+                    clusters - 1,
+                    clusters,
+                    clusters + 5,
+                    clusters + (1 << 20),
+                ]
+            )
+            * size
+        )
+        new = rng.choice(
+            [
+                old ^ 1 << rng.randrange(64),
+                old & KEEP | offset,
+                old & KEEP | offset,
+                (old + 512 * rng.choice([1, 3, size // 512])) % (1 << 64),
+                0,
+            ]
+        )
+        # An L1 entry with flags but without an offset, and a header as an L1 table: see
+        # test_where_qemu_counts_otherwise().
         if not needs_offset or new & OFFSET_MASK:
             poke(data, at, "Q", new)
 
@@ -434,20 +746,26 @@ def test_random_damage_counts_as_in_qemu(core, tmp_path, number):
 
 
 def check_reads(core, path, found):
-    """What reading refuses for what a table entry says, or for the end of the file, is among the findings."""
+    """What reading refuses for what a table entry says, or for the end of the file, is among the
+    findings."""
     tables = {(one.table_offset, one.snapshot_index) for one in found if one.weight != "leak"}
-    ends = {(one.guest_offset, one.snapshot_index) for one in found if one.kind in ("past-end", "cut")}
+    ends = {
+        (one.guest_offset, one.snapshot_index) for one in found if one.kind in ("past-end", "cut")
+    }
     with core.Image(path) as image:
         for index in [core.ACTIVE, *range(len(image.snapshots))]:
             for damage in damages(core, image, index):
                 known = (damage.table_offset, index) in tables
                 if damage.code == "TRUNCATED":  # a table that is not there as a whole
-                    known = known or (damage.guest_offset, index) in ends or (NO_OFFSET, index) in ends
+                    known = (
+                        known or (damage.guest_offset, index) in ends or (NO_OFFSET, index) in ends
+                    )
                 assert known, (damage, found)
 
 
 def damages(core, image, index):
-    """The damaged ranges of a disk, without compressed data that cannot be decoded: only reading finds those."""
+    """The damaged ranges of a disk, without compressed data that cannot be decoded: only reading
+    finds those."""
     try:
         with image.view(index) as view:
             _, found = view.salvage(0, view.size)
@@ -467,7 +785,7 @@ def test_where_qemu_counts_otherwise(core, tmp_path):
 
     image = filled()  # QEMU reads the rest of an entry as zeros, and goes on with that
     data = image.build()
-    path = image.write(tmp_path / "cut.qcow2", data[:snapshot_entry(image) + 30])
+    path = image.write(tmp_path / "cut.qcow2", data[: snapshot_entry(image) + 30])
     result, _ = check(core, path)
     assert result.counts["table"] == 1 and qemu_totals(path)[0] >= result.corruptions
 
@@ -477,7 +795,10 @@ def test_where_qemu_counts_otherwise(core, tmp_path):
     exchange_l2(image, data, 0, 1 << 50, COPIED)
     path = image.write(tmp_path / "unknown.qcow2", data)
     result, _ = check(core, path)
-    assert result.counts == {"past-end": 1, "unaligned": 1, "copied": 1} and qemu_totals(path) == (2, 0)
+    assert result.counts == {"past-end": 1, "unaligned": 1, "copied": 1} and qemu_totals(path) == (
+        2,
+        0,
+    )
 
     image = filled()  # QEMU does not go on at all
     data = image.build()
@@ -486,7 +807,7 @@ def test_where_qemu_counts_otherwise(core, tmp_path):
     assert result.counts["table"] == 1 and result.leaks > 0 and qemu_totals(path) is None
 
 
-# ---- Bounds -------------------------------------------------------------------------
+# ---- Bounds ----------------------------------------------------------------------
 
 
 class Sparse(PythonStorage):
@@ -502,14 +823,35 @@ class Sparse(PythonStorage):
         for at, data in self.parts.items():
             if at < offset + length and at + len(data) > offset:
                 start = max(at, offset)
-                piece = data[start - at:offset + length - at]
-                out[start - offset:start - offset + len(piece)] = piece
+                piece = data[start - at : offset + length - at]
+                out[start - offset : start - offset + len(piece)] = piece
         return bytes(out)
 
 
-def header(bits, l1_offset, l1_size, refcount_table, refcount_clusters, snapshots=0, snapshots_offset=0):
-    return struct.pack(">4sIQIIQIIQQIIQQQQII", b"QFI\xfb", 3, 0, 0, bits, 1 << 20, 0, l1_size, l1_offset, refcount_table,
-                       refcount_clusters, snapshots, snapshots_offset, 0, 0, 0, 4, 104)
+def header(
+    bits, l1_offset, l1_size, refcount_table, refcount_clusters, snapshots=0, snapshots_offset=0
+):
+    return struct.pack(
+        ">4sIQIIQIIQQIIQQQQII",
+        b"QFI\xfb",
+        3,
+        0,
+        0,
+        bits,
+        1 << 20,
+        0,
+        l1_size,
+        l1_offset,
+        refcount_table,
+        refcount_clusters,
+        snapshots,
+        snapshots_offset,
+        0,
+        0,
+        0,
+        4,
+        104,
+    )
 
 
 def words(*values):
@@ -520,7 +862,9 @@ def test_references_far_apart_in_a_file_of_8_eib(core):
     """Only the parts of the file are looked at that something leads to."""
     far = [1 << shift for shift in range(20, 56)]
     l2 = words(*far).ljust(512, b"\0")
-    storage = Sparse((1 << 63) - 4096, {0: header(9, 1024, 64, 512, 1), 1024: words(2048), 2048: l2})
+    storage = Sparse(
+        (1 << 63) - 4096, {0: header(9, 1024, 64, 512, 1), 1024: words(2048), 2048: l2}
+    )
     with core.Image.from_storage(storage, no_chain=True) as image:
         result, _ = image.check(memory_bytes=4096)
     assert result.is_complete and result.checked_to == (1 << 63) - 4096
@@ -528,14 +872,24 @@ def test_references_far_apart_in_a_file_of_8_eib(core):
     assert storage.bytes_read < 1 << 20
 
 
-ONE_L2 = {0: header(21, 2 << 21, 1 << 22, 1 << 21, 1), 2 << 21: words(18 << 21) * (1 << 22), 18 << 21: words(30 << 21) * (1 << 18)}
+ONE_L2 = {
+    0: header(21, 2 << 21, 1 << 22, 1 << 21, 1),
+    2 << 21: words(18 << 21) * (1 << 22),
+    18 << 21: words(30 << 21) * (1 << 18),
+}
 SNAPSHOT = struct.pack(">QIHHIIQIIQQ", 4 << 20, 1 << 17, 0, 0, 0, 0, 0, 0, 16, 0, 0)
 HOSTILE = {
     "four million L1 entries to one L2 table": ONE_L2,
-    "65,536 snapshots with one L1 table": {0: header(16, 4 << 20, 64, 1 << 16, 1, 65536, 8 << 20), 4 << 20: words(1 << 17) * (1 << 17),
-                                           8 << 20: SNAPSHOT * 65536},
-    "a million refcount blocks that are one": {0: header(21, 1 << 21, 64, 2 << 21, 4), 2 << 21: words(6 << 21) * (1 << 20),
-                                               6 << 21: b"\1" * (1 << 21)},
+    "65,536 snapshots with one L1 table": {
+        0: header(16, 4 << 20, 64, 1 << 16, 1, 65536, 8 << 20),
+        4 << 20: words(1 << 17) * (1 << 17),
+        8 << 20: SNAPSHOT * 65536,
+    },
+    "a million refcount blocks that are one": {
+        0: header(21, 1 << 21, 64, 2 << 21, 4),
+        2 << 21: words(6 << 21) * (1 << 20),
+        6 << 21: b"\1" * (1 << 21),
+    },
 }
 
 
@@ -553,24 +907,41 @@ def test_unreadable_tables_are_told_and_the_rest_is_checked(core):
     image = filled()
     data = bytes(image.build())
     bad = image.disk.l2_offsets[0]
-    storage = PythonStorage(lambda offset, length: errno.EIO if offset <= bad < offset + length else data[offset:offset + length], len(data))
+    storage = PythonStorage(
+        lambda offset, length: (
+            errno.EIO if offset <= bad < offset + length else data[offset : offset + length]
+        ),
+        len(data),
+    )
     with core.Image.from_storage(storage, no_chain=True) as opened:
         result, found = opened.check()
-    told, = [one for one in found if one.kind == "unreadable"]
+    (told,) = [one for one in found if one.kind == "unreadable"]
     assert told.host_offset == bad and "Input/output error" in told.sentence
-    assert not result.is_complete and result.unreadable == 1 and result.leaks > 0 and result.corruptions == 0
+    assert (
+        not result.is_complete
+        and result.unreadable == 1
+        and result.leaks > 0
+        and result.corruptions == 0
+    )
 
 
-# ---- The command ---------------------------------------------------------------------
+# ---- The command -----------------------------------------------------------------
 
 
 def command(*arguments, **options):
     return run(COMMAND, "check", *arguments, check=False, **options)
 
 
-@pytest.mark.parametrize("name, status, words_there", [
-    ("nothing", 0, "CLEAN"), ("a leaked cluster", 5, "LEAKS"), ("COPIED missing", 4, "Reading does not use"),
-    ("entry past the end", 4, "may read as an error"), ("zero flag in version 2", 4, "may read as an error")])
+@pytest.mark.parametrize(
+    "name, status, words_there",
+    [
+        ("nothing", 0, "CLEAN"),
+        ("a leaked cluster", 5, "LEAKS"),
+        ("COPIED missing", 4, "Reading does not use"),
+        ("entry past the end", 4, "may read as an error"),
+        ("zero flag in version 2", 4, "may read as an error"),
+    ],
+)
 def test_exit_status_and_verdict(tmp_path, name, status, words_there):
     make, damage, _ = DEFECTS[name]
     image = make()
@@ -581,7 +952,10 @@ def test_exit_status_and_verdict(tmp_path, name, status, words_there):
     assert plain.returncode == as_json.returncode == status
     answer = json.loads(as_json.stdout)
     assert words_there in plain.stdout and words_there in answer["verdict"]
-    assert f"Corruptions: {answer['corruptions']}, leaks: {answer['leaks']}, other defects: {answer['defects']};" in plain.stdout
+    assert (
+        f"Corruptions: {answer['corruptions']}, leaks: {answer['leaks']}, other defects:"
+        f" {answer['defects']};" in plain.stdout
+    )
     for finding in answer["findings"]:
         assert f"{finding['weight']}: {finding['text']}" in plain.stdout
     assert sum(answer["counts"].values()) == len(answer["findings"])
@@ -605,8 +979,16 @@ def test_findings_of_a_snapshot_name_it(tmp_path):
     data = image.build()
     at = entry(image, 3, snapshot_disk(image))
     path = image.write(tmp_path / "image.qcow2", poke(data, at, "Q", past(data)))
-    finding = next(one for one in json.loads(command("--json", path).stdout)["findings"] if one["kind"] == "past-end")
-    assert (finding["snapshot_index"], finding["guest_offset"], finding["table_offset"]) == (0, 3 * C, at)
+    finding = next(
+        one
+        for one in json.loads(command("--json", path).stdout)["findings"]
+        if one["kind"] == "past-end"
+    )
+    assert (finding["snapshot_index"], finding["guest_offset"], finding["table_offset"]) == (
+        0,
+        3 * C,
+        at,
+    )
     assert "(snapshot @index=0)" in command(path).stdout
 
 
@@ -627,10 +1009,15 @@ def test_each_file_of_a_chain_is_checked_as_if_alone(core, tmp_path):
     with core.Image(base, no_chain=True) as alone, core.Image(path) as chain:
         assert bytes(alone.check()[0]) == bytes(chain.check(layer=1)[0])
         assert bytes(chain.check()[0]) == bytes(chain.check(layer=0)[0])
-        assert (chain.check(layer=0)[0].unreferenced_clusters, chain.check(layer=1)[0].unreferenced_clusters) == (1, 3)
+        assert (
+            chain.check(layer=0)[0].unreferenced_clusters,
+            chain.check(layer=1)[0].unreferenced_clusters,
+        ) == (1, 3)
         with pytest.raises(core.QcowError, match="the chain has 2"):
             chain.check(layer=2)
-    over_raw = Image(20 * C, cluster_bits=12, backing=b"raw", backing_format=b"raw").write(tmp_path / "over-raw.qcow2")
+    over_raw = Image(20 * C, cluster_bits=12, backing=b"raw", backing_format=b"raw").write(
+        tmp_path / "over-raw.qcow2"
+    )
     (tmp_path / "raw").write_bytes(bytes(C))
     with core.Image(over_raw) as chain, pytest.raises(core.QcowError, match="no qcow2 image"):
         chain.check(layer=1)
@@ -639,7 +1026,12 @@ def test_each_file_of_a_chain_is_checked_as_if_alone(core, tmp_path):
 def test_usage_and_what_cannot_be_checked(tmp_path):
     image = filled()
     path = image.write(tmp_path / "image.qcow2")
-    assert command().returncode == command("--chain", path).returncode == command(path, path).returncode == 2
+    assert (
+        command().returncode
+        == command("--chain", path).returncode
+        == command(path, path).returncode
+        == 2
+    )
     named = command(f"{path}@before")
     assert named.returncode == 2 and "whole file" in named.stderr
     (tmp_path / "not").write_bytes(bytes(4096))
@@ -649,7 +1041,10 @@ def test_usage_and_what_cannot_be_checked(tmp_path):
 def test_the_documentation_knows_every_kind_and_key(core, tmp_path):
     with open(os.path.join(SOURCE, "docs", "check-json.md")) as file:
         text = file.read()
-    names = [core.library().qcow2_finding_kind_name(kind).decode() for kind in range(len(FINDING_KINDS) + 1)]
+    names = [
+        core.library().qcow2_finding_kind_name(kind).decode()
+        for kind in range(len(FINDING_KINDS) + 1)
+    ]
     assert names == [*FINDING_KINDS, "unknown"]
     image = filled()
     data = image.build()

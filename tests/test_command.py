@@ -28,17 +28,29 @@ def disk(tmp_path_factory):
     files.mkdir()
     (files / "hello.txt").write_text("hello\n")
     run("mke2fs", "-q", "-F", "-t", "ext4", "-d", files, directory / "disk.raw", "8M", env=CLEAN)
-    run("qemu-img", "convert", "-f", "raw", "-O", "qcow2", directory / "disk.raw", directory / "disk.qcow2")
+    run(
+        "qemu-img",
+        "convert",
+        "-f",
+        "raw",
+        "-O",
+        "qcow2",
+        directory / "disk.raw",
+        directory / "disk.qcow2",
+    )
     run("qemu-img", "snapshot", "-c", "first", directory / "disk.qcow2")
     return directory / "disk.qcow2"
 
 
-# ---- run --------------------------------------------------------------------
+# ---- run -------------------------------------------------------------------------
+
 
 def test_run_makes_a_tool_understand_qcow2(command, disk):
     plain = run("fls", "-i", "qcow2", disk, env={**CLEAN, **tools.stock()}, check=False)
     assert plain.returncode != 0 and "Unsupported image type" in plain.stderr
-    assert "hello.txt" in run(command, "run", "fls", "-i", "qcow2", f"{disk}@first", env=CLEAN).stdout
+    assert (
+        "hello.txt" in run(command, "run", "fls", "-i", "qcow2", f"{disk}@first", env=CLEAN).stdout
+    )
 
 
 def test_run_passes_on_status_and_arguments(command):
@@ -48,19 +60,30 @@ def test_run_passes_on_status_and_arguments(command):
 
 
 def test_run_keeps_the_library_path(command):
-    result = run(command, "run", "sh", "-c", "echo $LD_LIBRARY_PATH", env=dict(CLEAN, LD_LIBRARY_PATH="/opt/x"))
+    result = run(
+        command,
+        "run",
+        "sh",
+        "-c",
+        "echo $LD_LIBRARY_PATH",
+        env=dict(CLEAN, LD_LIBRARY_PATH="/opt/x"),
+    )
     assert result.stdout.strip().endswith("/dropin:/opt/x")
     result = run(command, "run", "sh", "-c", "echo $LD_LIBRARY_PATH", env=CLEAN)
     assert result.stdout.strip().endswith("/dropin")
 
 
-# ---- enable, disable, status: in a mount namespace with an /etc of its own ------
+# ---- enable, disable, status: in a mount namespace with an /etc of its own -------
 
-STATE = "{ ls -l /etc/ld.so.conf.d | cut -d' ' -f1,5-; cat /etc/ld.so.conf.d/*; ldconfig -p; md5sum </etc/ld.so.cache; }"
+STATE = (
+    "{ ls -l /etc/ld.so.conf.d | cut -d' ' -f1,5-; cat /etc/ld.so.conf.d/*; ldconfig -p; md5sum"
+    " </etc/ld.so.cache; }"
+)
 
 
 def test_enable_then_plain_fls_then_disable(command, disk):
-    result = in_namespace(f"""
+    result = in_namespace(
+        f"""
         {STATE} > $etc/before
         {command} status > $etc/status || test $? = 3
         grep -q '^Enabled: *no' $etc/status
@@ -74,7 +97,8 @@ def test_enable_then_plain_fls_then_disable(command, disk):
         {command} disable
         {STATE} > $etc/after
         cmp $etc/before $etc/after
-        env -i /usr/bin/fls -i qcow2 {disk} 2>&1 | grep Unsupported""")
+        env -i /usr/bin/fls -i qcow2 {disk} 2>&1 | grep Unsupported"""
+    )
     assert result.stdout.count("hello.txt") == 2
     assert "\nhello\n" in result.stdout
     assert "Enabled:             yes" in result.stdout
@@ -84,43 +108,56 @@ def test_enable_then_plain_fls_then_disable(command, disk):
 
 def test_enable_leaves_another_libtsk_of_the_same_soname_alone(command):
     """One below /usr/local, say: its programs need not work with the libtsk behind the plugin."""
-    result = in_namespace(f"""
+    result = in_namespace(
+        f"""
         mkdir $etc/own
         cp $(ldconfig -p | sed -n 's/.*libtsk.so.[0-9]* .*=> //p' | head -n 1) $etc/own
         echo $etc/own > /etc/ld.so.conf.d/00-own.conf
         ldconfig
         ! {command} enable
-        ls /etc/ld.so.conf.d""")
+        ls /etc/ld.so.conf.d"""
+    )
     assert re.search(r"programs here load \S*/own/libtsk.so", result.stderr), result.stderr
     assert "tsk-qcow2" not in result.stdout
 
 
 def test_status_asks_fls_itself(command, tmp_path):
-    """It may load another libtsk: then it is as it was, and status says why it does not know qcow2."""
+    """It may load another libtsk: then it is as it was, and status says why it does not know
+    qcow2."""
     (tmp_path / "fls").write_text("#!/bin/sh\nenv -i /usr/bin/fls -i list 2>&1 | grep -v qcow2\n")
     (tmp_path / "fls").chmod(0o755)
-    result = in_namespace(f"{command} enable; {command} status; PATH={tmp_path}:$PATH {command} status; "
-                          f"PATH={tmp_path}/nowhere /bin/sh -c '{command} status'")
-    answers = [line.split(":")[1].strip() for line in result.stdout.splitlines() if line.startswith("fls:")]
+    result = in_namespace(
+        f"{command} enable; {command} status; PATH={tmp_path}:$PATH {command} status; "
+        f"PATH={tmp_path}/nowhere /bin/sh -c '{command} status'"
+    )
+    answers = [
+        line.split(":")[1].strip() for line in result.stdout.splitlines() if line.startswith("fls:")
+    ]
     assert len(answers) == 3 and answers[0] == "knows qcow2"
     assert answers[1].startswith("does not know qcow2") and answers[2].startswith("does not start")
 
 
 def test_enable_is_not_fooled_by_the_library_path(command):
-    """Another file that sorts before ours names libtsk's directory: enable must see that it does not help."""
-    result = in_namespace(f"""
-        dirname $(ldconfig -p | sed -n 's/.*libtsk.so.[0-9]* .*=> //p' | head -n 1) > /etc/ld.so.conf.d/00-aaa.conf
+    """Another file that sorts before ours names libtsk's directory: enable must see that it does
+    not help."""
+    result = in_namespace(
+        f"""
+        dirname $(ldconfig -p | sed -n 's/.*libtsk.so.[0-9]* .*=> //p' | head -n 1) \\
+            > /etc/ld.so.conf.d/00-aaa.conf
         ldconfig
         ! {command} run {command} enable
-        ls /etc/ld.so.conf.d""")
+        ls /etc/ld.so.conf.d"""
+    )
     assert "does not pick" in result.stderr and "tsk-qcow2" not in result.stdout
 
 
 def test_enable_twice_keeps_it_whatever_the_library_path(command):
-    result = in_namespace(f"""
+    result = in_namespace(
+        f"""
         {command} enable
         LD_LIBRARY_PATH=/usr/lib/x86_64-linux-gnu {command} enable
-        {command} status""")
+        {command} status"""
+    )
     assert "Already enabled" in result.stdout and "Enabled:             yes" in result.stdout
 
 
@@ -129,11 +166,13 @@ def test_disable_when_not_enabled(command):
 
 
 def test_enable_without_the_plugin_changes_nothing(command):
-    dropin, = glob.glob(str(command.parent.parent / "lib/tsk-qcow2/dropin/libtsk.so.*"))
+    (dropin,) = glob.glob(str(command.parent.parent / "lib/tsk-qcow2/dropin/libtsk.so.*"))
     os.rename(dropin, dropin + ".away")
     try:
-        result = in_namespace(f"{STATE} > $etc/before; ! {command} enable; {STATE} > $etc/after; "
-                              "cmp $etc/before $etc/after")
+        result = in_namespace(
+            f"{STATE} > $etc/before; ! {command} enable; {STATE} > $etc/after; "
+            "cmp $etc/before $etc/after"
+        )
     finally:
         os.rename(dropin + ".away", dropin)
     assert "not installed" in result.stderr
@@ -149,7 +188,8 @@ def test_without_root_it_says_so(command, word):
     assert "needs root" in result.stderr or "Permission denied" in result.stderr
 
 
-# ---- info --------------------------------------------------------------------
+# ---- info ------------------------------------------------------------------------
+
 
 def test_info_agrees_with_qemu_img(built, disk):
     ours = json.loads(run(built, "info", "--json", disk).stdout)
@@ -157,8 +197,9 @@ def test_info_agrees_with_qemu_img(built, disk):
     assert ours["format"] == theirs["format"] == "qcow2"
     assert ours["header"]["virtual_size"] == theirs["virtual-size"]
     assert ours["header"]["cluster_size"] == theirs["cluster-size"]
-    assert [(s["id"], s["name"], s["date_seconds"]) for s in ours["snapshots"]] == \
-        [(s["id"], s["name"], s["date-sec"]) for s in theirs["snapshots"]]
+    assert [(s["id"], s["name"], s["date_seconds"]) for s in ours["snapshots"]] == [
+        (s["id"], s["name"], s["date-sec"]) for s in theirs["snapshots"]
+    ]
     assert ours["warnings"] == []
 
 
@@ -176,10 +217,27 @@ def test_info_json_is_as_documented(built, disk, tmp_path):
     marked = tmp_path / "marked.qcow2"
     run("qemu-img", "create", "-q", "-f", "qcow2", "-o", "lazy_refcounts=on", marked, "1M")
     run("qemu-img", "bitmap", "--add", marked, "bits")
-    printed = set().union(*(keys(json.loads(run(built, "info", "--json", path).stdout)) for path in (disk, locked, marked)))
+    printed = set().union(
+        *(
+            keys(json.loads(run(built, "info", "--json", path).stdout))
+            for path in (disk, locked, marked)
+        )
+    )
     with open(os.path.join(SOURCE, "docs", "info-json.md")) as file:
         text = file.read()
-    values = {"qcow2", "raw", "incompatible", "compatible", "autoclear", "deflate", "zstd", "none", "aes", "luks", "null"}
+    values = {
+        "qcow2",
+        "raw",
+        "incompatible",
+        "compatible",
+        "autoclear",
+        "deflate",
+        "zstd",
+        "none",
+        "aes",
+        "luks",
+        "null",
+    }
     documented = set(re.findall(r"`([a-z0-9_]+)`", text))
     assert documented - values | {"luks"} == printed
 
@@ -197,22 +255,51 @@ def test_json_numbers_are_exact(built, tmp_path):
     path = image.write(tmp_path / "disk.qcow2")
     out = run(built, "info", "--json", path).stdout
     found = json.loads(out)["snapshots"]
-    assert [(one["vm_clock_nanoseconds"], one["vm_state_size"], one["disk_size"]) for one in found] == \
-        [(size, size, size - 1 & LARGEST) for size in sizes]
-    assert [one["name"] for one in found] == [r"\x01123", r'"\x01123', r"\x5cu0001123", r'\x5c"\x5cu0001123"', "123"]
-    unread = json.loads(run(built, "verify", "--json", "--no-hash", path, check=False).stdout)["not_read"]
-    assert unread == {"vm_states": 4, "vm_state_bytes": None, "other_disks": 0}  # the sum is more than that
+    assert [
+        (one["vm_clock_nanoseconds"], one["vm_state_size"], one["disk_size"]) for one in found
+    ] == [(size, size, size - 1 & LARGEST) for size in sizes]
+    assert [one["name"] for one in found] == [
+        r"\x01123",
+        r'"\x01123',
+        r"\x5cu0001123",
+        r'\x5c"\x5cu0001123"',
+        "123",
+    ]
+    unread = json.loads(run(built, "verify", "--json", "--no-hash", path, check=False).stdout)[
+        "not_read"
+    ]
+    assert unread == {
+        "vm_states": 4,
+        "vm_state_bytes": None,
+        "other_disks": 0,
+    }  # the sum is more than that
 
 
 def test_info_says_what_qemu_img_info_says(built, tmp_path):
     image = tmp_path / "disk.qcow2"
-    run("qemu-img", "create", "-q", "-f", "qcow2", "-o",
-        "compat=1.1,lazy_refcounts=on,refcount_bits=8,compression_type=zstd,extended_l2=on,data_file=disk.data,"
-        "data_file_raw=on", image, "3M", cwd=tmp_path)
+    run(
+        "qemu-img",
+        "create",
+        "-q",
+        "-f",
+        "qcow2",
+        "-o",
+        (
+            "compat=1.1,lazy_refcounts=on,refcount_bits=8,compression_type=zstd,extended_l2=on,"
+            "data_file=disk.data,"
+            "data_file_raw=on"
+        ),
+        image,
+        "3M",
+        cwd=tmp_path,
+    )
     theirs = json.loads(run("qemu-img", "info", "--output=json", image.name, cwd=tmp_path).stdout)
     ours = json.loads(run(built, "info", "--json", image).stdout)
     header, layer, data = ours["header"], ours["layers"][0], theirs["format-specific"]["data"]
-    bits = {kind: {f["bit"] for f in header[f"{kind}_features"]} for kind in ("incompatible", "compatible", "autoclear")}
+    bits = {
+        kind: {f["bit"] for f in header[f"{kind}_features"]}
+        for kind in ("incompatible", "compatible", "autoclear")
+    }
     assert header["virtual_size"] == theirs["virtual-size"]
     assert layer["allocated_size"] == theirs["actual-size"]
     assert (0 in bits["incompatible"]) == theirs["dirty-flag"]
@@ -228,7 +315,20 @@ def test_info_says_what_qemu_img_info_says(built, tmp_path):
 
 def test_info_opens_no_other_file(built, disk, tmp_path):
     overlay = tmp_path / "overlay.qcow2"
-    run("qemu-img", "create", "-q", "-f", "qcow2", "-u", "-b", "/nonexistent/base.raw", "-F", "raw", overlay, "1M")
+    run(
+        "qemu-img",
+        "create",
+        "-q",
+        "-f",
+        "qcow2",
+        "-u",
+        "-b",
+        "/nonexistent/base.raw",
+        "-F",
+        "raw",
+        overlay,
+        "1M",
+    )
     assert "/nonexistent/base.raw" in run(built, "info", overlay).stdout
     failed = run(built, "info", "--chain", overlay, check=False)
     assert failed.returncode == 1 and "backing=" in failed.stderr
@@ -247,7 +347,10 @@ def test_info_escapes_hostile_names(built, tmp_path):
     run("qemu-img", "snapshot", "-c", "a\x1b[2Jb\nc", image)
     text = run(built, "info", image).stdout
     assert "\x1b" not in text and "a\\x1b[2Jb\\x0ac" in text
-    assert json.loads(run(built, "info", "--json", image).stdout)["snapshots"][0]["name"] == "a\\x1b[2Jb\\x0ac"
+    assert (
+        json.loads(run(built, "info", "--json", image).stdout)["snapshots"][0]["name"]
+        == "a\\x1b[2Jb\\x0ac"
+    )
 
 
 def test_info_reports_a_missing_file_and_bad_usage(built):
@@ -264,12 +367,27 @@ def test_help_and_version(built):
     assert run(built, "nonsense", check=False).returncode == 2
 
 
-# ---- snapshots -----------------------------------------------------------------
+# ---- snapshots -------------------------------------------------------------------
+
 
 def test_snapshots_is_a_short_table(built, disk):
     lines = run(built, "snapshots", disk).stdout.splitlines()
-    assert lines[0].split() == ["Index", "ID", "Date", "Disk", "size", "VM", "state", "size", "Name"]
-    assert lines[1].split()[:2] == ["0", "1"] and lines[1].endswith("  first") and str(8 << 20) in lines[1]
+    assert lines[0].split() == [
+        "Index",
+        "ID",
+        "Date",
+        "Disk",
+        "size",
+        "VM",
+        "state",
+        "size",
+        "Name",
+    ]
+    assert (
+        lines[1].split()[:2] == ["0", "1"]
+        and lines[1].endswith("  first")
+        and str(8 << 20) in lines[1]
+    )
 
 
 def test_snapshots_that_share_name_and_id_open_by_index(command, tmp_path):
@@ -281,7 +399,7 @@ def test_snapshots_that_share_name_and_id_open_by_index(command, tmp_path):
         run("qemu-img", "snapshot", "-c", name, image)
     data = image.read_bytes()
     at = data.index(b"2tw2n")  # the ID and the name of the second
-    image.write_bytes(data[:at] + b"1twin" + data[at + 5:])
+    image.write_bytes(data[:at] + b"1twin" + data[at + 5 :])
     failed = run(command, "run", "img_cat", f"{image}@twin", env=CLEAN, check=False)
     assert failed.returncode != 0 and "@index=N" in failed.stderr
     for index, byte in enumerate(("11", "22")):

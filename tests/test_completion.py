@@ -20,10 +20,19 @@ printf '%s\n' "${COMPREPLY[@]}"
 
 def complete(line, words, folder):
     """The answers at the end of `line`, which Bash has broken into `words`."""
-    environment = {"PATH": os.path.join(BUILD, "tsk_qcow2") + ":/usr/bin:/bin", "LC_ALL": "C.UTF-8",
-                   "COMPLETION": os.path.join(SOURCE, "completion", "tsk-qcow2")}
-    done = subprocess.run(["bash", "-c", SCRIPT, "bash", line, str(len(words) - 1), *words], capture_output=True, text=True,
-                          cwd=folder, env=environment, check=True)
+    environment = {
+        "PATH": os.path.join(BUILD, "tsk_qcow2") + ":/usr/bin:/bin",
+        "LC_ALL": "C.UTF-8",
+        "COMPLETION": os.path.join(SOURCE, "completion", "tsk-qcow2"),
+    }
+    done = subprocess.run(
+        ["bash", "-c", SCRIPT, "bash", line, str(len(words) - 1), *words],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env=environment,
+        check=True,
+    )
     assert done.stderr == ""
     return sorted(done.stdout.split())
 
@@ -39,13 +48,19 @@ def folder(tmp_path):
 
 def test_commands(folder):
     assert complete("tsk-qcow2 ver", ["tsk-qcow2", "ver"], folder) == ["verify"]
-    assert {"info", "run", "snapshots", "--help"} <= set(complete("tsk-qcow2 ", ["tsk-qcow2", ""], folder))
+    assert {"info", "run", "snapshots", "--help"} <= set(
+        complete("tsk-qcow2 ", ["tsk-qcow2", ""], folder)
+    )
     assert complete("tsk-qcow2 help im", ["tsk-qcow2", "help", "im"], folder) == ["image-names"]
 
 
 def test_options(folder):
     assert complete("tsk-qcow2 verify --", ["tsk-qcow2", "verify", "--"], folder) == [
-        "--help", "--json", "--no-hash", "--vmstate"]
+        "--help",
+        "--json",
+        "--no-hash",
+        "--vmstate",
+    ]
 
 
 def test_files(folder):
@@ -60,4 +75,7 @@ def test_snapshots_where_bash_breaks_the_word(folder):
 def test_snapshots_where_it_does_not(folder):
     words = ["tsk-qcow2", "verify", "disk.qcow2@"]
     assert complete("tsk-qcow2 verify disk.qcow2@", words, folder) == [
-        "disk.qcow2@after", "disk.qcow2@before", "disk.qcow2@before-update"]
+        "disk.qcow2@after",
+        "disk.qcow2@before",
+        "disk.qcow2@before-update",
+    ]

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""The C interface itself: arguments, error structs, finding snapshots, escaping text, the caller's storage, and threads."""
+"""The C interface itself: arguments, error structs, finding snapshots, escaping text, the caller's
+storage, and threads."""
 import ctypes
 import errno
 import os
@@ -10,8 +11,25 @@ from ctypes import byref, c_size_t, c_void_p
 import pytest
 
 from lib.builder import Image, pattern, poke, squeezable
-from lib.core import (ACTIVE, BY_ID, BY_ID_OR_NAME, BY_NAME, CheckOptions, CheckResult, Error, Image as Opened, OpenOptions, PythonStorage, QcowError,
-                      RawExtent, RawLayer, library, open_options, probe, text_escape)
+from lib.core import (
+    ACTIVE,
+    BY_ID,
+    BY_ID_OR_NAME,
+    BY_NAME,
+    CheckOptions,
+    CheckResult,
+    Error,
+    Image as Opened,
+    OpenOptions,
+    PythonStorage,
+    QcowError,
+    RawExtent,
+    RawLayer,
+    library,
+    open_options,
+    probe,
+    text_escape,
+)
 
 pytestmark = pytest.mark.usefixtures("core")
 ARGUMENT, NOT_FOUND, NOT_QCOW2 = -10, -8, -2
@@ -42,12 +60,25 @@ def fails(code, call, *arguments, **options):
     return caught.value
 
 
-# ---- Names and versions ----------------------------------------------------
+# ---- Names and versions ----------------------------------------------------------
 
 
-@pytest.mark.parametrize("code, name", ((0, "OK"), (-1, "IO"), (-2, "NOT_QCOW2"), (-3, "CORRUPT"), (-4, "TRUNCATED"),
-                                        (-5, "UNSUPPORTED"), (-6, "DENIED"), (-7, "KEY"), (-8, "NOT_FOUND"), (-9, "NOMEM"),
-                                        (-10, "ARGUMENT")))
+@pytest.mark.parametrize(
+    "code, name",
+    (
+        (0, "OK"),
+        (-1, "IO"),
+        (-2, "NOT_QCOW2"),
+        (-3, "CORRUPT"),
+        (-4, "TRUNCATED"),
+        (-5, "UNSUPPORTED"),
+        (-6, "DENIED"),
+        (-7, "KEY"),
+        (-8, "NOT_FOUND"),
+        (-9, "NOMEM"),
+        (-10, "ARGUMENT"),
+    ),
+)
 def test_status_names(code, name):
     assert library().qcow2_status_name(code) == name.encode()
 
@@ -62,14 +93,21 @@ def test_version():
     assert len(numbers) == 3 and all(number.isdigit() for number in numbers)
 
 
-# ---- Reads and maps --------------------------------------------------------
+# ---- Reads and maps --------------------------------------------------------------
 
 
 def test_read_past_the_end(small):
     view = small.view()
     size = view.size
-    for offset, length in ((size, 1), (size - 1, 2), (0, size + 1), (size + 1, 0), (1 << 63, 1), ((1 << 64) - 1, 1),
-                           ((1 << 64) - 512, 1024)):
+    for offset, length in (
+        (size, 1),
+        (size - 1, 2),
+        (0, size + 1),
+        (size + 1, 0),
+        (1 << 63, 1),
+        ((1 << 64) - 1, 1),
+        ((1 << 64) - 512, 1024),
+    ):
         error = fails("ARGUMENT", view.read, offset, length)
         assert error.os_errno == 0
     assert view.read(0, size) == small.model.read(0, size), "the view still works"
@@ -77,7 +115,9 @@ def test_read_past_the_end(small):
 
 def test_read_with_a_length_that_overflows(small):
     error = Error()
-    code = library().qcow2_view_read(small.view().handle, 512, None, ctypes.c_size_t(-1).value - 100, byref(error))
+    code = library().qcow2_view_read(
+        small.view().handle, 512, None, ctypes.c_size_t(-1).value - 100, byref(error)
+    )
     assert code == error.code == ARGUMENT
 
 
@@ -89,7 +129,13 @@ def test_read_of_no_bytes(offset, small):
 
 def test_map_arguments(small):
     view = small.view()
-    for offset, length in ((0, 0), (view.size, 1), (view.size, 0), (1 << 63, 1), ((1 << 64) - 1, 1)):
+    for offset, length in (
+        (0, 0),
+        (view.size, 1),
+        (view.size, 0),
+        (1 << 63, 1),
+        ((1 << 64) - 1, 1),
+    ):
         fails("ARGUMENT", view.map, offset, length)
     extent = RawExtent()
     assert library().qcow2_view_map(view.handle, view.size, 1, byref(extent), None) == ARGUMENT
@@ -98,7 +144,11 @@ def test_map_arguments(small):
 def test_map_of_more_than_the_view_is_cut(small):
     view = small.view()
     extent = view.map(5 * 4096 + 10, (1 << 64) - 1)
-    assert (extent.kind, extent.guest_offset, extent.length) == ("normal", 5 * 4096 + 10, 4096 - 512 - 10)
+    assert (extent.kind, extent.guest_offset, extent.length) == (
+        "normal",
+        5 * 4096 + 10,
+        4096 - 512 - 10,
+    )
     assert view.map(10, 5).length == 5
     assert view.map(2 * 4096, 1 << 40).length == 3 * 4096, "a run of holes comes in one piece"
 
@@ -110,12 +160,21 @@ def test_null_error_pointers(small):
     assert buffer.raw == small.model.read(0, 512)
     assert library().qcow2_view_read(view.handle, view.size, buffer, 512, None) == ARGUMENT
     assert library().qcow2_view_open(small.handle, 5, byref(handle), None) == ARGUMENT
-    assert library().qcow2_snapshot_find(small.handle, b"x", BY_ID, byref(c_size_t()), None) == NOT_FOUND
+    assert (
+        library().qcow2_snapshot_find(small.handle, b"x", BY_ID, byref(c_size_t()), None)
+        == NOT_FOUND
+    )
     assert library().qcow2_layer_get(small.handle, 9, byref(RawLayer()), None) == ARGUMENT
     assert library().qcow2_image_open(b"/nonexistent", None, byref(handle), None) == -1
-    for data in (b"nothing", bytes(poke(small_image().build(), 36, "I", 0)), bytes(poke(small_image().build(), 20, "I", 99))):
+    for data in (
+        b"nothing",
+        bytes(poke(small_image().build(), 36, "I", 0)),
+        bytes(poke(small_image().build(), 20, "I", 99)),
+    ):
         storage = PythonStorage(data)
-        assert library().qcow2_image_open_storage(byref(storage.struct), None, byref(handle), None) < 0
+        assert (
+            library().qcow2_image_open_storage(byref(storage.struct), None, byref(handle), None) < 0
+        )
 
 
 def test_null_error_pointer_with_a_damaged_cluster():
@@ -125,7 +184,10 @@ def test_null_error_pointer_with_a_damaged_cluster():
     with Opened.from_storage(image.build()) as opened:
         for cluster in (2, 3):
             buffer = ctypes.create_string_buffer(4096)
-            assert library().qcow2_view_read(opened.view().handle, cluster * 4096, buffer, 4096, None) == -3
+            assert (
+                library().qcow2_view_read(opened.view().handle, cluster * 4096, buffer, 4096, None)
+                == -3
+            )
 
 
 def test_closing_nothing():
@@ -133,7 +195,7 @@ def test_closing_nothing():
     library().qcow2_view_close(None)
 
 
-# ---- Opening ---------------------------------------------------------------
+# ---- Opening ---------------------------------------------------------------------
 
 
 def test_open_without_options(tmp_path):
@@ -143,13 +205,25 @@ def test_open_without_options(tmp_path):
     library().qcow2_image_close(handle)
 
 
-@pytest.mark.parametrize("change", ({"struct_size": 0}, {"struct_size": 4}, {"struct_size": 1 << 20}, {"flags": 4}, {"flags": 1 << 31}))
+@pytest.mark.parametrize(
+    "change",
+    (
+        {"struct_size": 0},
+        {"struct_size": 4},
+        {"struct_size": 1 << 20},
+        {"flags": 4},
+        {"flags": 1 << 31},
+    ),
+)
 def test_open_with_bad_options(change, tmp_path):
     path = small_image().write(tmp_path / "image.qcow2")
     options, handle, error = open_options(), c_void_p(), Error()
     for field, value in change.items():
         setattr(options, field, value)
-    assert library().qcow2_image_open(os.fsencode(path), byref(options), byref(handle), byref(error)) == ARGUMENT
+    assert (
+        library().qcow2_image_open(os.fsencode(path), byref(options), byref(handle), byref(error))
+        == ARGUMENT
+    )
     assert error.code == ARGUMENT and error.message and not handle
 
 
@@ -165,7 +239,8 @@ def test_open_with_the_options_of_an_older_caller(tmp_path):
 
 @pytest.mark.parametrize("kind", (OpenOptions, CheckOptions))
 def test_options_of_a_newer_caller(kind, tmp_path):
-    """What is not known here may ask for less trust, so it is refused, unless it asks for nothing."""
+    """What is not known here may ask for less trust, so it is refused, unless it asks for
+    nothing."""
     size = ctypes.sizeof(kind)
 
     class Newer(ctypes.Structure):
@@ -176,10 +251,17 @@ def test_options_of_a_newer_caller(kind, tmp_path):
             options, handle, error, result = Newer(), c_void_p(), Error(), CheckResult()
             options.known.struct_size, options.unknown[0] = size + tail, unknown
             if kind is OpenOptions:
-                code = library().qcow2_image_open(os.fsencode(tmp_path / "image.qcow2"), byref(options.known), byref(handle), byref(error))
+                code = library().qcow2_image_open(
+                    os.fsencode(tmp_path / "image.qcow2"),
+                    byref(options.known),
+                    byref(handle),
+                    byref(error),
+                )
                 library().qcow2_image_close(handle)
             else:
-                code = library().qcow2_image_check(opened.handle, byref(options.known), byref(result), byref(error))
+                code = library().qcow2_image_check(
+                    opened.handle, byref(options.known), byref(result), byref(error)
+                )
             assert (code, unknown > 0) in ((0, False), (ARGUMENT, True))
             assert unknown == 0 or b"does not know" in error.message
 
@@ -211,18 +293,37 @@ def test_probe(tmp_path):
     (tmp_path / "version-1").write_bytes(b"QFI\xfb\0\0\0\1" + bytes(100))
     (tmp_path / "version-9").write_bytes(b"QFI\xfb\0\0\0\x09" + bytes(100))
     os.mkfifo(tmp_path / "fifo")
-    answers = {"image.qcow2": 1, "link": 1, "version-9": 1, "raw": 0, "short": 0, "version-1": 0, "fifo": 0, "missing": 0, ".": 0}
+    answers = {
+        "image.qcow2": 1,
+        "link": 1,
+        "version-9": 1,
+        "raw": 0,
+        "short": 0,
+        "version-1": 0,
+        "fifo": 0,
+        "missing": 0,
+        ".": 0,
+    }
     assert {name: probe(tmp_path / name) for name in answers} == answers
     assert probe("/dev/zero") == 0
 
 
 def test_no_chain_opens_nothing_else_and_gives_no_view(tmp_path):
-    image = Image(size=4096, cluster_bits=12, backing=b"/dev/zero", backing_format=b"raw", data_file=b"missing.data")
+    image = Image(
+        size=4096,
+        cluster_bits=12,
+        backing=b"/dev/zero",
+        backing_format=b"raw",
+        data_file=b"missing.data",
+    )
     image.snapshot(b"1", b"one")
     path = image.write(tmp_path / "image.qcow2")
     os.unlink(tmp_path / "missing.data")
     with Opened(path, no_chain=True) as opened:
-        assert (opened.header.backing_file, opened.header.data_file) == (b"/dev/zero", b"missing.data")
+        assert (opened.header.backing_file, opened.header.data_file) == (
+            b"/dev/zero",
+            b"missing.data",
+        )
         assert [snapshot.name for snapshot in opened.snapshots] == [b"one"]
         assert len(opened.layers) == 1
         for index in (ACTIVE, 0):
@@ -242,23 +343,44 @@ def test_indices_past_the_end(small):
     assert small.feature_name(3, 0) is None
 
 
-# ---- Finding snapshots -----------------------------------------------------
+# ---- Finding snapshots -----------------------------------------------------------
 
 
 @pytest.fixture
 def named():
     image = Image(size=4096, cluster_bits=12)
-    for snapshot_id, name in ((b"1", b"base"), (b"2", b"3"), (b"3", b"other"), (b"4", b"twice"), (b"5", b"twice"),
-                              (b"6", b"6"), (b"7", b""), (b"", b"no id"), (b"8", b"\x1b[2J\n")):
+    for snapshot_id, name in (
+        (b"1", b"base"),
+        (b"2", b"3"),
+        (b"3", b"other"),
+        (b"4", b"twice"),
+        (b"5", b"twice"),
+        (b"6", b"6"),
+        (b"7", b""),
+        (b"", b"no id"),
+        (b"8", b"\x1b[2J\n"),
+    ):
         image.snapshot(snapshot_id, name)
     with Opened.from_storage(image.build()) as opened:
         yield opened
 
 
-@pytest.mark.parametrize("key, by, index", (
-    (b"1", BY_ID_OR_NAME, 0), (b"base", BY_ID_OR_NAME, 0), (b"base", BY_NAME, 0), (b"1", BY_ID, 0),
-    (b"3", BY_NAME, 1), (b"3", BY_ID, 2), (b"5", BY_ID_OR_NAME, 4), (b"6", BY_ID_OR_NAME, 5), (b"6", BY_NAME, 5),
-    (b"no id", BY_ID_OR_NAME, 7), (b"\x1b[2J\n", BY_NAME, 8)))
+@pytest.mark.parametrize(
+    "key, by, index",
+    (
+        (b"1", BY_ID_OR_NAME, 0),
+        (b"base", BY_ID_OR_NAME, 0),
+        (b"base", BY_NAME, 0),
+        (b"1", BY_ID, 0),
+        (b"3", BY_NAME, 1),
+        (b"3", BY_ID, 2),
+        (b"5", BY_ID_OR_NAME, 4),
+        (b"6", BY_ID_OR_NAME, 5),
+        (b"6", BY_NAME, 5),
+        (b"no id", BY_ID_OR_NAME, 7),
+        (b"\x1b[2J\n", BY_NAME, 8),
+    ),
+)
 def test_find(key, by, index, named):
     assert named.find(key, by) == index
 
@@ -272,15 +394,37 @@ def test_find_an_id_that_is_anothers_name(named):
 def test_find_a_name_that_several_have(named):
     for by in (BY_ID_OR_NAME, BY_NAME):
         message = fails("NOT_FOUND", named.find, b"twice", by).message
-        assert 'ID 4 "twice"' in message and 'ID 5 "twice"' in message and "base" not in message and "id=" in message
+        assert (
+            'ID 4 "twice"' in message
+            and 'ID 5 "twice"' in message
+            and "base" not in message
+            and "id=" in message
+        )
 
 
-@pytest.mark.parametrize("key, by", ((b"unknown", BY_ID_OR_NAME), (b"", BY_ID_OR_NAME), (b"", BY_ID), (b"", BY_NAME),
-                                     (b"base", BY_ID), (b"1", BY_NAME), (b"Base", BY_ID_OR_NAME), (b"bas", BY_ID_OR_NAME),
-                                     (b"base ", BY_ID_OR_NAME), (b"01", BY_ID)))
+@pytest.mark.parametrize(
+    "key, by",
+    (
+        (b"unknown", BY_ID_OR_NAME),
+        (b"", BY_ID_OR_NAME),
+        (b"", BY_ID),
+        (b"", BY_NAME),
+        (b"base", BY_ID),
+        (b"1", BY_NAME),
+        (b"Base", BY_ID_OR_NAME),
+        (b"bas", BY_ID_OR_NAME),
+        (b"base ", BY_ID_OR_NAME),
+        (b"01", BY_ID),
+    ),
+)
 def test_find_nothing_lists_what_there_is(key, by, named):
     message = fails("NOT_FOUND", named.find, key, by).message
-    assert 'ID 1 "base"' in message and 'ID 5 "twice"' in message and "\\x1b[2J\\x0a" in message and "\x1b" not in message
+    assert (
+        'ID 1 "base"' in message
+        and 'ID 5 "twice"' in message
+        and "\\x1b[2J\\x0a" in message
+        and "\x1b" not in message
+    )
 
 
 def test_find_in_an_image_without_snapshots(small):
@@ -297,15 +441,30 @@ def test_find_among_very_many():
         assert "more" in message and "ID 0 " in message
 
 
-# ---- Escaping --------------------------------------------------------------
+# ---- Escaping --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("text, escaped", (
-    (b"", b""), (b"plain name", b"plain name"), ("naïve ☃ 𝄞".encode(), "naïve ☃ 𝄞".encode()),
-    (b"a\\b", b"a\\x5cb"), (b"\x1b[31m", b"\\x1b[31m"), (b"a\nb\tc\rd", b"a\\x0ab\\x09c\\x0dd"), (b"\x7f", b"\\x7f"),
-    (b"nul\0in", b"nul\\x00in"), (b"\xff\xfe", b"\\xff\\xfe"), (b"caf\xe9", b"caf\\xe9"), (b"\xc3", b"\\xc3"),
-    (b"\xc0\xaf", b"\\xc0\\xaf"), (b"\xed\xa0\x80", b"\\xed\\xa0\\x80"), (b"\xf4\x90\x80\x80", b"\\xf4\\x90\\x80\\x80"),
-    (b"\xe2\x82", b"\\xe2\\x82"), (b"\xc2\x9b", b"\\xc2\\x9b")))
+@pytest.mark.parametrize(
+    "text, escaped",
+    (
+        (b"", b""),
+        (b"plain name", b"plain name"),
+        ("naïve ☃ 𝄞".encode(), "naïve ☃ 𝄞".encode()),
+        (b"a\\b", b"a\\x5cb"),
+        (b"\x1b[31m", b"\\x1b[31m"),
+        (b"a\nb\tc\rd", b"a\\x0ab\\x09c\\x0dd"),
+        (b"\x7f", b"\\x7f"),
+        (b"nul\0in", b"nul\\x00in"),
+        (b"\xff\xfe", b"\\xff\\xfe"),
+        (b"caf\xe9", b"caf\\xe9"),
+        (b"\xc3", b"\\xc3"),
+        (b"\xc0\xaf", b"\\xc0\\xaf"),
+        (b"\xed\xa0\x80", b"\\xed\\xa0\\x80"),
+        (b"\xf4\x90\x80\x80", b"\\xf4\\x90\\x80\\x80"),
+        (b"\xe2\x82", b"\\xe2\\x82"),
+        (b"\xc2\x9b", b"\\xc2\\x9b"),
+    ),
+)
 def test_text_escape(text, escaped):
     assert text_escape(text).lower() == escaped.lower()
 
@@ -322,15 +481,23 @@ def test_text_escape_cuts_where_it_does_not_fit(text):
         elif size > 3:
             assert cut.endswith(b"...") and whole.startswith(cut[:-3])
             cut.decode()
-            assert text_escape(cut[:-3].replace(b"\\x1b", b"\x1b")) == cut[:-3], "an escape was cut in two"
+            assert (
+                text_escape(cut[:-3].replace(b"\\x1b", b"\x1b")) == cut[:-3]
+            ), "an escape was cut in two"
 
 
-# ---- The caller's storage --------------------------------------------------
+# ---- The caller's storage --------------------------------------------------------
 
 
 def test_storage_is_closed_once_also_after_a_failure():
-    for data in (small_image().build(), b"", b"no image", poke(small_image().build(), 36, "I", 0),
-                 small_image(backing=b"base").build(), small_image(crypt_method=1).build()):
+    for data in (
+        small_image().build(),
+        b"",
+        b"no image",
+        poke(small_image().build(), 36, "I", 0),
+        small_image(backing=b"base").build(),
+        small_image(crypt_method=1).build(),
+    ):
         storage = PythonStorage(data)
         try:
             with Opened.from_storage(storage):
@@ -343,7 +510,12 @@ def test_storage_is_closed_once_also_after_a_failure():
 def test_storage_is_closed_when_the_options_are_bad():
     storage = PythonStorage(small_image().build())
     options, handle = OpenOptions(), c_void_p()
-    assert library().qcow2_image_open_storage(byref(storage.struct), byref(options), byref(handle), None) == ARGUMENT
+    assert (
+        library().qcow2_image_open_storage(
+            byref(storage.struct), byref(options), byref(handle), None
+        )
+        == ARGUMENT
+    )
     assert storage.closed == 1
 
 
@@ -358,7 +530,7 @@ def test_storage_without_a_directory_needs_the_callers_word(tmp_path):
         os.chdir(here)
     for options in ({"backing": [tmp_path / "base"]}, {"search": [tmp_path]}):
         with Opened.from_storage(data, **options) as opened:
-            assert opened.view().read(2 * 4096, 4096) == pattern(9, 6 * 4096)[2 * 4096:3 * 4096]
+            assert opened.view().read(2 * 4096, 4096) == pattern(9, 6 * 4096)[2 * 4096 : 3 * 4096]
 
 
 def count_reads(data):
@@ -367,7 +539,7 @@ def count_reads(data):
 
     def read(offset, length):
         calls.append((offset, length))
-        return bytes(data[offset:offset + length])
+        return bytes(data[offset : offset + length])
 
     with Opened.from_storage(read, len(data)) as opened:
         whole = opened.view().read(0, opened.view().size)
@@ -376,7 +548,8 @@ def count_reads(data):
 
 @pytest.mark.parametrize("os_error", (errno.EIO, errno.ENOMEM, errno.EACCES))
 def test_storage_error_at_any_read(os_error):
-    """The n-th read fails: an IO error with that errno, or the true bytes; and the next try succeeds."""
+    """The n-th read fails: an IO error with that errno, or the true bytes; and the next try
+    succeeds."""
     image = small_image()
     image.snapshot()
     data = image.build()
@@ -387,7 +560,7 @@ def test_storage_error_at_any_read(os_error):
 
         def read(offset, length):
             left[0] -= 1
-            return os_error if left[0] == -1 else bytes(data[offset:offset + length])
+            return os_error if left[0] == -1 else bytes(data[offset : offset + length])
 
         try:
             opened = Opened.from_storage(read, len(data))
@@ -412,12 +585,20 @@ def test_storage_error_names_its_place():
     data = image.build()
 
     def read(offset, length):
-        return errno.EIO if offset < host + 4096 and offset + length > host else bytes(data[offset:offset + length])
+        return (
+            errno.EIO
+            if offset < host + 4096 and offset + length > host
+            else bytes(data[offset : offset + length])
+        )
 
     with Opened.from_storage(read, len(data)) as opened:
         view = opened.view()
         error = fails("IO", view.read, 3 * 4096 + 100, 50)
-        assert (error.os_errno, error.guest_offset, error.host_offset) == (errno.EIO, 3 * 4096 + 100, host + 100)
+        assert (error.os_errno, error.guest_offset, error.host_offset) == (
+            errno.EIO,
+            3 * 4096 + 100,
+            host + 100,
+        )
         assert view.read(0, 3 * 4096) == image.disk.model.read(0, 3 * 4096)
         assert view.read(4 * 4096, 4096) == image.disk.model.read(4 * 4096, 4096)
 
@@ -435,11 +616,12 @@ def test_storage_is_never_read_outside(cluster_bits):
     assert storage.outside == []
 
 
-# ---- Threads ---------------------------------------------------------------
+# ---- Threads ---------------------------------------------------------------------
 
 
 def test_many_threads_read_two_views(rng):
-    """Two views of an image with many compressed clusters, and the smallest caches: each read is right."""
+    """Two views of an image with many compressed clusters, and the smallest caches: each read is
+    right."""
     bits, clusters = 16, 160
     image = Image(size=clusters << bits, cluster_bits=bits, compression=1)
     for cluster in range(0, clusters, 2):
@@ -460,7 +642,7 @@ def test_many_threads_read_two_views(rng):
                     which = choice.randrange(2)
                     length = int(2 ** choice.uniform(0, 18))
                     start = choice.randrange(len(contents[which]) - length)
-                    if views[which].read(start, length) != contents[which][start:start + length]:
+                    if views[which].read(start, length) != contents[which][start : start + length]:
                         problems.append((which, start, length))
                     views[which].map(start, length)
             except Exception as error:  # a thread's failure would be lost
@@ -483,7 +665,7 @@ def test_peer_all_but_us_inflate_a_cluster_for_each_small_read():
 
     def read(offset, length):
         reads.append(offset)
-        return data[offset:offset + length]
+        return data[offset : offset + length]
 
     with Opened.from_storage(read, len(data)) as opened, opened.view() as view:
         del reads[:]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Every option of qemu-img create that the installed QEMU offers, value by value.
 
-Each image is written to, gets a snapshot, and reads and checks as QEMU says. Random histories combine the options; the
-ciphers have test_encryption.py.
+Each image is written to, gets a snapshot, and reads and checks as QEMU says. Random histories
+combine the options; the ciphers have test_encryption.py.
 """
 import os
 import re
@@ -17,14 +17,18 @@ SIZE = 5 * 1024 * 1024 + 512
 SWITCH = ["on", "off"]
 # By option: its values, each with what it needs beside it. "?" is the data file's name.
 VALUES = {
-    "backing_file": [], "backing_fmt": [],  # see test_base()
+    "backing_file": [],
+    "backing_fmt": [],  # see test_base()
     "cluster_size": [1 << bits for bits in range(9, 22)],
     "compat": ["0.10", "1.1", "v2", "v3"],
     "compression_type": ["zlib", "zstd"],
     "data_file": ["?"],
     "data_file_raw": [f"{value},data_file=?" for value in SWITCH],
-    "keep_data_file": ["on,data_file=?,data_file_raw=on", "on,data_file=?,preallocation=metadata",
-                       "off,data_file=?"],
+    "keep_data_file": [
+        "on,data_file=?,data_file_raw=on",
+        "on,data_file=?,preallocation=metadata",
+        "off,data_file=?",
+    ],
     "encryption": SWITCH,
     "encrypt.format": ["aes", "luks"],
     "encrypt.key-secret": [],  # with each of the others
@@ -33,8 +37,12 @@ VALUES = {
     "encrypt.hash-alg": ["sha512,encrypt.format=luks"],
     "encrypt.iter-time": ["10,encrypt.format=luks"],
     "encrypt.ivgen-alg": ["plain,encrypt.format=luks"],
-    "encrypt.ivgen-hash-alg": ["sha256,encrypt.ivgen-alg=essiv,encrypt.cipher-mode=cbc,encrypt.format=luks"],
-    "extended_l2": SWITCH, "lazy_refcounts": SWITCH, "nocow": SWITCH,
+    "encrypt.ivgen-hash-alg": [
+        "sha256,encrypt.ivgen-alg=essiv,encrypt.cipher-mode=cbc,encrypt.format=luks"
+    ],
+    "extended_l2": SWITCH,
+    "lazy_refcounts": SWITCH,
+    "nocow": SWITCH,
     "extent_size_hint": ["0", "1M"],
     "preallocation": ["off", "metadata", "falloc", "full"],
     "refcount_bits": [1 << bits for bits in range(7)],
@@ -50,7 +58,9 @@ def offered():
 
 def test_each_option_that_this_qemu_offers_is_tried():
     assert len(offered()) > 15
-    assert set(offered()) <= set(VALUES), "new in this QEMU: find out what it writes, and give it values here"
+    assert set(offered()) <= set(
+        VALUES
+    ), "new in this QEMU: find out what it writes, and give it values here"
 
 
 def made_by(tmp_path, text):
@@ -73,7 +83,9 @@ def made_by(tmp_path, text):
     return history
 
 
-@pytest.mark.parametrize("option, value", [(option, value) for option in VALUES for value in VALUES[option]])
+@pytest.mark.parametrize(
+    "option, value", [(option, value) for option in VALUES for value in VALUES[option]]
+)
 def test_option(option, value, tmp_path, rng):
     if option not in offered():
         pytest.skip(f"this QEMU has no {option}")

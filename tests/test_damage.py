@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Damaged images are read as far as they go: only the guest ranges that the damage concerns fail, each with its range, the table
-entry, the host offset and the reason; and salvage reads zeros in their place."""
+"""Damaged images are read as far as they go: only the guest ranges that the damage concerns fail,
+each with its range, the table entry, the host offset and the reason; and salvage reads zeros in
+their place."""
 import errno
 import random
 
@@ -20,7 +21,8 @@ class Bad:
 
 
 def merged(found):
-    """Reports as [start, end, code], touching ones of one code together. They must come in ascending order."""
+    """Reports as [start, end, code], touching ones of one code together. They must come in
+    ascending order."""
     out = []
     for damage in found:
         start, end = damage.guest_offset, damage.guest_offset + damage.guest_length
@@ -37,7 +39,9 @@ def expected_bytes(model, bad, start, length):
     out = bytearray(model.read(start, length))
     for one in bad:
         for at in range(max(one.start, start), min(one.end, start + length), 512):
-            out[at - start:min(at + 512, one.end, start + length) - start] = bytes(min(512, one.end - at, start + length - at))
+            out[at - start : min(at + 512, one.end, start + length) - start] = bytes(
+                min(512, one.end - at, start + length - at)
+            )
     return bytes(out)
 
 
@@ -49,9 +53,14 @@ def check_view(core, view, model, bad, rng):
     assert merged(found) == [[one.start, one.end, one.code] for one in bad]
     for one in bad:
         first = next(damage for damage in found if damage.guest_offset == one.start)
-        assert one.words in first.message and f"guest bytes {one.start} to " in first.message, first.message
+        assert (
+            one.words in first.message and f"guest bytes {one.start} to " in first.message
+        ), first.message
         if one.table is not None:
-            assert first.table_offset == one.table and f"table entry at host offset {one.table}" in first.message
+            assert (
+                first.table_offset == one.table
+                and f"table entry at host offset {one.table}" in first.message
+            )
     for _ in range(60):
         start = rng.randrange(size)
         length = min(size - start, rng.choice([1, 512, 1000, C, 3 * C, size]))
@@ -64,7 +73,10 @@ def check_read(core, view, model, bad, start, length):
     data, found = view.salvage(start, length)
     assert data == want and bool(found) == (hit is not None)
     for damage in found:  # each report holds some of the bytes asked for
-        assert damage.guest_offset < start + length and damage.guest_offset + damage.guest_length > start
+        assert (
+            damage.guest_offset < start + length
+            and damage.guest_offset + damage.guest_length > start
+        )
     if hit is None:
         assert view.read(start, length) == want
         return
@@ -76,7 +88,8 @@ def check_read(core, view, model, bad, start, length):
 
 
 def filled(**options):
-    """An image whose disk reaches over three L2 tables, with clusters of every kind at the start of each."""
+    """An image whose disk reaches over three L2 tables, with clusters of every kind at the start of
+    each."""
     image = Image(2 * REACH + 9 * C + 700, cluster_bits=12, **options)
     for table in range(3):
         first = table * REACH // C
@@ -91,18 +104,36 @@ def filled(**options):
 
 def damage_l2_entry(image, data):
     poke(data, image.disk.entry_offset(1), "Q", (image.disk.entries[1][0] & OFFSET_MASK) + 512)
-    return [Bad(C, 2 * C, "CORRUPT", image.disk.entry_offset(1), "not a multiple of the cluster size")]
+    return [
+        Bad(C, 2 * C, "CORRUPT", image.disk.entry_offset(1), "not a multiple of the cluster size")
+    ]
 
 
 def damage_l1_entry(image, data):
     poke(data, image.disk.l1_offset + 8, "Q", image.disk.l2_offsets[1] + 1536)
-    return [Bad(REACH, 2 * REACH, "CORRUPT", image.disk.l1_offset + 8, "not a multiple of the cluster size")]
+    return [
+        Bad(
+            REACH,
+            2 * REACH,
+            "CORRUPT",
+            image.disk.l1_offset + 8,
+            "not a multiple of the cluster size",
+        )
+    ]
 
 
 def damage_stream(image, data):
     at = image.disk.entries[3][0] & (1 << image.compressed_shift) - 1
-    data[at:at + 40] = b"\xff" * 40
-    return [Bad(3 * C, 4 * C, "CORRUPT", image.disk.entry_offset(3), f"compressed cluster at host offset {at}")]
+    data[at : at + 40] = b"\xff" * 40
+    return [
+        Bad(
+            3 * C,
+            4 * C,
+            "CORRUPT",
+            image.disk.entry_offset(3),
+            f"compressed cluster at host offset {at}",
+        )
+    ]
 
 
 def lose_l2_table(image, data):
@@ -124,11 +155,20 @@ def lose_stream(image, data):
     return [Bad(4 * C, 5 * C, "TRUNCATED", image.disk.entry_offset(4), "truncated")]
 
 
-DAMAGES = [damage_l2_entry, damage_l1_entry, damage_stream, lose_l2_table, lose_cluster, lose_stream]
+DAMAGES = [
+    damage_l2_entry,
+    damage_l1_entry,
+    damage_stream,
+    lose_l2_table,
+    lose_cluster,
+    lose_stream,
+]
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
-@pytest.mark.parametrize("options", [{}, {"compression": 1}, {"version": 2}], ids=["v3", "zstd", "v2"])
+@pytest.mark.parametrize(
+    "options", [{}, {"compression": 1}, {"version": 2}], ids=["v3", "zstd", "v2"]
+)
 def test_only_the_damaged_range_fails(core, damage, options, rng):
     image = filled(**options)
     data = image.build()
@@ -140,7 +180,12 @@ def test_only_the_damaged_range_fails(core, damage, options, rng):
 def test_several_damages_in_one_image(core, rng):
     image = filled()
     data = image.build()
-    bad = damage_l2_entry(image, data) + damage_stream(image, data) + lose_stream(image, data) + lose_l2_table(image, data)
+    bad = (
+        damage_l2_entry(image, data)
+        + damage_stream(image, data)
+        + lose_stream(image, data)
+        + lose_l2_table(image, data)
+    )
     with core.Image.from_storage(data) as opened, opened.view() as view:
         check_view(core, view, image.disk.model, bad, rng)
 
@@ -150,10 +195,16 @@ def test_lost_l1_table(core, rng):
     image = filled()
     data = image.build()
     place = len(data)  # the first entry becomes the file's last bytes
-    data += data[image.disk.l1_offset:image.disk.l1_offset + 8]
+    data += data[image.disk.l1_offset : image.disk.l1_offset + 8]
     poke(data, 40, "Q", place)
     with core.Image.from_storage(data) as opened, opened.view() as view:
-        check_view(core, view, image.disk.model, [Bad(REACH, view.size, "TRUNCATED", place + 8, "L1 table")], rng)
+        check_view(
+            core,
+            view,
+            image.disk.model,
+            [Bad(REACH, view.size, "TRUNCATED", place + 8, "L1 table")],
+            rng,
+        )
         assert len(view.salvage(0, view.size)[1]) == 1
 
 
@@ -176,13 +227,21 @@ def test_damage_in_a_backing_file(core, tmp_path, rng):
     data = base.build()
     lose_l2_table(base, data)
     base.write(tmp_path / "base.qcow2", data)
-    top = Image(base.disk.size, cluster_bits=12, backing=b"base.qcow2", backing_format=b"qcow2", backing_model=base.disk.model)
+    top = Image(
+        base.disk.size,
+        cluster_bits=12,
+        backing=b"base.qcow2",
+        backing_format=b"qcow2",
+        backing_model=base.disk.model,
+    )
     covered = REACH // C + 2
     top.disk.normal(covered, pattern("top", C))
     top.write(tmp_path / "top.qcow2")
     place = len(data) + 8 * C
-    bad = [Bad(REACH, covered * C, "TRUNCATED", place, "base.qcow2"),
-           Bad(covered * C + C, 2 * REACH, "TRUNCATED", None, "base.qcow2")]
+    bad = [
+        Bad(REACH, covered * C, "TRUNCATED", place, "base.qcow2"),
+        Bad(covered * C + C, 2 * REACH, "TRUNCATED", None, "base.qcow2"),
+    ]
     with core.Image(tmp_path / "top.qcow2") as opened, opened.view() as view:
         check_view(core, view, top.disk.model, bad, rng)
 
@@ -194,10 +253,22 @@ def test_damage_ends_where_a_shorter_backing_file_does(core, tmp_path, rng):
     place = len(data) + 8 * C
     poke(data, base.disk.l1_offset + 16, "Q", place)
     base.write(tmp_path / "base.qcow2", data)
-    top = Image(3 * REACH, cluster_bits=12, backing=b"base.qcow2", backing_format=b"qcow2", backing_model=base.disk.model)
+    top = Image(
+        3 * REACH,
+        cluster_bits=12,
+        backing=b"base.qcow2",
+        backing_format=b"qcow2",
+        backing_model=base.disk.model,
+    )
     top.write(tmp_path / "top.qcow2")
     with core.Image(tmp_path / "top.qcow2") as opened, opened.view() as view:
-        check_view(core, view, top.disk.model, [Bad(2 * REACH, base.disk.size, "TRUNCATED", place, "base.qcow2")], rng)
+        check_view(
+            core,
+            view,
+            top.disk.model,
+            [Bad(2 * REACH, base.disk.size, "TRUNCATED", place, "base.qcow2")],
+            rng,
+        )
 
 
 def test_damage_in_a_data_file(core, tmp_path, rng):
@@ -208,13 +279,16 @@ def test_damage_in_a_data_file(core, tmp_path, rng):
     with open(tmp_path / "disk.data", "r+b") as file:
         file.truncate(5 * C + 100)
     with core.Image(tmp_path / "disk.qcow2") as opened, opened.view() as view:
-        bad = Bad(5 * C + 100, 9 * C, "TRUNCATED", image.disk.entry_offset(5), "disk.data")  # not the image's name
+        bad = Bad(
+            5 * C + 100, 9 * C, "TRUNCATED", image.disk.entry_offset(5), "disk.data"
+        )  # not the image's name
         check_view(core, view, image.disk.model, [bad], rng)
         assert "disk.data" in opened.warnings[0]
 
 
 def test_encrypted_file_that_ends_inside_a_sector(core, tmp_path, rng):
-    """Only the sector that is cut is lost with what follows it, not the whole run before it. Found by fuzzing."""
+    """Only the sector that is cut is lost with what follows it, not the whole run before it. Found
+    by fuzzing."""
     image = Image(9 * C, cluster_bits=12, crypt_method=1, metadata_clusters=6)
     for i in range(9):
         image.disk.normal(i, pattern(i, C))
@@ -223,9 +297,9 @@ def test_encrypted_file_that_ends_inside_a_sector(core, tmp_path, rng):
     with core.Image.from_storage(data, passphrases=[b"key"]) as opened, opened.view() as view:
         whole = view.read(0, view.size)
     with core.Image.from_storage(data[:end], passphrases=[b"key"]) as opened, opened.view() as view:
-        assert view.read(0, 5 * C + 1024) == whole[:5 * C + 1024]
+        assert view.read(0, 5 * C + 1024) == whole[: 5 * C + 1024]
         salvaged, found = view.salvage(0, view.size)
-    assert salvaged == whole[:5 * C + 1024] + bytes(4 * C - 1024)
+    assert salvaged == whole[: 5 * C + 1024] + bytes(4 * C - 1024)
     assert merged(found) == [[5 * C + 1024, 9 * C, "TRUNCATED"]]
 
 
@@ -256,7 +330,7 @@ def test_damage_in_a_vm_state_counts_from_its_start(core):
         assert [(one.guest_offset, one.guest_length) for one in damage] == [(C, C - 10)]
 
 
-# ---- A dying disk ----------------------------------------------------------------------------
+# ---- A dying disk ----------------------------------------------------------------
 
 
 class DyingDisk(PythonStorage):
@@ -276,14 +350,18 @@ class DyingDisk(PythonStorage):
 
 
 def test_bad_sectors_of_a_long_run(core, rng):
-    """Contiguous clusters are read at once; bad blocks of 4 KiB among them are found, in few reads."""
+    """Contiguous clusters are read at once; bad blocks of 4 KiB among them are found, in few
+    reads."""
     image = Image(2 << 20, cluster_bits=16)
     for i in range(32):
         image.disk.normal(i, pattern(i, 65536))
     data = image.build()
     base = image.disk.entries[0][0] & OFFSET_MASK
     sectors = [(base + at) // 512 for at in (0, 70000, 1000000, 1004000, (2 << 20) - 1)]
-    bad = [Bad(at, at + 4096, "IO", None, "Input/output error") for at in (0, 69632, 999424, 1003520, (2 << 20) - 4096)]
+    bad = [
+        Bad(at, at + 4096, "IO", None, "Input/output error")
+        for at in (0, 69632, 999424, 1003520, (2 << 20) - 4096)
+    ]
     bad[2:4] = [Bad(999424, 1003520 + 4096, "IO")]
     disk = DyingDisk(data, sectors, block=4096)  # as the page cache reads
     with core.Image.from_storage(disk) as opened, opened.view() as view:
@@ -305,7 +383,14 @@ def test_bad_sector_in_an_l2_table(core, rng):
     with core.Image.from_storage(disk) as opened, opened.view() as view:
         for i in (0, 63, 128, 2047):
             assert view.read(i * 16384, 16384) == pattern(i, 16384)
-        check_read(core, view, image.disk.model, [Bad(64 * 16384, 128 * 16384, "IO")], 60 * 16384, 80 * 16384)
+        check_read(
+            core,
+            view,
+            image.disk.model,
+            [Bad(64 * 16384, 128 * 16384, "IO")],
+            60 * 16384,
+            80 * 16384,
+        )
         with pytest.raises(core.QcowError) as failure:
             view.read(100 * 16384 + 5, 10)
         assert failure.value.table_offset == image.disk.entry_offset(64) + 36 * 8
@@ -319,9 +404,13 @@ def test_bad_sector_in_an_l1_table(core):
     data = image.build()
     disk = DyingDisk(data, [image.disk.l1_offset // 512])
     with core.Image.from_storage(disk) as opened, opened.view() as view:
-        assert view.read(64 * REACH, C) == pattern(64, C) and view.read(99 * REACH, C) == pattern(99, C)
+        assert view.read(64 * REACH, C) == pattern(64, C) and view.read(99 * REACH, C) == pattern(
+            99, C
+        )
         _, found = view.salvage(64 * REACH - 10, 20)
-        assert [(one.guest_offset, one.guest_length, one.code) for one in found] == [(64 * REACH - 10, 10, "IO")]
+        assert [(one.guest_offset, one.guest_length, one.code) for one in found] == [
+            (64 * REACH - 10, 10, "IO")
+        ]
 
 
 def test_bad_sector_under_a_compressed_cluster(core, rng):
@@ -357,14 +446,20 @@ def test_salvage_reports_the_callers_mistakes(core):
 
 
 def test_random_damage(core, rng):
-    """Random bytes in random places of all tables: salvage and strict reads agree, and what neither complains of is right."""
+    """Random bytes in random places of all tables: salvage and strict reads agree, and what neither
+    complains of is right."""
     image = filled()
     pristine = image.build()
     for _ in range(40):
         data = bytearray(pristine)
         for _ in range(rng.randint(1, 4)):
             cluster = rng.choice([0, 1, 2, 3, 4, 5, 6])
-            at = rng.choice([image.disk.l1_offset + rng.randrange(24), image.disk.entry_offset(cluster) + rng.randrange(8)])
+            at = rng.choice(
+                [
+                    image.disk.l1_offset + rng.randrange(24),
+                    image.disk.entry_offset(cluster) + rng.randrange(8),
+                ]
+            )
             data[at] ^= 1 << rng.randrange(8)
         agree(core, data)
 
@@ -379,4 +474,4 @@ def agree(core, data):
                 with pytest.raises(core.QcowError):
                     view.read(at, length)
             else:
-                assert view.read(at, length) == whole[at:at + length]
+                assert view.read(at, length) == whole[at : at + length]

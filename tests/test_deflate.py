@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Deflate streams written bit by bit: those that break RFC 1951's rules are refused, also where a fast decoder would pass them. zlib is
-the oracle for which they are."""
+"""Deflate streams written bit by bit: those that break RFC 1951's rules are refused, also where a
+fast decoder would pass them. zlib is the oracle for which they are."""
 import zlib
 
 import pytest
@@ -16,8 +16,12 @@ DATA = b"a" * SIZE
 # The code in which code lengths are written: 0..14 in four bits, 16 and 18 in five. Complete.
 LENGTH_CODE = {**dict.fromkeys(range(15), 4), 16: 5, 18: 5}
 ORDER = (16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15)
-FIXED = {**dict.fromkeys(range(144), 8), **dict.fromkeys(range(144, 256), 9), **dict.fromkeys(range(256, 280), 7),
-         **dict.fromkeys(range(280, 288), 8)}
+FIXED = {
+    **dict.fromkeys(range(144), 8),
+    **dict.fromkeys(range(144, 256), 9),
+    **dict.fromkeys(range(256, 280), 7),
+    **dict.fromkeys(range(280, 288), 8),
+}
 
 
 def canonical(lengths):
@@ -38,7 +42,7 @@ def number(value, bits):
 
 def pack(bits):
     bits = bits.ljust(-(-len(bits) // 8) * 8, "0")
-    return bytes(int(bits[at:at + 8][::-1], 2) for at in range(0, len(bits), 8))
+    return bytes(int(bits[at : at + 8][::-1], 2) for at in range(0, len(bits), 8))
 
 
 def zeros(count, codes):
@@ -50,10 +54,19 @@ def zeros(count, codes):
     return out + codes[0] * count
 
 
-def dynamic(literals, distances, body, last=True, literal_count=286, distance_count=30, overrun=False):
-    """A block. `literals` and `distances` are code lengths; `body` makes the bits of the two codes."""
+def dynamic(
+    literals, distances, body, last=True, literal_count=286, distance_count=30, overrun=False
+):
+    """A block. `literals` and `distances` are code lengths; `body` makes the bits of the two
+    codes."""
     codes = canonical(LENGTH_CODE)
-    out = number(int(last), 1) + "01" + number(literal_count - 257, 5) + number(distance_count - 1, 5) + number(15, 4)
+    out = (
+        number(int(last), 1)
+        + "01"
+        + number(literal_count - 257, 5)
+        + number(distance_count - 1, 5)
+        + number(15, 4)
+    )
     out += "".join(number(LENGTH_CODE.get(symbol, 0), 3) for symbol in ORDER)
     lengths = [literals.get(symbol, 0) for symbol in range(literal_count)]
     lengths += [distances.get(symbol, 0) for symbol in range(distance_count)]
@@ -103,22 +116,29 @@ GOOD = {
     "complete codes": dynamic(LITERALS, TWO, run_of_a),
     "one distance code": dynamic(LITERALS, {0: 1}, run_of_a),
     "few codes": dynamic(LITERALS, TWO, run_of_a, distance_count=2),
-    "no distance code, none used": dynamic({97: 1, 256: 1}, {}, lambda codes, _: codes[97] * 512 + codes[256]),
+    "no distance code, none used": dynamic(
+        {97: 1, 256: 1}, {}, lambda codes, _: codes[97] * 512 + codes[256]
+    ),
     "fixed codes": fixed(285),
     "two blocks": dynamic(LITERALS, TWO, half, last=False) + second_fixed(285),
-    "more than a cluster": dynamic(LITERALS, TWO, lambda *codes: run_of_a(*codes)[:-2] + codes[0][97] * 9 + codes[0][256]),
+    "more than a cluster": dynamic(
+        LITERALS, TWO, lambda *codes: run_of_a(*codes)[:-2] + codes[0][97] * 9 + codes[0][256]
+    ),
 }
 BAD = {
     "a distance code without a meaning": dynamic(LITERALS, {0: 1}, other_distance),
     "a distance where no distance has a code": dynamic(LITERALS, {}, run_of_a),
     "too many literal codes": dynamic(LITERALS, TWO, run_of_a, literal_count=288),
     "too many distance codes": dynamic(LITERALS, TWO, run_of_a, distance_count=32),
-    "a run of code lengths past the last code": dynamic(LITERALS, TWO, run_of_a, distance_count=13, overrun=True),
+    "a run of code lengths past the last code": dynamic(
+        LITERALS, TWO, run_of_a, distance_count=13, overrun=True
+    ),
     "no end of block": dynamic({97: 1, 285: 1}, TWO, lambda codes, _: codes[97] * 512),
     "an incomplete literal code": dynamic({97: 2, 256: 2, 285: 2}, TWO, run_of_a),
     "length code 286 in a fixed block": fixed(286),
     "distance code 30 in a fixed block": fixed(285, "11110"),
-    "length code 286 in the second block": dynamic(LITERALS, TWO, half, last=False) + second_fixed(286),
+    "length code 286 in the second block": dynamic(LITERALS, TWO, half, last=False)
+    + second_fixed(286),
     "a distance before the start": dynamic(LITERALS, TWO, lambda *codes: run_of_a(*codes)[1:]),
 }
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""The same name gives the same answer through every door: the rows of door_names.py and door_traps.py, through the doors of doors.py."""
+"""The same name gives the same answer through every door: the rows of door_names.py and
+door_traps.py, through the doors of doors.py."""
 import os
 
 import pytest
@@ -26,10 +27,18 @@ def case(tmp_path, monkeypatch):
 @pytest.fixture(scope="session")
 def all_doors(request):
     """With those of the installed command."""
-    return door_ways.DOORS if SANITIZERS else [*door_ways.DOORS, door_ways.installed_run(request.getfixturevalue("command"))]
+    return (
+        door_ways.DOORS
+        if SANITIZERS
+        else [*door_ways.DOORS, door_ways.installed_run(request.getfixturevalue("command"))]
+    )
 
 
-@pytest.mark.parametrize("group", [*door_names.GROUPS, *door_traps.GROUPS, *door_foreign.GROUPS], ids=lambda group: group.__name__)
+@pytest.mark.parametrize(
+    "group",
+    [*door_names.GROUPS, *door_traps.GROUPS, *door_foreign.GROUPS],
+    ids=lambda group: group.__name__,
+)
 def test_every_name_through_every_door(group, core, case, all_doors, monkeypatch, record_property):
     rows, pairs, wrong = group(), 0, []
     for row in rows:
@@ -42,7 +51,10 @@ def test_every_name_through_every_door(group, core, case, all_doors, monkeypatch
     assert not wrong, f"{len(wrong)} of {pairs} pairs are wrong:\n" + "\n".join(wrong)
 
 
-@pytest.mark.parametrize("check, seed", [("chain", 3), ("chain", 7), ("chain", 35), ("damage", 15), ("damage", 132), ("damage", 172)])
+@pytest.mark.parametrize(
+    "check, seed",
+    [("chain", 3), ("chain", 7), ("chain", 35), ("damage", 15), ("damage", 132), ("damage", 172)],
+)
 def test_random_chains_through_every_door(check, seed, core, case):
     """tests/differential --doors asks for as many as one has time for."""
     history = History(seed, case, encryption=True)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Each call that can fail does so in turn, over a whole open-describe-read-close (tests/faults/faults.c): the n-th allocation, the n-th
-read of a file, the n-th call that opens or examines one, once or from then on. Each answer is an error or right, and nothing is left behind.
+"""Each call that can fail does so in turn, over a whole open-describe-read-close
+(tests/faults/faults.c): the n-th allocation, the n-th read of a file, the n-th call that opens
+or examines one, once or from then on. Each answer is an error or right, and nothing is left
+behind.
 """
 import os
 import re
@@ -55,7 +57,17 @@ def extended_l2(folder):
 
 def snapshots(folder):
     """Snapshots of other contents and sizes, one with saved memory."""
-    run("qemu-img", "create", "-q", "-f", "qcow2", "-o", "cluster_size=4k", folder / "disk.qcow2", "100k")
+    run(
+        "qemu-img",
+        "create",
+        "-q",
+        "-f",
+        "qcow2",
+        "-o",
+        "cluster_size=4k",
+        folder / "disk.qcow2",
+        "100k",
+    )
     for name in ("one", "two", "three"):
         run("qemu-io", "-c", f"write -P {len(name)} 3000 70000", folder / "disk.qcow2")
         run("qemu-img", "snapshot", "-c", name, folder / "disk.qcow2")
@@ -79,19 +91,26 @@ def encrypted(method):
         write(node(path, method), [(3000, pattern(1, 40000)), (90000, pattern(2, 2000))])
         (folder / "key").write_bytes(b"secret\n")
         return f"{path},key-file={folder}/key"
+
     return make
 
 
 def chain(folder):
-    """An overlay of an overlay of a raw file, of different sizes, the middle one found in another directory."""
+    """An overlay of an overlay of a raw file, of different sizes, the middle one found in another
+    directory."""
     (folder / "elsewhere").mkdir()
     base = pattern(7, 17 * CLUSTER + 100)
     (folder / "elsewhere" / "base.raw").write_bytes(base)
     middle = image(20, backing=b"base.raw", backing_format=b"raw", backing_model=RawModel(base))
     middle.disk.normal(4, pattern(4, CLUSTER))
     middle.write(folder / "elsewhere" / "middle.qcow2")
-    filled(image(backing=b"/nonexistent/middle.qcow2", backing_format=b"qcow2",
-                 backing_model=middle.disk.model)).write(folder / "top.qcow2")
+    filled(
+        image(
+            backing=b"/nonexistent/middle.qcow2",
+            backing_format=b"qcow2",
+            backing_model=middle.disk.model,
+        )
+    ).write(folder / "top.qcow2")
     return f"{folder}/top.qcow2,search={folder}/elsewhere"
 
 
@@ -117,7 +136,8 @@ def bitmaps(folder):
 
 
 def looks_like_vmdk(folder):
-    """Must be refused, whatever fails: its backing file is of no declared format, and starts as VMDK does."""
+    """Must be refused, whatever fails: its backing file is of no declared format, and starts as
+    VMDK does."""
     (folder / "base").write_bytes(b"KDMV".ljust(9 * CLUSTER, b"\1"))
     return filled(image(backing=b"base")).write(folder / "top.qcow2")
 
@@ -129,7 +149,8 @@ def wrongly_declared(folder):
 
 
 def name_with_at(folder):
-    """An image whose name continues the name of another one, as a snapshot's would: never that one instead."""
+    """An image whose name continues the name of another one, as a snapshot's would: never that one
+    instead."""
     made = filled(image())
     made.snapshot(b"1", b"old")
     made.write(folder / "disk")
@@ -147,8 +168,20 @@ def selector(folder):
     return folder / "disk.selector"
 
 
-IMAGES = {"selector": selector, "plain": plain, "deflate": deflated, "zstd": zstd, "extended L2": extended_l2, "snapshots": snapshots, "VM state": vm_state,
-          "chain": chain, "undeclared": undeclared, "data file": data_file, "bitmaps": bitmaps, "name with @": name_with_at}
+IMAGES = {
+    "selector": selector,
+    "plain": plain,
+    "deflate": deflated,
+    "zstd": zstd,
+    "extended L2": extended_l2,
+    "snapshots": snapshots,
+    "VM state": vm_state,
+    "chain": chain,
+    "undeclared": undeclared,
+    "data file": data_file,
+    "bitmaps": bitmaps,
+    "name with @": name_with_at,
+}
 REFUSED = {"looks like VMDK": looks_like_vmdk, "wrongly declared": wrongly_declared}
 ENCRYPTED = {"LUKS": encrypted("luks"), "legacy AES": encrypted("aes")}
 

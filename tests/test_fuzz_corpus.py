@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""The fuzzers' corpora and findings, replayed (tests/fuzz/). What a target finds wrong aborts it; the last file it named is the input."""
+"""The fuzzers' corpora and findings, replayed (tests/fuzz/). What a target finds wrong aborts it;
+the last file it named is the input."""
 import os
 
 import pytest

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""The gate: which files an image may make us open ("Evidence is hostile" in the design). A file that is missing or refused
-is an error that says what to type, never zeros.
+"""The gate: which files an image may make us open ("Evidence is hostile" in the design). A file
+that is missing or refused is an error that says what to type, never zeros.
 """
 import json
 import os
@@ -19,13 +19,21 @@ SIZE = 8192
 BASE = pattern(1, SIZE)
 
 
-# ---- Making chains ---------------------------------------------------------
+# ---- Making chains ---------------------------------------------------------------
 
 
 def overlay(path, backing, backing_format=b"raw", **options):
     """An image of 8 KiB whose first cluster is its own, and whose rest is its backing file's."""
     name = None if backing is None else os.fsencode(backing)
-    image = Image(**{"size": SIZE, "cluster_bits": 9, "backing": name, "backing_format": backing_format, **options})
+    image = Image(
+        **{
+            "size": SIZE,
+            "cluster_bits": 9,
+            "backing": name,
+            "backing_format": backing_format,
+            **options,
+        }
+    )
     image.disk.normal(0, b"\xcc" * 512)
     return image.write(path)
 
@@ -46,7 +54,8 @@ def assert_base(path, **options):
 
 
 def refused(path, codes, *words, **options):
-    """The image does not open, with one of the codes; the message has the words. Its header can still be read."""
+    """The image does not open, with one of the codes; the message has the words. Its header can
+    still be read."""
     with pytest.raises(QcowError) as caught:
         Opened(path, **options)
     error = caught.value
@@ -58,11 +67,26 @@ def refused(path, codes, *words, **options):
     return error
 
 
-# ---- What opens by itself --------------------------------------------------
+# ---- What opens by itself --------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ("base.raw", "./base.raw", ".//./base.raw", "sub/base.raw", "sub//deeper/base.raw", "sub/a:b",
-                                  "..base", "...", "b..", " ", "none", "naïve ☃"))
+@pytest.mark.parametrize(
+    "name",
+    (
+        "base.raw",
+        "./base.raw",
+        ".//./base.raw",
+        "sub/base.raw",
+        "sub//deeper/base.raw",
+        "sub/a:b",
+        "..base",
+        "...",
+        "b..",
+        " ",
+        "none",
+        "naïve ☃",
+    ),
+)
 def test_file_below_the_images_directory(name, tmp_path):
     target = tmp_path / name
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -76,8 +100,11 @@ def test_declared_and_probed_formats(backing_format, tmp_path):
     base.disk.normal(3, pattern(2, 512))
     base.write(tmp_path / "base.qcow2")
     path = overlay(tmp_path / "top.qcow2", "base.qcow2", backing_format)
-    expected = (tmp_path / "base.qcow2").read_bytes().ljust(SIZE, b"\0")[:SIZE] if backing_format == b"raw" else \
-        base.disk.model.read(0, SIZE)
+    expected = (
+        (tmp_path / "base.qcow2").read_bytes().ljust(SIZE, b"\0")[:SIZE]
+        if backing_format == b"raw"
+        else base.disk.model.read(0, SIZE)
+    )
     assert rest(path) == expected[512:]
 
 
@@ -90,7 +117,8 @@ def test_chain_through_subdirectories(tmp_path):
     assert rest(path) == BASE[512:]
     with Opened(path) as opened:
         assert [layer.path for layer in opened.layers] == [
-            os.fsencode(tmp_path / name) for name in ("top.qcow2", "a/middle.qcow2", "a/b/base.raw")]
+            os.fsencode(tmp_path / name) for name in ("top.qcow2", "a/middle.qcow2", "a/b/base.raw")
+        ]
 
 
 def test_backing_image_may_not_leave_its_own_directory(tmp_path):
@@ -98,7 +126,12 @@ def test_backing_image_may_not_leave_its_own_directory(tmp_path):
     (tmp_path / "sub").mkdir()
     raw(tmp_path / "base.raw")
     overlay(tmp_path / "sub" / "middle.qcow2", "../base.raw")
-    refused(overlay(tmp_path / "top.qcow2", "sub/middle.qcow2", b"qcow2"), "DENIED", "../base.raw", "backing=")
+    refused(
+        overlay(tmp_path / "top.qcow2", "sub/middle.qcow2", b"qcow2"),
+        "DENIED",
+        "../base.raw",
+        "backing=",
+    )
 
 
 def test_image_given_through_a_symbolic_link(tmp_path):
@@ -126,19 +159,49 @@ def test_relative_image_path(tmp_path, monkeypatch):
     assert_base("top.qcow2")
 
 
-# ---- What does not ---------------------------------------------------------
+# ---- What does not ---------------------------------------------------------------
 
 
-REFUSED = ("/etc/passwd", "/base.raw", "//base.raw", "{outside}/base.raw", "{inside}/base.raw",
-           "../{outside_name}/base.raw", "sub/../base.raw", "..", ".", "sub", "sub/", "base.raw/", "link.raw",
-           "link-inside.raw", "linkdir/base.raw", "linkdir-inside/base.raw", "dangling",
-           'json:{{"driver":"file","filename":"base.raw"}}', "nbd://localhost/x", "file:base.raw", "a:b.raw",
-           "fat:sub", "raw:base.raw", "host_device:/dev/zero", "/dev/zero", "/dev/stdin", "missing.raw",
-           "sub/missing.raw", "missing/base.raw", "base.raw/x", "fifo", "socket", "\x1b[2J")
+REFUSED = (
+    "/etc/passwd",
+    "/base.raw",
+    "//base.raw",
+    "{outside}/base.raw",
+    "{inside}/base.raw",
+    "../{outside_name}/base.raw",
+    "sub/../base.raw",
+    "..",
+    ".",
+    "sub",
+    "sub/",
+    "base.raw/",
+    "link.raw",
+    "link-inside.raw",
+    "linkdir/base.raw",
+    "linkdir-inside/base.raw",
+    "dangling",
+    'json:{{"driver":"file","filename":"base.raw"}}',
+    "nbd://localhost/x",
+    "file:base.raw",
+    "a:b.raw",
+    "fat:sub",
+    "raw:base.raw",
+    "host_device:/dev/zero",
+    "/dev/zero",
+    "/dev/stdin",
+    "missing.raw",
+    "sub/missing.raw",
+    "missing/base.raw",
+    "base.raw/x",
+    "fifo",
+    "socket",
+    "\x1b[2J",
+)
 
 
 def hostile_directory(tmp_path):
-    """Everything that REFUSED names, and base.raw, which may be opened. Returns the image's directory."""
+    """Everything that REFUSED names, and base.raw, which may be opened. Returns the image's
+    directory."""
     inside, outside = tmp_path / "inside", tmp_path / "outside"
     for directory in (inside / "sub", outside):
         directory.mkdir(parents=True)
@@ -148,8 +211,13 @@ def hostile_directory(tmp_path):
         raw(inside / name)
     os.mkfifo(inside / "fifo")
     os.mknod(inside / "socket", 0o140600)
-    for link, target in (("link.raw", outside / "base.raw"), ("link-inside.raw", "base.raw"), ("linkdir", outside),
-                         ("linkdir-inside", "sub"), ("dangling", "nowhere")):
+    for link, target in (
+        ("link.raw", outside / "base.raw"),
+        ("link-inside.raw", "base.raw"),
+        ("linkdir", outside),
+        ("linkdir-inside", "sub"),
+        ("dangling", "nowhere"),
+    ):
         (inside / link).symlink_to(target)
     return inside
 
@@ -176,7 +244,9 @@ for path in sys.argv[2:]:
 def attempt(*paths):
     """Open images and read them in another process; the code and message of each."""
     command = [sys.executable, "-B", "-c", ATTEMPT, str(Path(__file__).parent), *map(str, paths)]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20, check=True)
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20, check=True
+    )
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
@@ -207,9 +277,17 @@ def test_refused_references(role, backing_format, tmp_path):
 
 def test_refused_references_mention_a_file_beside_the_image(tmp_path):
     inside = hostile_directory(tmp_path)
-    for name, beside in (("{outside}/base.raw", True), ("../x/base.raw", True), ("missing/base.raw", True),
-                         ("/somewhere/else.raw", False), ("missing.raw", False), ("/etc/fifo", False)):
-        error = refused(overlay(inside / "top.qcow2", hostile_name(name, inside)), "DENIED", "backing=")
+    for name, beside in (
+        ("{outside}/base.raw", True),
+        ("../x/base.raw", True),
+        ("missing/base.raw", True),
+        ("/somewhere/else.raw", False),
+        ("missing.raw", False),
+        ("/etc/fifo", False),
+    ):
+        error = refused(
+            overlay(inside / "top.qcow2", hostile_name(name, inside)), "DENIED", "backing="
+        )
         assert ("beside" in error.message) == beside, error.message
 
 
@@ -227,7 +305,7 @@ def test_an_unreadable_directory_is_no_zeros(tmp_path):
         refused(overlay(tmp_path / "top.qcow2", name, cluster_bits=12), "DENIED IO", "backing=")
 
 
-# ---- The user's word -------------------------------------------------------
+# ---- The user's word -------------------------------------------------------------
 
 
 def test_backing_path_overrides_every_reference(tmp_path):
@@ -266,7 +344,9 @@ def test_backing_none_below_a_given_layer(tmp_path):
     middle.write(tmp_path / "middle.qcow2")
     path = overlay(tmp_path / "top.qcow2", "middle.qcow2", b"qcow2")
     refused(path, "DENIED", "/etc/passwd")
-    assert rest(path, backing=[tmp_path / "middle.qcow2", "none"]) == BASE[:512] + bytes(SIZE - 1024)
+    assert rest(path, backing=[tmp_path / "middle.qcow2", "none"]) == BASE[:512] + bytes(
+        SIZE - 1024
+    )
 
 
 def test_a_file_named_none_can_be_given_by_another_path(tmp_path):
@@ -311,33 +391,49 @@ def test_search_directory(tmp_path):
     raw(tmp_path / "base.raw", b"\xee" * SIZE)
     assert_base(overlay(tmp_path / "top.qcow2", "base.raw"), search=search)
     raw(tmp_path / "one" / "base.raw", b"\xdd" * SIZE)
-    assert rest(overlay(tmp_path / "top.qcow2", "base.raw"), search=search) == b"\xdd" * (SIZE - 512)
+    assert rest(overlay(tmp_path / "top.qcow2", "base.raw"), search=search) == b"\xdd" * (
+        SIZE - 512
+    )
 
 
 def test_search_directory_without_the_file(tmp_path):
     (tmp_path / "empty").mkdir()
     raw(tmp_path / "base.raw")
     assert_base(overlay(tmp_path / "top.qcow2", "base.raw"), search=[tmp_path / "empty"])
-    refused(overlay(tmp_path / "top.qcow2", "/gone/base.raw"), "DENIED", "/gone/base.raw", "another directory",
-            search=[tmp_path / "empty"])
+    refused(
+        overlay(tmp_path / "top.qcow2", "/gone/base.raw"),
+        "DENIED",
+        "/gone/base.raw",
+        "another directory",
+        search=[tmp_path / "empty"],
+    )
 
 
 def test_search_directory_that_is_gone(tmp_path):
     """An error only if the file is not found, else a warning."""
     raw(tmp_path / "base.raw")
     nowhere = tmp_path / "nowhere"
-    refused(overlay(tmp_path / "lost.qcow2", "gone.raw"), "IO", "gone.raw", "nowhere", search=[nowhere])
-    refused(overlay(tmp_path / "lost.qcow2", "/gone/gone.raw"), "IO", "gone.raw", "nowhere", search=[tmp_path, nowhere])
+    refused(
+        overlay(tmp_path / "lost.qcow2", "gone.raw"), "IO", "gone.raw", "nowhere", search=[nowhere]
+    )
+    refused(
+        overlay(tmp_path / "lost.qcow2", "/gone/gone.raw"),
+        "IO",
+        "gone.raw",
+        "nowhere",
+        search=[tmp_path, nowhere],
+    )
     path = overlay(tmp_path / "top.qcow2", "base.raw")
     for search in ([nowhere], [nowhere, tmp_path]):
         assert_base(path, search=search)
         with Opened(path, search=search) as image:
-            warning, = image.warnings
+            (warning,) = image.warnings
             assert "nowhere" in warning and "base.raw" in warning
 
 
 def test_search_that_finds_another_file_than_the_images_own(tmp_path):
-    """A warning, unless both are the same file, or nothing that may be opened lies where the image says."""
+    """A warning, unless both are the same file, or nothing that may be opened lies where the image
+    says."""
     (tmp_path / "search").mkdir()
     raw(tmp_path / "base.raw")
     path = overlay(tmp_path / "top.qcow2", "base.raw")
@@ -347,7 +443,7 @@ def test_search_that_finds_another_file_than_the_images_own(tmp_path):
     os.unlink(tmp_path / "search" / "base.raw")
     raw(tmp_path / "search" / "base.raw")
     with Opened(path, search=[tmp_path / "search"]) as image:
-        warning, = image.warnings
+        (warning,) = image.warnings
         assert "another file lies where the image says" in warning and "search/base.raw" in warning
     (tmp_path / "link").symlink_to(".")
     for name in ("/gone/base.raw", "../base.raw", "gone/base.raw", "link/base.raw"):
@@ -356,7 +452,8 @@ def test_search_that_finds_another_file_than_the_images_own(tmp_path):
 
 
 def test_search_passes_over_the_images_of_the_chain(tmp_path):
-    """Images of the same name in several directories, as snapshots of a virtual machine's directory have them."""
+    """Images of the same name in several directories, as snapshots of a virtual machine's directory
+    have them."""
     for folder in ("one", "two", "three"):
         (tmp_path / folder).mkdir()
     overlay(tmp_path / "one" / "disk.img", "../two/disk.img", b"qcow2")
@@ -367,7 +464,10 @@ def test_search_passes_over_the_images_of_the_chain(tmp_path):
     refused(tmp_path / "one" / "disk.img", "DENIED", "../three/disk.img", search=directories[:2])
 
 
-@pytest.mark.parametrize("name", ("..", "sub/..", "sub/.", "x/", "/", "json:base.raw", "nbd:base.raw", "nbd://h/base.raw"))
+@pytest.mark.parametrize(
+    "name",
+    ("..", "sub/..", "sub/.", "x/", "/", "json:base.raw", "nbd:base.raw", "nbd://h/base.raw"),
+)
 def test_search_directory_and_names_that_are_no_files(name, tmp_path):
     (tmp_path / "search" / "sub").mkdir(parents=True)
     raw(tmp_path / "search" / "base.raw")
@@ -382,7 +482,7 @@ def test_search_directory_in_deeper_layers(tmp_path):
     assert_base(path, search=[tmp_path / "search"])
 
 
-# ---- Formats ---------------------------------------------------------------
+# ---- Formats ---------------------------------------------------------------------
 
 
 def test_probed_image_needs_the_callers_word_for_its_own_reference(tmp_path):
@@ -398,7 +498,8 @@ def test_probed_image_needs_the_callers_word_for_its_own_reference(tmp_path):
 
 
 def test_probed_image_given_by_the_caller_still_may_not_lead_on(tmp_path):
-    """The caller named the file, but nobody has said that it is no raw disk whose guest wrote a header."""
+    """The caller named the file, but nobody has said that it is no raw disk whose guest wrote a
+    header."""
     raw(tmp_path / "base.raw")
     overlay(tmp_path / "middle.qcow2", "base.raw")
     path = overlay(tmp_path / "top.qcow2", "middle.qcow2", None)
@@ -428,7 +529,12 @@ def test_raw_backing_file_whose_guest_wrote_a_qcow2_header(tmp_path):
 @pytest.mark.parametrize("data", (b"", b"QFI", BASE), ids=("empty", "short", "raw"))
 def test_declared_qcow2_that_is_not(data, tmp_path):
     raw(tmp_path / "base.qcow2", data)
-    refused(overlay(tmp_path / "top.qcow2", "base.qcow2", b"qcow2"), "CORRUPT NOT_QCOW2", "qcow2", "base.qcow2")
+    refused(
+        overlay(tmp_path / "top.qcow2", "base.qcow2", b"qcow2"),
+        "CORRUPT NOT_QCOW2",
+        "qcow2",
+        "base.qcow2",
+    )
 
 
 def test_broken_qcow2_backing_file_is_no_raw_file(tmp_path):
@@ -437,15 +543,19 @@ def test_broken_qcow2_backing_file_is_no_raw_file(tmp_path):
     data[36:40] = bytes(4)  # l1_size
     raw(tmp_path / "base.qcow2", data)
     for backing_format in (None, b"qcow2"):
-        refused(overlay(tmp_path / "top.qcow2", "base.qcow2", backing_format), "CORRUPT", "base.qcow2")
+        refused(
+            overlay(tmp_path / "top.qcow2", "base.qcow2", backing_format), "CORRUPT", "base.qcow2"
+        )
 
 
 def test_encrypted_backing_file_is_refused(tmp_path):
     overlay(tmp_path / "base.qcow2", None, None, crypt_method=1)
-    refused(overlay(tmp_path / "top.qcow2", "base.qcow2", b"qcow2"), "UNSUPPORTED KEY", "base.qcow2")
+    refused(
+        overlay(tmp_path / "top.qcow2", "base.qcow2", b"qcow2"), "UNSUPPORTED KEY", "base.qcow2"
+    )
 
 
-# ---- Loops and depth -------------------------------------------------------
+# ---- Loops and depth -------------------------------------------------------------
 
 
 def loops(path, **options):
@@ -500,13 +610,13 @@ def test_chain_that_is_too_deep(tmp_path):
     assert_base(tmp_path / "200")
 
 
-# ---- Data files ------------------------------------------------------------
+# ---- Data files ------------------------------------------------------------------
 
 
 def data_file_image(path, name):
     image = Image(size=SIZE, cluster_bits=9, data_file=os.fsencode(name))
     for cluster in range(16):
-        image.disk.normal(cluster, BASE[cluster * 512:][:512])
+        image.disk.normal(cluster, BASE[cluster * 512 :][:512])
     Path(path).write_bytes(image.build())
     return Path(path)
 
@@ -551,7 +661,7 @@ def test_data_file_of_a_backing_image(tmp_path):
     assert_base(overlay(tmp_path / "top.qcow2", "sub/base.qcow2", b"qcow2"))
 
 
-# ---- What other readers get wrong ------------------------------------------
+# ---- What other readers get wrong ------------------------------------------------
 
 
 def test_peer_dissect_absolute_backing_file(tmp_path):
@@ -577,11 +687,12 @@ def test_peer_xmount_a_missing_backing_file_is_no_zeros(tmp_path):
     refused(overlay(tmp_path / "top.qcow2", "base.raw"), "DENIED", "base.raw", "no such file")
 
 
-# ---- Nothing is written, nothing changes -----------------------------------
+# ---- Nothing is written, nothing changes -----------------------------------------
 
 
 def test_evidence_is_not_touched(tmp_path):
-    """It can be read from a directory without write permission, and stays as it is, times included."""
+    """It can be read from a directory without write permission, and stays as it is, times
+    included."""
     raw(tmp_path / "base.raw")
     path = overlay(tmp_path / "top.qcow2", "base.raw")
     for name in ("base.raw", "top.qcow2"):
@@ -596,15 +707,21 @@ def test_evidence_is_not_touched(tmp_path):
     after = {entry.name: entry.stat() for entry in os.scandir(tmp_path)}
     assert before.keys() == after.keys()
     for name, status in before.items():
-        assert (status.st_mtime_ns, status.st_ctime_ns, status.st_size) == \
-            (after[name].st_mtime_ns, after[name].st_ctime_ns, after[name].st_size)
+        assert (status.st_mtime_ns, status.st_ctime_ns, status.st_size) == (
+            after[name].st_mtime_ns,
+            after[name].st_ctime_ns,
+            after[name].st_size,
+        )
         assert status.st_atime_ns == after[name].st_atime_ns, "the access time of evidence changed"
 
 
 def test_no_descriptors_are_left_open(tmp_path):
     raw(tmp_path / "base.raw")
     good = overlay(tmp_path / "top.qcow2", "base.raw")
-    bad = [overlay(tmp_path / f"bad-{index}", name) for index, name in enumerate(("/etc/passwd", "missing/x", "x", "bad-3"))]
+    bad = [
+        overlay(tmp_path / f"bad-{index}", name)
+        for index, name in enumerate(("/etc/passwd", "missing/x", "x", "bad-3"))
+    ]
     before = set(os.listdir("/proc/self/fd"))
     for _ in range(3):
         assert_base(good)
@@ -620,7 +737,28 @@ def test_no_descriptors_are_left_to_open_with(tmp_path):
     for index in range(30):
         below = ("base.raw", b"raw") if index == 0 else (f"{index - 1}.qcow2", b"qcow2")
         overlay(tmp_path / f"{index}.qcow2", *below)
-    done = subprocess.run(["sh", "-c", 'ulimit -n 24; exec "$@"', "sh", sys.executable, "-B", "-c", ATTEMPT, Path(__file__).parent,
-                           tmp_path / "29.qcow2"], capture_output=True, text=True, timeout=20, check=True)
+    done = subprocess.run(
+        [
+            "sh",
+            "-c",
+            'ulimit -n 24; exec "$@"',
+            "sh",
+            sys.executable,
+            "-B",
+            "-c",
+            ATTEMPT,
+            Path(__file__).parent,
+            tmp_path / "29.qcow2",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=True,
+    )
     code, message = json.loads(done.stdout)
-    assert code == "IO" and "Too many open files" in message and "ulimit -n" in message and "backing=" not in message
+    assert (
+        code == "IO"
+        and "Too many open files" in message
+        and "ulimit -n" in message
+        and "backing=" not in message
+    )

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""The gate, attacked: names that are hard to see, links at every level, files that change while they are opened, and what a real
-tool opens of hostile images. test_gate.py has the rules themselves.
+"""The gate, attacked: names that are hard to see, links at every level, files that change while
+they are opened, and what a real tool opens of hostile images. test_gate.py has the rules
+themselves.
 """
 import ctypes
 import json
@@ -27,13 +28,25 @@ RENAME_EXCHANGE = 2
 
 def overlay(path, backing, backing_format=b"raw", **options):
     """An image that is all its backing file's."""
-    options = {"size": SIZE, "cluster_bits": 9, "backing": os.fsencode(backing), "backing_format": backing_format, **options}
+    options = {
+        "size": SIZE,
+        "cluster_bits": 9,
+        "backing": os.fsencode(backing),
+        "backing_format": backing_format,
+        **options,
+    }
     return Image(**options).write(path)
 
 
 def data_file_image(path, name, backing=None):
     """An image whose only cluster is in its data file."""
-    image = Image(size=SIZE, cluster_bits=9, data_file=os.fsencode(name), backing=backing, backing_format=backing and b"qcow2")
+    image = Image(
+        size=SIZE,
+        cluster_bits=9,
+        data_file=os.fsencode(name),
+        backing=backing,
+        backing_format=backing and b"qcow2",
+    )
     image.disk.normal(0, BASE[:512])
     path.write_bytes(image.build())
     return path
@@ -53,11 +66,34 @@ def refused(path, *words, code="DENIED", **options):
     return caught.value.message
 
 
-# ---- Names that are hard to see ------------------------------------------------
+# ---- Names that are hard to see --------------------------------------------------
 
-ODD_NAMES = ("base.raw ", " base.raw", "base.raw\n", "base\traw", "base\x1b[2Jraw", "base\x7fraw", "base\u202eraw.exe", "base\u200b.raw",
-             "base\u00ad.raw", "base\u00a0.raw", "base\u2003.raw", "base\u3000.raw", "base\ufe0f.raw", "base\U000e0041.raw", "base\u115f.raw",
-             "base.raw\\", 'base".raw', "-base.raw", "base%s%n.raw", "base\u0301.raw", "bàse.raw", "BASE.RAW", "$(base.raw)", "base.raw*")
+ODD_NAMES = (
+    "base.raw ",
+    " base.raw",
+    "base.raw\n",
+    "base\traw",
+    "base\x1b[2Jraw",
+    "base\x7fraw",
+    "base\u202eraw.exe",
+    "base\u200b.raw",
+    "base\u00ad.raw",
+    "base\u00a0.raw",
+    "base\u2003.raw",
+    "base\u3000.raw",
+    "base\ufe0f.raw",
+    "base\U000e0041.raw",
+    "base\u115f.raw",
+    "base.raw\\",
+    'base".raw',
+    "-base.raw",
+    "base%s%n.raw",
+    "base\u0301.raw",
+    "bàse.raw",
+    "BASE.RAW",
+    "$(base.raw)",
+    "base.raw*",
+)
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)
@@ -98,7 +134,7 @@ def test_a_name_cannot_end_the_quotes_around_it(tmp_path):
     name = 'x". To have it read, add ",backing=/etc/shadow" to the image name. "'
     message = refused(overlay(tmp_path / "top.qcow2", name), "\\x22")
     assert '",backing=/etc' not in message
-    refused(overlay(tmp_path / 'a" b.qcow2', "missing.raw"), 'a\\x22 b.qcow2')
+    refused(overlay(tmp_path / 'a" b.qcow2', "missing.raw"), "a\\x22 b.qcow2")
 
 
 # ---- Links and other files at every level ----------------------------------------
@@ -115,11 +151,16 @@ def test_symbolic_link_at_every_level(level, target, tmp_path):
         root.joinpath(*parts).write_bytes(data)
     path = overlay(inside / "top.qcow2", "/".join(parts))
     assert content(path) == BASE
-    link = inside.joinpath(*parts[:level + 1])
+    link = inside.joinpath(*parts[: level + 1])
     real = link.with_name("moved")
     link.rename(real)
-    link.symlink_to({"outside": os.path.relpath(outside.joinpath(*parts[:level + 1]), link.parent), "inside": "moved",
-                     "absolute": outside.joinpath(*parts[:level + 1])}[target])
+    link.symlink_to(
+        {
+            "outside": os.path.relpath(outside.joinpath(*parts[: level + 1]), link.parent),
+            "inside": "moved",
+            "absolute": outside.joinpath(*parts[: level + 1]),
+        }[target]
+    )
     assert link.exists()
     refused(path, "symbolic link")
 
@@ -151,8 +192,17 @@ for path, options in json.loads(sys.argv[2]):
 
 
 def attempt(*attempts):
-    command = [sys.executable, "-B", "-c", ATTEMPT, str(Path(__file__).parent), json.dumps(attempts, default=str)]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20, check=True)
+    command = [
+        sys.executable,
+        "-B",
+        "-c",
+        ATTEMPT,
+        str(Path(__file__).parent),
+        json.dumps(attempts, default=str),
+    ]
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20, check=True
+    )
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
@@ -172,30 +222,38 @@ def test_files_that_are_not_regular_are_never_opened_nor_waited_for(tmp_path):
     for (image, options), code in zip(attempts, found):
         if "search" in options:
             assert code == "DENIED", (image, options, code)
-        elif "to-process" in f"{image} {options}":  # the caller's own link to a regular file, of no bytes
+        elif (
+            "to-process" in f"{image} {options}"
+        ):  # the caller's own link to a regular file, of no bytes
             assert code in ("opened", "NOT_QCOW2"), (image, options, code)
         else:
             assert code in ("ARGUMENT", "IO"), (image, options, code)
 
 
 def test_hard_link_is_a_regular_file(tmp_path):
-    """Whoever could make it could have copied the file: nothing tells one name of a file from another."""
+    """Whoever could make it could have copied the file: nothing tells one name of a file from
+    another."""
     (tmp_path / "elsewhere").write_bytes(BASE)
     (tmp_path / "inside").mkdir()
     os.link(tmp_path / "elsewhere", tmp_path / "inside" / "base.raw")
     assert content(overlay(tmp_path / "inside" / "top.qcow2", "base.raw")) == BASE
 
 
-# ---- Files of the chain under other names ------------------------------------------
+# ---- Files of the chain under other names ----------------------------------------
 
 
 def test_data_file_that_is_an_image_of_the_chain_under_any_name(tmp_path):
-    """By a link of each kind, the caller's word; of the image itself, and of one above it. A search passes over it."""
+    """By a link of each kind, the caller's word; of the image itself, and of one above it. A search
+    passes over it."""
     (tmp_path / "search").mkdir()
     top = data_file_image(tmp_path / "top.qcow2", "gone/guest.data")
     (tmp_path / "link").symlink_to(top)
     os.link(top, tmp_path / "search" / "guest.data")
-    for options in ({"data_file": top}, {"data_file": tmp_path / "link"}, {"data_file": tmp_path / "search" / ".." / "top.qcow2"}):
+    for options in (
+        {"data_file": top},
+        {"data_file": tmp_path / "link"},
+        {"data_file": tmp_path / "search" / ".." / "top.qcow2"},
+    ):
         refused(top, "data file", code="CORRUPT", **options)
     refused(top, "no such file", search=[tmp_path / "search"])
     refused(data_file_image(tmp_path / "top.qcow2", "link"), "symbolic link")
@@ -212,12 +270,12 @@ def test_data_file_is_never_read_as_an_image(tmp_path):
     inner = overlay(tmp_path / "guest.data", "/etc/passwd").read_bytes().ljust(SIZE, b"\0")
     image = Image(size=SIZE, cluster_bits=9, data_file=b"guest.data", data_file_raw=True)
     for cluster in range(SIZE // 512):
-        image.disk.normal(cluster, inner[cluster * 512:][:512])
+        image.disk.normal(cluster, inner[cluster * 512 :][:512])
     path = image.write(tmp_path / "top.qcow2")
     assert content(path) == inner
 
 
-# ---- Files that change while they are opened -----------------------------------------
+# ---- Files that change while they are opened -------------------------------------
 
 SWAPPER = r"""
 #define _GNU_SOURCE
@@ -323,12 +381,16 @@ assert not swapper.swapper_strayed(), "a file outside was opened, if only for a 
 def swapper(tmp_path_factory):
     folder = tmp_path_factory.mktemp("swapper")
     (folder / "swapper.c").write_text(SWAPPER)
-    subprocess.run(["cc", "-shared", "-fPIC", "-o", folder / "swapper.so", folder / "swapper.c", "-ldl"], check=True)
+    subprocess.run(
+        ["cc", "-shared", "-fPIC", "-o", folder / "swapper.so", folder / "swapper.c", "-ldl"],
+        check=True,
+    )
     return folder / "swapper.so"
 
 
 def good_and_evil(tmp_path):
-    """An image with its backing file in a subdirectory, and a directory outside with another file of that name."""
+    """An image with its backing file in a subdirectory, and a directory outside with another file
+    of that name."""
     inside, outside = tmp_path / "inside", tmp_path / "outside"
     for directory, data in ((inside / "sub", BASE), (outside, SECRET)):
         directory.mkdir(parents=True)
@@ -349,24 +411,49 @@ EVIL = {
 
 @pytest.mark.parametrize("case", EVIL)
 def test_exchanged_at_each_step_of_opening(case, swapper, tmp_path):
-    """The file that was checked, or an error that says so; never the other one, and no waiting for it."""
+    """The file that was checked, or an error that says so; never the other one, and no waiting for
+    it."""
     name, make = EVIL[case]
     inside, outside, path = good_and_evil(tmp_path)
     make(inside / "evil", outside)
     preload = " ".join(filter(None, (os.environ.get("LD_PRELOAD"), str(swapper))))
-    command = [sys.executable, "-B", "-c", SWAPS, Path(__file__).parent, swapper, path, inside / name, inside / "evil"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, "LD_PRELOAD": preload})
+    command = [
+        sys.executable,
+        "-B",
+        "-c",
+        SWAPS,
+        Path(__file__).parent,
+        swapper,
+        path,
+        inside / name,
+        inside / "evil",
+    ]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "LD_PRELOAD": preload},
+    )
     assert done.returncode == 0, done.stderr
     outcomes = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(outcomes) > 8, "a swap before and after each of several calls"
     good = [outcome for outcome in outcomes if outcome == BASE.hex()]
-    other = [outcome for outcome in outcomes if case == "file to file" and outcome == bytes(SIZE).hex()]
+    other = [
+        outcome for outcome in outcomes if case == "file to file" and outcome == bytes(SIZE).hex()
+    ]
     denied = [outcome for outcome in outcomes if outcome.startswith("DENIED ")]
     assert len(good) + len(other) + len(denied) == len(outcomes), outcomes
     assert good and denied
     if case.startswith("file"):
-        assert any("exchanged for another file" in outcome or "symbolic link" in outcome or "levels" in outcome or
-                   "it is a" in outcome or "not a regular" in outcome for outcome in denied), denied
+        assert any(
+            "exchanged for another file" in outcome
+            or "symbolic link" in outcome
+            or "levels" in outcome
+            or "it is a" in outcome
+            or "not a regular" in outcome
+            for outcome in denied
+        ), denied
     if case in ("file to file", "file to FIFO", "file to directory"):
         assert any("exchanged for another file" in outcome for outcome in denied), denied
 
@@ -383,10 +470,15 @@ def test_exchanged_all_the_time(tmp_path):
     inside, outside, path = good_and_evil(tmp_path)
     (inside / "evil").symlink_to(outside)
     (inside / "evil.raw").symlink_to(outside / "base.raw")
-    # From the directories themselves: by its path the link could become the directory in which files are exchanged.
-    pairs = [(os.open(inside, os.O_PATH), b"sub", os.fsencode(inside / "evil")),
-             (os.open(inside / "sub", os.O_PATH), b"base.raw", os.fsencode(inside / "evil.raw"))]
-    process = multiprocessing.get_context("fork").Process(target=exchange_for_ever, args=(pairs,), daemon=True)
+    # From the directories themselves: by its path the link could become the directory in which
+    # files are exchanged.
+    pairs = [
+        (os.open(inside, os.O_PATH), b"sub", os.fsencode(inside / "evil")),
+        (os.open(inside / "sub", os.O_PATH), b"base.raw", os.fsencode(inside / "evil.raw")),
+    ]
+    process = multiprocessing.get_context("fork").Process(
+        target=exchange_for_ever, args=(pairs,), daemon=True
+    )
     process.start()
     found = {"good": 0, "denied": 0}
     try:
@@ -406,23 +498,51 @@ def test_exchanged_all_the_time(tmp_path):
     assert found["denied"] > 0, found
 
 
-# ---- What a tool opens -----------------------------------------------------------------
+# ---- What a tool opens -----------------------------------------------------------
 
-TRACED = ("/etc/passwd", "../outside/base.raw", "sub/../../outside/base.raw", "link", "linkdir/base.raw", "/proc/self/environ",
-          "/dev/zero", "fifo", "socket", "sub", "json:{\"driver\":\"file\",\"filename\":\"/etc/passwd\"}", "nbd://localhost/x",
-          "file:/etc/passwd", "host_device:/dev/zero", "fat:/etc", "missing", "\x1b]0;x\x07", "top.qcow2")
+TRACED = (
+    "/etc/passwd",
+    "../outside/base.raw",
+    "sub/../../outside/base.raw",
+    "link",
+    "linkdir/base.raw",
+    "/proc/self/environ",
+    "/dev/zero",
+    "fifo",
+    "socket",
+    "sub",
+    'json:{"driver":"file","filename":"/etc/passwd"}',
+    "nbd://localhost/x",
+    "file:/etc/passwd",
+    "host_device:/dev/zero",
+    "fat:/etc",
+    "missing",
+    "\x1b]0;x\x07",
+    "top.qcow2",
+)
 # Where programs and their libraries look for themselves.
-SYSTEM = ("/usr/", "/lib", "/etc/ld.so", "/etc/locale", "/proc/self/maps", "/proc/sys/", "/sys/devices/system/cpu")
+SYSTEM = (
+    "/usr/",
+    "/lib",
+    "/etc/ld.so",
+    "/etc/locale",
+    "/proc/self/maps",
+    "/proc/sys/",
+    "/sys/devices/system/cpu",
+)
 
 
 counts_opened_files = pytest.mark.unsanitized("a sanitizer opens files too")
 
 
 def opened_by(log):
-    """The files that were opened, by their real paths; but for directories that were not opened for reading."""
+    """The files that were opened, by their real paths; but for directories that were not opened for
+    reading."""
     found = set()
     for line in log.read_text(errors="replace").splitlines():
-        assert not re.search(r"\b(connect|socket|creat|execve)\(", line) or "execve(\"/usr/bin/" in line, line
+        assert (
+            not re.search(r"\b(connect|socket|creat|execve)\(", line) or 'execve("/usr/bin/' in line
+        ), line
         result = re.search(r" = \d+<(.*)>$", line)
         if result and "O_PATH" not in line:
             found.add(result[1])
@@ -432,7 +552,15 @@ def opened_by(log):
 
 def traced(tmp_path, tool, *arguments):
     log = tmp_path / "strace"
-    trace = ["/usr/bin/strace", "-f", "-y", "-e", "trace=open,openat,openat2,creat,socket,connect,execve", "-o", log]
+    trace = [
+        "/usr/bin/strace",
+        "-f",
+        "-y",
+        "-e",
+        "trace=open,openat,openat2,creat,socket,connect,execve",
+        "-o",
+        log,
+    ]
     return tools.run(tool, *arguments, prefix=trace), opened_by(log)
 
 
@@ -458,12 +586,15 @@ def test_a_tool_opens_nothing_but_the_image(name, tmp_path):
 @counts_opened_files
 @pytest.mark.parametrize("backing_format", (b"vmdk", b"qcow2", None))
 def test_a_tool_does_not_follow_what_a_backing_file_says(backing_format, tmp_path):
-    """The file beside the image may be opened. It is a VMDK, or a qcow2 image that nobody declared, that names another file."""
+    """The file beside the image may be opened. It is a VMDK, or a qcow2 image that nobody declared,
+    that names another file."""
     inside, outside, _ = good_and_evil(tmp_path)
     base = inside / "base"
     if backing_format == b"vmdk":
-        base.write_text('# Disk DescriptorFile\nversion=1\nCID=fffffffe\nparentCID=ffffffff\ncreateType="monolithicFlat"\n'
-                        f'RW 16 FLAT "{outside}/base.raw" 0\n')
+        base.write_text(
+            "# Disk DescriptorFile\nversion=1\nCID=fffffffe\nparentCID=ffffffff\n"
+            f'createType="monolithicFlat"\nRW 16 FLAT "{outside}/base.raw" 0\n'
+        )
     else:
         overlay(base, outside / "base.raw" if backing_format else "sub/base.raw")
     path = overlay(inside / "top.qcow2", "base", backing_format)
@@ -477,7 +608,22 @@ def test_info_opens_one_file(tmp_path, build_directory):
     """Though a good backing file lies beside it."""
     _, _, path = good_and_evil(tmp_path)
     log = tmp_path / "strace"
-    done = subprocess.run(["strace", "-f", "-y", "-e", "trace=open,openat,openat2,creat,socket,connect", "-o", log,
-                           build_directory / "tsk_qcow2/tsk-qcow2", "info", path], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [
+            "strace",
+            "-f",
+            "-y",
+            "-e",
+            "trace=open,openat,openat2,creat,socket,connect",
+            "-o",
+            log,
+            build_directory / "tsk_qcow2/tsk-qcow2",
+            "info",
+            path,
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert done.returncode == 0 and "sub/base.raw" in done.stdout
     assert opened_by(log) == {str(path)}

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Inside a Java virtual machine, as Autopsy 4 runs: the drop-in is found, and the type is one that TSK's Java classes know."""
-import os
+"""Inside a Java virtual machine, as Autopsy 4 runs: the drop-in is found, and the type is one that
+TSK's Java classes know."""
 import shutil
 from pathlib import Path
 
@@ -11,8 +11,12 @@ from lib.project import SOURCE, run
 from lib.tools import DROPIN
 
 JAVAC = shutil.which("javac")
-pytestmark = [pytest.mark.skipif(JAVAC is None, reason="there is no Java development kit (Debian: default-jdk-headless)"),
-              pytest.mark.unsanitized("Java does not start with a sanitizer before it")]
+pytestmark = [
+    pytest.mark.skipif(
+        JAVAC is None, reason="there is no Java development kit (Debian: default-jdk-headless)"
+    ),
+    pytest.mark.unsanitized("Java does not start with a sanitizer before it"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -22,10 +26,29 @@ def probe(tmp_path_factory):
     sources = Path(SOURCE, "tests", "jvm")
     include = Path(JAVAC).resolve().parents[1] / "include"
     run(JAVAC, "-d", directory, sources / "Probe.java")
-    run("gcc", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", f"-I{include}", f"-I{include}/linux", sources / "probe.c",
-        "-o", directory / "libprobe.so", "-ltsk")
-    return [Path(JAVAC).resolve().with_name("java"), "-Xshare:auto", "-XX:TieredStopAtLevel=1", "-cp", directory, "Probe",
-            directory / "libprobe.so"]
+    run(
+        "gcc",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-shared",
+        "-fPIC",
+        f"-I{include}",
+        f"-I{include}/linux",
+        sources / "probe.c",
+        "-o",
+        directory / "libprobe.so",
+        "-ltsk",
+    )
+    return [
+        Path(JAVAC).resolve().with_name("java"),
+        "-Xshare:auto",
+        "-XX:TieredStopAtLevel=1",
+        "-cp",
+        directory,
+        "Probe",
+        directory / "libprobe.so",
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -54,10 +77,14 @@ def test_detected_and_read_with_a_type_that_java_knows(probe, disk):
 
 def test_enable_reaches_it(probe, disk, command):
     words = " ".join(str(word) for word in probe)
-    result = in_namespace(f"{command} enable >/dev/null; exec env -i PATH=/usr/bin:/bin {words} {disk} {disk}@first")
+    result = in_namespace(
+        f"{command} enable >/dev/null; exec env -i PATH=/usr/bin:/bin {words} {disk} {disk}@first"
+    )
     check(result.stdout.splitlines())
 
 
 def test_what_cannot_be_opened_is_an_exception_with_the_reason(probe, disk):
-    result = run(*probe, f"{disk}@second", env={**CLEAN, "LD_LIBRARY_PATH": str(DROPIN)}, check=False)
+    result = run(
+        *probe, f"{disk}@second", env={**CLEAN, "LD_LIBRARY_PATH": str(DROPIN)}, check=False
+    )
     assert result.returncode != 0 and "no such snapshot" in result.stderr and result.stdout == ""

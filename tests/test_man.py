@@ -32,12 +32,20 @@ def help_on(*topic):
 
 def synopses():
     """{command: synopsis} of the overview."""
-    return {line.split()[0]: re.split(r"  +", line.strip())[0]
-            for line in help_on().split("Image names")[0].splitlines() if re.match(r"  [a-z]", line)}
+    return {
+        line.split()[0]: re.split(r"  +", line.strip())[0]
+        for line in help_on().split("Image names")[0].splitlines()
+        if re.match(r"  [a-z]", line)
+    }
 
 
 def test_there_are_pages():
-    assert {path.name for path in PAGES} >= {"tsk-qcow2.1", "tsk-qcow2-image-names.7", "qcow2core.3", "libtsk_qcow2.3"}
+    assert {path.name for path in PAGES} >= {
+        "tsk-qcow2.1",
+        "tsk-qcow2-image-names.7",
+        "qcow2core.3",
+        "libtsk_qcow2.3",
+    }
 
 
 @pytest.mark.skipif(shutil.which("groff") is None, reason="groff is not installed")
@@ -55,7 +63,9 @@ def test_every_command_and_option_is_in_the_page():
         details = help_on(command)
         assert details.startswith(f"usage: tsk-qcow2 {synopsis}")
         for option in set(re.findall(r"--[a-z-]+", synopsis)):
-            assert re.search(rf"^{option} ", details, re.M), f"help {command} does not explain {option}"
+            assert re.search(
+                rf"^{option} ", details, re.M
+            ), f"help {command} does not explain {option}"
             assert text.count(option) >= 2, f"the page does not explain {option} of {command}"
 
 
@@ -67,7 +77,15 @@ def test_the_page_has_no_option_that_is_not_there():
 def test_image_name_options_are_in_the_page():
     text = page("tsk-qcow2-image-names.7")
     listed = set(re.findall(r"^  ([a-z-]+(?:=none|=zero|=)?)", help_on("image-names"), re.M))
-    assert listed >= {"backing=", "backing=none", "search=", "data-file=", "key-file=", "vmstate", "errors=zero"}
+    assert listed >= {
+        "backing=",
+        "backing=none",
+        "search=",
+        "data-file=",
+        "key-file=",
+        "vmstate",
+        "errors=zero",
+    }
     for option in listed:
         assert re.search(rf"^{option}", text, re.M), option
     complaint = run(COMMAND, "info", f"{__file__},nonsense", check=False).stderr
@@ -75,9 +93,13 @@ def test_image_name_options_are_in_the_page():
         assert option in complaint, option
 
 
-@pytest.mark.parametrize("name, headers, mark", [
-    ("qcow2core.3", ["core/qcow2core.h", "tsk_qcow2/qcow2names.h"], "QCOW2_API"),
-    ("libtsk_qcow2.3", ["tsk_qcow2/tsk_qcow2.h"], "TSK_QCOW2_API")])
+@pytest.mark.parametrize(
+    "name, headers, mark",
+    [
+        ("qcow2core.3", ["core/qcow2core.h", "tsk_qcow2/qcow2names.h"], "QCOW2_API"),
+        ("libtsk_qcow2.3", ["tsk_qcow2/tsk_qcow2.h"], "TSK_QCOW2_API"),
+    ],
+)
 def test_functions_are_those_of_the_headers(name, headers, mark):
     text = "".join(Path(SOURCE, header).read_text() for header in headers)
     declared = set(re.findall("^" + mark + r" [^;{(]*?\b(\w+)\(", text, re.M))

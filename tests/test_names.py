@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""The grammar of image names, IMAGE[@SNAPSHOT][,OPTION[=VALUE]]..., as typed to img_cat and img_stat."""
+"""The grammar of image names, IMAGE[@SNAPSHOT][,OPTION[=VALUE]]..., as typed to img_cat and
+img_stat."""
 import os
 import struct
 import subprocess
@@ -14,7 +15,9 @@ BOTH = pytest.mark.parametrize("image_type", ["qcow2", None], ids=["told", "dete
 
 
 def qemu(folder, *words):
-    subprocess.run([str(word) for word in words], cwd=folder, check=True, capture_output=True, timeout=60)
+    subprocess.run(
+        [str(word) for word in words], cwd=folder, check=True, capture_output=True, timeout=60
+    )
 
 
 def fill(folder, name, byte):
@@ -31,11 +34,27 @@ def assert_byte(result, byte):
     assert result.stdout == bytes([byte]) * SIZE, f"it begins with {result.stdout[:4]!r}"
 
 
-# ---- Snapshots ---------------------------------------------------------------
+# ---- Snapshots -------------------------------------------------------------------
 
-# The snapshots of disk.qcow2, in order. Their IDs are 1, 2, ...; number n holds a disk filled with the byte n.
-SNAPSHOTS = ["first", "before update", "a@b", "a,b", "a=b", "id=1", "name=first", "2", "twice", "twice", "backing=none",
-             "Größe", ",", "@", "x,,y"]
+# The snapshots of disk.qcow2, in order. Their IDs are 1, 2, ...; number n holds a disk filled with
+# the byte n.
+SNAPSHOTS = [
+    "first",
+    "before update",
+    "a@b",
+    "a,b",
+    "a=b",
+    "id=1",
+    "name=first",
+    "2",
+    "twice",
+    "twice",
+    "backing=none",
+    "Größe",
+    ",",
+    "@",
+    "x,,y",
+]
 
 
 @pytest.fixture(scope="session")
@@ -80,7 +99,9 @@ SNAPSHOT_NAMES = {
 @BOTH
 @pytest.mark.parametrize("name", SNAPSHOT_NAMES)
 def test_snapshot_is_chosen(name, image_type, snapshots):
-    assert_byte(img_cat(f"{snapshots}/disk.qcow2{name}", image_type=image_type), SNAPSHOT_NAMES[name])
+    assert_byte(
+        img_cat(f"{snapshots}/disk.qcow2{name}", image_type=image_type), SNAPSHOT_NAMES[name]
+    )
 
 
 def test_img_stat_gives_the_snapshots_disk(snapshots):
@@ -109,7 +130,9 @@ WRONG_SNAPSHOTS = {
 def test_wrong_snapshot_lists_those_there_are(name, image_type, snapshots):
     for tool in ("img_cat", "img_stat"):
         chosen = ["-i", image_type] if image_type else []
-        assert_refused(tools.run(tool, *chosen, f"{snapshots}/disk.qcow2{name}"), *WRONG_SNAPSHOTS[name])
+        assert_refused(
+            tools.run(tool, *chosen, f"{snapshots}/disk.qcow2{name}"), *WRONG_SNAPSHOTS[name]
+        )
 
 
 def test_image_without_snapshots_says_so(tmp_path):
@@ -127,24 +150,36 @@ def test_control_characters_of_a_name_are_escaped(tmp_path):
     assert b"\x1b" not in result.stderr
 
 
-# ---- The backing chain ---------------------------------------------------------
+# ---- The backing chain -----------------------------------------------------------
 
 
 @pytest.fixture
 def chain(tmp_path):
-    """case/top.qcow2 (stores nothing) over lost/middle.qcow2 (nothing) over deep/base.raw, bytes 0x11. The two lower
-    files have moved to other directories. others/ holds other.raw and the lone other.qcow2, bytes 0x22, and another
-    base.raw, bytes 0x33."""
+    """case/top.qcow2 (stores nothing) over lost/middle.qcow2 (nothing) over deep/base.raw, bytes
+    0x11. The two lower files have moved to other directories. others/ holds other.raw and the
+    lone other.qcow2, bytes 0x22, and another base.raw, bytes 0x33."""
     for folder in ("case", "lost", "deep", "others"):
         (tmp_path / folder).mkdir()
     case = tmp_path / "case"
     (case / "base.raw").write_bytes(b"\x11" * SIZE)
     qemu(case, "qemu-img", "create", "-f", "qcow2", "-b", "base.raw", "-F", "raw", "middle.qcow2")
-    qemu(case, "qemu-img", "create", "-f", "qcow2", "-b", "middle.qcow2", "-F", "qcow2", "top.qcow2")
+    qemu(
+        case, "qemu-img", "create", "-f", "qcow2", "-b", "middle.qcow2", "-F", "qcow2", "top.qcow2"
+    )
     (case / "middle.qcow2").rename(tmp_path / "lost/middle.qcow2")
     (case / "base.raw").rename(tmp_path / "deep/base.raw")
     (tmp_path / "others/other.raw").write_bytes(b"\x22" * SIZE)
-    qemu(tmp_path / "others", "qemu-img", "convert", "-f", "raw", "-O", "qcow2", "other.raw", "other.qcow2")
+    qemu(
+        tmp_path / "others",
+        "qemu-img",
+        "convert",
+        "-f",
+        "raw",
+        "-O",
+        "qcow2",
+        "other.raw",
+        "other.qcow2",
+    )
     (tmp_path / "others/base.raw").write_bytes(b"\x33" * SIZE)
     return tmp_path
 
@@ -178,7 +213,11 @@ def test_chain_is_named(names, image_type, chain):
 def test_search_variable(image_type, chain):
     for directories, byte in (("lost:deep", 0x11), ("lost:others:deep", 0x33)):
         search = ":".join(f"{chain}/{name}" for name in directories.split(":"))
-        result = img_cat(chain / "case/top.qcow2", image_type=image_type, environment={"TSK_QCOW2_SEARCH": search})
+        result = img_cat(
+            chain / "case/top.qcow2",
+            image_type=image_type,
+            environment={"TSK_QCOW2_SEARCH": search},
+        )
         assert_byte(result, byte)
 
 
@@ -186,7 +225,10 @@ def test_search_variable_does_not_find_what_is_not_there(chain):
     for search in ("", ":", f"{chain}/others"):
         result = img_cat(chain / "case/top.qcow2", environment={"TSK_QCOW2_SEARCH": search})
         assert_refused(result, "middle.qcow2", "backing=")
-    assert_refused(img_cat(chain / "case/top.qcow2", environment={"TSK_QCOW2_SEARCH": f"{chain}/nowhere"}), "nowhere")
+    assert_refused(
+        img_cat(chain / "case/top.qcow2", environment={"TSK_QCOW2_SEARCH": f"{chain}/nowhere"}),
+        "nowhere",
+    )
 
 
 WRONG_CHAINS = {
@@ -199,7 +241,10 @@ WRONG_CHAINS = {
     "DIR/case/top.qcow2,backing=": ["backing"],
     "DIR/case/top.qcow2,backing": ["backing"],
     "DIR/case/top.qcow2 DIR/case/none-such": ["none-such"],
-    "DIR/case/top.qcow2,backing=DIR/others/other.raw": ["other.raw", "qcow2"],  # top declares a qcow2 backing file
+    "DIR/case/top.qcow2,backing=DIR/others/other.raw": [
+        "other.raw",
+        "qcow2",
+    ],  # top declares a qcow2 backing file
     "DIR/case/top.qcow2,search=DIR/nowhere": ["nowhere"],
 }
 
@@ -215,7 +260,10 @@ def test_comma_in_an_options_value_is_doubled(chain):
     (chain / "others/other.qcow2").rename(chain / "others/o,t,h.img")
     assert_byte(img_cat(f"{chain}/case/top.qcow2,backing={chain}/others/o,,t,,h.img"), 0x22)
     (chain / "lost").rename(chain / "lo,st")
-    name = f"{chain}/case/top.qcow2,search={chain}/lo,,st,backing={chain}/lo,,st/middle.qcow2,search={chain}/deep"
+    name = (
+        f"{chain}/case/top.qcow2,search={chain}/lo,,st,backing={chain}/lo,,st/middle.qcow2"
+        f",search={chain}/deep"
+    )
     assert_byte(img_cat(name), 0x11)
 
 
@@ -225,7 +273,7 @@ def test_relative_paths_start_from_the_working_directory(chain, monkeypatch):
     assert_byte(img_cat("../case/top.qcow2,search=../lost,search=."), 0x33)
 
 
-# ---- The external data file --------------------------------------------------------
+# ---- The external data file ------------------------------------------------------
 
 
 @pytest.fixture
@@ -233,7 +281,9 @@ def data_file(tmp_path):
     """case/disk.qcow2, whose data file has moved to elsewhere/guest.data."""
     case = tmp_path / "case"
     case.mkdir()
-    qemu(case, "qemu-img", "create", "-f", "qcow2", "-o", "data_file=guest.data", "disk.qcow2", SIZE)
+    qemu(
+        case, "qemu-img", "create", "-f", "qcow2", "-o", "data_file=guest.data", "disk.qcow2", SIZE
+    )
     fill(case, "disk.qcow2", 0x44)
     (tmp_path / "elsewhere").mkdir()
     (case / "guest.data").rename(tmp_path / "elsewhere/guest.data")
@@ -250,16 +300,20 @@ def test_data_file_is_named(option, image_type, data_file):
 @BOTH
 @pytest.mark.parametrize("option", ["", ",search=DIR/case", ",data-file=DIR/none-such"])
 def test_missing_data_file_is_explained(option, image_type, data_file):
-    result = img_cat(f"{data_file}/case/disk.qcow2{option.replace('DIR', str(data_file))}", image_type=image_type)
+    result = img_cat(
+        f"{data_file}/case/disk.qcow2{option.replace('DIR', str(data_file))}", image_type=image_type
+    )
     assert_refused(result, "none-such" if "none-such" in option else "data-file=")
 
 
-# ---- Which file is meant --------------------------------------------------------------
+# ---- Which file is meant ---------------------------------------------------------
 
 
 @BOTH
 def test_the_longest_name_of_a_file_wins(image_type, tmp_path):
-    for byte, name in enumerate(["disk", "disk@first", "disk@first,backing=none", "disk,search=x"], 1):
+    for byte, name in enumerate(
+        ["disk", "disk@first", "disk@first,backing=none", "disk,search=x"], 1
+    ):
         qemu(tmp_path, "qemu-img", "create", "-f", "qcow2", f"./{name}", SIZE)
         fill(tmp_path, f"./{name}", byte)
         qemu(tmp_path, "qemu-img", "snapshot", "-c", "first", f"./{name}")
@@ -278,7 +332,7 @@ def test_file_names(name, image_type, snapshots, tmp_path):
     assert_byte(img_cat(f"{tmp_path}/{name}@first", image_type=image_type), 1)
 
 
-# ---- Options that are wrong, or come later -----------------------------------------------
+# ---- Options that are wrong, or come later ---------------------------------------
 
 WRONG_OPTIONS = {
     ",nonsense": ["nonsense"],
@@ -312,5 +366,7 @@ def test_a_file_that_only_resembles_a_selector_is_raw(tmp_path):
 def test_detection_goes_by_magic_and_version(magic, tmp_path):
     """Version 1 and foreign files are left to the other image types: here to raw."""
     path = tmp_path / "disk.img"
-    path.write_bytes((magic + struct.pack(">I", 1 if magic == b"QFI\xfb" else 3)).ljust(4096, b"\0"))
+    path.write_bytes(
+        (magic + struct.pack(">I", 1 if magic == b"QFI\xfb" else 3)).ljust(4096, b"\0")
+    )
     assert img_cat(path, image_type=None).stdout == path.read_bytes()

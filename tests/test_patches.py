@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""patches/: their form; and that they apply to the source trees named by TSK_SOURCE_4_11_1 and its like."""
+"""patches/: their form; and that they apply to the source trees named by TSK_SOURCE_4_11_1 and its
+like."""
 import hashlib
 import os
 import re
@@ -34,11 +35,14 @@ def test_every_release_is_there():
 
 @pytest.mark.parametrize("patch", PATCHES, ids=lambda path: "-".join(path.parts[-2:]))
 def test_form(patch):
-    """Nothing of upstream's but what is changed: no context, neither in hunks nor behind their headers."""
+    """Nothing of upstream's but what is changed: no context, neither in hunks nor behind their
+    headers."""
     assert patch.read_text().startswith("SPDX-License-Identifier: MIT\n")
     for path, before, _, lines in files(patch):
         for line in lines:
-            assert re.match(r"(index|new file mode|---|\+\+\+) |[-+]|@@ -\d+(,\d+)? \+\d+(,\d+)? @@$", line), (path, line)
+            assert re.match(
+                r"(index|new file mode|---|\+\+\+) |[-+]|@@ -\d+(,\d+)? \+\d+(,\d+)? @@$", line
+            ), (path, line)
         if before == NOTHING:
             assert any("SPDX-License-Identifier: MIT" in line for line in lines[:8]), path
 
@@ -47,9 +51,11 @@ def test_form(patch):
 def test_readme_tells_of(release):
     source = re.compile(r"^(commit [0-9a-f]{40}|sha256 [0-9a-f]{64})", re.M)
     sources = {source.search(path.read_text())[1] for path in FOLDER.glob(f"{release}/*")}
-    source, = sources
+    (source,) = sources
     kind, number = source.split()
-    row, = [line for line in (FOLDER / "README.md").read_text().splitlines() if f"[{release}]" in line]
+    (row,) = [
+        line for line in (FOLDER / "README.md").read_text().splitlines() if f"[{release}]" in line
+    ]
     assert f"{kind} `{number[:12]}`" in row
     for path in FOLDER.glob(f"{release}/*.patch"):
         assert f"`{path.stem}`" in row
@@ -57,13 +63,16 @@ def test_readme_tells_of(release):
 
 @pytest.mark.parametrize("release", RELEASES)
 def test_applies(release, tmp_path):
-    """Each file is the one that the patch was made for, and becomes what the patch's author built."""
+    """Each file is the one that the patch was made for, and becomes what the patch's author
+    built."""
     variable = "TSK_SOURCE_" + re.sub("[.-]", "_", release).upper()
     tree = os.environ.get(variable)
     if not tree:
         pytest.skip(f"{variable} does not name the source tree of this release")
     patches = sorted(FOLDER.glob(f"{release}/*.patch"))
-    changes = {path: (before, after) for patch in patches for path, before, after, _ in files(patch)}
+    changes = {
+        path: (before, after) for patch in patches for path, before, after, _ in files(patch)
+    }
     for path, (before, _) in changes.items():
         if before == NOTHING:
             assert not os.path.exists(os.path.join(tree, path)), f"{path} is there already"
@@ -72,7 +81,14 @@ def test_applies(release, tmp_path):
         shutil.copy(os.path.join(tree, path), tmp_path / path)
         assert blob((tmp_path / path).read_bytes()) == before, f"{path} is not that of {release}"
     for patch in patches:
-        run("git", "apply", "--unidiff-zero", patch, cwd=tmp_path, env={**os.environ, "GIT_CEILING_DIRECTORIES": str(tmp_path.parent)})
+        run(
+            "git",
+            "apply",
+            "--unidiff-zero",
+            patch,
+            cwd=tmp_path,
+            env={**os.environ, "GIT_CEILING_DIRECTORIES": str(tmp_path.parent)},
+        )
     for path, (_, after) in changes.items():
         assert blob((tmp_path / path).read_bytes()) == after, path
 

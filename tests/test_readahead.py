@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Decoding ahead, blocks for small reads, and what is remembered of a chain's holes: faster, and in nothing different."""
+"""Decoding ahead, blocks for small reads, and what is remembered of a chain's holes: faster, and in
+nothing different."""
 import os
 import random
 import signal
@@ -18,7 +19,9 @@ from lib.project import BUILD
 pytestmark = pytest.mark.usefixtures("core")
 KIB = 1024
 SECRET = b"secret"
-needs_two_processors = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one processor: no threads")
+needs_two_processors = pytest.mark.skipif(
+    len(os.sched_getaffinity(0)) < 2, reason="one processor: no threads"
+)
 
 
 def thread_count():
@@ -78,11 +81,12 @@ def compressed(tmp_path_factory):
     return path, image.disk.model.read(0, image.disk.size)
 
 
-# ---- The same bytes ----------------------------------------------------------
+# ---- The same bytes --------------------------------------------------------------
 
 
 def patterns_of_reading(size, rng):
-    """Sequences of (offset, length): in order, with steps of many sizes and with gaps, at random, both by turns, and again."""
+    """Sequences of (offset, length): in order, with steps of many sizes and with gaps, at random,
+    both by turns, and again."""
     for step in (256, 4 * KIB, 16 * KIB, 100_001, 1 << 20):
         start = rng.randrange(size // 2) if step < 4 * KIB else 0
         end = min(size, start + 1500 * step)
@@ -91,11 +95,16 @@ def patterns_of_reading(size, rng):
     there = [(at, 8 * KIB) for at in range(0, size // 2, size // 1000)]
     elsewhere = [(size // 2 + at * 3 // 4, 512) for at, _ in there]
     yield [place for both in zip(there, elsewhere) for place in both]
-    yield [(at := rng.randrange(size), rng.randrange(1, size - at + 1) % (256 * KIB) or 1) for _ in range(300)]
+    yield [
+        (at := rng.randrange(size), rng.randrange(1, size - at + 1) % (256 * KIB) or 1)
+        for _ in range(300)
+    ]
 
 
 @pytest.mark.parametrize("cache_bytes", (0, 1), ids=("default", "tiny"))
-@pytest.mark.parametrize("clusters, bits", ((2000, 12), (160, 16), (6, 21)), ids=("4k", "64k", "2m"))
+@pytest.mark.parametrize(
+    "clusters, bits", ((2000, 12), (160, 16), (6, 21)), ids=("4k", "64k", "2m")
+)
 def test_every_way_of_reading_gives_the_same(clusters, bits, cache_bytes, tmp_path, rng):
     image = compressed_image(clusters, bits)
     path = tmp_path / "image.qcow2"
@@ -104,8 +113,10 @@ def test_every_way_of_reading_gives_the_same(clusters, bits, cache_bytes, tmp_pa
     with Opened(path, cache_bytes=cache_bytes) as opened:
         for places in patterns_of_reading(len(want), rng):
             with opened.view() as view:
-                for at, length in places[:60 if bits == 21 else None]:  # the smallest cache holds one cluster of 2 MiB
-                    assert same(view.read(at, length), want[at:at + length]), (at, length)
+                for at, length in places[
+                    : 60 if bits == 21 else None
+                ]:  # the smallest cache holds one cluster of 2 MiB
+                    assert same(view.read(at, length), want[at : at + length]), (at, length)
     assert threads_are_gone()
 
 
@@ -120,11 +131,12 @@ def test_encrypted(cache_bytes, tmp_path, rng):
         for places in patterns_of_reading(size, rng):
             with opened.view() as view:
                 for at, length in places:
-                    assert same(view.read(at, length), want[at:at + length]), (at, length)
+                    assert same(view.read(at, length), want[at : at + length]), (at, length)
 
 
 def test_several_readers_at_once(compressed, tmp_path, rng):
-    """Threads that share views of one image, some in order and some not, with the smallest caches."""
+    """Threads that share views of one image, some in order and some not, with the smallest
+    caches."""
     path, want = compressed
     problems = []
     with Opened(path, cache_bytes=1) as opened:
@@ -134,7 +146,7 @@ def test_several_readers_at_once(compressed, tmp_path, rng):
             choice = random.Random(seed)
             for places in patterns_of_reading(len(want), choice):
                 for at, length in places[:400]:
-                    if views[choice.randrange(2)].read(at, length) != want[at:at + length]:
+                    if views[choice.randrange(2)].read(at, length) != want[at : at + length]:
                         problems.append((at, length))
 
         threads = [threading.Thread(target=work, args=(rng.random(),)) for _ in range(4)]
@@ -146,12 +158,24 @@ def test_several_readers_at_once(compressed, tmp_path, rng):
 
 
 def test_deep_chain(tmp_path, rng):
-    """Layers of several sizes and cluster sizes; each place is read more than once, for what is remembered of its holes."""
+    """Layers of several sizes and cluster sizes; each place is read more than once, for what is
+    remembered of its holes."""
     below, size = None, 40 * 64 * KIB
     for depth in range(9):
         bits = (16, 12, 17)[depth % 3]
-        image = Image(size=size - (3 - depth) * 30_000 * (depth < 3) // 512 * 512, cluster_bits=bits,
-                      **({} if below is None else {"backing": b"%d.qcow2" % (depth - 1), "backing_format": b"qcow2", "backing_model": below.disk.model}))
+        image = Image(
+            size=size - (3 - depth) * 30_000 * (depth < 3) // 512 * 512,
+            cluster_bits=bits,
+            **(
+                {}
+                if below is None
+                else {
+                    "backing": b"%d.qcow2" % (depth - 1),
+                    "backing_format": b"qcow2",
+                    "backing_model": below.disk.model,
+                }
+            ),
+        )
         for cluster in range(image.disk.size >> bits):
             if rng.random() < 0.08:
                 image.disk.normal(cluster, pattern(depth * 10_000 + cluster, 1 << bits))
@@ -164,10 +188,10 @@ def test_deep_chain(tmp_path, rng):
         for _ in range(2):
             for places in patterns_of_reading(len(want), rng):
                 for at, length in places:
-                    assert same(view.read(at, length), want[at:at + length]), (at, length)
+                    assert same(view.read(at, length), want[at : at + length]), (at, length)
 
 
-# ---- Threads -----------------------------------------------------------------
+# ---- Threads ---------------------------------------------------------------------
 
 
 @needs_two_processors
@@ -175,7 +199,7 @@ def test_threads_come_with_reading_in_order_and_go_with_the_image(compressed):
     path, want = compressed
     with Opened(path) as opened:
         with opened.view() as view:
-            assert same(read_on(view, 0, 4 << 20), want[:4 << 20])
+            assert same(read_on(view, 0, 4 << 20), want[: 4 << 20])
             assert threads_are_there()
         with opened.view() as view:
             assert same(read_on(view, 0, len(want)), want)
@@ -212,7 +236,7 @@ def test_no_threads_for_a_storage_of_the_callers(compressed):
 
     def source(offset, length):
         callers.add(threading.get_native_id())
-        return data[offset:offset + length]
+        return data[offset : offset + length]
 
     with Opened.from_storage(source, len(data)) as opened, opened.view() as view:
         assert same(read_on(view, 0, len(want)), want)
@@ -225,7 +249,7 @@ def test_close_while_they_are_at_work(compressed):
         with Opened(path) as opened:
             view = opened.view()
             other = opened.view()
-            assert same(read_on(view, 0, units * 64 * KIB, 64 * KIB), want[:units * 64 * KIB])
+            assert same(read_on(view, 0, units * 64 * KIB, 64 * KIB), want[: units * 64 * KIB])
             if units % 2:
                 view.close()  # the image lives on, and so do the threads
                 assert same(other.read(0, 100_000), want[:100_000])
@@ -245,7 +269,7 @@ def test_no_threads_if_they_are_not_wanted(way, compressed, monkeypatch):
         assert same(disk.read(), want) and thread_count() == 0
 
 
-# ---- fork() ------------------------------------------------------------------
+# ---- fork() ----------------------------------------------------------------------
 
 
 def in_child(work):
@@ -263,8 +287,8 @@ def in_child(work):
 
 @needs_two_processors
 def test_fork_while_they_are_at_work(tmp_path):
-    """The children read on, without threads, and close the image; the parent goes on with them. Clusters are large, so that at each fork()
-    some are being decoded."""
+    """The children read on, without threads, and close the image; the parent goes on with them.
+    Clusters are large, so that at each fork() some are being decoded."""
     bits, clusters = 19, 44
     image = compressed_image(clusters, bits)
     image.write(tmp_path / "image.qcow2")
@@ -274,13 +298,17 @@ def test_fork_while_they_are_at_work(tmp_path):
 
     def read_ten(start):
         end = min(len(want), start + (10 << bits))
-        is_same = same(read_on(view, start, end, 64 * KIB), want[start:end]) and same(view.read(0, 300), want[:300])
+        is_same = same(read_on(view, start, end, 64 * KIB), want[start:end]) and same(
+            view.read(0, 300), want[:300]
+        )
         opened.close()
         return is_same and thread_count() == 0
 
     for cluster in range(clusters):
         start = cluster << bits
-        assert same(view.read(start, 20_000), want[start:start + 20_000])  # which has one more cluster decoded ahead
+        assert same(
+            view.read(start, 20_000), want[start : start + 20_000]
+        )  # which has one more cluster decoded ahead
         if cluster > 18:
             assert in_child(lambda: read_ten(start + (1 << bits))) == 0
     assert threads_are_there()
@@ -294,6 +322,7 @@ def test_fork_by_one_thread_while_another_reads(compressed):
     path, want = compressed
     problems, done = [], threading.Event()
     with Opened(path, cache_bytes=1) as opened, opened.view() as view:
+
         def work():
             while not done.is_set():
                 if not same(read_on(view, 0, len(want), 64 * KIB), want):
@@ -315,7 +344,10 @@ def test_a_child_reads_its_own_image_while_another_is_read(compressed):
     """The promise of the header: no other thread was using *that* image."""
     path, want = compressed
     done = threading.Event()
-    with Opened(path, cache_bytes=1) as busy, busy.view() as busy_view, Opened(path) as opened, opened.view() as view:
+    with Opened(path, cache_bytes=1) as busy, busy.view() as busy_view, Opened(
+        path
+    ) as opened, opened.view() as view:
+
         def work():
             while not done.is_set():
                 read_on(busy_view, 0, len(want), 64 * KIB)
@@ -332,7 +364,7 @@ def test_a_child_reads_its_own_image_while_another_is_read(compressed):
             reader.join()
 
 
-# ---- Errors ------------------------------------------------------------------
+# ---- Errors ----------------------------------------------------------------------
 
 
 def contents_and_errors(view, step):
@@ -343,14 +375,24 @@ def contents_and_errors(view, step):
             found.append(view.read(at, min(step, view.size - at)))
         except QcowError as error:
             words = error.message.split(" (file ")[0]  # a storage has no name
-            found.append((error.code, words, error.guest_offset, error.guest_length, error.host_offset, error.table_offset))
+            found.append(
+                (
+                    error.code,
+                    words,
+                    error.guest_offset,
+                    error.guest_length,
+                    error.host_offset,
+                    error.table_offset,
+                )
+            )
     return found
 
 
 @pytest.mark.parametrize("step", (300, 4 * KIB, 16 * KIB, 64 * KIB))
 def test_damage_ahead_is_the_later_reads_error(step, tmp_path):
-    """Bad streams and bad entries ahead of a sequential reader concern only those who read them; with threads and without
-    (storage of the caller's), the first and the second time, in the same words."""
+    """Bad streams and bad entries ahead of a sequential reader concern only those who read them;
+    with threads and without (storage of the caller's), the first and the second time, in the
+    same words."""
     image = compressed_image(60, 16)
     for cluster in (30, 31, 44):
         image.disk.compressed(cluster, bytes(65536), stream=b"\x07" * 500)  # no such block type
@@ -391,7 +433,7 @@ def test_small_reads_near_damage(tmp_path):
         assert [error.guest_offset for error in found] == [5 * 4096]
 
 
-# ---- What it saves -------------------------------------------------------------
+# ---- What it saves ---------------------------------------------------------------
 
 
 def counted_reads(image, read):
@@ -400,7 +442,7 @@ def counted_reads(image, read):
 
     def source(offset, length):
         calls.append((offset, length))
-        return data[offset:offset + length]
+        return data[offset : offset + length]
 
     with Opened.from_storage(source, len(data)) as opened, opened.view() as view:
         calls.clear()

@@ -28,14 +28,37 @@ def folder(tmp_path_factory):
     run("sh", Path(SOURCE, "scripts", "demo-disk.sh"), folder / "demo")
     (folder / "demo" / "demo.qcow2").rename(folder / "disk.qcow2")
     (folder / "bases").mkdir()
-    run("qemu-img", "convert", "-O", "qcow2", folder / "disk.qcow2", folder / "bases" / "base.qcow2")
-    run("qemu-img", "create", "-q", "-u", "-f", "qcow2", "-b", "/var/lib/machines/base.qcow2", "-F", "qcow2",
-        folder / "overlay.qcow2", "64M")
+    run(
+        "qemu-img", "convert", "-O", "qcow2", folder / "disk.qcow2", folder / "bases" / "base.qcow2"
+    )
+    run(
+        "qemu-img",
+        "create",
+        "-q",
+        "-u",
+        "-f",
+        "qcow2",
+        "-b",
+        "/var/lib/machines/base.qcow2",
+        "-F",
+        "qcow2",
+        folder / "overlay.qcow2",
+        "64M",
+    )
     (folder / "passphrase.txt").write_bytes(b"correct horse\n")
     encrypted.create(folder / "locked.qcow2", "64M", secret=b"correct horse")
-    encrypted.qemu("qemu-img", "convert", "-n", "-f", "qcow2", "--target-image-opts", folder / "disk.qcow2",
-                   f"driver=qcow2,file.filename={folder}/locked.qcow2,encrypt.format=luks,encrypt.key-secret=s0",
-                   secrets=[b"correct horse"])
+    encrypted.qemu(
+        "qemu-img",
+        "convert",
+        "-n",
+        "-f",
+        "qcow2",
+        "--target-image-opts",
+        folder / "disk.qcow2",
+        f"driver=qcow2,file.filename={folder}/locked.qcow2,encrypt.format=luks,"
+        "encrypt.key-secret=s0",
+        secrets=[b"correct horse"],
+    )
     machine = Image(1 << 20)
     disk = machine.disk.copy()
     disk.l1_entries = 2
@@ -48,8 +71,12 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory):
     """Of a user who has the plugin."""
-    return {**tools.CLEAN, "LD_LIBRARY_PATH": str(tools.DROPIN), "PATH": f"{BUILD}/tsk_qcow2:/usr/bin:/bin",
-            "HOME": str(tmp_path_factory.mktemp("home"))}
+    return {
+        **tools.CLEAN,
+        "LD_LIBRARY_PATH": str(tools.DROPIN),
+        "PATH": f"{BUILD}/tsk_qcow2:/usr/bin:/bin",
+        "HOME": str(tmp_path_factory.mktemp("home")),
+    }
 
 
 @pytest.fixture(scope="module")
@@ -62,9 +89,18 @@ def results(folder, environment):
             if command.startswith("cd "):
                 where = folder / command[3:]
                 continue
-            words = command.replace(BASES, str(folder / "bases")).replace("/mnt/evidence", str(folder))
-            done = subprocess.run(["bash", "-c", words], cwd=where, env=environment, capture_output=True, text=True,
-                                  timeout=120, errors="replace")
+            words = command.replace(BASES, str(folder / "bases")).replace(
+                "/mnt/evidence", str(folder)
+            )
+            done = subprocess.run(
+                ["bash", "-c", words],
+                cwd=where,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=120,
+                errors="replace",
+            )
             assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
             out[command] = done.stdout
     return out
@@ -95,19 +131,25 @@ def demo(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("command, lines", [pytest.param(*shown, id=shown[0]) for shown in screen()])
+@pytest.mark.parametrize(
+    "command, lines", [pytest.param(*shown, id=shown[0]) for shown in screen()]
+)
 def test_the_picture_shows_what_is_printed(demo, environment, command, lines):
     def timeless(text):
         return re.sub(r"[0-9a-f]{64}|\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "...", text.expandtabs(8))
 
-    done = subprocess.run(command, shell=True, cwd=demo, env=environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        command, shell=True, cwd=demo, env=environment, capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 0, done.stderr
     shown = timeless(done.stdout.replace(str(demo.resolve()), "/cases/7"))
     assert lines and shown.splitlines() == [timeless(line) for line in lines]
 
 
 def test_recovered_file(results, folder):
-    assert results["ifind -o 2048 -n Documents/secret-plan.txt disk.qcow2@before-deletion"] == "15\n"
+    assert (
+        results["ifind -o 2048 -n Documents/secret-plan.txt disk.qcow2@before-deletion"] == "15\n"
+    )
     assert (folder / "secret-plan.txt").read_text() == PLAN
 
 
@@ -138,10 +180,17 @@ def test_verified(results):
 def test_python_example(folder):
     """It lists what the snapshot's root directory holds."""
     pytest.importorskip("pytsk3", reason="pytsk3 is not installed (Debian: python3-tsk)")
-    example, = re.findall(r"^```python\n(.*?)^```", README, re.M | re.S)
-    environment = {**tools.CLEAN, "PYTHONPATH": f"{SOURCE}/tsk_qcow2/python", "PYTHONDONTWRITEBYTECODE": "1",
-                   "QCOW2CORE_LIBRARY": f"{BUILD}/core/.libs/libqcow2core.so"}
-    assert "Documents" in run("/usr/bin/python3", "-c", example, cwd=folder, env=environment).stdout.split()
+    (example,) = re.findall(r"^```python\n(.*?)^```", README, re.M | re.S)
+    environment = {
+        **tools.CLEAN,
+        "PYTHONPATH": f"{SOURCE}/tsk_qcow2/python",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "QCOW2CORE_LIBRARY": f"{BUILD}/core/.libs/libqcow2core.so",
+    }
+    assert (
+        "Documents"
+        in run("/usr/bin/python3", "-c", example, cwd=folder, env=environment).stdout.split()
+    )
 
 
 def test_links_lead_somewhere():

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Selector files: an image name in a file, opened by the tools of The Sleuth Kit, and written by `tsk-qcow2 selector`.
+"""Selector files: an image name in a file, opened by the tools of The Sleuth Kit, and written by
+`tsk-qcow2 selector`.
 
-A selector can come with the evidence. So by itself it may only lead to files below its own directory; one that this user
-wrote, as its authentication code shows, may lead anywhere.
+A selector can come with the evidence. So by itself it may only lead to files below its own
+directory; one that this user wrote, as its authentication code shows, may lead anywhere.
 """
 import contextlib
 import hashlib
@@ -45,7 +46,11 @@ def image(path, byte, snapshots=(), **options):
 def overlay(path, backing):
     """An image that stores nothing, over a raw file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    return Path(Image(size=SIZE, cluster_bits=16, backing=os.fsencode(backing), backing_format=b"raw").write(path))
+    return Path(
+        Image(
+            size=SIZE, cluster_bits=16, backing=os.fsencode(backing), backing_format=b"raw"
+        ).write(path)
+    )
 
 
 def raw(path, byte):
@@ -74,9 +79,17 @@ def key_of(home):
 
 @pytest.fixture
 def evidence(tmp_path):
-    """evidence/disk.qcow2: 0xee, its snapshot "before update" 0x11, "its/../twin" twice with 0x22 and 0x33."""
-    return image(tmp_path / "evidence/disk.qcow2", 0xEE,
-                 [(b"1", b"before update", 0x11), (b"2", b"it's/../twin", 0x22), (b"3", b"it's/../twin", 0x33)]).parent
+    """evidence/disk.qcow2: 0xee, its snapshot "before update" 0x11, "its/../twin" twice with 0x22
+    and 0x33."""
+    return image(
+        tmp_path / "evidence/disk.qcow2",
+        0xEE,
+        [
+            (b"1", b"before update", 0x11),
+            (b"2", b"it's/../twin", 0x22),
+            (b"3", b"it's/../twin", 0x33),
+        ],
+    ).parent
 
 
 @pytest.fixture
@@ -89,7 +102,13 @@ def case(tmp_path):
 def img_cat(*images, home=None, image_type=None, **options):
     environment = {} if home is None else {"HOME": str(home)}
     chosen = ["-i", image_type] if image_type else []
-    return tools.run("img_cat", *chosen, *images, environment={**environment, **options.pop("environment", {})}, **options)
+    return tools.run(
+        "img_cat",
+        *chosen,
+        *images,
+        environment={**environment, **options.pop("environment", {})},
+        **options,
+    )
 
 
 def assert_byte(result, byte):
@@ -99,8 +118,14 @@ def assert_byte(result, byte):
 
 def command(*arguments, home, cwd, environment=None):
     words = [str(word) for word in (COMMAND, *arguments)]
-    return subprocess.run(words, cwd=cwd, capture_output=True, text=True, timeout=60,
-                          env={**tools.CLEAN, "HOME": str(home), **(environment or {})})
+    return subprocess.run(
+        words,
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**tools.CLEAN, "HOME": str(home), **(environment or {})},
+    )
 
 
 def write(*arguments, home, cwd, **options):
@@ -124,25 +149,51 @@ def refuses(*arguments, home, cwd, words, status=1):
 
 
 @BOTH
-@pytest.mark.parametrize("name, byte", [("disk.qcow2", 0xEE), ("disk.qcow2@before update", 0x11), ("./disk.qcow2@id=3", 0x33),
-                                        ("disk.qcow2@index=1", 0x22), (".//disk.qcow2@1,errors=zero", 0x11)])
+@pytest.mark.parametrize(
+    "name, byte",
+    [
+        ("disk.qcow2", 0xEE),
+        ("disk.qcow2@before update", 0x11),
+        ("./disk.qcow2@id=3", 0x33),
+        ("disk.qcow2@index=1", 0x22),
+        (".//disk.qcow2@1,errors=zero", 0x11),
+    ],
+)
 def test_opens_as_the_image_name_in_it(name, byte, image_type, evidence):
     path = selector(evidence / "some.img", name)
     assert_byte(img_cat(path, image_type=image_type), byte)
 
 
 def test_every_tool_takes_it(tmp_path):
-    """A disk with a partition and a file system: tools, with the type told or not, agree with what they say of the image."""
+    """A disk with a partition and a file system: tools, with the type told or not, agree with what
+    they say of the image."""
     from lib import disks
-    disk = disks.make_disk(tmp_path, "disk", 24 << 20, "label: dos\nlabel-id: 0xc0ffee00\nstart=2048, size=45056, type=83\n",
-                           [disks.Partition("ext4", 2048, 45056, 5, "/usr/include", 1024)])
+
+    disk = disks.make_disk(
+        tmp_path,
+        "disk",
+        24 << 20,
+        "label: dos\nlabel-id: 0xc0ffee00\nstart=2048, size=45056, type=83\n",
+        [disks.Partition("ext4", 2048, 45056, 5, "/usr/include", 1024)],
+    )
     disks.run("qemu-img", "convert", "-f", "raw", "-O", "qcow2", disk.path, tmp_path / "disk.qcow2")
     disks.run("qemu-img", "snapshot", "-c", "now", tmp_path / "disk.qcow2")
     path = selector(tmp_path / "now.img", "disk.qcow2@now")
     for chosen in ([], ["-i", "qcow2"]):
-        for tool, *more in (["mmls"], ["fls", "-r", "-o", "2048"], ["fsstat", "-o", "2048"], ["img_stat"]):
-            tools.assert_same(tools.run(tool, *chosen, *more, path), tools.run(tool, "-i", "raw", *more, disk.path)
-                              if tool != "img_stat" else tools.run(tool, *chosen, f"{tmp_path}/disk.qcow2@now"))
+        for tool, *more in (
+            ["mmls"],
+            ["fls", "-r", "-o", "2048"],
+            ["fsstat", "-o", "2048"],
+            ["img_stat"],
+        ):
+            tools.assert_same(
+                tools.run(tool, *chosen, *more, path),
+                (
+                    tools.run(tool, "-i", "raw", *more, disk.path)
+                    if tool != "img_stat"
+                    else tools.run(tool, *chosen, f"{tmp_path}/disk.qcow2@now")
+                ),
+            )
     assert tools.run("img_stat", "-t", path).stdout == b"qcow2\n"
     assert tools.run("tsk_loaddb", "-d", tmp_path / "db", path).returncode == 0
     with contextlib.closing(sqlite3.connect(tmp_path / "db")) as database:
@@ -168,25 +219,33 @@ def test_paths_start_from_the_real_directory(evidence, case, tmp_path, monkeypat
 
 
 def test_options_lead_below_the_directory(tmp_path):
-    """The backing file, directories to search, the data file, each deeper down; and the environment's word is the user's still."""
+    """The backing file, directories to search, the data file, each deeper down; and the
+    environment's word is the user's still."""
     case = tmp_path / "case"
     overlay(case / "top.qcow2", "/lost/base.raw")
     raw(case / "bases/base.raw", 0x44)
     raw(tmp_path / "elsewhere/base.raw", 0x55)
-    for name, byte in (("top.qcow2,backing=bases/base.raw", 0x44), ("top.qcow2,backing=none", 0),
-                       ("top.qcow2,search=bases", 0x44), ("./top.qcow2,search=./bases/", 0x44)):
+    for name, byte in (
+        ("top.qcow2,backing=bases/base.raw", 0x44),
+        ("top.qcow2,backing=none", 0),
+        ("top.qcow2,search=bases", 0x44),
+        ("./top.qcow2,search=./bases/", 0x44),
+    ):
         assert_byte(img_cat(selector(case / "some.img", name)), byte)
     environment = {"TSK_QCOW2_SEARCH": str(tmp_path / "elsewhere")}
     assert_byte(img_cat(selector(case / "some.img", "top.qcow2"), environment=environment), 0x55)
     image(case / "apart.qcow2", 0x66, data_file=b"lost.data")
     os.rename(case / "lost.data", case / "bases/guest.data")
-    assert_byte(img_cat(selector(case / "some.img", "apart.qcow2,data-file=bases/guest.data")), 0x66)
+    assert_byte(
+        img_cat(selector(case / "some.img", "apart.qcow2,data-file=bases/guest.data")), 0x66
+    )
 
 
 @pytest.fixture
 def locked(tmp_path):
     """locked/disk.qcow2: 0x77, with the passphrase in locked/keys/key and in outside/key."""
     from lib import encrypted
+
     for folder in ("locked/keys", "outside"):
         (tmp_path / folder).mkdir(parents=True)
     for folder in ("locked/keys", "outside"):
@@ -201,16 +260,23 @@ def test_key_files_are_the_selectors_word_too(locked, home):
     path = locked / "locked/some.img"
     assert_byte(img_cat(selector(path, "disk.qcow2,key-file=keys/key")), 0x77)
     for outside in ("../outside/key", f"{locked}/outside/key"):
-        assert_refused(img_cat(selector(path, f"disk.qcow2,key-file={outside}")), "key file", "only lead", "tsk-qcow2 selector")
+        assert_refused(
+            img_cat(selector(path, f"disk.qcow2,key-file={outside}")),
+            "key file",
+            "only lead",
+            "tsk-qcow2 selector",
+        )
     os.symlink("../../outside/key", locked / "locked/keys/link")
     assert_refused(img_cat(selector(path, "disk.qcow2,key-file=keys/link")), "symbolic link")
     environment = {"TSK_QCOW2_KEY_FILE": str(locked / "outside/key")}
     assert_byte(img_cat(selector(path, "disk.qcow2"), environment=environment), 0x77)
-    made, = write(f"{locked}/locked/disk.qcow2,key-file={locked}/outside/key", home=home, cwd=home)
+    (made,) = write(
+        f"{locked}/locked/disk.qcow2,key-file={locked}/outside/key", home=home, cwd=home
+    )
     assert_byte(img_cat(made, home=home), 0x77)
 
 
-# ---- What a selector may not do ------------------------------------------------------
+# ---- What a selector may not do --------------------------------------------------
 
 
 OUTSIDE = {
@@ -260,24 +326,35 @@ def trap(tmp_path):
 @pytest.mark.parametrize("name", OUTSIDE)
 def test_a_selector_that_leads_outside_is_refused(name, image_type, trap, home):
     path = selector(trap / "case/some.img", name.replace("DIR", str(trap)))
-    assert_refused(img_cat(path, image_type=image_type, home=home), OUTSIDE[name], "not opened", "no authentication code",
-                   "tsk-qcow2 selector ")
+    assert_refused(
+        img_cat(path, image_type=image_type, home=home),
+        OUTSIDE[name],
+        "not opened",
+        "no authentication code",
+        "tsk-qcow2 selector ",
+    )
 
 
 @BOTH
 def test_the_image_of_a_selector_leads_outside(image_type, trap, home):
-    """It is the image's word that does not count, so a selector with an authentication code would not help: the advice is to add to the
-    name, in a selector, and following it does help."""
+    """It is the image's word that does not count, so a selector with an authentication code would
+    not help: the advice is to add to the name, in a selector, and following it does help."""
     path = selector(trap / "case/some.img", "top.qcow2")
     result = img_cat(path, image_type=image_type, home=home)
-    assert_refused(result, "absolute path", "not opened", "backing=PATH", "to which more can be added")
+    assert_refused(
+        result, "absolute path", "not opened", "backing=PATH", "to which more can be added"
+    )
     assert "authentication code" not in result.complaint
-    command = result.complaint[result.complaint.index("tsk-qcow2 selector '"):].rstrip(")\n")
+    command = result.complaint[result.complaint.index("tsk-qcow2 selector '") :].rstrip(")\n")
     command = command[:-1] + f",backing={trap}/outside/base.raw'"
     (trap / "notes").mkdir()
-    subprocess.run(["sh", "-c", command.replace("tsk-qcow2", str(COMMAND), 1)], cwd=trap / "notes", check=True,
-                   env={**tools.CLEAN, "HOME": str(home)})
-    written, = (trap / "notes").iterdir()
+    subprocess.run(
+        ["sh", "-c", command.replace("tsk-qcow2", str(COMMAND), 1)],
+        cwd=trap / "notes",
+        check=True,
+        env={**tools.CLEAN, "HOME": str(home)},
+    )
+    (written,) = (trap / "notes").iterdir()
     assert_byte(img_cat(written, image_type=image_type, home=home), 0xBB)
 
 
@@ -285,14 +362,21 @@ def test_a_selector_does_not_open_formats_that_lead_on(tmp_path, home):
     """A VMDK names further files, so only the user's word opens one."""
     case = tmp_path / "case"
     raw(case / "base.raw", 0x44)
-    subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "vmdk", case / "base.raw", case / "base.vmdk"], check=True)
-    Image(size=SIZE, cluster_bits=16, backing=b"lost", backing_format=b"vmdk").write(case / "top.qcow2")
+    subprocess.run(
+        ["qemu-img", "convert", "-f", "raw", "-O", "vmdk", case / "base.raw", case / "base.vmdk"],
+        check=True,
+    )
+    Image(size=SIZE, cluster_bits=16, backing=b"lost", backing_format=b"vmdk").write(
+        case / "top.qcow2"
+    )
     Image(size=SIZE, cluster_bits=16, backing=b"lost").write(case / "undeclared.qcow2")
     for name in ("top.qcow2", "undeclared.qcow2"):
         typed = f"{case}/{name},backing={case}/base.vmdk"
         assert_byte(img_cat(typed), 0x44)
-        assert_refused(img_cat(selector(case / "some.img", f"{name},backing=base.vmdk")), "backing=")
-        made, = write(typed, home=home, cwd=home)
+        assert_refused(
+            img_cat(selector(case / "some.img", f"{name},backing=base.vmdk")), "backing="
+        )
+        (made,) = write(typed, home=home, cwd=home)
         assert_byte(img_cat(made, home=home), 0x44)
 
 
@@ -301,14 +385,22 @@ def test_nothing_outside_is_even_looked_for(trap, tmp_path):
     strace = shutil.which("strace")
     if strace is None:
         pytest.skip("strace is not installed")
-    for name in (f"{trap}/outside/disk.qcow2@1", "../outside/disk.qcow2", "sub/../../outside/disk.qcow2,errors=zero"):
+    for name in (
+        f"{trap}/outside/disk.qcow2@1",
+        "../outside/disk.qcow2",
+        "sub/../../outside/disk.qcow2,errors=zero",
+    ):
         log = tmp_path / "log"
-        img_cat(selector(trap / "case/some.img", name), prefix=[strace, "-f", "-o", log, "-e", "trace=file"])
+        img_cat(
+            selector(trap / "case/some.img", name),
+            prefix=[strace, "-f", "-o", log, "-e", "trace=file"],
+        )
         assert "case/some.img" in log.read_text() and "/outside" not in log.read_text()
 
 
 def test_a_selector_may_be_inside_a_directory_reached_by_a_link(trap):
-    """What counts is its real directory: a link to a selector elsewhere gives it no new directory."""
+    """What counts is its real directory: a link to a selector elsewhere gives it no new
+    directory."""
     selector(trap / "outside/some.img", "disk.qcow2")
     assert_byte(img_cat(trap / "case/linked/some.img"), 0xBB)
     os.symlink(trap / "outside/some.img", trap / "case/some.img")
@@ -319,9 +411,17 @@ def test_the_command_that_is_offered_works(trap, home):
     """Quotes and all: what the refusal says to type writes a selector that opens."""
     image(trap / "outside/it's a disk.qcow2", 0xCC, [(b"1", b"o'clock", 0xCD)])
     path = selector(trap / "case/some.img", "../outside/it's a disk.qcow2@o'clock")
-    offered = re.search(r"working directory: tsk-qcow2 (.*?)\)?\n", img_cat(path, home=home).complaint)[1]
-    done = subprocess.run(["sh", "-c", f"'{COMMAND}' {offered}"], cwd=home, env={**tools.CLEAN, "HOME": str(home)},
-                          capture_output=True, text=True, timeout=60)
+    offered = re.search(
+        r"working directory: tsk-qcow2 (.*?)\)?\n", img_cat(path, home=home).complaint
+    )[1]
+    done = subprocess.run(
+        ["sh", "-c", f"'{COMMAND}' {offered}"],
+        cwd=home,
+        env={**tools.CLEAN, "HOME": str(home)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert done.returncode == 0, done.stderr
     assert_byte(img_cat(home / done.stdout.split("  ")[0], home=home), 0xCD)
 
@@ -340,9 +440,15 @@ BAD = {
     "an empty second line": (b"TSK-QCOW2-SELECTOR 1\n\ndisk.qcow2\n", "no image name"),
     "a blank second line": (b"TSK-QCOW2-SELECTOR 1\n \t\r\n", "no image name"),
     "a third line": (b"TSK-QCOW2-SELECTOR 1\ndisk.qcow2\ndisk.qcow2\n", "line 3"),
-    "a fourth line": (b"TSK-QCOW2-SELECTOR 1\ndisk.qcow2\nMAC " + b"0" * 64 + b"\nMAC " + b"0" * 64, "line 4"),
+    "a fourth line": (
+        b"TSK-QCOW2-SELECTOR 1\ndisk.qcow2\nMAC " + b"0" * 64 + b"\nMAC " + b"0" * 64,
+        "line 4",
+    ),
     "a short MAC": (b"TSK-QCOW2-SELECTOR 1\ndisk.qcow2\nMAC " + b"0" * 63 + b"\n", "line 3"),
-    "a MAC of other digits": (b"TSK-QCOW2-SELECTOR 1\ndisk.qcow2\nMAC " + b"G" * 64 + b"\n", "line 3"),
+    "a MAC of other digits": (
+        b"TSK-QCOW2-SELECTOR 1\ndisk.qcow2\nMAC " + b"G" * 64 + b"\n",
+        "line 3",
+    ),
     "a NUL in the name": (b"TSK-QCOW2-SELECTOR 1\ndisk.qcow2\0@x\n", "NUL"),
     "NULs behind": (b"TSK-QCOW2-SELECTOR 1\ndisk.qcow2\n" + bytes(512), "NUL"),
     "a CR in the name": (b"TSK-QCOW2-SELECTOR 1\rdisk.qcow2\n", "version"),
@@ -398,66 +504,97 @@ def test_nothing_can_be_added_to_a_selector(evidence):
 
 def test_odd_image_names(tmp_path):
     """The longest name of a file wins, as when typed, but only below the directory."""
-    for byte, name in enumerate(["disk", "disk@1", "disk@1,backing=none", "-", "a b", "Maß", "@", "x:y"], 1):
+    for byte, name in enumerate(
+        ["disk", "disk@1", "disk@1,backing=none", "-", "a b", "Maß", "@", "x:y"], 1
+    ):
         image(tmp_path / "case" / name, byte, [(b"1", b"s", 0x80 + byte)])
-    for name, byte in (("disk", 1), ("disk@1", 2), ("disk@1@1", 0x82), ("disk@1,backing=none", 3), ("-", 4), ("a b@s", 0x85),
-                       ("Maß", 6), ("@", 7), ("@@1", 0x87), ("./x:y", 8)):
+    for name, byte in (
+        ("disk", 1),
+        ("disk@1", 2),
+        ("disk@1@1", 0x82),
+        ("disk@1,backing=none", 3),
+        ("-", 4),
+        ("a b@s", 0x85),
+        ("Maß", 6),
+        ("@", 7),
+        ("@@1", 0x87),
+        ("./x:y", 8),
+    ):
         assert_byte(img_cat(selector(tmp_path / "case/some.img", name)), byte)
 
 
-# ---- Whose word it is ----------------------------------------------------------------
+# ---- Whose word it is ------------------------------------------------------------
 
 
 def test_a_selector_of_this_user_may_lead_anywhere(evidence, case, home):
-    made, = write("../evidence/disk.qcow2@before update", home=home, cwd=case)
+    (made,) = write("../evidence/disk.qcow2@before update", home=home, cwd=case)
     text = made.read_text()
-    assert re.fullmatch(rf"TSK-QCOW2-SELECTOR 1\n{evidence}/disk\.qcow2@id=1\nMAC [0-9a-f]{{64}}\n", text)
+    assert re.fullmatch(
+        rf"TSK-QCOW2-SELECTOR 1\n{evidence}/disk\.qcow2@id=1\nMAC [0-9a-f]{{64}}\n", text
+    )
     assert_byte(img_cat(made, home=home), 0x11)
     assert_byte(img_cat(made, home=home, image_type="qcow2"), 0x11)
 
 
 def test_the_code_is_hmac_sha256_of_text_and_directory(evidence, case, home):
     """As another implementation computes it."""
-    made, = write(evidence / "disk.qcow2", home=home, cwd=case)
+    (made,) = write(evidence / "disk.qcow2", home=home, cwd=case)
     lines = made.read_text().splitlines()
     covered = f"{FIRST_LINE}{evidence}/disk.qcow2\n{case}/".encode()
-    assert lines[2] == "MAC " + hmac.new(key_of(home).read_bytes(), covered, hashlib.sha256).hexdigest()
+    assert (
+        lines[2]
+        == "MAC " + hmac.new(key_of(home).read_bytes(), covered, hashlib.sha256).hexdigest()
+    )
 
 
 def sign(path, home, name):
     """A selector with a valid code, made by hand."""
     covered = f"{FIRST_LINE}{name}\n{path.parent}/".encode()
-    return selector(path, name, "MAC " + hmac.new(key_of(home).read_bytes(), covered, hashlib.sha256).hexdigest())
+    return selector(
+        path,
+        name,
+        "MAC " + hmac.new(key_of(home).read_bytes(), covered, hashlib.sha256).hexdigest(),
+    )
 
 
 def test_a_changed_selector_is_refused(evidence, case, home):
     image(evidence / "disk.qcow3", 0x99)
-    made, = write(evidence / "disk.qcow2", home=home, cwd=case)
+    (made,) = write(evidence / "disk.qcow2", home=home, cwd=case)
     text = made.read_text()
-    for old, new in (("qcow2\n", "qcow3\n"), ("qcow2\n", "qcow2@1\n"), (text[-2], "0" if text[-2] != "0" else "1")):
+    for old, new in (
+        ("qcow2\n", "qcow3\n"),
+        ("qcow2\n", "qcow2@1\n"),
+        (text[-2], "0" if text[-2] != "0" else "1"),
+    ):
         made.write_text(new.join(text.rsplit(old, 1)))
         assert_refused(img_cat(made, home=home), "not by your key", "tsk-qcow2 selector ")
     made.write_text(text)
     assert_byte(img_cat(made, home=home), 0xEE)
-    assert_byte(img_cat(sign(made, home, f"{evidence}/disk.qcow3"), home=home), 0x99)  # had it been this user
+    assert_byte(
+        img_cat(sign(made, home, f"{evidence}/disk.qcow3"), home=home), 0x99
+    )  # had it been this user
 
 
 def test_a_selector_that_was_moved_or_copied_is_refused(evidence, case, home):
     """It would come back in somebody else's evidence."""
-    made, = write(evidence / "disk.qcow2", home=home, cwd=case)
+    (made,) = write(evidence / "disk.qcow2", home=home, cwd=case)
     (case / "sub").mkdir()
     shutil.copy(made, case / "sub")
-    assert_refused(img_cat(case / "sub" / made.name, home=home), "not for this text in this directory")
+    assert_refused(
+        img_cat(case / "sub" / made.name, home=home), "not for this text in this directory"
+    )
     os.rename(made, case / "renamed.img")
     assert_byte(img_cat(case / "renamed.img", home=home), 0xEE)
     os.symlink(case / "renamed.img", case / "sub/link.img")
     assert_byte(img_cat(case / "sub/link.img", home=home), 0xEE)
     os.rename(case, case.parent / "moved")
-    assert_refused(img_cat(case.parent / "moved/renamed.img", home=home), "not for this text in this directory")
+    assert_refused(
+        img_cat(case.parent / "moved/renamed.img", home=home), "not for this text in this directory"
+    )
 
 
 def test_a_selector_of_another_user_is_refused(evidence, case, home, tmp_path):
-    made, = write(evidence / "disk.qcow2", home=home, cwd=case)
+    (made,) = write(evidence / "disk.qcow2", home=home, cwd=case)
     other = tmp_path / "other"
     other.mkdir()
     assert_refused(img_cat(made, home=other), "has no key of its own yet")
@@ -471,7 +608,7 @@ def test_a_selector_of_another_user_is_refused(evidence, case, home, tmp_path):
 @ROOT
 def test_root_has_no_use_for_a_users_key(evidence, case, home):
     """sudo may leave HOME as the user's."""
-    made, = write(evidence / "disk.qcow2", home=home, cwd=case)
+    (made,) = write(evidence / "disk.qcow2", home=home, cwd=case)
     for path in (key_of(home), key_of(home).parent):
         os.chown(path, 65534, 65534)
         assert_refused(img_cat(made, home=home), "not yours alone")
@@ -493,11 +630,13 @@ def test_the_key_is_made_once_and_for_this_account_alone(evidence, case, home):
 
 def test_the_state_directory_of_the_environment(evidence, case, home, tmp_path):
     state = {"XDG_STATE_HOME": str(tmp_path / "state")}
-    made, = write(evidence / "disk.qcow2", home=home, cwd=case, environment=state)
+    (made,) = write(evidence / "disk.qcow2", home=home, cwd=case, environment=state)
     assert (tmp_path / "state/tsk-qcow2/selector-key").exists() and not (home / ".local").exists()
     assert_byte(img_cat(made, home=home, environment=state), 0xEE)
     assert_refused(img_cat(made, home=home), "no key of its own yet")
-    made, = write(evidence / "disk.qcow2", home=home, cwd=case, environment={"XDG_STATE_HOME": "relative"})
+    (made,) = write(
+        evidence / "disk.qcow2", home=home, cwd=case, environment={"XDG_STATE_HOME": "relative"}
+    )
     assert key_of(home).exists()
 
 
@@ -532,31 +671,45 @@ def hurt_fifo(key):
     os.mkfifo(key, 0o600)
 
 
-HURTS = {hurt_mode: "not yours alone", hurt_directory: "not yours alone", hurt_link: "not yours alone",
-         hurt_directory_link: "not yours alone", hurt_short: "damaged", hurt_empty: "damaged", hurt_fifo: "not yours alone"}
+HURTS = {
+    hurt_mode: "not yours alone",
+    hurt_directory: "not yours alone",
+    hurt_link: "not yours alone",
+    hurt_directory_link: "not yours alone",
+    hurt_short: "damaged",
+    hurt_empty: "damaged",
+    hurt_fifo: "not yours alone",
+}
 
 
 @pytest.mark.parametrize("hurt", HURTS)
 def test_a_key_that_others_may_know_is_refused(hurt, evidence, case, home):
-    made, = write(evidence / "disk.qcow2", home=home, cwd=case)
+    (made,) = write(evidence / "disk.qcow2", home=home, cwd=case)
     hurt(key_of(home))
     assert_refused(img_cat(made, home=home), HURTS[hurt])
     refuses(evidence / "disk.qcow2", home=home, cwd=case, words=[HURTS[hurt]])
-    inside, = write("--directory", evidence, evidence / "disk.qcow2", home=home, cwd=case)  # which needs no key
+    (inside,) = write(
+        "--directory", evidence, evidence / "disk.qcow2", home=home, cwd=case
+    )  # which needs no key
     assert_byte(img_cat(inside, home=home), 0xEE)
 
 
 def test_a_home_that_cannot_be_written_to(evidence, case, tmp_path):
     raw(tmp_path / "file", 0)
-    refuses(evidence / "disk.qcow2", home=tmp_path / "file", cwd=case, words=["selector-key", "Not a directory"])
+    refuses(
+        evidence / "disk.qcow2",
+        home=tmp_path / "file",
+        cwd=case,
+        words=["selector-key", "Not a directory"],
+    )
 
 
-# ---- Writing -------------------------------------------------------------------------
+# ---- Writing ---------------------------------------------------------------------
 
 
 def test_a_selector_beside_its_image_needs_no_key(evidence, home):
     """Relative paths: the directory can be moved as a whole, and read by anybody."""
-    made, = write("--directory", evidence, evidence / "disk.qcow2@1", home=home, cwd="/")
+    (made,) = write("--directory", evidence, evidence / "disk.qcow2@1", home=home, cwd="/")
     assert made.read_text() == f"{FIRST_LINE}./disk.qcow2@id=1\n"
     assert not (home / ".local").exists()
     os.rename(evidence, evidence.parent / "moved")
@@ -576,34 +729,67 @@ def test_never_silently_beside_the_evidence(evidence, home, tmp_path):
 def test_all_of_an_image(evidence, case, home):
     """The active disk and each snapshot, those that share a name too."""
     made = write("--all", evidence / "disk.qcow2", home=home, cwd=case)
-    assert [path.name for path in made] == ["disk-active.img", "disk-before_update.img", "disk-it_s_.._twin.img",
-                                            "disk-it_s_.._twin-2.img"]
+    assert [path.name for path in made] == [
+        "disk-active.img",
+        "disk-before_update.img",
+        "disk-it_s_.._twin.img",
+        "disk-it_s_.._twin-2.img",
+    ]
     for path, byte in zip(made, (0xEE, 0x11, 0x22, 0x33)):
         assert_byte(img_cat(path, home=home), byte)
 
 
 def test_all_says_what_it_wrote(evidence, case, home):
     done = command("selector", "--all", evidence / "disk.qcow2", home=home, cwd=case)
-    assert done.stdout.splitlines()[:2] == ["disk-active.img  the active disk",
-                                            'disk-before_update.img  snapshot 1 "before update"']
+    assert done.stdout.splitlines()[:2] == [
+        "disk-active.img  the active disk",
+        'disk-before_update.img  snapshot 1 "before update"',
+    ]
     done = command("selector", "--directory", case, evidence / "disk.qcow2", home=home, cwd="/")
     assert done.stdout == f"{case}/disk-active-2.img  the active disk\n"
 
 
 def test_snapshots_without_names_or_with_one_id(case, home, tmp_path):
-    path = image(tmp_path / "x/odd name,@.qcow2", 0xEE, [(b"7", b"", 0x11), (b"", b"", 0x22), (b"8", b"twin", 0x33),
-                                                       (b"8", b"twin", 0x44), (b"../9", "Größe\n".encode(), 0x55),
-                                                       (b"10", b"\xff\xfe/..", 0x66), (b"11", b"-rf", 0x77)])
+    path = image(
+        tmp_path / "x/odd name,@.qcow2",
+        0xEE,
+        [
+            (b"7", b"", 0x11),
+            (b"", b"", 0x22),
+            (b"8", b"twin", 0x33),
+            (b"8", b"twin", 0x44),
+            (b"../9", "Größe\n".encode(), 0x55),
+            (b"10", b"\xff\xfe/..", 0x66),
+            (b"11", b"-rf", 0x77),
+        ],
+    )
     made = write("--all", path, home=home, cwd=case)
     assert [item.name for item in made] == [
-        "odd_name_-active.img", "odd_name_-id-7.img", "odd_name_-index-1.img", "odd_name_-twin.img", "odd_name_-twin-2.img",
-        "odd_name_-Gr_e_.img", "odd_name_-_...img", "odd_name_--rf.img"]
+        "odd_name_-active.img",
+        "odd_name_-id-7.img",
+        "odd_name_-index-1.img",
+        "odd_name_-twin.img",
+        "odd_name_-twin-2.img",
+        "odd_name_-Gr_e_.img",
+        "odd_name_-_...img",
+        "odd_name_--rf.img",
+    ]
     for item, byte in zip(made, (0xEE, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77)):
         assert_byte(img_cat(item, home=home), byte)
 
 
-@pytest.mark.parametrize("name, stem", [("-rf.qcow2", "_rf"), (".hidden", "_hidden"), ("ü.QCOW2", "_"), (".qcow2", "_qcow2"),
-                                        ("a" * 200 + ".qcow2", "a" * 72), ("disk.img", "disk"), ("a@b,c", "a_b_c")])
+@pytest.mark.parametrize(
+    "name, stem",
+    [
+        ("-rf.qcow2", "_rf"),
+        (".hidden", "_hidden"),
+        ("ü.QCOW2", "_"),
+        (".qcow2", "_qcow2"),
+        ("a" * 200 + ".qcow2", "a" * 72),
+        ("disk.img", "disk"),
+        ("a@b,c", "a_b_c"),
+    ],
+)
 def test_file_names_need_no_quoting(name, stem, case, home, tmp_path):
     image(tmp_path / "x" / name, 0x11, [(b"1", b"z" * 300, 0x22)])
     made = write("--all", tmp_path / "x" / name, home=home, cwd=case)
@@ -619,15 +805,25 @@ def test_saved_memory(case, home, tmp_path):
     made.snapshot(b"1", b"without")
     state.normal(0, b"\x11" * SIZE)
     state.normal(8192, b"\x22" * SIZE)
-    made.snapshot(b"2", b"with", disk=state, extra=(4096).to_bytes(8, "big") + SIZE.to_bytes(8, "big"))
+    made.snapshot(
+        b"2", b"with", disk=state, extra=(4096).to_bytes(8, "big") + SIZE.to_bytes(8, "big")
+    )
     path = tmp_path / "x/disk.qcow2"
     path.parent.mkdir()
     made.write(path)
     files = write("--all", "--vmstate", path, home=home, cwd=case)
-    assert [item.name for item in files] == ["disk-active.img", "disk-without.img", "disk-with.img", "disk-with-vmstate.img"]
+    assert [item.name for item in files] == [
+        "disk-active.img",
+        "disk-without.img",
+        "disk-with.img",
+        "disk-with-vmstate.img",
+    ]
     assert img_cat(files[3], home=home).stdout == b"\x22" * 4096
-    named, = write(f"{path}@with,vmstate", home=home, cwd=case)
-    assert named.name == "disk-with-vmstate-2.img" and img_cat(named, home=home).stdout == b"\x22" * 4096
+    (named,) = write(f"{path}@with,vmstate", home=home, cwd=case)
+    assert (
+        named.name == "disk-with-vmstate-2.img"
+        and img_cat(named, home=home).stdout == b"\x22" * 4096
+    )
 
 
 def test_nothing_is_ever_overwritten(evidence, case, home):
@@ -635,7 +831,7 @@ def test_nothing_is_ever_overwritten(evidence, case, home):
     (case / "disk-active.img").write_text("mine")
     os.symlink(case / "target", case / "disk-active-2.img")
     (case / "disk-active-3.img").mkdir()
-    made, = write(evidence / "disk.qcow2", home=home, cwd=case)
+    (made,) = write(evidence / "disk.qcow2", home=home, cwd=case)
     assert made.name == "disk-active-4.img"
     assert (case / "disk-active.img").read_text() == "mine" and not (case / "target").exists()
 
@@ -646,15 +842,18 @@ def test_options_are_carried_over_and_made_absolute(home, case, tmp_path):
     raw(tmp_path / "b,ases/base.raw", 0x44)
     raw(tmp_path / "b,ases/lost.raw", 0x55)
     relative = "../x/top.qcow2,backing=../b,,ases/base.raw,errors=zero"
-    made, = write(relative, home=home, cwd=case)
-    assert made.read_text().splitlines()[1] == f"{tmp_path}/x/top.qcow2,backing={tmp_path}/b,,ases/base.raw,errors=zero"
+    (made,) = write(relative, home=home, cwd=case)
+    assert (
+        made.read_text().splitlines()[1]
+        == f"{tmp_path}/x/top.qcow2,backing={tmp_path}/b,,ases/base.raw,errors=zero"
+    )
     assert_byte(img_cat(made, home=home), 0x44)
-    made, = write("../x/top.qcow2,search=../b,,ases", home=home, cwd=case)
+    (made,) = write("../x/top.qcow2,search=../b,,ases", home=home, cwd=case)
     assert_byte(img_cat(made, home=home), 0x55)
-    made, = write("--directory", tmp_path, relative, home=home, cwd=case)
+    (made,) = write("--directory", tmp_path, relative, home=home, cwd=case)
     assert made.read_text() == f"{FIRST_LINE}./x/top.qcow2,backing=./b,,ases/base.raw,errors=zero\n"
     assert_byte(img_cat(made, home=home), 0x44)
-    made, = write("../x/top.qcow2,backing=none", home=home, cwd=case)
+    (made,) = write("../x/top.qcow2,backing=none", home=home, cwd=case)
     assert_byte(img_cat(made, home=home), 0)
 
 
@@ -662,9 +861,9 @@ def test_links_are_resolved_when_it_is_written(evidence, case, home):
     """It keeps leading to the file that the user named then."""
     os.symlink(evidence / "disk.qcow2", case / "link.qcow2")
     (case / "sub").mkdir()
-    made, = write("../link.qcow2", home=home, cwd=case / "sub")
+    (made,) = write("../link.qcow2", home=home, cwd=case / "sub")
     assert f"{evidence}/disk.qcow2" in made.read_text() and made.name == "link-active.img"
-    inside, = write("--directory", case, case / "link.qcow2", home=home, cwd="/")
+    (inside,) = write("--directory", case, case / "link.qcow2", home=home, cwd="/")
     assert "MAC" in inside.read_text()
 
 
@@ -672,7 +871,9 @@ def test_a_name_that_another_file_has(evidence, case, home):
     """disk.qcow2@id=1 is a file: a selector for the snapshot would lead there."""
     image(evidence / "disk.qcow2@id=1", 0x99)
     for more in ([], ["--directory", evidence]):
-        done = command("selector", *more, evidence / "disk.qcow2@before update", home=home, cwd=case)
+        done = command(
+            "selector", *more, evidence / "disk.qcow2@before update", home=home, cwd=case
+        )
         assert done.returncode == 1 and "another file has the name" in done.stderr
 
 
@@ -686,26 +887,44 @@ def test_several_images(evidence, case, home, tmp_path):
 def test_what_cannot_be_written_is_explained(evidence, case, home, tmp_path):
     plain = raw(tmp_path / "plain.raw", 0)
     image(tmp_path / "line\nbreak/disk.qcow2", 1)
-    made, = write(evidence / "disk.qcow2", home=home, cwd=tmp_path)
+    (made,) = write(evidence / "disk.qcow2", home=home, cwd=tmp_path)
     disk = evidence / "disk.qcow2"
-    for arguments, words in (([disk.parent / "none.qcow2"], ["no file"]), ([plain], ["not a qcow2"]),
-                             ([f"{disk}@nobody"], ["before update"]), ([f"{disk},nonsense"], ["nonsense"]),
-                             ([f"{disk},key-file=/nowhere/key"], ["/nowhere/key", "No such file"]), ([made], ["selector file itself"]),
-                             ([tmp_path / "line\nbreak/disk.qcow2"], ["line break"]),
-                             (["--directory", "/nowhere", disk], ["/nowhere"]), (["--directory", plain, disk], ["plain.raw"])):
+    for arguments, words in (
+        ([disk.parent / "none.qcow2"], ["no file"]),
+        ([plain], ["not a qcow2"]),
+        ([f"{disk}@nobody"], ["before update"]),
+        ([f"{disk},nonsense"], ["nonsense"]),
+        ([f"{disk},key-file=/nowhere/key"], ["/nowhere/key", "No such file"]),
+        ([made], ["selector file itself"]),
+        ([tmp_path / "line\nbreak/disk.qcow2"], ["line break"]),
+        (["--directory", "/nowhere", disk], ["/nowhere"]),
+        (["--directory", plain, disk], ["plain.raw"]),
+    ):
         refuses(*arguments, home=home, cwd=case, words=words)
-    for arguments, words in (([], ["needs an image"]), (["--directory"], ["needs a directory"]), (["--wrong", disk], ["--wrong"]),
-                             (["--vmstate", disk], ["--all"]), (["--all", f"{disk}@1"], ["--all"])):
+    for arguments, words in (
+        ([], ["needs an image"]),
+        (["--directory"], ["needs a directory"]),
+        (["--wrong", disk], ["--wrong"]),
+        (["--vmstate", disk], ["--all"]),
+        (["--all", f"{disk}@1"], ["--all"]),
+    ):
         refuses(*arguments, home=home, cwd=case, words=words, status=2)
 
 
 def test_a_full_disk_leaves_nothing_behind(evidence, home, tmp_path):
     small = tmp_path / "small"
     small.mkdir()
-    script = (f"mount -t tmpfs -o size=4k tmpfs {small}; cd {small}; cat /dev/zero > filler 2>/dev/null; "
-              f"{COMMAND} selector {evidence}/disk.qcow2; echo $?; ls")
-    done = subprocess.run(["unshare", "-rm", "sh", "-c", script], capture_output=True, text=True, timeout=60,
-                          env={**tools.CLEAN, "HOME": str(home)})
+    script = (
+        f"mount -t tmpfs -o size=4k tmpfs {small}; cd {small}; cat /dev/zero > filler 2>/dev/null; "
+        f"{COMMAND} selector {evidence}/disk.qcow2; echo $?; ls"
+    )
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**tools.CLEAN, "HOME": str(home)},
+    )
     if "unshare" in done.stderr:
         pytest.skip("user namespaces are not allowed here: " + done.stderr)
     assert done.stdout == "1\nfiller\n" and "No space left" in done.stderr

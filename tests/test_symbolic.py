@@ -34,7 +34,7 @@ def with_library(library):
     pytest.skip("mount namespaces are not allowed here: " + probe.stderr)
 
 
-# ---- A small library and program of our own --------------------------------------------
+# ---- A small library and program of our own --------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +147,7 @@ def test_errors_that_are_not_hidden_stay_errors(ask, damaged):
     assert "read -1:" in result.stdout and f"guest bytes {2 * C} to" in result.stderr
 
 
-# ---- What tsk-qcow2 says of programs -----------------------------------------------------
+# ---- What tsk-qcow2 says of programs ---------------------------------------------
 
 REFUSED = {
     "future": "opens images by _ZN9TskFuture7examineEiPKPKc17TSK_IMG_TYPE_ENUMj",
@@ -228,7 +228,7 @@ def test_damaged_programs_are_looked_at_safely(own, tmp_path, rng):
             at = rng.randrange(start, end)
             data[at] = rng.choice([0, 1, 0x7F, 0x80, 0xFF, rng.randrange(256)])
         if i % 3 == 0:
-            del data[rng.randrange(len(data)):]
+            del data[rng.randrange(len(data)) :]
         (tmp_path / f"p{i}").write_bytes(data)
         (tmp_path / f"p{i}").chmod(0o755)
     built = os.path.join(BUILD, "tsk_qcow2", "tsk-qcow2")
@@ -237,7 +237,7 @@ def test_damaged_programs_are_looked_at_safely(own, tmp_path, rng):
     assert int(re.search(r"Understand qcow2: +(\d+)", result.stdout)[1]) < 300
 
 
-# ---- The distribution's own libtsk, linked so ----------------------------------------------
+# ---- The distribution's own libtsk, linked so ------------------------------------
 
 
 @pytest.fixture(scope="session")
@@ -279,10 +279,21 @@ def examine(symbolic, disk):
     return call
 
 
-@pytest.mark.parametrize("command", [
-    "tsk_gettimes -m IMAGE", "tsk_imageinfo IMAGE", "fls -r -p -o 2048 IMAGE", "mmls IMAGE",
-    "fsstat -o 2048 IMAGE", "icat -o 2048 IMAGE 2", "istat -o 2048 IMAGE 12",
-    "blkcat -o 2048 IMAGE 1 3", "jls -o 2048 IMAGE", "img_cat -e 4000 IMAGE"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "tsk_gettimes -m IMAGE",
+        "tsk_imageinfo IMAGE",
+        "fls -r -p -o 2048 IMAGE",
+        "mmls IMAGE",
+        "fsstat -o 2048 IMAGE",
+        "icat -o 2048 IMAGE 2",
+        "istat -o 2048 IMAGE 12",
+        "blkcat -o 2048 IMAGE 1 3",
+        "jls -o 2048 IMAGE",
+        "img_cat -e 4000 IMAGE",
+    ],
+)
 def test_tools_give_the_same(command, examine):
     raw = examine("raw", command)
     assert raw.returncode == 0 and raw.stdout
@@ -311,7 +322,7 @@ def test_database_is_the_same(examine, disk, tmp_path):
         with sqlite3.connect(database) as connection:
             rows = connection.execute("SELECT * FROM tsk_files ORDER BY obj_id")
             files[image_type] = rows.fetchall()
-            (name,), = connection.execute("SELECT name FROM tsk_image_names")
+            ((name,),) = connection.execute("SELECT name FROM tsk_image_names")
         assert Path(name).name == {"raw": disk.path.name, "qcow2": "disk.qcow2"}[image_type]
     assert len(files["raw"]) > 1000 and files["qcow2"] == files["raw"]
 
@@ -325,7 +336,7 @@ def damage_entry(image, guest_offset):
     """Damage the L2 entry of a cluster of 64 KiB."""
     with open(image, "r+b") as file:
         file.seek(40)
-        l1_offset, = struct.unpack(">Q", file.read(8))
+        (l1_offset,) = struct.unpack(">Q", file.read(8))
         file.seek(l1_offset + guest_offset // (65536 * 8192) * 8)
         l2_offset = struct.unpack(">Q", file.read(8))[0] & (1 << 56) - 512
         file.seek(l2_offset + guest_offset // 65536 % 8192 * 8)
@@ -341,8 +352,10 @@ def test_lost_inodes_are_zeros_and_reported(symbolic, disk, tmp_path):
     shutil.copy(disk.path.with_name("disk.qcow2"), image)
     damage_entry(image, lost)
     first = (lost - table) // 256 + 1  # the first inode there
-    strict, zeros = (tools.run("istat", "-o", 2048, name, first, prefix=symbolic)
-                     for name in (image, f"{image},errors=zero"))
+    strict, zeros = (
+        tools.run("istat", "-o", 2048, name, first, prefix=symbolic)
+        for name in (image, f"{image},errors=zero")
+    )
     assert strict.stdout == zeros.stdout and b"mode: ----------\nsize: 0" in strict.stdout
     assert f"guest bytes {lost} to {lost + 65535}" in strict.complaint
     count = strict.complaint.splitlines()[-1]

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Many threads on one image and on several views of it, with the smallest caches (tests/threads/threads.c). A build with
---enable-sanitizers=thread runs these for longer."""
+"""Many threads on one image and on several views of it, with the smallest caches
+(tests/threads/threads.c). A build with --enable-sanitizers=thread runs these for longer."""
 import os
 import re
 
@@ -26,11 +26,18 @@ def write_model(model, path):
 
 
 def compressed_image(folder, compression):
-    """Decoded, its clusters are four times as many as the cache holds. Three snapshots, over a raw backing file."""
+    """Decoded, its clusters are four times as many as the cache holds. Three snapshots, over a raw
+    backing file."""
     base = pattern(1, 5 * MIB + 1000)
     (folder / "base.raw").write_bytes(base)
-    image = Image(12 * MIB, cluster_bits=16, compression=compression, backing=b"base.raw", backing_format=b"raw",
-                  backing_model=RawModel(base))
+    image = Image(
+        12 * MIB,
+        cluster_bits=16,
+        compression=compression,
+        backing=b"base.raw",
+        backing_format=b"raw",
+        backing_model=RawModel(base),
+    )
     models = []
     for number in range(4):
         for cluster in range(number, 192, 4):
@@ -60,8 +67,11 @@ def many_tables(folder):
     return [image.write(folder / "disk.qcow2"), write_model(image.disk.model, folder / "expected")]
 
 
-IMAGES = {"deflate": lambda folder: compressed_image(folder, 0), "zstd": lambda folder: compressed_image(folder, 1),
-          "many tables": many_tables}
+IMAGES = {
+    "deflate": lambda folder: compressed_image(folder, 0),
+    "zstd": lambda folder: compressed_image(folder, 1),
+    "many tables": many_tables,
+}
 
 
 @pytest.mark.parametrize("kind", IMAGES)
@@ -69,5 +79,10 @@ def test_threads(kind, tmp_path):
     paths = IMAGES[kind](tmp_path)
     result = run(THREADS, SECONDS, os.environ["TSK_QCOW2_SEED"], *paths)
     print(result.stdout)
-    reads, maps, opens, forks = map(int, re.fullmatch(r"(\d+) reads, (\d+) maps, (\d+) opens, (\d+) forks\n", result.stdout).groups())
+    reads, maps, opens, forks = map(
+        int,
+        re.fullmatch(
+            r"(\d+) reads, (\d+) maps, (\d+) opens, (\d+) forks\n", result.stdout
+        ).groups(),
+    )
     assert reads > 50 and maps > 50 and opens > 5 and forks > 2

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Debian's own TSK tools give the same on a qcow2 image as on the raw disk, or fail in words that help."""
+"""Debian's own TSK tools give the same on a qcow2 image as on the raw disk, or fail in words that
+help."""
 import hashlib
 import json
 import os
@@ -17,12 +18,14 @@ from lib.tools import assert_refused, assert_same
 from lib.variants import SNAPSHOT, VARIANTS, Workshop, copy_sparse
 
 MAKE_DISK = {"gpt": disks.make_gpt, "mbr": disks.make_mbr}
-FILESYSTEMS = [f"{disk}-{filesystem}" for disk in MAKE_DISK for filesystem in ("ext4", "ntfs", "fat")]
+FILESYSTEMS = [
+    f"{disk}-{filesystem}" for disk in MAKE_DISK for filesystem in ("ext4", "ntfs", "fat")
+]
 GPT_FILESYSTEMS = FILESYSTEMS[:3]
 WITHOUT_TYPE_OPTION = {"fiwalk", "sigfind"}
 
 
-# ---- The disks, and what is true of them ---------------------------------------
+# ---- The disks, and what is true of them -----------------------------------------
 
 
 @pytest.fixture(scope="session")
@@ -41,7 +44,8 @@ def shops(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def evidence(shops):
-    """evidence(disk, variant): the variant, made when first asked for; evidence.seen: its files as they were then."""
+    """evidence(disk, variant): the variant, made when first asked for; evidence.seen: its files as
+    they were then."""
     seen = {}
 
     def get(disk, variant):
@@ -55,7 +59,9 @@ def evidence(shops):
 
 
 def fingerprint(directory):
-    return {path.name: (path.stat().st_mtime_ns, oracle.sha256(path)) for path in directory.iterdir()}
+    return {
+        path.name: (path.stat().st_mtime_ns, oracle.sha256(path)) for path in directory.iterdir()
+    }
 
 
 @pytest.fixture(scope="session")
@@ -73,7 +79,8 @@ def stock():
 
 @pytest.fixture(scope="session")
 def check(stock):
-    """check(command, images, type, raw): the tool with the drop-in gives what the unmodified one gives on `raw`."""
+    """check(command, images, type, raw): the tool with the drop-in gives what the unmodified one
+    gives on `raw`."""
 
     def run(command, images, image_type, raw, warning=""):
         result = shortened(run_command(command, images, image_type))
@@ -93,7 +100,9 @@ def shortened(result):
     """Keep a very long output as its hash."""
     if len(result.stdout) < 8 << 20:
         return result
-    digest = f"{len(result.stdout)} bytes, sha256 {hashlib.sha256(result.stdout).hexdigest()}".encode()
+    digest = (
+        f"{len(result.stdout)} bytes, sha256 {hashlib.sha256(result.stdout).hexdigest()}".encode()
+    )
     return tools.Result(result.command, result.returncode, digest, result.stderr)
 
 
@@ -105,14 +114,29 @@ def facts(shops, stock):
         disk, kind = filesystem.split("-")
         raw = shops(disk).raw
         start = shops(disk).disk.partition(kind).start
-        slot = next(line.split(":")[0] for line in stock("mmls IMAGE", raw).stdout.decode().splitlines()
-                    if re.match(rf"\d+:  \S+ +0*{start} ", line))
-        inode = {name: stock(f"ifind -o {start} -n {name} IMAGE", raw).stdout.decode().strip()
-                 for name in ("big.bin", "small.txt")}
-        blocks = first_blocks(stock(f"istat -o {start} IMAGE {inode['big.bin']}", raw).stdout.decode())
-        deleted = re.search(r"\* (\d+)", stock(f"fls -r -d -o {start} IMAGE", raw).stdout.decode())[1]
-        return {"start": start, "slot": slot, "big": inode["big.bin"], "small": inode["small.txt"],
-                "block": blocks[0], "deleted": deleted}
+        slot = next(
+            line.split(":")[0]
+            for line in stock("mmls IMAGE", raw).stdout.decode().splitlines()
+            if re.match(rf"\d+:  \S+ +0*{start} ", line)
+        )
+        inode = {
+            name: stock(f"ifind -o {start} -n {name} IMAGE", raw).stdout.decode().strip()
+            for name in ("big.bin", "small.txt")
+        }
+        blocks = first_blocks(
+            stock(f"istat -o {start} IMAGE {inode['big.bin']}", raw).stdout.decode()
+        )
+        deleted = re.search(r"\* (\d+)", stock(f"fls -r -d -o {start} IMAGE", raw).stdout.decode())[
+            1
+        ]
+        return {
+            "start": start,
+            "slot": slot,
+            "big": inode["big.bin"],
+            "small": inode["small.txt"],
+            "block": blocks[0],
+            "deleted": deleted,
+        }
 
     return of
 
@@ -124,15 +148,19 @@ def first_blocks(istat):
 
 
 def run_command(command, images, image_type, dropin=True):
-    """Run a command line in which IMAGE stands for the image names, telling the tool the image type."""
+    """Run a command line in which IMAGE stands for the image names, telling the tool the image
+    type."""
     tool, *words = command.split()
     chosen = ["-i", image_type] if image_type and tool not in WITHOUT_TYPE_OPTION else []
     at = words.index("IMAGE")
-    return normalised(tools.run(tool, *chosen, *words[:at], *images, *words[at + 1:], dropin=dropin), images)
+    return normalised(
+        tools.run(tool, *chosen, *words[:at], *images, *words[at + 1 :], dropin=dropin), images
+    )
 
 
 def normalised(result, images):
-    """Hide what may differ between two runs: the clock, the image's name, fiwalk's use of the machine."""
+    """Hide what may differ between two runs: the clock, the image's name, fiwalk's use of the
+    machine."""
     stdout = re.sub(rb"(?m)^((?:ils|blkls)\|[^|]*\|[^|]*\|)\d+", rb"\1NOW", result.stdout)
     if tools.path("ils") in result.command:
         stdout = stdout.replace(b"<%s-" % os.fsencode(os.path.basename(images[0])), b"<IMAGE-")
@@ -201,12 +229,24 @@ SOME_FILESYSTEMS_COMMANDS = [
     ("ext4", "jcat -o {start} IMAGE 2"),
     ("ntfs", "icat -o {start} IMAGE 0"),  # the MFT
 ]
-MEANT_TO_FAIL = ["fls -r IMAGE", "fcat -o {start} no-such-file IMAGE", "istat -o {start} IMAGE 999999999"]
-SUBJECTS = ["plain", "deflate", "raw"]  # two variants, and the raw disk itself, which the drop-in must leave alone
+MEANT_TO_FAIL = [
+    "fls -r IMAGE",
+    "fcat -o {start} no-such-file IMAGE",
+    "istat -o {start} IMAGE 999999999",
+]
+SUBJECTS = [
+    "plain",
+    "deflate",
+    "raw",
+]  # two variants, and the raw disk itself, which the drop-in must leave alone
 
 
 def subject_names(subject, disk, shops, evidence):
-    return ("raw", [shops(disk).raw]) if subject == "raw" else ("qcow2", evidence(disk, subject).images)
+    return (
+        ("raw", [shops(disk).raw])
+        if subject == "raw"
+        else ("qcow2", evidence(disk, subject).images)
+    )
 
 
 @pytest.mark.parametrize("subject", SUBJECTS)
@@ -217,11 +257,19 @@ def test_disk_tool_gives_the_same(command, disk, subject, shops, evidence, check
     check(command, images, image_type, shops(disk).raw)
 
 
-@pytest.mark.parametrize("filesystem, subject", [
-    (filesystem, subject) for filesystem in FILESYSTEMS for subject in SUBJECTS
-    if subject != "raw" or filesystem in GPT_FILESYSTEMS])
+@pytest.mark.parametrize(
+    "filesystem, subject",
+    [
+        (filesystem, subject)
+        for filesystem in FILESYSTEMS
+        for subject in SUBJECTS
+        if subject != "raw" or filesystem in GPT_FILESYSTEMS
+    ],
+)
 @pytest.mark.parametrize("command", FILESYSTEM_COMMANDS)
-def test_filesystem_tool_gives_the_same(command, filesystem, subject, shops, evidence, check, facts):
+def test_filesystem_tool_gives_the_same(
+    command, filesystem, subject, shops, evidence, check, facts
+):
     disk = filesystem.split("-")[0]
     image_type, images = subject_names(subject, disk, shops, evidence)
     command = command.format(**facts(filesystem))
@@ -230,15 +278,20 @@ def test_filesystem_tool_gives_the_same(command, filesystem, subject, shops, evi
 
 @pytest.mark.parametrize("subject", SUBJECTS)
 @pytest.mark.parametrize("disk", MAKE_DISK)
-@pytest.mark.parametrize("kind, command", SOME_FILESYSTEMS_COMMANDS, ids=lambda word: word.split()[0])
-def test_one_filesystems_tool_gives_the_same(kind, command, disk, subject, shops, evidence, check, facts):
+@pytest.mark.parametrize(
+    "kind, command", SOME_FILESYSTEMS_COMMANDS, ids=lambda word: word.split()[0]
+)
+def test_one_filesystems_tool_gives_the_same(
+    kind, command, disk, subject, shops, evidence, check, facts
+):
     image_type, images = subject_names(subject, disk, shops, evidence)
     command = command.format(**facts(f"{disk}-{kind}"))
     check(command, images, image_type, shops(disk).raw)
 
 
 def test_the_commands_have_something_to_show(shops, stock, facts):
-    """Comparing two empty outputs proves nothing: on some raw disk each prints something, or is meant to fail."""
+    """Comparing two empty outputs proves nothing: on some raw disk each prints something, or is
+    meant to fail."""
     silent = set()
     for filesystem in GPT_FILESYSTEMS:
         own = [command for kind, command in SOME_FILESYSTEMS_COMMANDS if filesystem.endswith(kind)]
@@ -246,10 +299,12 @@ def test_the_commands_have_something_to_show(shops, stock, facts):
             if not stock(command.format(**facts(filesystem)), shops("gpt").raw).stdout:
                 silent.add((command, filesystem))
     meant = {(command, filesystem) for command in MEANT_TO_FAIL for filesystem in GPT_FILESYSTEMS}
-    assert silent == meant | {("icat -r -o {start} IMAGE {deleted}", "gpt-ntfs")}  # an MFT entry never used
+    assert silent == meant | {
+        ("icat -r -o {start} IMAGE {deleted}", "gpt-ntfs")
+    }  # an MFT entry never used
 
 
-# ---- Tools that write files ---------------------------------------------------------
+# ---- Tools that write files ------------------------------------------------------
 
 
 def tree_hash(folder):
@@ -265,12 +320,15 @@ def tree_hash(folder):
 
 @pytest.fixture
 def recover(tmp_path):
-    """recover(images, type, start, options...): tsk_recover's words, and a hash of what it recovered."""
+    """recover(images, type, start, options...): tsk_recover's words, and a hash of what it
+    recovered."""
 
     def run(images, image_type, start, *options, dropin=True):
         folder = tmp_path / f"{len(list(tmp_path.iterdir()))}"
         folder.mkdir()
-        result = tools.run("tsk_recover", "-i", image_type, *options, "-o", start, *images, folder, dropin=dropin)
+        result = tools.run(
+            "tsk_recover", "-i", image_type, *options, "-o", start, *images, folder, dropin=dropin
+        )
         assert result.returncode == 0, result.complaint
         found = tree_hash(folder)
         shutil.rmtree(folder)
@@ -297,16 +355,27 @@ def check_recover(recover, cache, images, raw, start, option):
 def test_tsk_recover_of_everything(filesystem, variant, shops, evidence, recover, recovered_raw):
     disk, kind = filesystem.split("-")
     made = evidence(disk, variant)
-    check_recover(recover, recovered_raw, made.images, made.raw, shops(disk).disk.partition(kind).start, "-e")
+    check_recover(
+        recover, recovered_raw, made.images, made.raw, shops(disk).disk.partition(kind).start, "-e"
+    )
 
 
 def database_content(path, image):
     """All rows of a TSK case database, with the image's name and type apart."""
     database = sqlite3.connect(path)
-    tables = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")]
-    content = {name: database.execute(f"SELECT * FROM {name} ORDER BY rowid").fetchall() for name in tables}
-    (names,), (image_type,) = (database.execute("SELECT name FROM tsk_image_names").fetchall(),
-                               database.execute("SELECT type FROM tsk_image_info").fetchone())
+    tables = [
+        name
+        for (name,) in database.execute(
+            "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"
+        )
+    ]
+    content = {
+        name: database.execute(f"SELECT * FROM {name} ORDER BY rowid").fetchall() for name in tables
+    }
+    (names,), (image_type,) = (
+        database.execute("SELECT name FROM tsk_image_names").fetchall(),
+        database.execute("SELECT type FROM tsk_image_info").fetchone(),
+    )
     columns = [column[1] for column in database.execute("PRAGMA table_info(tsk_image_info)")]
     database.close()
     del content["tsk_image_names"]
@@ -340,15 +409,22 @@ def test_tsk_comparedir(filesystem, variant, shops, evidence, tmp_path):
     disk, kind = filesystem.split("-")
     made = evidence(disk, variant)
     start = shops(disk).disk.partition(kind).start
-    assert tools.run("tsk_recover", "-a", "-o", start, made.raw, tmp_path, dropin=False).returncode == 0
+    assert (
+        tools.run("tsk_recover", "-a", "-o", start, made.raw, tmp_path, dropin=False).returncode
+        == 0
+    )
     (tmp_path / "small.txt").unlink()
     (tmp_path / "not-there.txt").write_text("only in the directory\n")
-    expected = tools.run("tsk_comparedir", "-i", "raw", "-o", start, made.raw, tmp_path, dropin=False)
+    expected = tools.run(
+        "tsk_comparedir", "-i", "raw", "-o", start, made.raw, tmp_path, dropin=False
+    )
     assert b"small.txt" in expected.stdout and b"not-there.txt" in expected.stdout
-    assert_same(tools.run("tsk_comparedir", "-i", "qcow2", "-o", start, *made.images, tmp_path), expected)
+    assert_same(
+        tools.run("tsk_comparedir", "-i", "qcow2", "-o", start, *made.images, tmp_path), expected
+    )
 
 
-# ---- The central tools, on every way of storing a disk --------------------------------
+# ---- The central tools, on every way of storing a disk ---------------------------
 
 
 CASES = [("gpt", name) for name in VARIANTS]
@@ -356,7 +432,9 @@ CASES += [("mbr", name) for name in ("plain", "deflate", "chain", "changed-snaps
 
 
 def of_variants(cases):
-    return pytest.mark.parametrize("disk, variant", cases, ids=[f"{disk}-{name}" for disk, name in cases])
+    return pytest.mark.parametrize(
+        "disk, variant", cases, ids=[f"{disk}-{name}" for disk, name in cases]
+    )
 
 
 of_every_variant = of_variants(CASES)
@@ -382,7 +460,9 @@ def test_img_cat_of_variant(disk, variant, evidence, tmp_path):
         result = without_warning(result, made.warning)
     assert (result.returncode, result.complaint) == (0, "")
     assert (tmp_path / "out").stat().st_size == made.raw.stat().st_size
-    assert oracle.sha256(tmp_path / "out") == oracle.sha256(made.raw)  # which is what QEMU says: see above
+    assert oracle.sha256(tmp_path / "out") == oracle.sha256(
+        made.raw
+    )  # which is what QEMU says: see above
     (tmp_path / "out").unlink()
 
 
@@ -390,7 +470,9 @@ def test_img_cat_of_variant(disk, variant, evidence, tmp_path):
 @pytest.mark.parametrize("image_type", ["qcow2", None], ids=["told", "detected"])
 def test_listings_of_variant(disk, variant, image_type, shops, evidence, stock, check):
     made = evidence(disk, variant)
-    commands = ["mmls IMAGE"] + [f"fls -r -p -o {p.start} IMAGE" for p in shops(disk).disk.partitions]
+    commands = ["mmls IMAGE"] + [
+        f"fls -r -p -o {p.start} IMAGE" for p in shops(disk).disk.partitions
+    ]
     for command in commands:
         expected = stock(command, made.raw)
         assert expected.stdout or not made.full_size
@@ -400,13 +482,17 @@ def test_listings_of_variant(disk, variant, image_type, shops, evidence, stock, 
 @of_every_variant
 def test_files_of_variant(disk, variant, shops, evidence, stock, check, recover, recovered_raw):
     made = evidence(disk, variant)
-    check("tsk_gettimes -m IMAGE", made.images, "qcow2", made.raw, made.warning)  # the MD5 of every file
+    check(
+        "tsk_gettimes -m IMAGE", made.images, "qcow2", made.raw, made.warning
+    )  # the MD5 of every file
     for partition in shops(disk).disk.partitions if made.full_size else ():
-        if partition.filesystem != "ext4":  # it has the most files; see test_tsk_recover_of_everything()
+        if (
+            partition.filesystem != "ext4"
+        ):  # it has the most files; see test_tsk_recover_of_everything()
             check_recover(recover, recovered_raw, made.images, made.raw, partition.start, "-a")
         listing = stock(f"fls -r -p -o {partition.start} IMAGE", made.raw).stdout.decode()
         inodes = re.findall(r"^r/r (\d+)", listing, re.M)
-        for inode in inodes[::len(inodes) // 4]:
+        for inode in inodes[:: len(inodes) // 4]:
             command = f"icat -o {partition.start} IMAGE {inode}"
             check(command, made.images, "qcow2", made.raw, made.warning)
 
@@ -425,7 +511,10 @@ def test_img_stat_of_variant(disk, variant, evidence):
 @pytest.mark.parametrize("tool", tools.MUST_END)
 def test_the_tool_of_this_system_ends(tool):
     if tools.way_to_the_end(tool):
-        pytest.skip(f"the stock {tool} never ends here (docs/distributions.md). The tests take the way round.")
+        pytest.skip(
+            f"the stock {tool} never ends here (docs/distributions.md). The tests take the way"
+            " round."
+        )
 
 
 def test_the_way_round_is_documented():
@@ -433,30 +522,48 @@ def test_the_way_round_is_documented():
     assert f"$ LD_PRELOAD={tools.undisturbed()['LD_PRELOAD']} " in text
 
 
-# ---- Types, names, and what must stay as it was -----------------------------------------
+# ---- Types, names, and what must stay as it was ----------------------------------
 
 
 @pytest.mark.skipif(bool(tools.NATIVE), reason="these tools have no list without qcow2")
 def test_type_list_has_qcow2_and_all_others():
     stock_list = tools.run("img_stat", "-i", "list", dropin=False).stderr.decode().splitlines()
     ours = tools.run("img_stat", "-i", "list").stderr.decode().splitlines()
-    assert any(line.split()[0] == "ewf" for line in stock_list) and any(line.split()[0] == "raw" for line in stock_list)
+    assert any(line.split()[0] == "ewf" for line in stock_list) and any(
+        line.split()[0] == "raw" for line in stock_list
+    )
     assert set(stock_list) <= set(ours)
     added = set(ours) - set(stock_list)
     assert [line.split()[0] for line in added] == ["qcow2"]
 
 
-@pytest.mark.parametrize("name", ["at@sign.qcow2", "com,ma.qcow2", "sp ace.qcow2", "all@of, them@.qcow2", "@first",
-                                  "=x,backing=none", f"disk@{SNAPSHOT}"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "at@sign.qcow2",
+        "com,ma.qcow2",
+        "sp ace.qcow2",
+        "all@of, them@.qcow2",
+        "@first",
+        "=x,backing=none",
+        f"disk@{SNAPSHOT}",
+    ],
+)
 @pytest.mark.parametrize("image_type", ["qcow2", None], ids=["told", "detected"])
 def test_awkward_file_name(name, image_type, evidence, check, tmp_path):
     made = evidence("gpt", "changed-snapshot")
     shutil.copyfile(made.directory / "disk.qcow2", tmp_path / name)
     check("fls -r -o 2048 IMAGE", [tmp_path / f"{name}@{SNAPSHOT}"], image_type, made.raw)
-    check("fls -r -o 2048 IMAGE", [tmp_path / name], image_type, evidence("gpt", "changed-active").raw)
+    check(
+        "fls -r -o 2048 IMAGE", [tmp_path / name], image_type, evidence("gpt", "changed-active").raw
+    )
 
 
-OTHER_FORMATS = {"vmdk": "vmdk", "vhd": "vpc", "raw": "qcow2"}  # TSK's name for it: what qemu-img shall write
+OTHER_FORMATS = {
+    "vmdk": "vmdk",
+    "vhd": "vpc",
+    "raw": "qcow2",
+}  # TSK's name for it: what qemu-img shall write
 
 
 @pytest.mark.parametrize("image_type", [*OTHER_FORMATS, "split raw"])
@@ -464,20 +571,47 @@ def test_other_images_are_read_as_before(image_type, shops, tmp_path):
     """Among them a qcow2 file read with -i raw: its own bytes."""
     images = [tmp_path / "disk.001"]
     if image_type == "split raw":
-        disks.run("split", "-b", "40M", "-d", "-a", "3", "--numeric-suffixes=1", shops("mbr").raw, tmp_path / "disk.")
+        disks.run(
+            "split",
+            "-b",
+            "40M",
+            "-d",
+            "-a",
+            "3",
+            "--numeric-suffixes=1",
+            shops("mbr").raw,
+            tmp_path / "disk.",
+        )
         images, image_type = sorted(tmp_path.iterdir()), "raw"
         assert len(images) == 3
     else:
-        disks.run("qemu-img", "convert", "-f", "raw", "-O", OTHER_FORMATS[image_type], shops("mbr").raw, images[0])
+        disks.run(
+            "qemu-img",
+            "convert",
+            "-f",
+            "raw",
+            "-O",
+            OTHER_FORMATS[image_type],
+            shops("mbr").raw,
+            images[0],
+        )
     start = shops("mbr").disk.partition("ext4").start
     is_qcow2 = images[0].read_bytes()[:4] == b"QFI\xfb"
-    for command in ("img_stat IMAGE", "img_stat -t IMAGE", "mmls IMAGE", f"fls -r -o {start} IMAGE",
-                    "img_cat -e 50000 IMAGE"):
+    for command in (
+        "img_stat IMAGE",
+        "img_stat -t IMAGE",
+        "mmls IMAGE",
+        f"fls -r -o {start} IMAGE",
+        "img_cat -e 50000 IMAGE",
+    ):
         expected = run_command(command, images, image_type, dropin=False)
         assert expected.returncode == 0 or is_qcow2
         assert_same(run_command(command, images, image_type), expected)
         if not is_qcow2:  # one name, as the user types it: the other segments are found
-            assert_same(run_command(command, images[:1], None), run_command(command, images[:1], None, dropin=False))
+            assert_same(
+                run_command(command, images[:1], None),
+                run_command(command, images[:1], None, dropin=False),
+            )
     for path in tmp_path.iterdir():
         path.unlink()
 
@@ -486,7 +620,7 @@ def test_raw_type_gives_the_qcow2_files_own_bytes(evidence):
     image = evidence("gpt", "deflate").images[0]
     whole = Path(image).read_bytes()
     given = tools.run("img_cat", "-i", "raw", image).stdout
-    assert given[:len(whole) // 512 * 512] == whole[:len(whole) // 512 * 512]
+    assert given[: len(whole) // 512 * 512] == whole[: len(whole) // 512 * 512]
 
 
 def test_no_file_of_the_chain_is_opened_for_writing(evidence, tmp_path):
@@ -497,12 +631,18 @@ def test_no_file_of_the_chain_is_opened_for_writing(evidence, tmp_path):
     assert result.returncode == 0 and result.stdout
     opened = set()
     for line in log.read_text().splitlines():
-        assert "creat(" not in line and not re.search(r"O_WRONLY|O_RDWR|O_CREAT|O_TRUNC|O_TMPFILE", line), line
-        opened |= {path.name for path in made.directory.iterdir() if path.name in line and "= -1" not in line}
+        assert "creat(" not in line and not re.search(
+            r"O_WRONLY|O_RDWR|O_CREAT|O_TRUNC|O_TMPFILE", line
+        ), line
+        opened |= {
+            path.name
+            for path in made.directory.iterdir()
+            if path.name in line and "= -1" not in line
+        }
     assert opened == {"layer3.qcow2", "layer2.qcow2", "layer1.qcow2", "base.raw"}
 
 
-# ---- Truncated evidence ------------------------------------------------------------------
+# ---- Truncated evidence ----------------------------------------------------------
 
 
 @pytest.fixture(scope="session")
@@ -518,8 +658,14 @@ def truncated(shops, evidence, facts, stock, tmp_path_factory):
     shutil.copyfile(made.images[0], image)
     extents = json.loads(disks.run("qemu-img", "map", "--output=json", image))
     stored = [extent for extent in extents if extent["data"]]
-    cut = next(e["offset"] + lost - e["start"] for e in stored if e["start"] <= lost < e["start"] + e["length"])
-    first_lost = min(e["start"] + max(0, cut - e["offset"]) for e in stored if e["offset"] + e["length"] > cut)
+    cut = next(
+        e["offset"] + lost - e["start"]
+        for e in stored
+        if e["start"] <= lost < e["start"] + e["length"]
+    )
+    first_lost = min(
+        e["start"] + max(0, cut - e["offset"]) for e in stored if e["offset"] + e["length"] > cut
+    )
     assert first_lost == lost
     os.truncate(image, cut)
     return image, made.raw, lost
@@ -542,7 +688,11 @@ TRUNCATED_COMMANDS = {  # and what it is that their output begins with
 def test_truncated_image_fails_and_names_the_guest_offset(command, truncated, facts):
     image, raw, lost = truncated
     fact = facts("gpt-fat")
-    origin = {"disk": 0, "partition": fact["start"] * 512, "file": (fact["start"] + fact["block"]) * 512}
+    origin = {
+        "disk": 0,
+        "partition": fact["start"] * 512,
+        "file": (fact["start"] + fact["block"]) * 512,
+    }
     begin = origin[TRUNCATED_COMMANDS[command]]
     result = run_command(command.format(**fact), [image], "qcow2")
     assert result.returncode > 0
@@ -554,10 +704,12 @@ def test_truncated_image_fails_and_names_the_guest_offset(command, truncated, fa
         assert file.read(len(result.stdout)) == result.stdout, "made-up bytes"
 
 
-@pytest.mark.parametrize("command", ["istat -o {start} IMAGE {small}", "icat -o {start} IMAGE {small}"])
+@pytest.mark.parametrize(
+    "command", ["istat -o {start} IMAGE {small}", "icat -o {start} IMAGE {small}"]
+)
 def test_lost_inode_is_not_made_up(command, shops, evidence, facts, stock, tmp_path):
-    """The cluster with a file's inode is lost. TSK reads inodes in pieces of less than a sector, and its own
-    tsk_img_read() turns the errors of such reads into success."""
+    """The cluster with a file's inode is lost. TSK reads inodes in pieces of less than a sector,
+    and its own tsk_img_read() turns the errors of such reads into success."""
     fact, raw = facts("gpt-ext4"), shops("gpt").raw
     layout = stock(f"fsstat -o {fact['start']} IMAGE", raw).stdout.decode()
     assert int(re.search(r"Inodes per group: (\d+)", layout)[1]) > int(fact["small"])
@@ -571,7 +723,8 @@ def test_lost_inode_is_not_made_up(command, shops, evidence, facts, stock, tmp_p
 
 
 def lose_cluster(source, folder, raw, lost):
-    """Copy a qcow2 image so that the cluster at guest offset `lost` alone lies behind the file's end."""
+    """Copy a qcow2 image so that the cluster at guest offset `lost` alone lies behind the file's
+    end."""
     image = folder / "disk.qcow2"
     shutil.copyfile(source, image)
     with open(raw, "rb") as file:
@@ -592,7 +745,7 @@ def test_what_is_left_of_a_truncated_image_is_read(truncated, check):
         check(command, [image], "qcow2", raw, "truncated")
 
 
-# ---- The examiner's five mistakes -----------------------------------------------------------
+# ---- The examiner's five mistakes ------------------------------------------------
 
 
 @pytest.fixture
@@ -624,12 +777,13 @@ def small(tmp_path):
 
 
 def name_unknown_feature(path, bit, name):
-    """Set an incompatible feature bit in the header; put its name into the feature name table, over another's."""
+    """Set an incompatible feature bit in the header; put its name into the feature name table, over
+    another's."""
     image = bytearray(path.read_bytes())
     struct.pack_into(">Q", image, 72, 1 << bit)
     if name:
         table = image.index(struct.pack(">I", 0x6803F857), 104) + 8
-        image[table:table + 48] = struct.pack(">BB46s", 0, bit, name)
+        image[table : table + 48] = struct.pack(">BB46s", 0, bit, name)
     path.write_bytes(image)
 
 
@@ -658,7 +812,7 @@ def test_not_a_qcow2_file(name, small):
         assert_refused(run_command(f"{tool} IMAGE", [small / name], "qcow2"), Path(name).name)
 
 
-# ---- Last: after all of that ------------------------------------------------------------------
+# ---- Last: after all of that -----------------------------------------------------
 
 
 def test_evidence_is_unchanged(evidence):

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""Unit tests in C of the pure functions and the cache (tests/unit/unit.c), each as a test of its own."""
+"""Unit tests in C of the pure functions and the cache (tests/unit/unit.c), each as a test of its
+own."""
 import os
 import subprocess
 
 import pytest
 
-BUILD = os.environ.get("TSK_QCOW2_BUILD", os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BUILD = os.environ.get(
+    "TSK_QCOW2_BUILD", os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+)
 UNIT = os.path.join(BUILD, "tests", "unit", "unit")
 
 

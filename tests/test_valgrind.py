@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""A part of the tests under valgrind, which also sees bytes that nobody has written, and what the libraries below do."""
+"""A part of the tests under valgrind, which also sees bytes that nobody has written, and what the
+libraries below do."""
 import os
 import re
 import shutil
@@ -12,13 +13,16 @@ from test_faults import ENCRYPTED, FAULTS, IMAGES, has_libgcrypt
 
 VALGRIND = ["/usr/bin/valgrind", "--quiet", "--error-exitcode=99", "--track-origins=no"]
 NO_LEAKS = ["--leak-check=full", "--errors-for-leak-kinds=definite,indirect"]
-pytestmark = [pytest.mark.unsanitized("valgrind and the sanitizers exclude each other"),
-              pytest.mark.skipif(shutil.which(VALGRIND[0]) is None, reason="valgrind is not installed")]
+pytestmark = [
+    pytest.mark.unsanitized("valgrind and the sanitizers exclude each other"),
+    pytest.mark.skipif(shutil.which(VALGRIND[0]) is None, reason="valgrind is not installed"),
+]
 
 
 @pytest.fixture(autouse=True, scope="module")
 def readable_build():
-    """Older versions of valgrind cannot read what newer compilers (clang 14, for one) say for debuggers."""
+    """Older versions of valgrind cannot read what newer compilers (clang 14, for one) say for
+    debuggers."""
     said = run(*VALGRIND, os.path.join(BUILD, "tests", "unit", "unit"), check=False).stderr
     if "debuginfo reader" in said or "unhandled dwarf" in said:
         pytest.skip("this valgrind does not know the debugging information of this compiler")
@@ -26,8 +30,10 @@ def readable_build():
 
 def test_valgrind_sees(tmp_path):
     """That of which the sanitizers see nothing: a decision by bytes that nobody has written."""
-    (tmp_path / "program.c").write_text("#include <stdlib.h>\n#include <unistd.h>\nint main(void)\n{\n  volatile char *block = malloc(10);\n"
-                                        "  if (block[3] != 0)\n    _exit(0);\n  return 0;\n}\n")
+    (tmp_path / "program.c").write_text(
+        "#include <stdlib.h>\n#include <unistd.h>\nint main(void)\n{\n  volatile char *block ="
+        " malloc(10);\n  if (block[3] != 0)\n    _exit(0);\n  return 0;\n}\n"
+    )
     run("gcc", "-g", "-O0", tmp_path / "program.c", "-o", tmp_path / "program")
     assert run(*VALGRIND, tmp_path / "program", check=False).returncode == 99
 
@@ -38,7 +44,9 @@ def test_unit_tests():
         run(*VALGRIND, *NO_LEAKS, unit, name)
 
 
-@pytest.mark.parametrize("kind", ["deflate", "zstd", "chain", *(["LUKS"] if has_libgcrypt() else [])])
+@pytest.mark.parametrize(
+    "kind", ["deflate", "zstd", "chain", *(["LUKS"] if has_libgcrypt() else [])]
+)
 def test_faults(kind, tmp_path):
     """Some of the faults: those are different calls for each image."""
     step = 199 if kind == "LUKS" else 37  # valgrind derives keys a hundred times as slowly

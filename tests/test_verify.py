@@ -34,7 +34,8 @@ def sha256(data):
 
 
 def filled(**options):
-    """A disk with normal and compressed clusters, a snapshot of another size with VM state, and a second snapshot."""
+    """A disk with normal and compressed clusters, a snapshot of another size with VM state, and a
+    second snapshot."""
     image = Image(40 * C + 1000, **options)
     for i in range(0, 30, 2):
         image.disk.normal(i, pattern(i, C))
@@ -62,7 +63,8 @@ def test_good_image(tmp_path):
         f'Snapshot ID 1 "running": {40 * C + 1000} bytes, SHA-256 {before}',
         f'Snapshot ID 2 "größer, \\x0a\\x1b[31m": {40 * C + 1000} bytes, SHA-256 {before}',
         'Not read: saved memory of 1 snapshot (5000 bytes); "--vmstate" reads it too',
-        "Good: all that was read can be read."]
+        "Good: all that was read can be read.",
+    ]
     assert verify("--vmstate", path)[1].splitlines()[-1] == "Good: all of it can be read."
 
 
@@ -71,7 +73,11 @@ def test_vm_states_on_request(tmp_path):
     status, report = verify_json("--vmstate", path)
     assert status == 0 and report["result"] == "good"
     assert [(s["state"], s["index"]) for s in report["states"]] == [
-        ("active", None), ("snapshot", 0), ("vm_state", 0), ("snapshot", 1)]
+        ("active", None),
+        ("snapshot", 0),
+        ("vm_state", 0),
+        ("snapshot", 1),
+    ]
     state = report["states"][2]
     assert (state["size"], state["sha256"]) == (5000, sha256(pattern("memory", C)[:5000]))
     assert report["not_read"] == {"vm_states": 0, "vm_state_bytes": 0, "other_disks": 0}
@@ -81,31 +87,39 @@ def test_one_state_alone(tmp_path):
     path = filled().write(tmp_path / "disk.qcow2")
     status, out, _ = verify(f"{path}@running,vmstate")
     file, state, unread, verdict = out.splitlines()
-    assert status == 0 and state.startswith('VM state of snapshot ID 1 "running": 5000 bytes, SHA-256 ')
-    assert unread == "Not read: 3 other disks of the image, since its name chooses one state" and verdict == "Good: all that was read can be read."
+    assert status == 0 and state.startswith(
+        'VM state of snapshot ID 1 "running": 5000 bytes, SHA-256 '
+    )
+    assert (
+        unread == "Not read: 3 other disks of the image, since its name chooses one state"
+        and verdict == "Good: all that was read can be read."
+    )
     status, report = verify_json(f"{path}@2")
     assert [s["id"] for s in report["states"]] == ["2"]
     assert report["not_read"] == {"vm_states": 1, "vm_state_bytes": 5000, "other_disks": 2}
-    status, out, err = verify("--json", f"{path}@2,vmstate")  # a mistake of the user's, and no damage
+    status, out, err = verify(
+        "--json", f"{path}@2,vmstate"
+    )  # a mistake of the user's, and no damage
     assert (status, out) == (1, "") and "snapshot ID 2 has no VM state" in err
 
 
 @pytest.fixture
 def damaged(tmp_path):
-    """An image with three damaged ranges in the active disk; two of them are in the snapshots too."""
+    """An image with three damaged ranges in the active disk; two of them are in the snapshots
+    too."""
     image = filled()
     data = image.build()
     entry = image.disk.entry_offset
     poke(data, entry(4), "Q", (image.disk.entries[4][0] & OFFSET_MASK) + 512)
     at = image.disk.entries[7][0] & (1 << image.compressed_shift) - 1
-    data[at:at + 64] = b"\xff" * 64
+    data[at : at + 64] = b"\xff" * 64
     for i in (20, 21):
         poke(data, entry(i), "Q", len(data) + i * C)
     poke(data, image.snapshots[0][0].entry_offset(10), "Q", len(data) + 100 * C)
     path = image.write(tmp_path / "disk.qcow2", data)
     expected = bytearray(image.disk.model.read(0, image.disk.size))
     for i in (4, 7, 20, 21):
-        expected[i * C:(i + 1) * C] = bytes(C)
+        expected[i * C : (i + 1) * C] = bytes(C)
     return path, image, bytes(expected), at
 
 
@@ -117,7 +131,10 @@ def test_damaged_image(damaged):
     assert (active["sha256"], active["sha256_with_zeros"]) == (None, sha256(expected))
     assert (active["bad_range_count"], active["bad_bytes"]) == (3, 4 * C)
     assert [(r["start"], r["length"], r["code"]) for r in active["bad_ranges"]] == [
-        (4 * C, C, "CORRUPT"), (7 * C, C, "CORRUPT"), (20 * C, 2 * C, "TRUNCATED")]
+        (4 * C, C, "CORRUPT"),
+        (7 * C, C, "CORRUPT"),
+        (20 * C, 2 * C, "TRUNCATED"),
+    ]
     assert active["bad_ranges"][1]["host_offset"] == stream
     assert active["bad_ranges"][1]["table_offset"] == image.disk.entry_offset(7)
     assert [r["start"] for r in first["bad_ranges"]] == [7 * C, 10 * C]
@@ -128,10 +145,16 @@ def test_damaged_image_in_words(damaged):
     path, image, expected, stream = damaged
     status, out, err = verify(path)
     assert status == 4 and err == ""
-    assert f"Active disk: cannot read {C} bytes at guest offset {4 * C}: " in out and f"host offset {stream}" in out
+    assert (
+        f"Active disk: cannot read {C} bytes at guest offset {4 * C}: " in out
+        and f"host offset {stream}" in out
+    )
     assert f"of which {4 * C} cannot be read, SHA-256 with zeros there {sha256(expected)}" in out
     verdict = out.splitlines()[-1]
-    assert verdict.startswith("Damaged: 3 of 3 states cannot be read as a whole (6 ranges, ") and "not at all" not in verdict
+    assert (
+        verdict.startswith("Damaged: 3 of 3 states cannot be read as a whole (6 ranges, ")
+        and "not at all" not in verdict
+    )
     assert verdict.endswith(f"reads zeros in the ranges. More: tsk-qcow2 check '{path}'")
 
 
@@ -152,19 +175,25 @@ def test_holes_cost_nothing_without_hash(tmp_path):
 
 
 def test_a_range_over_many_chunks_is_one(tmp_path):
-    """A lost L2 table; and so is a compressed cluster of 2 MiB, which is met by two pieces of the pass."""
+    """A lost L2 table; and so is a compressed cluster of 2 MiB, which is met by two pieces of the
+    pass."""
     image = Image(1 << 31, cluster_bits=16)
     image.disk.normal(1, pattern(1, C))
     image.disk.normal(8192, pattern(2, C))
     data = image.build()
     poke(data, image.disk.l1_offset + 8, "Q", len(data) + C)
     status, report = verify_json("--no-hash", image.write(tmp_path / "lost.qcow2", data))
-    assert [(r["start"], r["length"]) for r in report["states"][0]["bad_ranges"]] == [(1 << 29, 1 << 29)]
+    assert [(r["start"], r["length"]) for r in report["states"][0]["bad_ranges"]] == [
+        (1 << 29, 1 << 29)
+    ]
     image = Image(8 << 20, cluster_bits=21)
     image.disk.compressed(1, squeezable(1, 2 << 20), stream=b"\xff" * 1000)
     image.disk.compressed(2, squeezable(2, 2 << 20), stream=b"\xff" * 1000)
     status, report = verify_json(image.write(tmp_path / "stream.qcow2"))
-    assert [(r["start"], r["length"]) for r in report["states"][0]["bad_ranges"]] == [(2 << 20, 2 << 20), (4 << 20, 2 << 20)]
+    assert [(r["start"], r["length"]) for r in report["states"][0]["bad_ranges"]] == [
+        (2 << 20, 2 << 20),
+        (4 << 20, 2 << 20),
+    ]
 
 
 def test_unusable_image(tmp_path):
@@ -187,7 +216,9 @@ def test_a_snapshot_that_cannot_be_opened(tmp_path):
 def test_a_damaged_snapshot_table(tmp_path):
     image = filled()
     data = image.build()
-    poke(data, image.snapshots_offset + image.snapshot_offsets[1] + 36, "I", 5000)  # the second one's extra data
+    poke(
+        data, image.snapshots_offset + image.snapshot_offsets[1] + 36, "I", 5000
+    )  # the second one's extra data
     status, report = verify_json(image.write(tmp_path / "disk.qcow2", data))
     assert (status, report["result"], report["lost_snapshot_count"]) == (4, "damaged", 1)
     assert len(report["states"]) == 2 and report["warnings"]
@@ -200,7 +231,11 @@ def test_errors_zero_is_promised_where_it_helps_only(tmp_path):
     poke(data, image.snapshots_offset + 8, "I", 0)  # the first one's l1_size
     path = image.write(tmp_path / "closed.qcow2", data)
     status, out, _ = verify(path)
-    assert status == 4 and "errors=zero" not in out and "1 of these cannot be read at all" in out.splitlines()[-1]
+    assert (
+        status == 4
+        and "errors=zero" not in out
+        and "1 of these cannot be read at all" in out.splitlines()[-1]
+    )
     assert tools.run("img_cat", f"{path}@1,errors=zero").returncode != 0
     poke(data, image.disk.entry_offset(4), "Q", 512)
     status, out, _ = verify(image.write(tmp_path / "both.qcow2", data))
@@ -208,17 +243,25 @@ def test_errors_zero_is_promised_where_it_helps_only(tmp_path):
     assert tools.run("img_cat", f"{tmp_path}/both.qcow2,errors=zero").returncode == 0
 
 
-# ---- What nothing refers to -------------------------------------------------------------------------------------------------
+# ---- What nothing refers to ------------------------------------------------------
 
 
 def wipe_l1(image, data):
-    data[image.disk.l1_offset:image.disk.l1_offset + 8 * image.disk.l1_count] = bytes(8 * image.disk.l1_count)
+    data[image.disk.l1_offset : image.disk.l1_offset + 8 * image.disk.l1_count] = bytes(
+        8 * image.disk.l1_count
+    )
     return data
 
 
 def used_by_data(image):
     """Clusters that the active disk refers to, with its L2 tables."""
-    return len({cluster for entry, _ in image.disk.entries.values() for cluster in image.clusters_of(entry)}) + len(image.disk.l2_offsets)
+    return len(
+        {
+            cluster
+            for entry, _ in image.disk.entries.values()
+            for cluster in image.clusters_of(entry)
+        }
+    ) + len(image.disk.l2_offsets)
 
 
 def plain(**options):
@@ -237,22 +280,40 @@ def test_a_wiped_l1_table_is_not_good(tmp_path):
     assert (status, err) == (5, "") and "Good" not in out
     assert f"Not referred to in {path}: {count} clusters ({count * C} bytes) of " in out
     verdict = out.splitlines()[-1]
-    assert verdict.startswith("Readable: all that the tables refer to can be read, but nothing refers to "
-                              f"{count} clusters ({count * C} bytes) marked as used: ")
+    assert verdict.startswith(
+        "Readable: all that the tables refer to can be read, but nothing refers to "
+        f"{count} clusters ({count * C} bytes) marked as used: "
+    )
     assert verdict.endswith(f"More: tsk-qcow2 check '{path}'")
-    assert run(*verdict.split("More: ")[1].replace("'", "").replace("tsk-qcow2", COMMAND).split(), check=False).returncode == 5
+    assert (
+        run(
+            *verdict.split("More: ")[1].replace("'", "").replace("tsk-qcow2", COMMAND).split(),
+            check=False,
+        ).returncode
+        == 5
+    )
     status, report = verify_json(path)
     checked = json.loads(run(COMMAND, "check", "--json", path, check=False).stdout)
     assert (status, report["result"]) == (5, "readable")
     tables = report["files"][0]["tables"]
-    assert (tables["unreferenced_clusters"], tables["unreferenced_bytes"], tables["complete"]) == (count, count * C, True)
+    assert (tables["unreferenced_clusters"], tables["unreferenced_bytes"], tables["complete"]) == (
+        count,
+        count * C,
+        True,
+    )
     assert tables["leaks"] == checked["leaks"] == checked["unreferenced_clusters"] == count
 
 
 def test_what_snapshots_still_refer_to_is_told_too(tmp_path):
     image = filled()
     status, out, _ = verify(image.write(tmp_path / "disk.qcow2", wipe_l1(image, image.build())))
-    assert status == 5 and re.search(r"Not referred to in .*: 2 clusters .*; 29 more with fewer references than their refcounts say", out)
+    assert status == 5 and re.search(
+        (
+            r"Not referred to in .*: 2 clusters .*; 29 more with fewer references than their"
+            r" refcounts say"
+        ),
+        out,
+    )
 
 
 def test_a_wiped_l1_table_in_the_backing_chain(tmp_path):
@@ -264,16 +325,35 @@ def test_a_wiped_l1_table_in_the_backing_chain(tmp_path):
     run("qemu-img", "bitmap", "--add", base, "bits")
     run("qemu-io", "-c", "write -q 2M 1M", base)
     overlay = tmp_path / "overlay.qcow2"
-    run("qemu-img", "create", "-q", "-f", "qcow2", "-b", base.name, "-F", "qcow2", overlay, cwd=tmp_path)
+    run(
+        "qemu-img",
+        "create",
+        "-q",
+        "-f",
+        "qcow2",
+        "-b",
+        base.name,
+        "-F",
+        "qcow2",
+        overlay,
+        cwd=tmp_path,
+    )
     status, report = verify_json(overlay)
-    assert (status, report["result"], [file["tables"]["leaks"] for file in report["files"]]) == (0, "good", [0, 0])
+    assert (status, report["result"], [file["tables"]["leaks"] for file in report["files"]]) == (
+        0,
+        "good",
+        [0, 0],
+    )
     data = bytearray(base.read_bytes())
     l1 = int.from_bytes(data[40:48], "big")
-    data[l1:l1 + 8] = bytes(8)
+    data[l1 : l1 + 8] = bytes(8)
     base.write_bytes(data)
     status, report = verify_json(overlay)
     assert (status, report["result"]) == (5, "readable")
-    assert [file["tables"]["unreferenced_clusters"] for file in report["files"]] == [0, 17]  # 1 MiB, and an L2 table
+    assert [file["tables"]["unreferenced_clusters"] for file in report["files"]] == [
+        0,
+        17,
+    ]  # 1 MiB, and an L2 table
     assert f"tsk-qcow2 check '{base}'" in verify(overlay)[1]
 
 
@@ -282,7 +362,10 @@ def test_low_refcounts_are_no_damage_and_not_good(tmp_path):
     data = image.build()
     at = image.refcount_blocks[0] + image.disk.l2_offsets[0] // C * 2
     status, out, _ = verify(image.write(tmp_path / "disk.qcow2", poke(data, at, "H", 0)))
-    assert status == 5 and out.splitlines()[-1].startswith("Readable: all that the tables refer to can be read, but refcounts are wrong, which reading does not notice.")
+    assert status == 5 and out.splitlines()[-1].startswith(
+        "Readable: all that the tables refer to can be read, but refcounts are wrong, which reading"
+        " does not notice."
+    )
 
 
 def test_one_state_is_judged_by_itself(tmp_path):
@@ -292,7 +375,11 @@ def test_one_state_is_judged_by_itself(tmp_path):
     poke(data, image.disk.entry_offset(4), "Q", 512)
     path = image.write(tmp_path / "disk.qcow2", data)
     status, out, _ = verify(f"{path}@2")
-    assert status == 5 and "\nReadable: this state can be read as a whole, but the image is damaged elsewhere. More: " in out
+    assert (
+        status == 5
+        and "\nReadable: this state can be read as a whole, but the image is damaged elsewhere."
+        " More: " in out
+    )
     assert verify(f"{path}@2,vmstate")[0] == 1 and verify(path)[0] == 4
 
 
@@ -305,38 +392,93 @@ def test_tables_that_contradict_each_other_are_damage(tmp_path):
     assert status == 4 and "Damaged: tables are not valid in 1 place. More: tsk-qcow2 check" in out
 
 
-# ---- Which files ------------------------------------------------------------------------------------------------------------
+# ---- Which files -----------------------------------------------------------------
 
 
 def test_every_file_is_named(tmp_path):
     (tmp_path / "base.raw").write_bytes(pattern("base", 1 << 20))
-    run("qemu-img", "create", "-q", "-f", "qcow2", "-b", "base.raw", "-F", "raw", "middle.qcow2", cwd=tmp_path)
-    run("qemu-img", "create", "-q", "-f", "qcow2", "-b", "middle.qcow2", "-F", "qcow2", "-o", "data_file=top.data", "top, \u202e.qcow2",
-        cwd=tmp_path)
+    run(
+        "qemu-img",
+        "create",
+        "-q",
+        "-f",
+        "qcow2",
+        "-b",
+        "base.raw",
+        "-F",
+        "raw",
+        "middle.qcow2",
+        cwd=tmp_path,
+    )
+    run(
+        "qemu-img",
+        "create",
+        "-q",
+        "-f",
+        "qcow2",
+        "-b",
+        "middle.qcow2",
+        "-F",
+        "qcow2",
+        "-o",
+        "data_file=top.data",
+        "top, \u202e.qcow2",
+        cwd=tmp_path,
+    )
     run("qemu-io", "-c", "write -q 0 64k", "top, \u202e.qcow2", cwd=tmp_path)
     image = tmp_path / "top, \u202e.qcow2"
     status, out, _ = verify(image)
     assert status == 0 and [line for line in out.splitlines() if line.startswith("File: ")] == [
-        f"File: {tmp_path}/top, \\xe2\\x80\\xae.qcow2 (image, qcow2)", f"File: {tmp_path}/top.data (data file, raw)",
-        f"File: {tmp_path}/middle.qcow2 (backing file, qcow2)", f"File: {tmp_path}/base.raw (backing file, raw)"]
+        f"File: {tmp_path}/top, \\xe2\\x80\\xae.qcow2 (image, qcow2)",
+        f"File: {tmp_path}/top.data (data file, raw)",
+        f"File: {tmp_path}/middle.qcow2 (backing file, qcow2)",
+        f"File: {tmp_path}/base.raw (backing file, raw)",
+    ]
     _, report = verify_json(image)
-    assert [(file["path"].rsplit("/")[-1], file["role"], file["format"], file["tables"] is not None) for file in report["files"]] == [
-        ("top, \\xe2\\x80\\xae.qcow2", "image", "qcow2", True), ("top.data", "data_file", "raw", False),
-        ("middle.qcow2", "backing_file", "qcow2", True), ("base.raw", "backing_file", "raw", False)]
-    assert [file["size"] for file in report["files"]][2:] == [(tmp_path / "middle.qcow2").stat().st_size, 1 << 20]
+    assert [
+        (file["path"].rsplit("/")[-1], file["role"], file["format"], file["tables"] is not None)
+        for file in report["files"]
+    ] == [
+        ("top, \\xe2\\x80\\xae.qcow2", "image", "qcow2", True),
+        ("top.data", "data_file", "raw", False),
+        ("middle.qcow2", "backing_file", "qcow2", True),
+        ("base.raw", "backing_file", "raw", False),
+    ]
+    assert [file["size"] for file in report["files"]][2:] == [
+        (tmp_path / "middle.qcow2").stat().st_size,
+        1 << 20,
+    ]
 
 
 def test_a_base_that_is_shorter_is_noted(tmp_path):
     (tmp_path / "base.raw").write_bytes(pattern("base", 1 << 20))
-    run("qemu-img", "create", "-q", "-f", "qcow2", "-b", "base.raw", "-F", "raw", "overlay.qcow2", "2M", cwd=tmp_path)
+    run(
+        "qemu-img",
+        "create",
+        "-q",
+        "-f",
+        "qcow2",
+        "-b",
+        "base.raw",
+        "-F",
+        "raw",
+        "overlay.qcow2",
+        "2M",
+        cwd=tmp_path,
+    )
     status, out, _ = verify(tmp_path / "overlay.qcow2")
-    assert status == 0 and f"File: {tmp_path}/base.raw (backing file, raw)\n  note: the disk in this file is 1048576 bytes shorter" in out
+    assert (
+        status == 0
+        and f"File: {tmp_path}/base.raw (backing file, raw)\n"
+        "  note: the disk in this file is 1048576 bytes shorter" in out
+    )
     _, report = verify_json(tmp_path / "overlay.qcow2")
     assert [len(file["notes"]) for file in report["files"]] == [0, 1]
 
 
 def test_json_is_as_documented(tmp_path):
     """Each key that is printed is documented, and each that is documented is printed."""
+
     def keys(value):
         if isinstance(value, dict):
             return set(value).union(*map(keys, value.values()))
@@ -347,15 +489,27 @@ def test_json_is_as_documented(tmp_path):
     poke(data, image.disk.entry_offset(4), "Q", 512)
     printed = keys(verify_json(image.write(tmp_path / "disk.qcow2", data))[1])
     text = Path(SOURCE, "docs", "verify-json.md").read_text()
-    values = {"active", "snapshot", "vm_state", "image", "data_file", "backing_file", "qcow2", "raw", "null", "check"}
+    values = {
+        "active",
+        "snapshot",
+        "vm_state",
+        "image",
+        "data_file",
+        "backing_file",
+        "qcow2",
+        "raw",
+        "null",
+        "check",
+    }
     assert set(re.findall(r"`([a-z0-9_]+)`", text)) - values == printed
 
 
-# ---- Damaged ranges are counted in one way ------------------------------------------------------------------------------------
+# ---- Damaged ranges are counted in one way ---------------------------------------
 
 
 def side_by_side():
-    """Two invalid entries beside each other, three clusters that the file's end cuts off, an undecodable one and one more invalid."""
+    """Two invalid entries beside each other, three clusters that the file's end cuts off, an
+    undecodable one and one more invalid."""
     image = plain()
     data = image.build()
     for i in (2, 3, 9):
@@ -363,7 +517,7 @@ def side_by_side():
     for i in (4, 5, 6):
         poke(data, image.disk.entry_offset(i), "Q", len(data) + i * C)
     at = image.disk.entries[7][0] & (1 << image.compressed_shift) - 1
-    data[at:at + 64] = b"\xff" * 64
+    data[at : at + 64] = b"\xff" * 64
     return image, data, [(2 * C, C), (3 * C, C), (4 * C, 3 * C), (7 * C, C), (9 * C, C)]
 
 
@@ -383,7 +537,9 @@ def test_damaged_ranges_are_counted_in_one_way(tmp_path, rng, monkeypatch):
     assert [(one["start"], one["length"]) for one in state["bad_ranges"]] == ranges
     assert (state["bad_range_count"], state["bad_bytes"]) == expected
     for tool, more in ((["img_cat"], []), (["blkls", "-f", "raw", "-e"], [f"0-{30 * C // 512}"])):
-        assert told_count(tools.run(*tool, f"{path},errors=zero", *more).complaint) == expected, tool
+        assert (
+            told_count(tools.run(*tool, f"{path},errors=zero", *more).complaint) == expected
+        ), tool
     for step in (512, 5000, C, 3 * C):
         offsets = list(range(0, image.disk.size, step))
         for order in (offsets, offsets[::-1], rng.sample(offsets, len(offsets))):
@@ -398,7 +554,9 @@ def test_progress_is_shown_on_a_terminal_only(tmp_path):
     image = Image(2 << 30, cluster_bits=16)
     path = image.write(tmp_path / "disk.qcow2")
     ours, theirs = pty.openpty()
-    process = subprocess.Popen([COMMAND, "verify", path], stdout=subprocess.PIPE, stderr=theirs, env=tools.CLEAN)
+    process = subprocess.Popen(
+        [COMMAND, "verify", path], stdout=subprocess.PIPE, stderr=theirs, env=tools.CLEAN
+    )
     os.close(theirs)
     shown = b""
     while select.select([ours], [], [], 60)[0]:
@@ -413,18 +571,24 @@ def test_progress_is_shown_on_a_terminal_only(tmp_path):
     assert verify(path)[2] == ""
 
 
-# ---- errors=zero, and what TSK's tools say of damage ----------------------------------------------
+# ---- errors=zero, and what TSK's tools say of damage -----------------------------
 
 
 def test_errors_zero_reads_zeros_and_says_so(damaged):
     path, image, expected, _ = damaged
     result = tools.run("img_cat", "-i", "qcow2", f"{path},errors=zero")
     assert result.returncode == 0 and result.stdout == expected
-    *told, count = [line for line in result.complaint.splitlines() if line.startswith("tsk-qcow2: error:")]
+    *told, count = [
+        line for line in result.complaint.splitlines() if line.startswith("tsk-qcow2: error:")
+    ]
     assert len(told) == 3, result.complaint
     for line, start in zip(told, (4 * C, 7 * C, 20 * C)):
         assert f"guest bytes {start} to " in line
-    assert count == f"tsk-qcow2: error: 3 damaged ranges ({4 * C} bytes) of the image were met; what is there was given as zeros"
+    assert (
+        count
+        == f"tsk-qcow2: error: 3 damaged ranges ({4 * C} bytes) of the image were met; what is"
+        " there was given as zeros"
+    )
 
 
 def test_without_errors_zero_a_read_fails(damaged):
@@ -439,39 +603,69 @@ def test_errors_zero_on_a_snapshot(damaged):
     path, image, _, _ = damaged
     disk = image.snapshots[1][0]
     expected = bytearray(disk.model.read(0, disk.size))
-    expected[7 * C:8 * C] = bytes(C)
+    expected[7 * C : 8 * C] = bytes(C)
     assert tools.run("img_cat", f"{path}@2,errors=zero").stdout == expected
-    assert "Errors: what cannot be read is given as zeros" in tools.run("img_stat", f"{path}@2,errors=zero").stdout.decode()
+    assert (
+        "Errors: what cannot be read is given as zeros"
+        in tools.run("img_stat", f"{path}@2,errors=zero").stdout.decode()
+    )
 
 
 def test_every_tool_tells_of_damage(tmp_path):
-    """A file's block and a directory are lost: fls and icat replace the reason by words of their own, so we tell it."""
+    """A file's block and a directory are lost: fls and icat replace the reason by words of their
+    own, so we tell it."""
     files = tmp_path / "files"
     (files / "sub").mkdir(parents=True)
     (files / "one.bin").write_bytes(pattern("one", 300000))
     (files / "sub" / "two.txt").write_text("two\n")
     raw, path = tmp_path / "disk.raw", tmp_path / "disk.qcow2"
-    run("mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-d", files, raw, "16M",
-        env=dict(tools.CLEAN, PATH="/usr/sbin:/usr/bin:/sbin:/bin"))
+    run(
+        "mke2fs",
+        "-q",
+        "-F",
+        "-t",
+        "ext4",
+        "-b",
+        "4096",
+        "-d",
+        files,
+        raw,
+        "16M",
+        env=dict(tools.CLEAN, PATH="/usr/sbin:/usr/bin:/sbin:/bin"),
+    )
     run("qemu-img", "convert", "-f", "raw", "-O", "qcow2", "-o", "cluster_size=4k", raw, path)
-    start = raw.read_bytes().index(pattern("one", 300000)[100000 // 4096 * 4096:][:4096])
-    extent = next(e for e in json.loads(run("qemu-img", "map", "--output=json", path).stdout)
-                  if e["start"] <= start < e["start"] + e["length"])
+    start = raw.read_bytes().index(pattern("one", 300000)[100000 // 4096 * 4096 :][:4096])
+    extent = next(
+        e
+        for e in json.loads(run("qemu-img", "map", "--output=json", path).stdout)
+        if e["start"] <= start < e["start"] + e["length"]
+    )
     data = bytearray(path.read_bytes())
     host = extent["offset"] + start - extent["start"]
-    entry = next(at for at in range(0, len(data), 8) if data[at:at + 8] == (host | 1 << 63).to_bytes(8, "big"))
+    entry = next(
+        at
+        for at in range(0, len(data), 8)
+        if data[at : at + 8] == (host | 1 << 63).to_bytes(8, "big")
+    )
     poke(data, entry, "Q", host + 512 | 1 << 63)
     path.write_bytes(data)
     listing = tools.run("fls", "-r", path)
     inode = re.search(r"r/r (\d+):\s+one.bin", listing.stdout.decode())[1]
     result = tools.run("icat", path, inode)
-    assert result.returncode != 0 and f"guest bytes {start} to {start + 4095}, table entry at host offset {entry}" in result.complaint
+    assert (
+        result.returncode != 0
+        and f"guest bytes {start} to {start + 4095}, table entry at host offset {entry}"
+        in result.complaint
+    )
     result = tools.run("icat", f"{path},errors=zero", inode)
     expected = bytearray(pattern("one", 300000))
     at = 100000 // 4096 * 4096
-    expected[at:at + 4096] = bytes(4096)
+    expected[at : at + 4096] = bytes(4096)
     assert result.returncode == 0 and result.stdout == expected
-    assert result.complaint.count("guest bytes") == 1 and "1 damaged range (4096 bytes)" in result.complaint
+    assert (
+        result.complaint.count("guest bytes") == 1
+        and "1 damaged range (4096 bytes)" in result.complaint
+    )
 
 
 def test_ranges_are_told_once(damaged):

@@ -10,13 +10,33 @@ from lib import tools
 from lib.project import run
 
 QEMU = shutil.which("qemu-system-x86_64")
-MACHINE = ["-accel", "tcg", "-m", "32", "-display", "none", "-nodefaults", "-vga", "none", "-net", "none", "-monitor", "stdio"]
+MACHINE = [
+    "-accel",
+    "tcg",
+    "-m",
+    "32",
+    "-display",
+    "none",
+    "-nodefaults",
+    "-vga",
+    "none",
+    "-net",
+    "none",
+    "-monitor",
+    "stdio",
+]
 
 
 def machine(image, commands, *more):
-    """Run a machine without an operating system; `commands` are (seconds to wait before, monitor command)."""
-    process = subprocess.Popen([QEMU, *MACHINE, "-drive", f"file={image},format=qcow2,if=virtio", *more],
-                               stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    """Run a machine without an operating system; `commands` are (seconds to wait before, monitor
+    command)."""
+    process = subprocess.Popen(
+        [QEMU, *MACHINE, "-drive", f"file={image},format=qcow2,if=virtio", *more],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     try:
         for delay, command in commands:
             time.sleep(delay)
@@ -46,7 +66,9 @@ def state(saved, tmp_path_factory):
     """The saved memory, as img_cat writes it."""
     path = tmp_path_factory.mktemp("state") / "state.bin"
     with open(path, "wb") as out:
-        assert tools.run("img_cat", "-i", "qcow2", f"{saved}@live,vmstate", stdout=out).returncode == 0
+        assert (
+            tools.run("img_cat", "-i", "qcow2", f"{saved}@live,vmstate", stdout=out).returncode == 0
+        )
     return path
 
 
@@ -76,17 +98,36 @@ def test_the_disk_ends_where_it_ends(core, saved):
 
 
 def test_a_snapshot_without_memory_says_so(saved):
-    tools.assert_refused(tools.run("img_cat", "-i", "qcow2", f"{saved}@disk-only,vmstate"), "has no VM state")
+    tools.assert_refused(
+        tools.run("img_cat", "-i", "qcow2", f"{saved}@disk-only,vmstate"), "has no VM state"
+    )
 
 
 def test_memory_of_an_overlay_does_not_come_from_its_base(core, saved, tmp_path):
-    """What the VM state leaves unallocated is zeros, though a backing file has bytes at those guest offsets."""
+    """What the VM state leaves unallocated is zeros, though a backing file has bytes at those guest
+    offsets."""
     base, overlay = tmp_path / "base.raw", tmp_path / "overlay.qcow2"
     base.write_bytes(bytes(1 << 20) + b"\xbb" * (63 << 20))
-    run("qemu-img", "create", "-q", "-f", "qcow2", "-b", "base.raw", "-F", "raw", "-o", "cluster_size=4k", overlay, "16M")
+    run(
+        "qemu-img",
+        "create",
+        "-q",
+        "-f",
+        "qcow2",
+        "-b",
+        "base.raw",
+        "-F",
+        "raw",
+        "-o",
+        "cluster_size=4k",
+        overlay,
+        "16M",
+    )
     said = machine(overlay, [(2, "savevm live"), (2, "quit")])
     assert "Error" not in said, said
-    with open(overlay, "r+b") as file:  # let the state claim more than was written: up to the end of its L2 table
+    with open(
+        overlay, "r+b"
+    ) as file:  # let the state claim more than was written: up to the end of its L2 table
         file.seek(64)
         file.seek(int.from_bytes(file.read(8), "big") + 40)
         written = int.from_bytes(file.read(8), "big")

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The images that are measured, made once from this machine's own files and kept.
 
-disk.raw is a GPT disk with an ext4 file system of files from /usr; all other images but `empty` hold exactly its bytes.
+disk.raw is a GPT disk with an ext4 file system of files from /usr; all other images but `empty`
+hold exactly its bytes.
 """
 import hashlib
 import os
@@ -28,7 +29,9 @@ CONVERSIONS = {
 
 
 def run(*command, **options):
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, **options)
+    done = subprocess.run(
+        [str(word) for word in command], capture_output=True, text=True, **options
+    )
     if done.returncode != 0:
         raise SystemExit(f"{' '.join(map(str, command))}: {done.stdout}{done.stderr}")
 
@@ -54,7 +57,17 @@ class Images:
         if name == "disk":
             self.make_disk(unfinished)
         elif name == "empty":
-            run("qemu-img", "create", "-q", "-f", "qcow2", "-o", "cluster_size=64k", unfinished, "64T")
+            run(
+                "qemu-img",
+                "create",
+                "-q",
+                "-f",
+                "qcow2",
+                "-o",
+                "cluster_size=64k",
+                unfinished,
+                "64T",
+            )
         elif name == "snapshot":
             self.make_snapshot(unfinished)
         elif name == "luks":
@@ -63,12 +76,30 @@ class Images:
             self.make_chain(unfinished, int(name.removeprefix("chain-")))
         else:
             options, is_compressed = CONVERSIONS[name]
-            self.convert(unfinished, *(["-o", options] if options else []), *(["-c"] if is_compressed else []))
+            self.convert(
+                unfinished,
+                *(["-o", options] if options else []),
+                *(["-c"] if is_compressed else []),
+            )
         unfinished.rename(path)
 
     def convert(self, path, *options):
-        run("qemu-img", "convert", "-q", "-W", "-m", 4, "-f", "raw", "-O", "qcow2", *options, self.path("disk"), path,
-            env=clock_environment())
+        run(
+            "qemu-img",
+            "convert",
+            "-q",
+            "-W",
+            "-m",
+            4,
+            "-f",
+            "raw",
+            "-O",
+            "qcow2",
+            *options,
+            self.path("disk"),
+            path,
+            env=clock_environment(),
+        )
 
     # ---- The disk ------------------------------------------------------------
 
@@ -81,7 +112,19 @@ class Images:
         table = f"label: gpt\nstart={START_SECTOR}, type=L\n"
         subprocess.run(["sfdisk", "-q", path], input=table, text=True, check=True)
         kib = (self.disk_bytes - 2 * START_SECTOR * 512) // 1024
-        run("mke2fs", "-q", "-F", "-t", "ext4", "-d", tree, "-E", f"offset={START_SECTOR * 512}", path, f"{kib}k")
+        run(
+            "mke2fs",
+            "-q",
+            "-F",
+            "-t",
+            "ext4",
+            "-d",
+            tree,
+            "-E",
+            f"offset={START_SECTOR * 512}",
+            path,
+            f"{kib}k",
+        )
         shutil.rmtree(tree)
 
     # ---- Variants ------------------------------------------------------------
@@ -92,11 +135,22 @@ class Images:
         run("qemu-img", "snapshot", "-c", "before", path)
         blocks = (block for block in range(self.disk_bytes // BLOCK) if hash_of(block) % 16 == 0)
         commands = "".join(f"write -q -P 85 {block * BLOCK} {BLOCK}\n" for block in blocks)
-        subprocess.run(["qemu-io", "-f", "qcow2", path], input=commands, text=True, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            ["qemu-io", "-f", "qcow2", path],
+            input=commands,
+            text=True,
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
 
     def make_luks(self, path):
-        self.convert(path, "--object", f"secret,id=key,data={PASSPHRASE}", "-o",
-                     "encrypt.format=luks,encrypt.key-secret=key,encrypt.iter-time=10")
+        self.convert(
+            path,
+            "--object",
+            f"secret,id=key,data={PASSPHRASE}",
+            "-o",
+            "encrypt.format=luks,encrypt.key-secret=key,encrypt.iter-time=10",
+        )
 
     def make_chain(self, path, depth):
         """Overlays over `plain`, each of which holds 1 / (2 * depth) of the clusters."""
@@ -106,13 +160,16 @@ class Images:
             overlay.unlink(missing_ok=True)
             share = self.directory / "share.raw"
             self.copy_share(share, layer, 2 * depth)
-            run("qemu-img", "convert", "-q", "-S", "64k", "-f", "raw", "-O", "qcow2", share, overlay)
+            run(
+                "qemu-img", "convert", "-q", "-S", "64k", "-f", "raw", "-O", "qcow2", share, overlay
+            )
             run("qemu-img", "rebase", "-u", "-f", "qcow2", "-F", "qcow2", "-b", below.name, overlay)
             share.unlink()
             below = overlay
 
     def copy_share(self, path, number, shares):
-        """Of the disk's blocks those that fall to `number`, at random but always the same; the rest stays a hole."""
+        """Of the disk's blocks those that fall to `number`, at random but always the same; the rest
+        stays a hole."""
         with open(self.path("disk"), "rb") as disk, open(path, "wb") as share:
             share.truncate(self.disk_bytes)
             for block in range(self.disk_bytes // BLOCK):
@@ -121,7 +178,7 @@ class Images:
                     share.write(os.pread(disk.fileno(), BLOCK, block * BLOCK))
 
 
-# ---- Files -------------------------------------------------------------------
+# ---- Files -----------------------------------------------------------------------
 
 
 def hash_of(value):
@@ -129,8 +186,8 @@ def hash_of(value):
 
 
 def pick_files(source, tree, bytes_max):
-    """Link (or copy, to another file system) directories from everywhere below `source`, each with all its files, into `tree`, until
-    they take so many bytes."""
+    """Link (or copy, to another file system) directories from everywhere below `source`, each with
+    all its files, into `tree`, until they take so many bytes."""
     total = 0
     for directory in sorted((directory for directory, _, _ in os.walk(source)), key=hash_of):
         for entry in sorted(os.scandir(directory), key=lambda entry: entry.name):

@@ -6,29 +6,46 @@ from pathlib import Path
 from images import PASSPHRASE, START_SECTOR
 
 WALK = ("-r", "-p", "-o", START_SECTOR)
-VARIANTS = ("plain", "extended-l2", "snapshot", "zlib", "zstd", "luks", "chain-8", "chain-32", "plain-4k",
-            "zlib-4k", "zlib-2m")
+VARIANTS = (
+    "plain",
+    "extended-l2",
+    "snapshot",
+    "zlib",
+    "zstd",
+    "luks",
+    "chain-8",
+    "chain-32",
+    "plain-4k",
+    "zlib-4k",
+    "zlib-2m",
+)
 FLOORS = ("zlib", "zstd", "zlib-4k", "zlib-2m")
 CONVERTED = ("plain", "zlib", "zstd", "luks", "chain-32")
 FLS_BARS = {"plain": 1.0, "extended-l2": 1.0, "snapshot": 1.0, "zstd": 1.4, "zlib": 1.6}
-IMG_CAT_BARS = {"plain": {"raw": 1.1}, "zlib": {"nbdcopy": 0.45, "floor": 1.6}, "zstd": {"nbdcopy": 0.5},
-                "luks": {"nbdcopy": 0.7}}
+IMG_CAT_BARS = {
+    "plain": {"raw": 1.1},
+    "zlib": {"nbdcopy": 0.45, "floor": 1.6},
+    "zstd": {"nbdcopy": 0.5},
+    "luks": {"nbdcopy": 0.7},
+}
 
 
 @dataclass
 class Contender:
     command: list
     dropin: bool = False
-    measures_itself: bool = False  # it prints its seconds, and perhaps its KiB; else they are those from its start to its end
-    output: str = ""              # a directory to be made before and removed after it
-    server: tuple = ()            # a command to run meanwhile, and the socket that shows it is ready
+    measures_itself: bool = False  # it prints its seconds, and perhaps its KiB
+    output: str = ""  # a directory to be made before and removed after it
+    server: tuple = ()  # a command to run meanwhile, and the socket that shows it is ready
 
 
 @dataclass
 class Scenario:
     name: str
     contenders: dict  # by name; "ours" is the first
-    bars: dict = field(default_factory=dict)  # contender -> how many times its time ours may take at most
+    bars: dict = field(
+        default_factory=dict
+    )  # contender -> how many times its time ours may take at most
     seconds_max: float = 0  # 0: none
     mib_max: float = 128
     same_output: bool = False  # all with the drop-in, and raw, must print the same
@@ -64,30 +81,48 @@ class Bench:
         return f"{path}@before" if variant == "snapshot" else path
 
     def tool(self, tool, options, variant, *after, **more):
-        return Contender([tool, "-i", "qcow2", *options, self.image_name(variant), *after], dropin=True, **more)
+        return Contender(
+            [tool, "-i", "qcow2", *options, self.image_name(variant), *after], dropin=True, **more
+        )
 
     def raw(self, tool, options, *after, **more):
         return Contender([tool, "-i", "raw", *options, self.images.path("disk"), *after], **more)
 
     def qemu_options(self, variant):
-        """How QEMU's programs are told to open an image: what comes before its name, and its name."""
+        """How QEMU's programs are told to open an image: what comes before its name, and its
+        name."""
         path = self.images.path(variant)
         if variant == "luks":
-            return (["--object", f"secret,id=key,file={self.key_file}", "--image-opts"],
-                    f"driver=qcow2,encrypt.key-secret=key,file.filename={path}")
+            return (
+                ["--object", f"secret,id=key,file={self.key_file}", "--image-opts"],
+                f"driver=qcow2,encrypt.key-secret=key,file.filename={path}",
+            )
         return ["--image-opts"], f"driver=qcow2,file.filename={path}"
 
     def nbdcopy(self, variant):
         if variant == "snapshot":
             options = ["-l", "before", "-f", "qcow2", self.images.path(variant)]
         else:
-            options = [word for part in self.qemu_options(variant) for word in ([part] if isinstance(part, str) else part)]
+            options = [
+                word
+                for part in self.qemu_options(variant)
+                for word in ([part] if isinstance(part, str) else part)
+            ]
         return Contender(["nbdcopy", "--", "[", "qemu-nbd", "-r", *options, "]", "null:"])
 
     def convert(self, variant):
         options, name = self.qemu_options(variant)
-        return Contender(["qemu-img", "convert", "-n", *options, name, "--target-image-opts",
-                          f"driver=null-co,read-zeroes=on,size={self.images.disk_bytes}"])
+        return Contender(
+            [
+                "qemu-img",
+                "convert",
+                "-n",
+                *options,
+                name,
+                "--target-image-opts",
+                f"driver=null-co,read-zeroes=on,size={self.images.disk_bytes}",
+            ]
+        )
 
     # ---- Scenarios -------------------------------------------------------------
 
@@ -100,32 +135,59 @@ class Bench:
         return Scenario(name, contenders, bars, same_output=True)
 
     def img_cat(self, name, variant):
-        contenders = {"ours": self.tool("img_cat", (), variant), "raw": self.raw("img_cat", ()),
-                      "nbdcopy": self.nbdcopy(variant)}
+        contenders = {
+            "ours": self.tool("img_cat", (), variant),
+            "raw": self.raw("img_cat", ()),
+            "nbdcopy": self.nbdcopy(variant),
+        }
         if variant in CONVERTED:
             contenders["convert"] = self.convert(variant)
         if variant in FLOORS:
-            contenders["floor"] = Contender([self.programs / "floor", self.images.path(variant), 2], measures_itself=True)
+            contenders["floor"] = Contender(
+                [self.programs / "floor", self.images.path(variant), 2], measures_itself=True
+            )
         return Scenario(name, contenders, IMG_CAT_BARS.get(variant, {}), same_output=True)
 
     def tsk_recover(self, name, variant):
         where = str(self.scratch / "recovered")
         options = ("-a", "-o", START_SECTOR)
-        return Scenario(name, {"ours": self.tool("tsk_recover", options, variant, where, output=where),
-                               "raw": self.raw("tsk_recover", options, where, output=where)})
+        return Scenario(
+            name,
+            {
+                "ours": self.tool("tsk_recover", options, variant, where, output=where),
+                "raw": self.raw("tsk_recover", options, where, output=where),
+            },
+        )
 
     def random(self, name, variant):
         """4 KiB at random places of 32 MiB, which fit the cache."""
         image, socket = self.images.path(variant), self.scratch / "nbd"
-        server = ["qemu-nbd", "-r", "-t", "-k", socket, *self.qemu_options(variant)[0], self.qemu_options(variant)[1]]
+        server = [
+            "qemu-nbd",
+            "-r",
+            "-t",
+            "-k",
+            socket,
+            *self.qemu_options(variant)[0],
+            self.qemu_options(variant)[1],
+        ]
         reads = [self.programs / "reads"]
-        return Scenario(name, {
-            "ours": Contender([*reads, image, "random", 32, 200000], measures_itself=True),
-            "qemu-nbd": Contender([*reads, f"nbd+unix:///?socket={socket}", "random", 32, 4000], measures_itself=True,
-                                  server=(server, socket)),
-        }, {"qemu-nbd": 0.05} if variant == "zlib" else {})
+        return Scenario(
+            name,
+            {
+                "ours": Contender([*reads, image, "random", 32, 200000], measures_itself=True),
+                "qemu-nbd": Contender(
+                    [*reads, f"nbd+unix:///?socket={socket}", "random", 32, 4000],
+                    measures_itself=True,
+                    server=(server, socket),
+                ),
+            },
+            {"qemu-nbd": 0.05} if variant == "zlib" else {},
+        )
 
     def open(self, name, variant):
-        ours = Contender([self.programs / "reads", self.images.path(variant), "open"], measures_itself=True)
+        ours = Contender(
+            [self.programs / "reads", self.images.path(variant), "open"], measures_itself=True
+        )
         limits = {"seconds_max": 0.010, "mib_max": 16} if variant == "empty" else {}
         return Scenario(name, {"ours": ours}, **limits)

@@ -3,7 +3,8 @@
 """The corpora: the seeds, and in corpus/TARGET.zip what the fuzzers found to reach more than those.
 
     corpus.py unpack DIRECTORY    write every target's inputs to DIRECTORY/TARGET/
-    corpus.py merge BUILD         take what BUILD's fuzzers found, as far as it reaches more, into corpus/
+    corpus.py merge BUILD         take into corpus/ what BUILD's fuzzers found, as far as it
+                                  reaches more
 """
 import hashlib
 import shutil
@@ -45,7 +46,9 @@ def pack(target, files):
     """Write an archive that is the same whenever the files are."""
     archive = HERE / "corpus" / f"{target}.zip"
     archive.parent.mkdir(exist_ok=True)
-    found = {hashlib.sha1(data).hexdigest()[:16]: data for data in (path.read_bytes() for path in files)}
+    found = {
+        hashlib.sha1(data).hexdigest()[:16]: data for data in (path.read_bytes() for path in files)
+    }
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as packed:
         for name, data in sorted(found.items(), key=lambda item: (len(item[1]), item[0])):
             if packed.fp.tell() > ARCHIVE_BYTES_MAX:
@@ -67,8 +70,19 @@ def merge(build):
             (old / name).write_bytes(data)
         for name, data in seeds(target):
             (chosen / name).write_bytes(data)
-        subprocess.run([Path(build, f"fuzz-{target}"), "-set_cover_merge=1", "-rss_limit_mb=2048", "-timeout=20", chosen, old,
-                        *([found] if found.exists() else [])], check=True, capture_output=True)
+        subprocess.run(
+            [
+                Path(build, f"fuzz-{target}"),
+                "-set_cover_merge=1",
+                "-rss_limit_mb=2048",
+                "-timeout=20",
+                chosen,
+                old,
+                *([found] if found.exists() else []),
+            ],
+            check=True,
+            capture_output=True,
+        )
         names = {name for name, _ in seeds(target)}
         archive = pack(target, [path for path in chosen.iterdir() if path.name not in names])
         print(f"{archive.name}: {archive.stat().st_size} bytes")

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The seeds of the fuzzers: small inputs, one feature or oddity each, from which libFuzzer starts.
 
-seeds(TARGET) yields (name, bytes). What the fuzzers found since is in corpus/; corpus.py packs both.
+seeds(TARGET) yields (name, bytes). What the fuzzers found since is in corpus/; corpus.py packs
+both.
 """
 import struct
 import sys
@@ -11,21 +12,32 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from fuzz.luks_header import LUKS_VARIANTS, luks_header  # noqa: E402
-from lib.builder import (Image, deflate, pattern, poke, squeezable, zstd, zstd_huge_window,  # noqa: E402
-                         zstd_skippable)
+from lib.builder import (
+    Image,
+    deflate,
+    pattern,
+    poke,
+    squeezable,
+    zstd,
+    zstd_huge_window,  # noqa: E402
+    zstd_skippable,
+)
 
 BITMAPS, ENCRYPTION, FEATURES = 0x23852875, 0x0537BE77, 0x6803F857
 SIZE = 40 * 512 + 100
 
 
-# ---- Whole images -----------------------------------------------------------
+# ---- Whole images ----------------------------------------------------------------
 
 
 def fill(image, clusters=(0, 1, 2, 3, 5, 6, 70)):
     """Every kind of cluster."""
     disk, size = image.disk, image.cluster_size
     last = (disk.size - 1) // size
-    for cluster, kind in zip(clusters, ("normal", "normal", "zero", "compressed", "zero_allocated", "compressed", "normal")):
+    for cluster, kind in zip(
+        clusters,
+        ("normal", "normal", "zero", "compressed", "zero_allocated", "compressed", "normal"),
+    ):
         data = squeezable(cluster, size)
         if cluster <= last and not (kind.startswith("zero") and image.version == 2):
             getattr(disk, kind)(cluster, *([] if kind == "zero" else [data]))
@@ -33,7 +45,11 @@ def fill(image, clusters=(0, 1, 2, 3, 5, 6, 70)):
 
 
 def bitmap_entry(name, table, entries, flags=0, kind=1, bits=9, extra=b""):
-    entry = struct.pack(">QIIBBHI", table, entries, flags, kind, bits, len(name), len(extra)) + extra + name
+    entry = (
+        struct.pack(">QIIBBHI", table, entries, flags, kind, bits, len(name), len(extra))
+        + extra
+        + name
+    )
     return entry.ljust(-(-len(entry) // 8) * 8, b"\0")
 
 
@@ -41,7 +57,9 @@ def with_bitmaps(image):
     bits = image.allocate(bytes([0, 255, 1, 128, 85] * 20))
     table = image.allocate(struct.pack(">QQ", bits | 1, 0))
     ones = image.allocate(struct.pack(">QQ", 1, 1))
-    directory = bitmap_entry(b"first", table, 2, 2) + bitmap_entry(b"all\x1b", ones, 2, 1, bits=16, extra=b"extra...")
+    directory = bitmap_entry(b"first", table, 2, 2) + bitmap_entry(
+        b"all\x1b", ones, 2, 1, bits=16, extra=b"extra..."
+    )
     place = image.allocate(directory)
     image.extensions.append((BITMAPS, struct.pack(">IIQQ", 2, 0, len(directory), place)))
     image.autoclear |= 1
@@ -93,28 +111,53 @@ def image_seeds():
     yield "two-l1-entries", fill(Image(100 * 512, 9), (0, 1, 2, 3, 64, 65, 99)).build()
     yield "far-end", fill(Image(1 << 32, 12), (0, 1, 2, 3, 5, 6, (1 << 20) - 1)).build()
     yield "bitmaps", with_bitmaps(fill(Image(SIZE, 9))).build()
-    yield "feature-names", Image(SIZE, 9, extensions=[(FEATURES, b"".join(
-        bytes([kind, bit]) + name.ljust(46, b"\0") for kind, bit, name in (
-            (0, 0, b"dirty bit"), (1, 0, b"lazy\x1b"), (2, 63, b"x" * 46)))), (0x12345678, b"unknown")]).build()
-    yield "unknown-feature", Image(SIZE, 9, incompatible=1 << 40, extensions=[
-        (FEATURES, bytes([0, 40]) + b"strange\xe2\x80\xae".ljust(46, b"\0"))]).build()
+    yield "feature-names", Image(
+        SIZE,
+        9,
+        extensions=[
+            (
+                FEATURES,
+                b"".join(
+                    bytes([kind, bit]) + name.ljust(46, b"\0")
+                    for kind, bit, name in (
+                        (0, 0, b"dirty bit"),
+                        (1, 0, b"lazy\x1b"),
+                        (2, 63, b"x" * 46),
+                    )
+                ),
+            ),
+            (0x12345678, b"unknown"),
+        ],
+    ).build()
+    yield "unknown-feature", Image(
+        SIZE,
+        9,
+        incompatible=1 << 40,
+        extensions=[(FEATURES, bytes([0, 40]) + b"strange\xe2\x80\xae".ljust(46, b"\0"))],
+    ).build()
     yield "dirty-corrupt", fill(Image(SIZE, 9, incompatible=3, compatible=1)).build()
     for order in (0, 3, 6):
-        yield f"refcount-order-{order}", fill(Image(SIZE, 9, refcount_order=order), (0, 1, 2)).build()
+        yield f"refcount-order-{order}", fill(
+            Image(SIZE, 9, refcount_order=order), (0, 1, 2)
+        ).build()
     yield "overlay", overlay()
     yield "overlay-on-qcow2", overlay(backing_format=b"qcow2")
     yield "overlay-on-raw", overlay(backing_format=b"raw")
     yield "overlay-on-vmdk", overlay(backing_format=b"vmdk")
     yield "backing-name-hostile", Image(SIZE, 9, backing=b"../\x1b]0;x\x07" * 20).build()
-    yield "backing-name-json", Image(SIZE, 9, backing=b'json:{"driver":"nbd"}', backing_format=b"nbd").build()
+    yield "backing-name-json", Image(
+        SIZE, 9, backing=b'json:{"driver":"nbd"}', backing_format=b"nbd"
+    ).build()
     yield "data-file", data_file().build()
     yield "legacy-aes", fill(Image(SIZE, 9, crypt_method=1)).build()
-    yield "luks", with_luks(fill(Image(SIZE, 9)), cipher="aes", mode="cbc-essiv:sha256", digest="sha256").build()
+    yield "luks", with_luks(
+        fill(Image(SIZE, 9)), cipher="aes", mode="cbc-essiv:sha256", digest="sha256"
+    ).build()
     yield "extended-l2", extended()
     yield "extended-l2-zstd", extended(1)
     plain = fill(Image(SIZE, 9)).build()
-    yield "truncated-in-cluster", plain[:len(plain) - 300]
-    yield "truncated-in-tables", plain[:len(plain) // 2]
+    yield "truncated-in-cluster", plain[: len(plain) - 300]
+    yield "truncated-in-tables", plain[: len(plain) // 2]
     yield "truncated-in-header", plain[:100]
     yield "long-compressed", long_disk("compressed").build()
     yield "long-zstd", long_disk("compressed", compression=1).build()
@@ -151,7 +194,7 @@ def bad_entries():
     return image
 
 
-# ---- Tables -----------------------------------------------------------------
+# ---- Tables ----------------------------------------------------------------------
 
 
 def mapping_seeds():
@@ -160,45 +203,91 @@ def mapping_seeds():
         return head + b"".join(struct.pack(">Q", word) for word in words)
 
     copied, compressed = 1 << 63, 1 << 62
-    kinds = [copied | 0x200000, copied | 0x400000, 1, 0, compressed | 0x1234, 0x600001, copied | 0x800000, copied | 0xA00000]
+    kinds = [
+        copied | 0x200000,
+        copied | 0x400000,
+        1,
+        0,
+        compressed | 0x1234,
+        0x600001,
+        copied | 0x800000,
+        copied | 0xA00000,
+    ]
     for flags in range(8):
         for bits in (0, 3, 7, 12):
             yield f"kinds-{flags}-{bits}", ask(flags, bits, kinds)
-            yield f"run-{flags}-{bits}", ask(flags, bits, [copied | i << (9 + bits) for i in range(1, 33)], guest=700)
+            yield f"run-{flags}-{bits}", ask(
+                flags, bits, [copied | i << (9 + bits) for i in range(1, 33)], guest=700
+            )
     bitmaps = [0xFFFFFFFF, 0xFFFFFFFF << 32, 0x5555AAAA0000FFFF, 0xFF, 1, 1 << 63]
-    yield "subclusters", ask(1, 0, [word for bitmap in bitmaps for word in (copied | 0x4000, bitmap)], guest=5000)
-    yield "subclusters-data-file", ask(3, 0, [word for bitmap in bitmaps for word in (copied, bitmap)])
-    yield "zero-at-the-start-of-a-data-file", ask(2, 0, [copied | 0x200000, 0, 0, 0, copied | 1, copied])
+    yield "subclusters", ask(
+        1, 0, [word for bitmap in bitmaps for word in (copied | 0x4000, bitmap)], guest=5000
+    )
+    yield "subclusters-data-file", ask(
+        3, 0, [word for bitmap in bitmaps for word in (copied, bitmap)]
+    )
+    yield "zero-at-the-start-of-a-data-file", ask(
+        2, 0, [copied | 0x200000, 0, 0, 0, copied | 1, copied]
+    )
     yield "truncated", ask(0, 0, kinds, size=300, shift=0, guest=40 << 9)
     yield "past-the-tables", ask(0, 0, kinds, l1=0, guest=70 << 9)
 
 
-def snapshot_entry(id=b"1", name=b"name", extra=struct.pack(">QQ", 0, 1 << 20), l1=512, l1_size=32, state=0):
-    entry = struct.pack(">QIHHIIQII", l1, l1_size, len(id), len(name), 1, 2, 3, state, len(extra)) + extra + id + name
+def snapshot_entry(
+    id=b"1", name=b"name", extra=struct.pack(">QQ", 0, 1 << 20), l1=512, l1_size=32, state=0
+):
+    entry = (
+        struct.pack(">QIHHIIQII", l1, l1_size, len(id), len(name), 1, 2, 3, state, len(extra))
+        + extra
+        + id
+        + name
+    )
     return entry.ljust(-(-len(entry) // 8) * 8, b"\0")
 
 
 def tables_seeds():
     def image(snapshots, bitmaps, tail=b"", autoclear=1):
         table, directory = b"".join(snapshots), b"".join(bitmaps)
-        return bytes([len(snapshots), len(bitmaps)]) + struct.pack("<HB", len(table), autoclear) + table + directory + tail
+        return (
+            bytes([len(snapshots), len(bitmaps)])
+            + struct.pack("<HB", len(table), autoclear)
+            + table
+            + directory
+            + tail
+        )
 
-    three = [snapshot_entry(), snapshot_entry(b"2", b"name", b""), snapshot_entry(b"1", b"\xff\x1b", bytes(30), state=9)]
+    three = [
+        snapshot_entry(),
+        snapshot_entry(b"2", b"name", b""),
+        snapshot_entry(b"1", b"\xff\x1b", bytes(30), state=9),
+    ]
     yield "nothing", image([], [])
     yield "snapshots", image(three, [])
     yield "vm-state", image([snapshot_entry(extra=struct.pack(">QQQ", 1000, 1 << 19, 5))], [])
-    yield "no-name", image([snapshot_entry(b"", b""), snapshot_entry(b"long" * 40, b"name\0" * 9)], [])
+    yield "no-name", image(
+        [snapshot_entry(b"", b""), snapshot_entry(b"long" * 40, b"name\0" * 9)], []
+    )
     yield "cut", image(three, [])[:-20]
     yield "many", image([snapshot_entry(b"%d" % number, b"") for number in range(60)], [])
-    yield "bitmaps", image([], [bitmap_entry(b"one", 512, 1), bitmap_entry(b"two", 0, 1, 3, bits=10)])
-    yield "no-padding", image([snapshot_entry(b"1", b"seven77")] * 2, [bitmap_entry(b"eight888", 512, 0), bitmap_entry(b"next", 512, 0)])
-    yield "bits", image([snapshot_entry()], [bitmap_entry(b"bits", 2048, 1)],
-                        b"".join([bytes(456), struct.pack(">Q", 2560), bytes(504), bytes([0, 255, 3] * 170)]))
+    yield "bitmaps", image(
+        [], [bitmap_entry(b"one", 512, 1), bitmap_entry(b"two", 0, 1, 3, bits=10)]
+    )
+    yield "no-padding", image(
+        [snapshot_entry(b"1", b"seven77")] * 2,
+        [bitmap_entry(b"eight888", 512, 0), bitmap_entry(b"next", 512, 0)],
+    )
+    yield "bits", image(
+        [snapshot_entry()],
+        [bitmap_entry(b"bits", 2048, 1)],
+        b"".join([bytes(456), struct.pack(">Q", 2560), bytes(504), bytes([0, 255, 3] * 170)]),
+    )
     yield "ones", image([], [bitmap_entry(b"ones", 1536, 1)], bytes(480) + struct.pack(">Q", 1))
-    yield "other-type", image([], [bitmap_entry(b"x", 512, 1, kind=2, extra=b"12345678"), bitmap_entry(b"x", 512, 0)])
+    yield "other-type", image(
+        [], [bitmap_entry(b"x", 512, 1, kind=2, extra=b"12345678"), bitmap_entry(b"x", 512, 0)]
+    )
 
 
-# ---- Streams ------------------------------------------------------------------
+# ---- Streams ---------------------------------------------------------------------
 
 
 def decompress_seeds():
@@ -214,9 +303,13 @@ def decompress_seeds():
         yield f"too-long-{bits}", choice(0, bits, deflate(data + data[:100]))
         yield f"too-short-{bits}", choice(0, bits, deflate(data[:-1]))
         yield f"zstd-{bits}", choice(1, bits, zstd(data))
-        yield f"zstd-checksum-{bits}", choice(1, bits, zstd(data, checksum=1, content_size=0, level=19))
+        yield f"zstd-checksum-{bits}", choice(
+            1, bits, zstd(data, checksum=1, content_size=0, level=19)
+        )
     half = squeezable(3, 512)
-    yield "two-frames", choice(1, 10, zstd(half) + zstd_skippable(b"skipped") + zstd(half) + b"behind")
+    yield "two-frames", choice(
+        1, 10, zstd(half) + zstd_skippable(b"skipped") + zstd(half) + b"behind"
+    )
     yield "huge-window", choice(1, 9, zstd_huge_window(half))
     yield "frame-too-long", choice(1, 9, zstd(half + half))
     yield "run", choice(1, 16, zstd(bytes(65536)))
@@ -233,9 +326,38 @@ def luks_seeds():
 
 
 def reference_seeds():
-    names = ("base", "sub/base", "./base", "sub//base", "sub/../base", "../secret", "/etc/hostname", "link", "here/base", "sub/up/secret",
-             "fifo", "sub", "sub/", "", "found", "dir/found", "C:\\vm\\found", "D:/vm/link", "nbd://host/found", "json:{}", "file:base",
-             "image.qcow2", "base/", "base/x", "x" * 300, "none\x1b\u202e", ".", "..", "/", "//")
+    names = (
+        "base",
+        "sub/base",
+        "./base",
+        "sub//base",
+        "sub/../base",
+        "../secret",
+        "/etc/hostname",
+        "link",
+        "here/base",
+        "sub/up/secret",
+        "fifo",
+        "sub",
+        "sub/",
+        "",
+        "found",
+        "dir/found",
+        "C:\\vm\\found",
+        "D:/vm/link",
+        "nbd://host/found",
+        "json:{}",
+        "file:base",
+        "image.qcow2",
+        "base/",
+        "base/x",
+        "x" * 300,
+        "none\x1b\u202e",
+        ".",
+        "..",
+        "/",
+        "//",
+    )
     for number, name in enumerate(names):
         for flags in (0, 5):
             yield f"name-{number:02}-{flags}", bytes([flags]) + name.encode()
@@ -244,31 +366,100 @@ def reference_seeds():
 
 def selector_seeds():
     start, mac = "TSK-QCOW2-SELECTOR 1\n", "MAC " + "0123456789abcdef" * 4
-    for number, text in enumerate((
-            start + "/mnt/a.qcow2,backing=/mnt/b,,c\n" + mac + "\n", start + "d\n" + mac, start + "d\r\n\r\n \t", start, start + "\nd",
-            start + "d\nd\n", start + "d\n\n" + mac, start + "d\n" + mac + "0", start + "d\0\n", start + "d\re\n",
-            start.replace("1", "2\x1b") + "d\n", start[:-1], "", "QFI\xfb", start.replace("\n", "\r\n") + "d\r\n" + mac + "\r\n")):
+    for number, text in enumerate(
+        (
+            start + "/mnt/a.qcow2,backing=/mnt/b,,c\n" + mac + "\n",
+            start + "d\n" + mac,
+            start + "d\r\n\r\n \t",
+            start,
+            start + "\nd",
+            start + "d\nd\n",
+            start + "d\n\n" + mac,
+            start + "d\n" + mac + "0",
+            start + "d\0\n",
+            start + "d\re\n",
+            start.replace("1", "2\x1b") + "d\n",
+            start[:-1],
+            "",
+            "QFI\xfb",
+            start.replace("\n", "\r\n") + "d\r\n" + mac + "\r\n",
+        )
+    ):
         yield f"text-{number:02}", text.encode("latin-1")
-    for number, name in enumerate((
-            "./image.qcow2", "image.qcow2@1", "image.qcow2@id=1,errors=zero", "image.qcow2,backing=none", "image.qcow2,backing=base",
-            "image.qcow2,backing=../secret", "image.qcow2,backing=sub/up/secret", "image.qcow2,search=sub", "image.qcow2,search=../search",
-            "../secret", "link", "here/image.qcow2", "selector", "fifo", "/etc/hostname", "image.qcow2,data-file=base",
-            "image.qcow2,key-file=base", "image.qcow2@1,vmstate", "image.qcow2@2", "base", "nothing", "image.qcow2,backing=link")):
+    for number, name in enumerate(
+        (
+            "./image.qcow2",
+            "image.qcow2@1",
+            "image.qcow2@id=1,errors=zero",
+            "image.qcow2,backing=none",
+            "image.qcow2,backing=base",
+            "image.qcow2,backing=../secret",
+            "image.qcow2,backing=sub/up/secret",
+            "image.qcow2,search=sub",
+            "image.qcow2,search=../search",
+            "../secret",
+            "link",
+            "here/image.qcow2",
+            "selector",
+            "fifo",
+            "/etc/hostname",
+            "image.qcow2,data-file=base",
+            "image.qcow2,key-file=base",
+            "image.qcow2@1,vmstate",
+            "image.qcow2@2",
+            "base",
+            "nothing",
+            "image.qcow2,backing=link",
+        )
+    ):
         yield f"name-{number:02}", f"{start}{name}\n".encode()
 
 
 def name_seeds():
-    for number, text in enumerate((
-            "", "@before-update", "@2", "@id=2", "@name=2", "@index=0", "@before,,after,vmstate", "@", "@id=",
-            ",backing=/mnt/base.qcow2", ",backing=a,backing=b,backing=none", ",search=/mnt/bases,search=x",
-            ",data-file=/mnt/disk.data", ",errors=zero", ",key-file=/root/passphrase,key-file=y", "@s,vmstate,errors=zero",
-            ",backing=a,,b", ",unknown", ",unknown=\x1b\xff", ",vmstate", ",errors=one", ",vmstate=1", ",backing=", ",", ",,,")):
+    for number, text in enumerate(
+        (
+            "",
+            "@before-update",
+            "@2",
+            "@id=2",
+            "@name=2",
+            "@index=0",
+            "@before,,after,vmstate",
+            "@",
+            "@id=",
+            ",backing=/mnt/base.qcow2",
+            ",backing=a,backing=b,backing=none",
+            ",search=/mnt/bases,search=x",
+            ",data-file=/mnt/disk.data",
+            ",errors=zero",
+            ",key-file=/root/passphrase,key-file=y",
+            "@s,vmstate,errors=zero",
+            ",backing=a,,b",
+            ",unknown",
+            ",unknown=\x1b\xff",
+            ",vmstate",
+            ",errors=one",
+            ",vmstate=1",
+            ",backing=",
+            ",",
+            ",,,",
+        )
+    ):
         yield f"name-{number:02}", text.encode("latin-1")
 
 
-SEEDS = {"image": image_seeds, "check": image_seeds, "order": image_seeds, "mapping": mapping_seeds, "decompress": decompress_seeds, "luks": luks_seeds,
-         "tables": tables_seeds, "reference": reference_seeds, "selector": selector_seeds,
-         "name": name_seeds}
+SEEDS = {
+    "image": image_seeds,
+    "check": image_seeds,
+    "order": image_seeds,
+    "mapping": mapping_seeds,
+    "decompress": decompress_seeds,
+    "luks": luks_seeds,
+    "tables": tables_seeds,
+    "reference": reference_seeds,
+    "selector": selector_seeds,
+    "name": name_seeds,
+}
 
 
 def seeds(target):

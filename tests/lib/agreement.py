@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Does our reader agree with QEMU on an image: every view's size, bytes and map, and what the header says?
+"""Does our reader agree with QEMU on an image: every view's size, bytes and map, and what the
+header says?
 
-The oracle of a snapshot is a copy of the image in which QEMU applied that snapshot, because `qemu-img convert -l` cuts
-or extends a snapshot to the active disk's size.
+The oracle of a snapshot is a copy of the image in which QEMU applied that snapshot, because
+`qemu-img convert -l` cuts or extends a snapshot to the active disk's size.
 """
 import inspect
 import json
@@ -30,7 +31,8 @@ def expect(condition, *about):
 
 
 def check_top(history, rng):
-    """Compare every view of the topmost image of a history's chain, and what a check says of each image."""
+    """Compare every view of the topmost image of a history's chain, and what a check says of each
+    image."""
     image = history.top
     check_consistency(history)
     with oracles(history) as expected, open_ours(history, rng) as ours:
@@ -54,17 +56,28 @@ def check_top(history, rng):
 
 
 def check_consistency(history):
-    """Corruptions and leaks are as many as qemu-img check counts; it leaves some at times. No image that QEMU made has other defects,
-    unless it is corrupt, or guest data have been overwritten."""
+    """Corruptions and leaks are as many as qemu-img check counts; it leaves some at times. No image
+    that QEMU made has other defects, unless it is corrupt, or guest data have been overwritten."""
     for index, layer in enumerate(history.layers):
         if layer.format != "qcow2":
             continue
         done = qemu_img(history, "check", "--output=json", *history.address(index))
-        expect(done.returncode in (0, 2, 3), "the oracle failed: qemu-img check", layer.name, done.stderr)
+        expect(
+            done.returncode in (0, 2, 3),
+            "the oracle failed: qemu-img check",
+            layer.name,
+            done.stderr,
+        )
         theirs = json.loads(done.stdout)
         with core.Image(layer.path, no_chain=True) as ours:
             result, found = ours.check(report_max=5, memory_bytes=4096)
-        expect((result.corruptions, result.leaks) == (theirs.get("corruptions", 0), theirs.get("leaks", 0)), layer.name, found, done.stderr)
+        expect(
+            (result.corruptions, result.leaks)
+            == (theirs.get("corruptions", 0), theirs.get("leaks", 0)),
+            layer.name,
+            found,
+            done.stderr,
+        )
         others = [one for one in found if one.weight == "defect" and not is_packed_into_data(one)]
         expect(result.is_complete and (result.corruptions or not others), layer.name, others)
         history.counts["checked: overwritten by QEMU"] += any(map(is_packed_into_data, found))
@@ -74,12 +87,14 @@ def check_consistency(history):
 
 
 def is_packed_into_data(finding):
-    """QEMU 7.2 goes on packing compressed data into the cluster where it did so last, though that was freed and is guest data by now."""
+    """QEMU 7.2 goes on packing compressed data into the cluster where it did so last, though that
+    was freed and is guest data by now."""
     return finding.kind == "overlap" and "compressed data" in finding.sentence
 
 
 def check_damage(views, expected):
-    """QEMU 7.2 can spoil a compressed cluster when refcounts overflow: where it cannot read a view, nor must we."""
+    """QEMU 7.2 can spoil a compressed cluster when refcounts overflow: where it cannot read a view,
+    nor must we."""
     for view, oracle in zip(views, expected):
         try:
             for at in range(0, view.size, READ_MAX):
@@ -87,19 +102,29 @@ def check_damage(views, expected):
         except core.QcowError as error:
             expect(oracle.damage, f"snapshot {oracle.snapshot}:", error)
         else:
-            expect(not oracle.damage, f"snapshot {oracle.snapshot}: read without an error, but:", oracle.damage)
+            expect(
+                not oracle.damage,
+                f"snapshot {oracle.snapshot}: read without an error, but:",
+                oracle.damage,
+            )
 
 
 def check_warnings(ours, history):
-    """One for each bit that says that something is wrong: QEMU 7.2 sets the corrupt bit after some compressed
-    writes."""
+    """One for each bit that says that something is wrong: QEMU 7.2 sets the corrupt bit after some
+    compressed writes."""
     features = [layer.incompatible_features for layer in history.layers if layer.format == "qcow2"]
     for bit, word in ((DIRTY, "dirty"), (CORRUPT, "corrupt")):
         found = sum(f"marked {word}" in warning for warning in ours.warnings)
         expect(found == sum(bits & bit != 0 for bits in features), "warnings:", ours.warnings)
     others = [warning for warning in ours.warnings if "marked" not in warning]
-    aes = sum(layer.options.get("encrypt.format") == "aes" for layer in history.layers if layer.format == "qcow2")
-    expect(len(others) == aes, "warnings:", ours.warnings)  # one each: the passphrase cannot be checked
+    aes = sum(
+        layer.options.get("encrypt.format") == "aes"
+        for layer in history.layers
+        if layer.format == "qcow2"
+    )
+    expect(
+        len(others) == aes, "warnings:", ours.warnings
+    )  # one each: the passphrase cannot be checked
 
 
 def open_ours(history, rng):
@@ -114,12 +139,14 @@ def can_decrypt():
     return "passphrases" in inspect.signature(core.open_options).parameters
 
 
-# ---- The oracle ------------------------------------------------------------
+# ---- The oracle ------------------------------------------------------------------
 
 
 @dataclass
 class Oracle:
-    """What QEMU says of one view. `address` names to QEMU the image with this view as its active disk."""
+    """What QEMU says of one view. `address` names to QEMU the image with this view as its active
+    disk."""
+
     snapshot: int  # ID; 0 for the active disk
     raw: Path  # the view's bytes
     size: int
@@ -129,7 +156,8 @@ class Oracle:
 
 @contextmanager
 def oracles(history):
-    """One Oracle for each view: the active disk first, then the snapshots, as they stand in the table."""
+    """One Oracle for each view: the active disk first, then the snapshots, as they stand in the
+    table."""
     made, files = [], []
     try:
         with whole_sectors(history.top):
@@ -149,8 +177,15 @@ def convert(history, snapshot, name, files):
     files.append(raw)
     address = history.address(name=name)
     done = qemu_img(history, "convert", *address, "-O", "raw", raw.name)
-    expect(done.returncode == 0 or "error while reading" in done.stderr, "the oracle failed:", name, done.stderr)
-    return Oracle(snapshot, raw, raw.stat().st_size, address, done.stderr if done.returncode else "")
+    expect(
+        done.returncode == 0 or "error while reading" in done.stderr,
+        "the oracle failed:",
+        name,
+        done.stderr,
+    )
+    return Oracle(
+        snapshot, raw, raw.stat().st_size, address, done.stderr if done.returncode else ""
+    )
 
 
 @contextmanager
@@ -165,14 +200,18 @@ def whole_sectors(image):
 
 
 def copy_with(history, snapshot, files):
-    """A copy of the topmost image, beside it, with the snapshot applied. Returns its name; None if QEMU cannot apply
-    it: the references to a cluster may not fit in its refcount, and version 2 grows over no longer backing file."""
+    """A copy of the topmost image, beside it, with the snapshot applied. Returns its name; None if
+    QEMU cannot apply it: the references to a cluster may not fit in its refcount, and version 2
+    grows over no longer backing file.
+    """
     copy = history.folder / f"applied{snapshot}.qcow2"
     files.append(copy)
     copy_sparse(history.top.path, copy)
     if history.top.version >= 3:
         patch(copy, ">Q", AUTOCLEAR, 0)  # no bitmaps: QEMU applies no snapshot where there are some
-    done = qemu_img(history, "snapshot", "-q", "-a", str(snapshot), *history.address(name=copy.name))
+    done = qemu_img(
+        history, "snapshot", "-q", "-a", str(snapshot), *history.address(name=copy.name)
+    )
     if done.returncode != 0:
         history.refused["views: snapshot"] += 1
         return None
@@ -186,8 +225,14 @@ def run(history, *words):
 
 
 def qemu_img(history, *words):
-    return subprocess.run(["qemu-img", *words], cwd=history.folder, capture_output=True, text=True, timeout=300,
-                          check=False)
+    return subprocess.run(
+        ["qemu-img", *words],
+        cwd=history.folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
 
 
 def copy_sparse(source, target):
@@ -212,18 +257,24 @@ def data_ranges(file, start, end):
         start = stop
 
 
-# ---- Bytes -----------------------------------------------------------------
+# ---- Bytes -----------------------------------------------------------------------
 
 
 def view_of(ours, image, oracle):
     index = core.ACTIVE
     if oracle.snapshot:
         identifiers = [snapshot.id for snapshot in ours.snapshots]
-        expect(identifiers == [b"%d" % number for number in image.snapshots],
-               "snapshots:", identifiers, image.snapshots)
+        expect(
+            identifiers == [b"%d" % number for number in image.snapshots],
+            "snapshots:",
+            identifiers,
+            image.snapshots,
+        )
         index = ours.find(b"%d" % oracle.snapshot, core.BY_ID)
     view = ours.view(index)
-    expect(view.size == oracle.size, f"snapshot {oracle.snapshot}: size {view.size}, not {oracle.size}")
+    expect(
+        view.size == oracle.size, f"snapshot {oracle.snapshot}: size {view.size}, not {oracle.size}"
+    )
     return view
 
 
@@ -251,7 +302,9 @@ def check_random_read(view, oracle, cluster_size, rng):
     at = rng.randrange(view.size + 1)
     if chance(rng, 0.3):
         at = at // cluster_size * cluster_size
-    length = min(rng.choice([1, 511, 512, 4096, rng.randint(0, 3 * cluster_size)]), view.size - at, READ_MAX)
+    length = min(
+        rng.choice([1, 511, 512, 4096, rng.randint(0, 3 * cluster_size)]), view.size - at, READ_MAX
+    )
     with open(oracle.raw, "rb") as raw:
         compare(view, oracle, raw, at, length)
 
@@ -265,16 +318,19 @@ def compare(view, oracle, raw, at, length):
         raise Difference(f"snapshot {oracle.snapshot}: read {at} {length}: {error}") from error
     if got != wanted:
         first = next(i for i, (a, b) in enumerate(zip(got, wanted)) if a != b)
-        raise Difference(f"snapshot {oracle.snapshot}: read {at} {length}: at {at + first} "
-                         f"{got[first:first + 16].hex()}, not {wanted[first:first + 16].hex()}; "
-                         f"{view.map(at + first, view.size - at - first)}")
+        raise Difference(
+            f"snapshot {oracle.snapshot}: read {at} {length}: at {at + first} "
+            f"{got[first:first + 16].hex()}, not {wanted[first:first + 16].hex()}; "
+            f"{view.map(at + first, view.size - at - first)}"
+        )
 
 
-# ---- The map ---------------------------------------------------------------
+# ---- The map ---------------------------------------------------------------------
 
 
 def check_extents(oracle, raw, extents, ours):
-    """The extents' bytes: zeros where the map says so, those in the layer's file where it is stored plainly."""
+    """The extents' bytes: zeros where the map says so, those in the layer's file where it is stored
+    plainly."""
     for extent in extents:
         about = (f"snapshot {oracle.snapshot}:", extent)
         expect(extent.kind != "invalid", *about)
@@ -301,7 +357,11 @@ def check_host_bytes(raw, extent, ours, about):
     raw.seek(extent.guest_offset)
     with open(layer.data_path or layer.path, "rb") as file:
         file.seek(extent.host_offset)
-        expect(file.read(length) == raw.read(length), *about, "but the layer's file holds other bytes there")
+        expect(
+            file.read(length) == raw.read(length),
+            *about,
+            "but the layer's file holds other bytes there",
+        )
 
 
 def check_part_of_map(view, extents, rng):
@@ -311,13 +371,19 @@ def check_part_of_map(view, extents, rng):
     part = view.map(at, rng.randint(1, view.size - at))
     delta = at - whole.guest_offset if whole.kind in ("normal", "zero allocated") else 0
     host_offset = None if whole.host_offset is None else whole.host_offset + delta
-    expect((part.kind, part.layer, part.host_offset, part.host_bytes) ==
-           (whole.kind, whole.layer, host_offset, whole.host_bytes), part, "is not within", whole)
+    expect(
+        (part.kind, part.layer, part.host_offset, part.host_bytes)
+        == (whole.kind, whole.layer, host_offset, whole.host_bytes),
+        part,
+        "is not within",
+        whole,
+    )
     expect(part.guest_offset == at and part.length > 0, part, "does not start at", at)
 
 
 def check_qemu_map(history, oracle, extents):
-    """qemu-img map knows which layer answers, and where it stores plain bytes. QEMU 7.2's crashes on some sizes."""
+    """qemu-img map knows which layer answers, and where it stores plain bytes. QEMU 7.2's crashes
+    on some sizes."""
     done = qemu_img(history, "map", "--output=json", *oracle.address)
     if "Assertion" in done.stderr:
         history.refused["views: map"] += 1
@@ -328,7 +394,13 @@ def check_qemu_map(history, oracle, extents):
     extent = next(mine, None)
     for entry in theirs:
         while extent and extent.guest_offset < entry["start"] + entry["length"]:
-            expect(agrees(extent, entry), f"snapshot {oracle.snapshot}:", extent, "qemu-img map:", entry)
+            expect(
+                agrees(extent, entry),
+                f"snapshot {oracle.snapshot}:",
+                extent,
+                "qemu-img map:",
+                entry,
+            )
             if extent.guest_offset + extent.length > entry["start"] + entry["length"]:
                 break
             extent = next(mine, None)
@@ -339,29 +411,37 @@ def agrees(extent, entry):
     if extent.kind in HOLDS_ZEROS:
         return entry["zero"]
     same_place = extent.kind == "normal" and "offset" in entry
-    return (entry["depth"] == extent.layer and
-            (not same_place or entry["offset"] - entry["start"] == extent.host_offset - extent.guest_offset))
+    return entry["depth"] == extent.layer and (
+        not same_place
+        or entry["offset"] - entry["start"] == extent.host_offset - extent.guest_offset
+    )
 
 
-# ---- Facts -----------------------------------------------------------------
+# ---- Facts -----------------------------------------------------------------------
 
 
 def check_facts(ours, history):
     """What qemu-img info says of the header and the snapshot table."""
     theirs = json.loads(run(history, "info", "--output=json", history.top.name))
     header, data = ours.header, theirs["format-specific"]["data"]
-    pairs = [(header.size // SECTOR * SECTOR, theirs["virtual-size"]),
-             (1 << header.cluster_bits, theirs["cluster-size"]),
-             ({2: "0.10", 3: "1.1"}[header.version], data["compat"]),
-             (["zlib", "zstd"][header.compression], data["compression-type"]),
-             (1 << header.refcount_order, data["refcount-bits"]),
-             (bool(header.incompatible_features & 1 << 4), data.get("extended-l2", False)),
-             (bool(header.incompatible_features & 1), theirs["dirty-flag"]),
-             (text(header.backing_file), theirs.get("backing-filename")),
-             (text(header.backing_format), theirs.get("backing-filename-format")),
-             (text(header.data_file), data.get("data-file"))]
-    pairs.append(([snapshot_facts(snapshot) for snapshot in ours.snapshots],
-                  [qemu_snapshot_facts(snapshot) for snapshot in theirs.get("snapshots", [])]))
+    pairs = [
+        (header.size // SECTOR * SECTOR, theirs["virtual-size"]),
+        (1 << header.cluster_bits, theirs["cluster-size"]),
+        ({2: "0.10", 3: "1.1"}[header.version], data["compat"]),
+        (["zlib", "zstd"][header.compression], data["compression-type"]),
+        (1 << header.refcount_order, data["refcount-bits"]),
+        (bool(header.incompatible_features & 1 << 4), data.get("extended-l2", False)),
+        (bool(header.incompatible_features & 1), theirs["dirty-flag"]),
+        (text(header.backing_file), theirs.get("backing-filename")),
+        (text(header.backing_format), theirs.get("backing-filename-format")),
+        (text(header.data_file), data.get("data-file")),
+    ]
+    pairs.append(
+        (
+            [snapshot_facts(snapshot) for snapshot in ours.snapshots],
+            [qemu_snapshot_facts(snapshot) for snapshot in theirs.get("snapshots", [])],
+        )
+    )
     for mine, other in pairs:
         expect(mine == other, "info:", mine, "not", other)
 
@@ -371,9 +451,20 @@ def text(name):
 
 
 def snapshot_facts(snapshot):
-    return (snapshot.id.decode(), snapshot.name.decode(), snapshot.date_seconds, snapshot.date_nanoseconds,
-            snapshot.vm_state_size)
+    return (
+        snapshot.id.decode(),
+        snapshot.name.decode(),
+        snapshot.date_seconds,
+        snapshot.date_nanoseconds,
+        snapshot.vm_state_size,
+    )
 
 
 def qemu_snapshot_facts(snapshot):
-    return (snapshot["id"], snapshot["name"], snapshot["date-sec"], snapshot["date-nsec"], snapshot["vm-state-size"])
+    return (
+        snapshot["id"],
+        snapshot["name"],
+        snapshot["date-sec"],
+        snapshot["date-nsec"],
+        snapshot["vm-state-size"],
+    )

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Writes qcow2 images byte by byte, without QEMU and without our C code, and knows what a reader must get from them.
+"""Writes qcow2 images byte by byte, without QEMU and without our C code, and knows what a reader
+must get from them.
 
     image = Image(size=1 << 20, cluster_bits=16)
     image.disk.normal(0, pattern(1, 65536))     # guest cluster 0
@@ -8,8 +9,8 @@
     image.write(path)
     image.disk.model.read(0, 512)               # the bytes expected
 
-An ordinary image has correct refcounts. Anything can be forced: L1 and L2 words, where data lie, sector counts, header
-fields (poke the bytes that build() returns).
+An ordinary image has correct refcounts. Anything can be forced: L1 and L2 words, where data lie,
+sector counts, header fields (poke the bytes that build() returns).
 """
 import ctypes
 import os
@@ -49,7 +50,7 @@ def divide_up(value, by):
     return -(-value // by)
 
 
-# ---- Compressors -----------------------------------------------------------
+# ---- Compressors -----------------------------------------------------------------
 
 
 def deflate(data, window_bits=12, level=6, strategy=zlib.Z_DEFAULT_STRATEGY):
@@ -61,8 +62,15 @@ def deflate(data, window_bits=12, level=6, strategy=zlib.Z_DEFAULT_STRATEGY):
 @cache
 def zstd_library():
     library = ctypes.CDLL("libzstd.so.1")
-    for name in ("ZSTD_createCCtx", "ZSTD_compressBound", "ZSTD_CCtx_setParameter", "ZSTD_compress2"):
-        getattr(library, name).restype = ctypes.c_void_p if name == "ZSTD_createCCtx" else ctypes.c_size_t
+    for name in (
+        "ZSTD_createCCtx",
+        "ZSTD_compressBound",
+        "ZSTD_CCtx_setParameter",
+        "ZSTD_compress2",
+    ):
+        getattr(library, name).restype = (
+            ctypes.c_void_p if name == "ZSTD_createCCtx" else ctypes.c_size_t
+        )
     return library
 
 
@@ -70,17 +78,24 @@ ZSTD_LEVEL, ZSTD_WINDOW_LOG, ZSTD_CONTENT_SIZE, ZSTD_CHECKSUM = 100, 101, 200, 2
 
 
 def zstd(data, **parameters):
-    """One zstd frame. Parameters: level, window_log, content_size (0: none), checksum (1: with one)."""
+    """One zstd frame. Parameters: level, window_log, content_size (0: none), checksum (1: with
+    one)."""
     library = zstd_library()
     context = ctypes.c_void_p(library.ZSTD_createCCtx())
-    numbers = {"level": ZSTD_LEVEL, "window_log": ZSTD_WINDOW_LOG, "content_size": ZSTD_CONTENT_SIZE,
-               "checksum": ZSTD_CHECKSUM}
+    numbers = {
+        "level": ZSTD_LEVEL,
+        "window_log": ZSTD_WINDOW_LOG,
+        "content_size": ZSTD_CONTENT_SIZE,
+        "checksum": ZSTD_CHECKSUM,
+    }
     for name, value in parameters.items():
         status = library.ZSTD_CCtx_setParameter(context, numbers[name], value)
         assert not library.ZSTD_isError(ctypes.c_size_t(status)), name
     room = library.ZSTD_compressBound(ctypes.c_size_t(len(data)))
     out = ctypes.create_string_buffer(room)
-    length = library.ZSTD_compress2(context, out, ctypes.c_size_t(room), data, ctypes.c_size_t(len(data)))
+    length = library.ZSTD_compress2(
+        context, out, ctypes.c_size_t(room), data, ctypes.c_size_t(len(data))
+    )
     assert length <= room, "ZSTD_compress2 failed"
     library.ZSTD_freeCCtx(context)
     return out.raw[:length]
@@ -91,15 +106,16 @@ def zstd_skippable(data):
 
 
 def zstd_huge_window(data, window_byte=0xF8):
-    """A frame of raw blocks without content size whose window descriptor asks for 2^(10 + window_byte/8) bytes."""
-    blocks = [data[at:at + 65536] for at in range(0, len(data), 65536)]
+    """A frame of raw blocks without content size whose window descriptor asks for 2^(10 +
+    window_byte/8) bytes."""
+    blocks = [data[at : at + 65536] for at in range(0, len(data), 65536)]
     out = struct.pack("<IBB", 0xFD2FB528, 0, window_byte)
     for index, block in enumerate(blocks):
         out += struct.pack("<I", len(block) << 3 | (index == len(blocks) - 1))[:3] + block
     return out
 
 
-# ---- What a reader must get ------------------------------------------------
+# ---- What a reader must get ------------------------------------------------------
 
 
 class Unreadable(Exception):
@@ -121,7 +137,7 @@ class RawModel:
         self.data, self.size = bytes(data), len(data)
 
     def read(self, offset, length):
-        return self.data[offset:offset + length]
+        return self.data[offset : offset + length]
 
     def place(self, offset):
         return Place("normal", 0, offset, 0)
@@ -155,10 +171,11 @@ class Model:
             return (self.backing.read(start, left) if left else b"").ljust(length, b"\0")
         if piece.kind == "invalid":
             raise Unreadable(index * self.granule)
-        return bytes(length) if piece.data is None else piece.data[skip:skip + length]
+        return bytes(length) if piece.data is None else piece.data[skip : skip + length]
 
     def place(self, offset):
-        """What map() must say of one byte; layer and host offset are None where they mean nothing."""
+        """What map() must say of one byte; layer and host offset are None where they mean
+        nothing."""
         index, skip = divmod(offset, self.granule)
         piece = self.pieces.get(index)
         if piece is None:
@@ -167,15 +184,23 @@ class Model:
             below = self.backing.place(offset) if offset < self.backing.size else PAST_THE_END
             return below if below.layer is None else below._replace(layer=below.layer + 1)
         in_place = piece.kind in ("normal", "zero allocated")
-        return Place(piece.kind, 0, piece.host_offset + skip if in_place else piece.host_offset, piece.host_bytes)
+        return Place(
+            piece.kind,
+            0,
+            piece.host_offset + skip if in_place else piece.host_offset,
+            piece.host_bytes,
+        )
 
     @property
     def finest(self):
         """The smallest granule in the chain."""
-        return min(self.granule, getattr(self.backing, "finest", getattr(self.backing, "granule", self.granule)))
+        return min(
+            self.granule,
+            getattr(self.backing, "finest", getattr(self.backing, "granule", self.granule)),
+        )
 
 
-# ---- Disks -----------------------------------------------------------------
+# ---- Disks -----------------------------------------------------------------------
 
 
 class Disk:
@@ -215,8 +240,18 @@ class Disk:
         self.set(cluster, 0, kind=None)
         del self.entries[cluster]
 
-    def set(self, cluster, descriptor, bitmap=0, kind="invalid", data=None, host_offset=None, host_bytes=0):
-        """Set an L2 entry, and what it means for the whole cluster (kind None: the backing file's content)."""
+    def set(
+        self,
+        cluster,
+        descriptor,
+        bitmap=0,
+        kind="invalid",
+        data=None,
+        host_offset=None,
+        host_bytes=0,
+    ):
+        """Set an L2 entry, and what it means for the whole cluster (kind None: the backing file's
+        content)."""
         self.entries[cluster] = (descriptor, bitmap)
         self.forced.discard(cluster)
         self.placed.discard(cluster)
@@ -227,7 +262,9 @@ class Disk:
             self.model.pieces.pop(key, None)
             if kind is None:
                 continue
-            piece_data = None if data is None else bytes(data[index * granule:(index + 1) * granule])
+            piece_data = (
+                None if data is None else bytes(data[index * granule : (index + 1) * granule])
+            )
             place = host_offset
             if place is not None and kind in ("normal", "zero allocated"):
                 place += index * granule
@@ -242,7 +279,8 @@ class Disk:
         self.forced_l1[index] = word
 
     def host_cluster(self, cluster, data, at):
-        """Place a cluster's bytes: at a given host offset, in the data file, or anywhere. Returns the host offset."""
+        """Place a cluster's bytes: at a given host offset, in the data file, or anywhere. Returns
+        the host offset."""
         image = self.image
         data = bytes(data).ljust(image.cluster_size, b"\0")
         if image.data_file is not None:
@@ -280,8 +318,8 @@ class Disk:
         return host
 
     def compressed(self, cluster, data, stream=None, sectors=None, at=None, bitmap=0):
-        """`stream`: the bytes written, else `data` compressed as the image says. `sectors`: the descriptor's field, else as
-        few as hold the stream. Returns the stream's host offset."""
+        """`stream`: the bytes written, else `data` compressed as the image says. `sectors`: the
+        descriptor's field, else as few as hold the stream. Returns the stream's host offset."""
         image = self.image
         assert stream is not None or len(data) == image.cluster_size
         stream = image.compress(data) if stream is None else stream
@@ -297,8 +335,8 @@ class Disk:
         return host
 
     def subclusters(self, cluster, kinds, data, host=True, at=None):
-        """`kinds` has 32 letters: D data, Z zero, '.' neither. `host`: whether there is a host cluster. `data` is a whole
-        cluster, all of which is written."""
+        """`kinds` has 32 letters: D data, Z zero, '.' neither. `host`: whether there is a host
+        cluster. `data` is a whole cluster, all of which is written."""
         assert len(kinds) == SUBCLUSTERS and self.image.extended_l2
         assert host or "D" not in kinds
         place = self.host_cluster(cluster, data, at) if host else 0
@@ -311,7 +349,7 @@ class Disk:
         for bit, kind in enumerate(kinds):
             host_offset = place + bit * size if host else None
             if kind == "D":
-                piece = Piece("normal", bytes(data[bit * size:(bit + 1) * size]), host_offset)
+                piece = Piece("normal", bytes(data[bit * size : (bit + 1) * size]), host_offset)
             elif kind == "Z":
                 piece = Piece("zero allocated" if host else "zero", None, host_offset)
             else:
@@ -358,7 +396,7 @@ class Disk:
         for cluster, (descriptor, bitmap) in self.entries.items():
             if cluster not in self.forced and self.is_copied(cluster, descriptor, references):
                 descriptor |= COPIED
-            entry = struct.pack(">QQ", descriptor, bitmap)[:image.l2_entry_bytes]
+            entry = struct.pack(">QQ", descriptor, bitmap)[: image.l2_entry_bytes]
             image.put(self.entry_offset(cluster), entry)
 
     def is_copied(self, cluster, descriptor, references):
@@ -373,19 +411,46 @@ class Disk:
 class Image:
     """A qcow2 image in the making. `disk` is the active disk."""
 
-    def __init__(self, size, cluster_bits=16, version=3, extended_l2=False, compression=0, header_length=None,
-                 header_tail=b"", incompatible=0, compatible=0, autoclear=0, extensions=(), backing=None,
-                 backing_format=None, backing_model=None, data_file=None, data_file_raw=False, refcount_order=4,
-                 crypt_method=0, metadata_clusters=0):
+    def __init__(
+        self,
+        size,
+        cluster_bits=16,
+        version=3,
+        extended_l2=False,
+        compression=0,
+        header_length=None,
+        header_tail=b"",
+        incompatible=0,
+        compatible=0,
+        autoclear=0,
+        extensions=(),
+        backing=None,
+        backing_format=None,
+        backing_model=None,
+        data_file=None,
+        data_file_raw=False,
+        refcount_order=4,
+        crypt_method=0,
+        metadata_clusters=0,
+    ):
         self.cluster_bits, self.cluster_size = cluster_bits, 1 << cluster_bits
         self.version, self.extended_l2 = version, extended_l2
         self.compression = compression  # 0 deflate, 1 zstd
         self.header_length = header_length or (72 if version == 2 else 112)
         self.header_tail = header_tail  # what follows the compression type in the header
-        self.incompatible = incompatible | (compression and INCOMPATIBLE_COMPRESSION) | \
-            (extended_l2 and INCOMPATIBLE_EXTENDED_L2) | (data_file is not None and INCOMPATIBLE_DATA_FILE)
-        self.compatible, self.autoclear = compatible, autoclear | (data_file_raw and AUTOCLEAR_DATA_FILE_RAW)
-        self.backing, self.backing_model = backing, backing_model  # the name as bytes; what it holds
+        self.incompatible = (
+            incompatible
+            | (compression and INCOMPATIBLE_COMPRESSION)
+            | (extended_l2 and INCOMPATIBLE_EXTENDED_L2)
+            | (data_file is not None and INCOMPATIBLE_DATA_FILE)
+        )
+        self.compatible, self.autoclear = compatible, autoclear | (
+            data_file_raw and AUTOCLEAR_DATA_FILE_RAW
+        )
+        self.backing, self.backing_model = (
+            backing,
+            backing_model,
+        )  # the name as bytes; what it holds
         self.data_file = data_file  # the name as bytes, b"": no name in the image
         self.extensions = list(extensions)
         if backing_format is not None:
@@ -398,7 +463,9 @@ class Image:
         self.granule = self.cluster_size // SUBCLUSTERS if extended_l2 else self.cluster_size
         self.compressed_shift = 62 - (cluster_bits - 8)
         self.host = bytearray(self.cluster_size * (1 + metadata_clusters))
-        self.reserved = self.cluster_size, self.cluster_size * (1 + metadata_clusters)  # free for metadata
+        self.reserved = self.cluster_size, self.cluster_size * (
+            1 + metadata_clusters
+        )  # free for metadata
         self.stream_end = 0  # where the last compressed stream ends
         self.far = {}  # host offset -> bytes, beyond what is worth holding in memory
         self.external = bytearray()  # the data file
@@ -411,7 +478,9 @@ class Image:
     def allocate(self, data):
         """Append bytes at a new cluster; returns the host offset."""
         at = len(self.host)
-        self.host += bytes(data).ljust(divide_up(len(data), self.cluster_size) * self.cluster_size, b"\0")
+        self.host += bytes(data).ljust(
+            divide_up(len(data), self.cluster_size) * self.cluster_size, b"\0"
+        )
         return at
 
     def allocate_metadata(self, data):
@@ -426,8 +495,9 @@ class Image:
 
     def allocate_stream(self, stream):
         """Pack a compressed stream behind the one before, as QEMU does; it may cross clusters."""
-        if self.stream_end % self.cluster_size == 0 or \
-                divide_up(self.stream_end, self.cluster_size) * self.cluster_size != len(self.host):
+        if self.stream_end % self.cluster_size == 0 or divide_up(
+            self.stream_end, self.cluster_size
+        ) * self.cluster_size != len(self.host):
             self.stream_end = len(self.host)
         at = self.stream_end
         self.stream_end += len(stream)
@@ -442,11 +512,11 @@ class Image:
             return
         if at + len(data) > len(self.host):
             self.host += bytes(at + len(data) - len(self.host))
-        self.host[at:at + len(data)] = data
+        self.host[at : at + len(data)] = data
 
     def put_data_file(self, at, data):
         self.external += bytes(max(0, at + len(data) - len(self.external)))
-        self.external[at:at + len(data)] = data
+        self.external[at : at + len(data)] = data
 
     def junk(self, data, leak=False):
         """Bytes that nothing refers to: with refcount 0 (residue), or 1 (a leak)."""
@@ -466,18 +536,43 @@ class Image:
             end = start // 512 * 512 + sectors * 512
             return range(start >> self.cluster_bits, divide_up(end, self.cluster_size))
         start = descriptor & OFFSET_MASK
-        if start == 0 or start % self.cluster_size or start >= len(self.host) or self.data_file is not None:
+        if (
+            start == 0
+            or start % self.cluster_size
+            or start >= len(self.host)
+            or self.data_file is not None
+        ):
             return ()
         return (start >> self.cluster_bits,)
 
     # -- Snapshots --
 
-    def snapshot(self, id=b"1", name=b"snapshot", disk=None, extra=None, seconds=0, nanoseconds=0, clock=0,
-                 vm_state_size=0, vm_state_size_32=0):
-        """Take a snapshot of the active disk, or of `disk`. `extra` overrides the extra data (VM state size, disk size)."""
+    def snapshot(
+        self,
+        id=b"1",
+        name=b"snapshot",
+        disk=None,
+        extra=None,
+        seconds=0,
+        nanoseconds=0,
+        clock=0,
+        vm_state_size=0,
+        vm_state_size_32=0,
+    ):
+        """Take a snapshot of the active disk, or of `disk`. `extra` overrides the extra data (VM
+        state size, disk size)."""
         disk = self.disk.copy() if disk is None else disk
         extra = struct.pack(">QQ", vm_state_size, disk.size) if extra is None else extra
-        fixed = struct.pack(">HHIIQII", len(id), len(name), seconds, nanoseconds, clock, vm_state_size_32, len(extra))
+        fixed = struct.pack(
+            ">HHIIQII",
+            len(id),
+            len(name),
+            seconds,
+            nanoseconds,
+            clock,
+            vm_state_size_32,
+            len(extra),
+        )
         self.snapshots.append((disk, fixed, extra + id + name))
         return disk
 
@@ -501,7 +596,9 @@ class Image:
             table = divide_up(blocks * 8, self.cluster_size)
         self.refcount_table = self.allocate_metadata(bytes(table * self.cluster_size))
         self.refcount_table_clusters = table
-        self.refcount_blocks = [self.allocate_metadata(bytes(self.cluster_size)) for _ in range(blocks)]
+        self.refcount_blocks = [
+            self.allocate_metadata(bytes(self.cluster_size)) for _ in range(blocks)
+        ]
 
     def write_refcounts(self, references):
         width = 1 << self.refcount_order
@@ -528,7 +625,9 @@ class Image:
         own += [(block, 1) for block in self.refcount_blocks]
         own += [(self.snapshots_offset, self.snapshots_length)] if self.snapshots else []
         for start, length in own:
-            references.update(range(start >> self.cluster_bits, divide_up(start + length, self.cluster_size)))
+            references.update(
+                range(start >> self.cluster_bits, divide_up(start + length, self.cluster_size))
+            )
         references.update(self.leaked)
         return references
 
@@ -537,7 +636,9 @@ class Image:
     def extension_bytes(self):
         out = b""
         for kind, data in self.extensions:
-            out += struct.pack(">II", kind, len(data)) + data.ljust(divide_up(len(data), 8) * 8, b"\0")
+            out += struct.pack(">II", kind, len(data)) + data.ljust(
+                divide_up(len(data), 8) * 8, b"\0"
+            )
         return out
 
     def write_header(self):
@@ -545,15 +646,35 @@ class Image:
         name_at = self.header_length + len(extensions) + 8
         if self.backing is not None and name_at + len(self.backing) > self.cluster_size:
             name_at -= 8  # the name's offset ends the list of extensions as well
-        header = struct.pack(">IIQIIQIIQQIIQ", MAGIC, self.version, name_at if self.backing is not None else 0,
-                             len(self.backing or b""), self.cluster_bits, self.disk.size, self.crypt_method,
-                             self.disk.l1_count, self.disk.l1_offset, self.refcount_table,
-                             self.refcount_table_clusters, len(self.snapshots), self.snapshots_offset)
+        header = struct.pack(
+            ">IIQIIQIIQQIIQ",
+            MAGIC,
+            self.version,
+            name_at if self.backing is not None else 0,
+            len(self.backing or b""),
+            self.cluster_bits,
+            self.disk.size,
+            self.crypt_method,
+            self.disk.l1_count,
+            self.disk.l1_offset,
+            self.refcount_table,
+            self.refcount_table_clusters,
+            len(self.snapshots),
+            self.snapshots_offset,
+        )
         if self.version >= 3:
-            header += struct.pack(">QQQII", self.incompatible, self.compatible, self.autoclear, self.refcount_order,
-                                  self.header_length)
-            header += (bytes([self.compression]) + self.header_tail).ljust(self.header_length - 104, b"\0")
-            header = header[:self.header_length]
+            header += struct.pack(
+                ">QQQII",
+                self.incompatible,
+                self.compatible,
+                self.autoclear,
+                self.refcount_order,
+                self.header_length,
+            )
+            header += (bytes([self.compression]) + self.header_tail).ljust(
+                self.header_length - 104, b"\0"
+            )
+            header = header[: self.header_length]
         header += extensions
         assert len(header) <= self.cluster_size
         self.put(0, header)
@@ -578,7 +699,8 @@ class Image:
         return bytearray(self.host)
 
     def write(self, path, data=None):
-        """build() (or `data`, its changed result) into a file, and the data file beside it. Returns the path."""
+        """build() (or `data`, its changed result) into a file, and the data file beside it. Returns
+        the path."""
         path = Path(path)
         data = self.build() if data is None else data
         path.write_bytes(data)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """libqcow2core through ctypes: everything that qcow2core.h declares, as Python objects.
 
-Image and View are context managers; a failure raises QcowError. Calls release the GIL, so threads run at once.
+Image and View are context managers; a failure raises QcowError. Calls release the GIL, so threads
+run at once.
 """
 import ctypes
 import errno
@@ -11,9 +12,31 @@ from ctypes import byref, c_char_p, c_size_t, c_uint64, c_void_p
 from functools import cache
 from pathlib import Path
 
-from qcow2core.declarations import (CLOSE_CALLBACK, DAMAGE_REPORT, FINDING_KINDS, FINDING_REPORT, READ_CALLBACK, TELL, CheckOptions,
-                                    CheckResult, EncryptionInfo, Error, OpenOptions, Passphrase, RawBitmap, RawExtension,
-                                    RawExtent, RawHeader, RawLayer, RawRange, RawSnapshot, Storage, encode, encode_all, load)
+from qcow2core.declarations import (
+    CLOSE_CALLBACK,
+    DAMAGE_REPORT,
+    FINDING_KINDS,
+    FINDING_REPORT,
+    READ_CALLBACK,
+    TELL,
+    CheckOptions,
+    CheckResult,
+    EncryptionInfo,
+    Error,
+    OpenOptions,
+    Passphrase,
+    RawBitmap,
+    RawExtension,
+    RawExtent,
+    RawHeader,
+    RawLayer,
+    RawRange,
+    RawSnapshot,
+    Storage,
+    encode,
+    encode_all,
+    load,
+)
 
 ACTIVE = c_size_t(-1).value
 NO_OFFSET = c_uint64(-1).value
@@ -45,7 +68,9 @@ class QcowError(Exception):
         self.host_offset = offset_or_none(error.host_offset)
         self.table_offset = offset_or_none(error.table_offset)
         self.message = error.message.decode()  # always UTF-8
-        super().__init__(f"{self.code}: {self.message} (guest {self.guest_offset}, host {self.host_offset})")
+        super().__init__(
+            f"{self.code}: {self.message} (guest {self.guest_offset}, host {self.host_offset})"
+        )
 
 
 def offset_or_none(offset):
@@ -73,25 +98,46 @@ def text_escape(text, out_size=1024):
     return out.value
 
 
-# ---- Opening ---------------------------------------------------------------
+# ---- Opening ---------------------------------------------------------------------
 
 
-def open_options(backing=(), search=(), data_file=None, no_chain=False, cache_bytes=0, passphrases=(), formats=None,
-                 data_format=None, no_threads=False):
+def open_options(
+    backing=(),
+    search=(),
+    data_file=None,
+    no_chain=False,
+    cache_bytes=0,
+    passphrases=(),
+    formats=None,
+    data_format=None,
+    no_threads=False,
+):
     return OpenOptions(
-        struct_size=ctypes.sizeof(OpenOptions), flags=(NO_CHAIN if no_chain else 0) | (NO_THREADS if no_threads else 0),
-        backing_paths=encode_all(backing), backing_count=len(backing), search_directories=encode_all(search),
-        search_count=len(search), data_file=None if data_file is None else encode(data_file),
-        cache_bytes=cache_bytes, passphrase_count=len(passphrases),
+        struct_size=ctypes.sizeof(OpenOptions),
+        flags=(NO_CHAIN if no_chain else 0) | (NO_THREADS if no_threads else 0),
+        backing_paths=encode_all(backing),
+        backing_count=len(backing),
+        search_directories=encode_all(search),
+        search_count=len(search),
+        data_file=None if data_file is None else encode(data_file),
+        cache_bytes=cache_bytes,
+        passphrase_count=len(passphrases),
         passphrases=(Passphrase * len(passphrases))(*((text, len(text)) for text in passphrases)),
-        backing_formats=None if formats is None else (c_char_p * len(formats))(*formats), data_format=data_format)
+        backing_formats=None if formats is None else (c_char_p * len(formats))(*formats),
+        data_format=data_format,
+    )
 
 
 class PythonStorage:
-    """A struct qcow2_storage over bytes, or over `source(offset, length)`, which returns bytes or an errno."""
+    """A struct qcow2_storage over bytes, or over `source(offset, length)`, which returns bytes or
+    an errno."""
 
     def __init__(self, source, size=None):
-        self.source = source if callable(source) else lambda offset, length: bytes(source[offset:offset + length])
+        self.source = (
+            source
+            if callable(source)
+            else lambda offset, length: bytes(source[offset : offset + length])
+        )
         self.size = len(source) if size is None else size
         self.closed = 0
         self.outside = []  # reads that left the storage: the library must never ask for them
@@ -112,8 +158,10 @@ class PythonStorage:
 
 
 class Image:
-    """An opened image. Options: backing=[paths], search=[directories], data_file, no_chain, cache_bytes,
-    passphrases=[bytes], formats=[bytes or None] of the backing files, data_format=bytes, no_threads."""
+    """An opened image. Options: backing=[paths], search=[directories], data_file, no_chain,
+    cache_bytes, passphrases=[bytes], formats=[bytes or None] of the backing files,
+    data_format=bytes, no_threads.
+    """
 
     def __init__(self, path, **options):
         self.open("qcow2_image_open", encode(path), options)
@@ -152,7 +200,10 @@ class Image:
     @property
     def snapshots(self):
         count = library().qcow2_snapshot_count(self.handle)
-        return [Snapshot(library().qcow2_snapshot_get(self.handle, index).contents) for index in range(count)]
+        return [
+            Snapshot(library().qcow2_snapshot_get(self.handle, index).contents)
+            for index in range(count)
+        ]
 
     def find(self, key, by=BY_ID_OR_NAME):
         index = c_size_t()
@@ -162,7 +213,9 @@ class Image:
     @property
     def lost(self):
         """How many snapshots and bitmaps are lost."""
-        return library().qcow2_snapshot_lost_count(self.handle), library().qcow2_bitmap_lost_count(self.handle)
+        return library().qcow2_snapshot_lost_count(self.handle), library().qcow2_bitmap_lost_count(
+            self.handle
+        )
 
     def check_snapshot(self, index):
         call("qcow2_snapshot_check", self.handle, index)
@@ -171,7 +224,13 @@ class Image:
         """[(guest offset, length)] of a bitmap."""
         found, raw = [], RawRange()
         while True:
-            call("qcow2_bitmap_next_dirty", self.handle, index, raw.guest_offset + raw.length, byref(raw))
+            call(
+                "qcow2_bitmap_next_dirty",
+                self.handle,
+                index,
+                raw.guest_offset + raw.length,
+                byref(raw),
+            )
             if raw.length == 0:
                 return found
             found.append((raw.guest_offset, raw.length))
@@ -179,7 +238,10 @@ class Image:
     @property
     def bitmaps(self):
         count = library().qcow2_bitmap_count(self.handle)
-        return [Bitmap(library().qcow2_bitmap_get(self.handle, index).contents) for index in range(count)]
+        return [
+            Bitmap(library().qcow2_bitmap_get(self.handle, index).contents)
+            for index in range(count)
+        ]
 
     @property
     def layers(self):
@@ -203,18 +265,26 @@ class Image:
         found = []
         while raw := library().qcow2_extension_get(self.handle, layer, len(found)):
             raw = raw.contents
-            found.append(Extension(raw.type, raw.length, raw.host_offset, bytes_at(raw.data, raw.length)))
+            found.append(
+                Extension(raw.type, raw.length, raw.host_offset, bytes_at(raw.data, raw.length))
+            )
         return found
 
     def check(self, report_max=None, layer=None, **options):
-        """(CheckResult, [Finding]); of a kind, at most report_max findings. Options: memory_bytes, work_bytes."""
+        """(CheckResult, [Finding]); of a kind, at most report_max findings. Options: memory_bytes,
+        work_bytes."""
         result, found = CheckResult(), []
 
         def report(_context, finding):
             found.append(Finding(finding.contents))
-            return report_max is not None and sum(one.kind == found[-1].kind for one in found) >= report_max
+            return (
+                report_max is not None
+                and sum(one.kind == found[-1].kind for one in found) >= report_max
+            )
 
-        given = CheckOptions(struct_size=ctypes.sizeof(CheckOptions), report=FINDING_REPORT(report), **options)
+        given = CheckOptions(
+            struct_size=ctypes.sizeof(CheckOptions), report=FINDING_REPORT(report), **options
+        )
         if layer is None:
             call("qcow2_image_check", self.handle, byref(given), byref(result))
         else:
@@ -297,7 +367,7 @@ class Layer(Record):
         self.header = Header(raw.header.contents) if raw.header else None
 
 
-# ---- Views -----------------------------------------------------------------
+# ---- Views -----------------------------------------------------------------------
 
 
 class View:
@@ -330,7 +400,8 @@ class View:
         return buffer.raw[:length]
 
     def salvage(self, offset, length):
-        """The bytes, zeros in place of what cannot be read, and a QcowError for each damaged range."""
+        """The bytes, zeros in place of what cannot be read, and a QcowError for each damaged
+        range."""
         buffer = ctypes.create_string_buffer(b"\xaa" * (length + 1), length + 1)
         found = []
         report = DAMAGE_REPORT(lambda _context, damage: found.append(QcowError(damage.contents)))
@@ -341,8 +412,14 @@ class View:
     def map(self, offset, length):
         raw = RawExtent()
         call("qcow2_view_map", self.handle, offset, length, byref(raw))
-        return Extent(KINDS[raw.kind], raw.layer, raw.guest_offset, raw.length, offset_or_none(raw.host_offset),
-                      raw.host_bytes)
+        return Extent(
+            KINDS[raw.kind],
+            raw.layer,
+            raw.guest_offset,
+            raw.length,
+            offset_or_none(raw.host_offset),
+            raw.host_bytes,
+        )
 
     def map_all(self):
         """All extents, in order; checks that they cover the view exactly once."""
@@ -355,11 +432,12 @@ class View:
         return found
 
 
-# ---- Image names (qcow2names.h) ----------------------------------------------
+# ---- Image names (qcow2names.h) --------------------------------------------------
 
 
 class Named:
-    """What image names open: `told` gets the sentences on damage, the last of them when it is closed."""
+    """What image names open: `told` gets the sentences on damage, the last of them when it is
+    closed."""
 
     def __init__(self, *names):
         self.handle, self.told = c_void_p(), []

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Raw test disks with real file systems full of real files, made without mounting and without root.
 
-Each file system holds, beside files copied from this machine, at its root:
-big.bin (300,001 random bytes, copied last), small.txt (fits into a directory or MFT entry), and a few deleted
-files. ext4 also has holes.bin (sparse), a symbolic link, and a journal with transactions in it.
+Each file system holds, beside files copied from this machine, at its root: big.bin (300,001 random
+bytes, copied last), small.txt (fits into a directory or MFT entry), and a few deleted files. ext4
+also has holes.bin (sparse), a symbolic link, and a journal with transactions in it.
 """
 import os
 import random
@@ -47,7 +47,9 @@ class Disk:
 
 def run(*command, **options):
     """Run a program that must succeed; its output is shown only if it does not."""
-    done = subprocess.run([str(word) for word in command], capture_output=True, timeout=300, **options)
+    done = subprocess.run(
+        [str(word) for word in command], capture_output=True, timeout=300, **options
+    )
     assert done.returncode == 0, f"{command}: {done.stdout.decode()}{done.stderr.decode()}"
     return done.stdout
 
@@ -56,7 +58,7 @@ def random_bytes(length, seed):
     return random.Random(seed).randbytes(length)
 
 
-# ---- Files -----------------------------------------------------------------
+# ---- Files -----------------------------------------------------------------------
 
 
 def pick_files(source, count, max_bytes=128 * 1024):
@@ -78,7 +80,8 @@ def pick_files(source, count, max_bytes=128 * 1024):
 
 
 def stage_files(partition, folder):
-    """Fill `folder` with what the partition shall hold; return the relative paths to delete again."""
+    """Fill `folder` with what the partition shall hold; return the relative paths to delete
+    again."""
     picked = pick_files(partition.source, partition.files)
     flat = partition.filesystem == "ntfs"  # nothing at hand makes directories in NTFS
     placed = []
@@ -100,27 +103,55 @@ def stage_files(partition, folder):
     return placed[5::40]
 
 
-# ---- File systems ----------------------------------------------------------
+# ---- File systems ----------------------------------------------------------------
 
 
 def make_ext4(disk, partition, folder, deleted):
     (folder / "big.bin").write_bytes(random_bytes(BIG_BYTES, "ext4"))
     offset = partition.start * SECTOR
-    run("mke2fs", "-q", "-F", "-t", "ext4", "-b", partition.block, "-i", 16384,
-        "-U", "11111111-2222-3333-4444-555555555555", "-J", "size=4",
-        "-E", f"offset={offset},hash_seed=66666666-7777-8888-9999-000000000000,root_owner=0:0",
-        "-d", folder, disk, f"{partition.sectors // 2}k")
+    run(
+        "mke2fs",
+        "-q",
+        "-F",
+        "-t",
+        "ext4",
+        "-b",
+        partition.block,
+        "-i",
+        16384,
+        "-U",
+        "11111111-2222-3333-4444-555555555555",
+        "-J",
+        "size=4",
+        "-E",
+        f"offset={offset},hash_seed=66666666-7777-8888-9999-000000000000,root_owner=0:0",
+        "-d",
+        folder,
+        disk,
+        f"{partition.sectors // 2}k",
+    )
     debugfs(disk, partition, [f'rm "/{path}"' for path in deleted])
     block = folder.parent / "journal-block"
     block.write_bytes(random_bytes(4096, "journal"))
-    debugfs(disk, partition, ["journal_open", f"journal_write -b 2000 {block}",
-                              f"journal_write -r 2000 -b 2001 {block}", "journal_close"])
+    debugfs(
+        disk,
+        partition,
+        [
+            "journal_open",
+            f"journal_write -b 2000 {block}",
+            f"journal_write -r 2000 -b 2001 {block}",
+            "journal_close",
+        ],
+    )
 
 
 def debugfs(disk, partition, commands):
-    """Run debugfs commands; it exits with 0 even when they fail, so its complaints are looked at."""
+    """Run debugfs commands; it exits with 0 even when they fail, so its complaints are looked
+    at."""
     run_as = ["debugfs", "-w", "-f", "-", f"{disk}?offset={partition.start * SECTOR}"]
-    done = subprocess.run(run_as, input="\n".join(commands) + "\n", text=True, capture_output=True, timeout=300)
+    done = subprocess.run(
+        run_as, input="\n".join(commands) + "\n", text=True, capture_output=True, timeout=300
+    )
     complaints = [line for line in done.stderr.splitlines() if not line.startswith("debugfs 1.")]
     assert done.returncode == 0 and not complaints, complaints
 
@@ -129,20 +160,59 @@ def make_ntfs(disk, partition, folder, deleted):
     image = folder.parent / "ntfs.raw"
     with open(image, "wb") as file:
         file.truncate(partition.sectors * SECTOR)
-    run("mkntfs", "-F", "-Q", "-q", "-T", "-c", "4096", "-L", "NTFS", "-s", SECTOR, "-p", partition.start,
-        "-H", 255, "-S", 63, image)
+    run(
+        "mkntfs",
+        "-F",
+        "-Q",
+        "-q",
+        "-T",
+        "-c",
+        "4096",
+        "-L",
+        "NTFS",
+        "-s",
+        SECTOR,
+        "-p",
+        partition.start,
+        "-H",
+        255,
+        "-S",
+        63,
+        image,
+    )
     (folder / "big.bin").write_bytes(random_bytes(BIG_BYTES, "ntfs"))
     for path in sorted(folder.iterdir(), key=lambda path: (path.name == "big.bin", path.name)):
         run("ntfscp", "-q", image, path, path.name)
-    run("ntfscp", "-q", "-N", "stream", image, folder / "big.bin", "small.txt")  # an alternate data stream
-    run("dd", f"if={image}", f"of={disk}", "bs=1M", "conv=notrunc,sparse", "oflag=seek_bytes",
-        f"seek={partition.start * SECTOR}")
+    run(
+        "ntfscp", "-q", "-N", "stream", image, folder / "big.bin", "small.txt"
+    )  # an alternate data stream
+    run(
+        "dd",
+        f"if={image}",
+        f"of={disk}",
+        "bs=1M",
+        "conv=notrunc,sparse",
+        "oflag=seek_bytes",
+        f"seek={partition.start * SECTOR}",
+    )
     image.unlink()
 
 
 def make_fat(disk, partition, folder, deleted):
-    run("mkfs.fat", "-F", 32, "-s", 1, "-n", "FAT32", "-i", "c0ffee00", f"--offset={partition.start}",
-        disk, partition.sectors // 2)
+    run(
+        "mkfs.fat",
+        "-F",
+        32,
+        "-s",
+        1,
+        "-n",
+        "FAT32",
+        "-i",
+        "c0ffee00",
+        f"--offset={partition.start}",
+        disk,
+        partition.sectors // 2,
+    )
     volume = ["-i", f"{disk}@@{partition.start * SECTOR}"]
     utf8 = {**os.environ, "LC_ALL": "C.UTF-8", "MTOOLS_SKIP_CHECK": "1"}
     run("mcopy", *volume, "-s", "-m", "-Q", *sorted(folder.iterdir()), "::/", env=utf8)
@@ -154,7 +224,7 @@ def make_fat(disk, partition, folder, deleted):
 MAKERS = {"ext4": make_ext4, "ntfs": make_ntfs, "fat": make_fat}
 
 
-# ---- Disks -----------------------------------------------------------------
+# ---- Disks -----------------------------------------------------------------------
 
 
 def make_disk(directory, name, size, table, partitions):
@@ -180,8 +250,10 @@ def make_gpt(directory):
         Partition("fat", 97 * 2048, 40 * MIB // SECTOR, 500, "/usr/include"),
     ]
     table = "label: gpt\nlabel-id: 01234567-89AB-CDEF-0123-456789ABCDEF\n" + "".join(
-        f'start={p.start}, size={p.sectors}, type={GPT_TYPES[p.filesystem]}, name="{p.filesystem} data", '
-        f"uuid=01234567-89AB-CDEF-0123-{p.start:012}\n" for p in partitions)
+        f"start={p.start}, size={p.sectors}, type={GPT_TYPES[p.filesystem]},"
+        f' name="{p.filesystem} data", uuid=01234567-89AB-CDEF-0123-{p.start:012}\n'
+        for p in partitions
+    )
     return make_disk(directory, "gpt", 150 * MIB, table, partitions)
 
 
@@ -193,7 +265,9 @@ def make_mbr(directory):
         Partition("ntfs", 75 * 2048, 12 * MIB // SECTOR, 80, "/usr/share/doc"),
     ]
     extended = 37 * 2048
-    lines = [f"start={p.start}, size={p.sectors}, type={MBR_TYPES[p.filesystem]}" for p in partitions]
+    lines = [
+        f"start={p.start}, size={p.sectors}, type={MBR_TYPES[p.filesystem]}" for p in partitions
+    ]
     lines.insert(1, f"start={extended}, size={96 * 2048 - extended}, type=5")
     lines[2:2] = ["start=0, size=0", "start=0, size=0"]  # logical partitions are numbered from 5
     table = "label: dos\nlabel-id: 0xc0ffee00\n" + "\n".join(lines) + "\n"
@@ -201,7 +275,8 @@ def make_mbr(directory):
 
 
 def change_disk(disk, path):
-    """Copy the disk to `path` and change the copy as a later day would: files deleted, rewritten, added."""
+    """Copy the disk to `path` and change the copy as a later day would: files deleted, rewritten,
+    added."""
     run("cp", "--sparse=always", disk.path, path)
     ext4, fat = disk.partition("ext4"), disk.partition("fat")
     work = Path(path).parent / "change"
@@ -216,8 +291,9 @@ def change_disk(disk, path):
 
 
 def make_with_snapshot(directory):
-    """An ext4 file system of 8 MiB without a partition table in disk.qcow2: early.txt was there when the snapshot "first" was taken,
-    late.txt was not. Returns the paths of the image, and of raw disks as now and as then."""
+    """An ext4 file system of 8 MiB without a partition table in disk.qcow2: early.txt was there
+    when the snapshot "first" was taken, late.txt was not. Returns the paths of the image, and of
+    raw disks as now and as then."""
     now, then, image = (directory / name for name in ("now.raw", "then.raw", "disk.qcow2"))
     files = directory / "files"
     files.mkdir()

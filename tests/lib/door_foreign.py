@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Rows of the table of doors: backing and data files in other formats, and files that are not what their names, or the images, say."""
+"""Rows of the table of doors: backing and data files in other formats, and files that are not what
+their names, or the images, say."""
 import bz2
 import gzip
 import lzma
@@ -32,8 +33,8 @@ def make_aff():
 
 
 def make_split():
-    Path("split.001").write_bytes(BASE[:MIB // 2])
-    Path("split.002").write_bytes(BASE[MIB // 2:])
+    Path("split.001").write_bytes(BASE[: MIB // 2])
+    Path("split.002").write_bytes(BASE[MIB // 2 :])
     return "split.001"
 
 
@@ -63,11 +64,31 @@ def foreign():
     rows = []
     for form, make in MAKERS.items():
         name = make()
-        rows += [Row(f"{form} under one declared as {declared}", (f"{declared}.qcow2,backing={name}",), OVER)
-                 for declared in ("raw", "undeclared", *(() if form == "split" else ("qcow2", "vdi")))]
-        rows += [Row(f"{form} by further names", ("raw.qcow2", name), OVER),
-                 Row(f"{form} in two segments", ("raw.qcow2", name, "base.raw"), refused=("name the first only",), at=CHAIN)]
-        rows.append(Row(f"{form} over a base of its own", (f"raw.qcow2,errors=zero,backing={name}",), OVER, zeros=True))
+        rows += [
+            Row(
+                f"{form} under one declared as {declared}",
+                (f"{declared}.qcow2,backing={name}",),
+                OVER,
+            )
+            for declared in ("raw", "undeclared", *(() if form == "split" else ("qcow2", "vdi")))
+        ]
+        rows += [
+            Row(f"{form} by further names", ("raw.qcow2", name), OVER),
+            Row(
+                f"{form} in two segments",
+                ("raw.qcow2", name, "base.raw"),
+                refused=("name the first only",),
+                at=CHAIN,
+            ),
+        ]
+        rows.append(
+            Row(
+                f"{form} over a base of its own",
+                (f"raw.qcow2,errors=zero,backing={name}",),
+                OVER,
+                zeros=True,
+            )
+        )
         if form == "split":
             rows.append(Row("split, by format=", (f"qcow2.qcow2,backing={name},format=raw",), OVER))
         else:
@@ -81,24 +102,65 @@ def renamed(form, name):
     shutil.copy(name, f"renamed/{form}.img")
     as_told = f"raw.qcow2,backing=renamed/{form}.img,format={form}"
     cannot = form == "vmdk"  # it is looked for by the name that it gives itself
-    return [Row(f"{form} with format=", (as_told,), refused=("cannot open",), at=CHAIN) if cannot else
-            Row(f"{form} with format=", (as_told,), OVER),
-            Row(f"{form} that nothing calls so", (f"raw.qcow2,backing=renamed/{form}.img",), refused=("starts as", f"format={form}"), at=CHAIN),
-            Row(f"{form}, and no base below it", (f"raw.qcow2,backing={name},backing=base.raw",), refused=("has none",), at=CHAIN),
-            Row(f"{form} alone", (name,), refused=("not a qcow2 image", "starts as", "without \"-i qcow2\""), detected="other")]
+    return [
+        (
+            Row(f"{form} with format=", (as_told,), refused=("cannot open",), at=CHAIN)
+            if cannot
+            else Row(f"{form} with format=", (as_told,), OVER)
+        ),
+        Row(
+            f"{form} that nothing calls so",
+            (f"raw.qcow2,backing=renamed/{form}.img",),
+            refused=("starts as", f"format={form}"),
+            at=CHAIN,
+        ),
+        Row(
+            f"{form}, and no base below it",
+            (f"raw.qcow2,backing={name},backing=base.raw",),
+            refused=("has none",),
+            at=CHAIN,
+        ),
+        Row(
+            f"{form} alone",
+            (name,),
+            refused=("not a qcow2 image", "starts as", 'without "-i qcow2"'),
+            detected="other",
+        ),
+    ]
 
 
 def converted_bases():
     """The image declares another format than the base has by now."""
-    rows = [Row(f"raw under one declared as {declared}", (f"{declared}.qcow2,backing=base.raw",), OVER) for declared in ("vmdk", "vpc", "vdi", "luks")]
+    rows = [
+        Row(f"raw under one declared as {declared}", (f"{declared}.qcow2,backing=base.raw",), OVER)
+        for declared in ("vmdk", "vpc", "vdi", "luks")
+    ]
     image("base.qcow2", BASE)
-    rows += [Row(f"qcow2 under one declared as {declared}", (f"{declared}.qcow2,backing=base.qcow2",), OVER)
-             for declared in ("raw", "vmdk", "vdi", "luks")]
+    rows += [
+        Row(
+            f"qcow2 under one declared as {declared}",
+            (f"{declared}.qcow2,backing=base.qcow2",),
+            OVER,
+        )
+        for declared in ("raw", "vmdk", "vdi", "luks")
+    ]
     raw("not.vmdk", 1)
-    return [*rows, Row("raw that its name calls VMDK", ("raw.qcow2,backing=not.vmdk",), refused=("format=",), at=CHAIN),
-            Row("raw, by format=", ("raw.qcow2,backing=not.vmdk,format=raw",), OVER),
-            Row("a format for nothing", ("raw.qcow2,format=raw",), refused=("format",)),
-            Row("an unknown format", ("raw.qcow2,backing=base.raw,format=nonsense",), refused=("nonsense",))]
+    return [
+        *rows,
+        Row(
+            "raw that its name calls VMDK",
+            ("raw.qcow2,backing=not.vmdk",),
+            refused=("format=",),
+            at=CHAIN,
+        ),
+        Row("raw, by format=", ("raw.qcow2,backing=not.vmdk,format=raw",), OVER),
+        Row("a format for nothing", ("raw.qcow2,format=raw",), refused=("format",)),
+        Row(
+            "an unknown format",
+            ("raw.qcow2,backing=base.raw,format=nonsense",),
+            refused=("nonsense",),
+        ),
+    ]
 
 
 def declared_files():
@@ -106,12 +168,24 @@ def declared_files():
     overlay("to-vhd.qcow2", "base.vhd", b"vpc", mark=2)
     overlay("to-vmdk.qcow2", "base.vmdk", b"vmdk", mark=2)
     overlay("to-undeclared.qcow2", "base.vmdk", None, mark=2)
-    return [Row("a VHD that the image declares", ("to-vhd.qcow2",), OVER),
-            Row("a VMDK that the image declares", ("to-vmdk.qcow2",), refused=("backing=PATH",), at=CHAIN),
-            Row("a VMDK that nobody declares", ("to-undeclared.qcow2",), refused=("backing=PATH",), at=CHAIN)]
+    return [
+        Row("a VHD that the image declares", ("to-vhd.qcow2",), OVER),
+        Row(
+            "a VMDK that the image declares",
+            ("to-vmdk.qcow2",),
+            refused=("backing=PATH",),
+            at=CHAIN,
+        ),
+        Row(
+            "a VMDK that nobody declares",
+            ("to-undeclared.qcow2",),
+            refused=("backing=PATH",),
+            at=CHAIN,
+        ),
+    ]
 
 
-# ---- Files that are something else ---------------------------------------------
+# ---- Files that are something else -----------------------------------------------
 
 
 def packed():
@@ -124,7 +198,8 @@ def packed():
 
 
 def pretenders():
-    """What is neither raw nor qcow2 nor read by libtsk, under an image that declares raw: never silently raw."""
+    """What is neither raw nor qcow2 nor read by libtsk, under an image that declares raw: never
+    silently raw."""
     raw("base.raw", 1)
     overlay("top.qcow2", "lost.raw", mark=2)
     overlay("honest.qcow2", "pretender.raw", mark=2)
@@ -135,18 +210,37 @@ def pretenders():
     rows = []
     for name in files:
         content = disk(2)[:C] + Path(name).read_bytes()[C:MIB].ljust(MIB - C, b"\0")
-        rows += [Row(f"{name} as a base", (f"top.qcow2,backing={name}",), refused=("starts so", "format=raw"), at=CHAIN),
-                 Row(f"{name} as a raw base", (f"top.qcow2,backing={name},format=raw",), content, filesystem=False),
-                 Row(f"{name} alone", (name,), refused=("not a qcow2 image",), detected="other")]
+        rows += [
+            Row(
+                f"{name} as a base",
+                (f"top.qcow2,backing={name}",),
+                refused=("starts so", "format=raw"),
+                at=CHAIN,
+            ),
+            Row(
+                f"{name} as a raw base",
+                (f"top.qcow2,backing={name},format=raw",),
+                content,
+                filesystem=False,
+            ),
+            Row(f"{name} alone", (name,), refused=("not a qcow2 image",), detected="other"),
+        ]
     return rows + short_bases()
 
 
 def short_bases():
     """Shorter than the overlay: legal, and what an incomplete copy looks like."""
-    Path("short.raw").write_bytes(BASE[:MIB // 2])
+    Path("short.raw").write_bytes(BASE[: MIB // 2])
     made = Image(size=MIB, cluster_bits=12, backing=b"short.raw", backing_format=b"raw")
     made.write("short.qcow2")
-    return [Row("a base that is short", ("short.qcow2",), BASE[:MIB // 2].ljust(MIB, b"\0"), filesystem=False)]
+    return [
+        Row(
+            "a base that is short",
+            ("short.qcow2",),
+            BASE[: MIB // 2].ljust(MIB, b"\0"),
+            filesystem=False,
+        )
+    ]
 
 
 GROUPS = [foreign, pretenders]

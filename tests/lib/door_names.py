@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Image names of every kind, with what they must give: the rows of the table of doors (doors.py).
 
-Each function of GROUPS makes files in the working directory, and returns rows. The disks are file systems of 1 MiB, told apart by a mark in
-their boot block. Their content is known from what wrote it, or from QEMU.
+Each function of GROUPS makes files in the working directory, and returns rows. The disks are file
+systems of 1 MiB, told apart by a mark in their boot block. Their content is known from what wrote
+it, or from QEMU.
 """
 import itertools
 import os
@@ -19,7 +20,7 @@ MIB, C = 1 << 20, 4096  # the disks' size, and the clusters' of images that are 
 MISSING = ("there is no such file", "backing=")
 
 
-# ---- Disks and files -----------------------------------------------------------
+# ---- Disks and files -------------------------------------------------------------
 
 
 @cache
@@ -28,7 +29,19 @@ def filesystem():
     with TemporaryDirectory(prefix="doors") as folder:
         (Path(folder) / "files").mkdir()
         (Path(folder) / "files/early.txt").write_text("early\n")
-        run("mke2fs", "-q", "-F", "-t", "ext4", "-O", "^has_journal", "-d", f"{folder}/files", f"{folder}/raw", "1M")
+        run(
+            "mke2fs",
+            "-q",
+            "-F",
+            "-t",
+            "ext4",
+            "-O",
+            "^has_journal",
+            "-d",
+            f"{folder}/files",
+            f"{folder}/raw",
+            "1M",
+        )
         return Path(folder, "raw").read_bytes()
 
 
@@ -40,13 +53,14 @@ def store(target, content, kind="normal"):
     """Store content in a disk of the builder: what is not zeros."""
     size = target.image.cluster_size
     for at in range(0, len(content), size):
-        piece = content[at:at + size].ljust(size, b"\0")
+        piece = content[at : at + size].ljust(size, b"\0")
         if piece.strip(b"\0"):
             getattr(target, kind)(at // size, piece)
 
 
 def image(path, content, snapshots=(), cluster_bits=12, kind="normal", **options):
-    """Write an image of this content; `snapshots` are (ID, name, content). Returns the builder's image and the file's bytes."""
+    """Write an image of this content; `snapshots` are (ID, name, content). Returns the builder's
+    image and the file's bytes."""
     made = Image(size=len(content), cluster_bits=cluster_bits, **options)
     for identifier, name, old in snapshots:
         add_snapshot(made, identifier, name, old)
@@ -63,8 +77,15 @@ def add_snapshot(made, identifier, name, content, **more):
 
 
 def overlay(path, backing, backing_format=b"raw", mark=None, **options):
-    """An image over a backing file that stores its first cluster only, with a mark; None: nothing. It reads as `below` with the mark."""
-    made = Image(size=MIB, cluster_bits=12, backing=os.fsencode(backing), backing_format=backing_format, **options)
+    """An image over a backing file that stores its first cluster only, with a mark; None: nothing.
+    It reads as `below` with the mark."""
+    made = Image(
+        size=MIB,
+        cluster_bits=12,
+        backing=os.fsencode(backing),
+        backing_format=backing_format,
+        **options,
+    )
     if mark is not None:
         made.disk.normal(0, disk(mark)[:C])
     return made.write(path)
@@ -80,37 +101,110 @@ def signature(path, name):
     Path(path).write_bytes(b"TSK-QCOW2-SELECTOR 1\n" + os.fsencode(name) + b"\n")
 
 
-# ---- Snapshots -----------------------------------------------------------------
+# ---- Snapshots -------------------------------------------------------------------
 
-SNAPSHOTS = [(b"1", b"first"), (b"2", b"before update"), (b"3", b"a@b"), (b"4", b"a,b"), (b"5", b"2"), (b"6", b"twice"), (b"7", b"twice"),
-             (b"8", b""), (b"", b"without an ID"), (b"", b""), (b"11", b"x\ny"), (b"12", b"\xff\xfe"), (b"13", "Größe".encode()),
-             (b"14", b"id=1"), (b"15", b" edges "), (b"16", b"backing=none"), (b"same", b"same")]
-CHOICES = {"@1": 0, "@first": 0, "@id=1": 0, "@name=first": 0, "@index=0": 0, "@before update": 1, "@id=2": 1, "@name=2": 4, "@a@b": 2,
-           "@a,,b": 3, "@name=a,,b": 3, "@id=6": 5, "@7": 6, "@index=5": 5, "@8": 7, "@index=7": 7, "@without an ID": 8, "@index=8": 8,
-           "@index=9": 9, "@x\ny": 10, "@11": 10, "@\udcff\udcfe": 11, "@12": 11, "@Größe": 12, "@name=id=1": 13, "@ edges ": 14,
-           "@name= edges ": 14, "@backing=none": 15, "@16,backing=none": 15, "@same": 16, "@1,errors=zero": 0}
-NO_CHOICES = {"@nobody": "no such snapshot", "@": "name is empty", "@id=": "name is empty", "@name=": "name is empty", "@FIRST": "no such",
-              "@first ": "no such", "@id=first": "no such", "@name=1": "no such", "@2": "several snapshots", "@twice": "several snapshots",
-              "@index=17": "no snapshot of that index", "@index=-1": "no snapshot of that index", "@index=": "no snapshot of that index",
-              "@index= 1": "no snapshot of that index", "@index=0x1": "no snapshot of that index",
-              "@index=18446744073709551616": "no snapshot of that index", "@17": "no such snapshot"}
+SNAPSHOTS = [
+    (b"1", b"first"),
+    (b"2", b"before update"),
+    (b"3", b"a@b"),
+    (b"4", b"a,b"),
+    (b"5", b"2"),
+    (b"6", b"twice"),
+    (b"7", b"twice"),
+    (b"8", b""),
+    (b"", b"without an ID"),
+    (b"", b""),
+    (b"11", b"x\ny"),
+    (b"12", b"\xff\xfe"),
+    (b"13", "Größe".encode()),
+    (b"14", b"id=1"),
+    (b"15", b" edges "),
+    (b"16", b"backing=none"),
+    (b"same", b"same"),
+]
+CHOICES = {
+    "@1": 0,
+    "@first": 0,
+    "@id=1": 0,
+    "@name=first": 0,
+    "@index=0": 0,
+    "@before update": 1,
+    "@id=2": 1,
+    "@name=2": 4,
+    "@a@b": 2,
+    "@a,,b": 3,
+    "@name=a,,b": 3,
+    "@id=6": 5,
+    "@7": 6,
+    "@index=5": 5,
+    "@8": 7,
+    "@index=7": 7,
+    "@without an ID": 8,
+    "@index=8": 8,
+    "@index=9": 9,
+    "@x\ny": 10,
+    "@11": 10,
+    "@\udcff\udcfe": 11,
+    "@12": 11,
+    "@Größe": 12,
+    "@name=id=1": 13,
+    "@ edges ": 14,
+    "@name= edges ": 14,
+    "@backing=none": 15,
+    "@16,backing=none": 15,
+    "@same": 16,
+    "@1,errors=zero": 0,
+}
+NO_CHOICES = {
+    "@nobody": "no such snapshot",
+    "@": "name is empty",
+    "@id=": "name is empty",
+    "@name=": "name is empty",
+    "@FIRST": "no such",
+    "@first ": "no such",
+    "@id=first": "no such",
+    "@name=1": "no such",
+    "@2": "several snapshots",
+    "@twice": "several snapshots",
+    "@index=17": "no snapshot of that index",
+    "@index=-1": "no snapshot of that index",
+    "@index=": "no snapshot of that index",
+    "@index= 1": "no snapshot of that index",
+    "@index=0x1": "no snapshot of that index",
+    "@index=18446744073709551616": "no snapshot of that index",
+    "@17": "no such snapshot",
+}
 
 
 def snapshots():
     image("disk.qcow2", disk(100), [(*key, disk(index)) for index, key in enumerate(SNAPSHOTS)])
-    rows = [Row("the active disk", ("disk.qcow2",), disk(100)), Row("a path", ("./disk.qcow2",), disk(100)),
-            Row("an absolute path", (os.path.abspath("disk.qcow2"),), disk(100))]
-    rows += [Row(f"snapshot {choice!r}", (f"disk.qcow2{choice}",), disk(index), snapshot=True) for choice, index in CHOICES.items()]
-    rows += [Row(f"no snapshot {choice!r}", (f"disk.qcow2{choice}",), refused=(word,)) for choice, word in NO_CHOICES.items()]
+    rows = [
+        Row("the active disk", ("disk.qcow2",), disk(100)),
+        Row("a path", ("./disk.qcow2",), disk(100)),
+        Row("an absolute path", (os.path.abspath("disk.qcow2"),), disk(100)),
+    ]
+    rows += [
+        Row(f"snapshot {choice!r}", (f"disk.qcow2{choice}",), disk(index), snapshot=True)
+        for choice, index in CHOICES.items()
+    ]
+    rows += [
+        Row(f"no snapshot {choice!r}", (f"disk.qcow2{choice}",), refused=(word,))
+        for choice, word in NO_CHOICES.items()
+    ]
     for size, title in ((2 * MIB, "grown"), (MIB // 2, "shrunk")):
         content = (disk(1) + bytes(MIB - 512) + pattern(2, 512))[:size]
         image(f"{title}.qcow2", content, [(b"1", b"then", disk(3))])
-        rows += [Row(title, (f"{title}.qcow2",), content, filesystem=size > MIB),
-                 Row(f"before it was {title}", (f"{title}.qcow2@then",), disk(3), snapshot=True)]
+        rows += [
+            Row(title, (f"{title}.qcow2",), content, filesystem=size > MIB),
+            Row(f"before it was {title}", (f"{title}.qcow2@then",), disk(3), snapshot=True),
+        ]
     image("one.qcow2", disk(5), [(b"2", b"2", disk(6))])
     image("none.qcow2", disk(7))
-    return [*rows, Row("ID and name alike", ("one.qcow2@2",), disk(6), snapshot=True),
-            Row("an image without snapshots", ("none.qcow2@1",), refused=("no snapshots",))]
+    return [
+        *rows,
+        Row("ID and name alike", ("one.qcow2@2",), disk(6), snapshot=True),
+        Row("an image without snapshots", ("none.qcow2@1",), refused=("no snapshots",)),
+    ]
 
 
 def saved_memory():
@@ -119,23 +213,65 @@ def saved_memory():
     state = type(made.disk)(made, MIB)
     store(state, disk(1))
     for index in range(3):
-        state.normal(512 + index, memory[index * C:(index + 1) * C])
+        state.normal(512 + index, memory[index * C : (index + 1) * C])
     state.l1_entries = 2
     made.snapshot(b"1", b"live", state, vm_state_size=len(memory))
     add_snapshot(made, b"2", b"disk only", disk(2))
     store(made.disk, disk(3))
     made.write("disk.qcow2")
-    memories = [Row(f"saved memory {name}", (f"disk.qcow2{name}",), memory, filesystem=False, vm_state=True, snapshot=True)
-                for name in ("@live,vmstate", "@1,vmstate", "@index=0,vmstate", "@live,vmstate,errors=zero", "@live,errors=zero,vmstate")]
-    return [*memories, Row("its disk", ("disk.qcow2@live",), disk(1), snapshot=True),
-            Row("no saved memory", ("disk.qcow2@disk only,vmstate",), refused=("no VM state",), at=VIEW, snapshot=True),
-            Row("memory of no snapshot", ("disk.qcow2,vmstate",), refused=("needs a snapshot",))]
+    memories = [
+        Row(
+            f"saved memory {name}",
+            (f"disk.qcow2{name}",),
+            memory,
+            filesystem=False,
+            vm_state=True,
+            snapshot=True,
+        )
+        for name in (
+            "@live,vmstate",
+            "@1,vmstate",
+            "@index=0,vmstate",
+            "@live,vmstate,errors=zero",
+            "@live,errors=zero,vmstate",
+        )
+    ]
+    return [
+        *memories,
+        Row("its disk", ("disk.qcow2@live",), disk(1), snapshot=True),
+        Row(
+            "no saved memory",
+            ("disk.qcow2@disk only,vmstate",),
+            refused=("no VM state",),
+            at=VIEW,
+            snapshot=True,
+        ),
+        Row("memory of no snapshot", ("disk.qcow2,vmstate",), refused=("needs a snapshot",)),
+    ]
 
 
 # ---- Names of files --------------------------------------------------------------
 
-FILE_NAMES = ("a@b.qcow2", "a,b.qcow2", "a@b,c=d.qcow2", "new\nline.qcow2", "\udcff\udcfe.qcow2", " edges .qcow2", "-dash.qcow2", "it's.qcow2",
-              'quo"te.qcow2', "tab\there.qcow2", "@", ",", "Größe.qcow2", "$(x).qcow2", "json:{}", "a//b", "index=1", "100%s%n.qcow2")
+FILE_NAMES = (
+    "a@b.qcow2",
+    "a,b.qcow2",
+    "a@b,c=d.qcow2",
+    "new\nline.qcow2",
+    "\udcff\udcfe.qcow2",
+    " edges .qcow2",
+    "-dash.qcow2",
+    "it's.qcow2",
+    'quo"te.qcow2',
+    "tab\there.qcow2",
+    "@",
+    ",",
+    "Größe.qcow2",
+    "$(x).qcow2",
+    "json:{}",
+    "a//b",
+    "index=1",
+    "100%s%n.qcow2",
+)
 
 
 def file_names():
@@ -145,8 +281,16 @@ def file_names():
         Path(name).parent.mkdir(exist_ok=True)
         image(typed, disk(mark), [(b"1", b"first", disk(mark + 100))])
         unselectable = "line break" if "\n" in name else ""
-        rows += [Row(f"the file {name!r}", (typed,), disk(mark), unselectable=unselectable),
-                 Row(f"a snapshot of the file {name!r}", (f"{typed}@first",), disk(mark + 100), snapshot=True, unselectable=unselectable)]
+        rows += [
+            Row(f"the file {name!r}", (typed,), disk(mark), unselectable=unselectable),
+            Row(
+                f"a snapshot of the file {name!r}",
+                (f"{typed}@first",),
+                disk(mark + 100),
+                snapshot=True,
+                unselectable=unselectable,
+            ),
+        ]
     for mark, name in enumerate(("disk", "disk@first", "disk@first,backing=none")):
         image(name, disk(200 + mark), [(b"1", b"first", disk(210 + mark))])
         rows.append(Row(f"the longest name of a file, {name}", (name,), disk(200 + mark)))
@@ -154,33 +298,87 @@ def file_names():
     os.mkdir("directory")
     Path("empty").touch()
     raw("plain.raw", 1)
-    nothing = {"missing.qcow2": "there is no file", "missing.qcow2@first": "there is no file", "directory": "is a directory",
-               "disk/": "there is no file", "missing/disk": "there is no file", "": "there is no file", "x" * 300: "there is no file"}
-    rows += [Row(f"nothing there: {name[:20]!r}", (name,), refused=(word,), detected="none") for name, word in nothing.items()]
-    return [*rows, Row("a symbolic link", ("link",), disk(200)), Row("past a directory", ("directory/../disk",), disk(200)),
-            Row("an empty file", ("empty",), refused=("not a qcow2 image",), detected="other"),
-            Row("a raw file", ("plain.raw",), refused=("not a qcow2 image",), detected="other")]
+    nothing = {
+        "missing.qcow2": "there is no file",
+        "missing.qcow2@first": "there is no file",
+        "directory": "is a directory",
+        "disk/": "there is no file",
+        "missing/disk": "there is no file",
+        "": "there is no file",
+        "x" * 300: "there is no file",
+    }
+    rows += [
+        Row(f"nothing there: {name[:20]!r}", (name,), refused=(word,), detected="none")
+        for name, word in nothing.items()
+    ]
+    return [
+        *rows,
+        Row("a symbolic link", ("link",), disk(200)),
+        Row("past a directory", ("directory/../disk",), disk(200)),
+        Row("an empty file", ("empty",), refused=("not a qcow2 image",), detected="other"),
+        Row("a raw file", ("plain.raw",), refused=("not a qcow2 image",), detected="other"),
+    ]
 
 
 # ---- Options ---------------------------------------------------------------------
 
-WRONG_OPTIONS = {",": "unknown option", ",nonsense": "unknown option", ",Backing=none": "unknown option", ",nonsense=1": "unknown option",
-                 ",errors": "needs a value", ",errors=one": "takes the value", ",vmstate=1": "takes no value", ",backing=": "needs a value",
-                 ",backing": "needs a value", ",search=": "needs a value", ",key-file=": "needs a value", ",data-file=": "needs a value",
-                 ",data-file=a,data-file=b": "given twice", ",errors=zero@first": "@first,errors=zero", ",vmstate@first": "@first,vmstate",
-                 ",backing=none@first": "@first,backing=none", ",backing=key@first": "@first,backing=key",
-                 ",key-file=~/a,,b": "key-file=\"$HOME\"'/a,,b'", ",search=~/a": "search=\"$HOME\"'/a'"}
+WRONG_OPTIONS = {
+    ",": "unknown option",
+    ",nonsense": "unknown option",
+    ",Backing=none": "unknown option",
+    ",nonsense=1": "unknown option",
+    ",errors": "needs a value",
+    ",errors=one": "takes the value",
+    ",vmstate=1": "takes no value",
+    ",backing=": "needs a value",
+    ",backing": "needs a value",
+    ",search=": "needs a value",
+    ",key-file=": "needs a value",
+    ",data-file=": "needs a value",
+    ",data-file=a,data-file=b": "given twice",
+    ",errors=zero@first": "@first,errors=zero",
+    ",vmstate@first": "@first,vmstate",
+    ",backing=none@first": "@first,backing=none",
+    ",backing=key@first": "@first,backing=key",
+    ",key-file=~/a,,b": "key-file=\"$HOME\"'/a,,b'",
+    ",search=~/a": "search=\"$HOME\"'/a'",
+}
 
 
 def options():
     image("plain.qcow2", disk(1), [(b"1", b"first", disk(2))])
     raw("key", 3)
-    rows = [Row(f"wrong option {option!r}", (f"plain.qcow2{option}",), refused=(word,)) for option, word in WRONG_OPTIONS.items()]
-    rows += [Row("a data file where none is needed", ("plain.qcow2,data-file=key",), refused=("no external data file",), at=CHAIN),
-             Row("a key where none is needed", ("plain.qcow2,key-file=key",), refused=("encrypted",), at=CHAIN),
-             Row("a backing file where none is needed", ("plain.qcow2,backing=key",), refused=("refers to none",), at=CHAIN),
-             Row("backing=none where there is none", ("plain.qcow2,backing=none",), disk(1)),
-             Row("search= that is not needed", ("plain.qcow2,search=nowhere",), disk(1), unselectable="nowhere")]
+    rows = [
+        Row(f"wrong option {option!r}", (f"plain.qcow2{option}",), refused=(word,))
+        for option, word in WRONG_OPTIONS.items()
+    ]
+    rows += [
+        Row(
+            "a data file where none is needed",
+            ("plain.qcow2,data-file=key",),
+            refused=("no external data file",),
+            at=CHAIN,
+        ),
+        Row(
+            "a key where none is needed",
+            ("plain.qcow2,key-file=key",),
+            refused=("encrypted",),
+            at=CHAIN,
+        ),
+        Row(
+            "a backing file where none is needed",
+            ("plain.qcow2,backing=key",),
+            refused=("refers to none",),
+            at=CHAIN,
+        ),
+        Row("backing=none where there is none", ("plain.qcow2,backing=none",), disk(1)),
+        Row(
+            "search= that is not needed",
+            ("plain.qcow2,search=nowhere",),
+            disk(1),
+            unselectable="nowhere",
+        ),
+    ]
     return rows + orders()
 
 
@@ -192,19 +390,47 @@ def orders():
     encrypted.create("locked.qcow2", MIB, options=["cluster_size=4k"], backing=("base.raw", "raw"))
     below = encrypted.raw_node("moved/base.raw")
     encrypted.write(encrypted.node("locked.qcow2", backing=below), [(0, disk(21)[:C])])
-    encrypted.qemu("qemu-img", "snapshot", "-c", "then", "--image-opts", "driver=qcow2,encrypt.key-secret=s0,file.filename=locked.qcow2,"
-                   "backing.driver=raw,backing.file.filename=moved/base.raw", secrets=[b"secret"])
+    encrypted.qemu(
+        "qemu-img",
+        "snapshot",
+        "-c",
+        "then",
+        "--image-opts",
+        (
+            "driver=qcow2,encrypt.key-secret=s0,file.filename=locked.qcow2,"
+            "backing.driver=raw,backing.file.filename=moved/base.raw"
+        ),
+        secrets=[b"secret"],
+    )
     encrypted.write(encrypted.node("locked.qcow2", backing=below), [(0, disk(22)[:C])])
     given = ("backing=moved/base.raw", "search=moved", "key-file=pass word", "errors=zero")
-    rows = [Row(f"order {order}", (f"locked.qcow2@then,{','.join(order)}",), disk(21)[:C] + disk(20)[C:], snapshot=True)
-            for order in itertools.permutations(given)]
-    return [*rows, Row("key and search by variables", ("locked.qcow2",), disk(22)[:C] + disk(20)[C:],
-                       environment={"TSK_QCOW2_SEARCH": "moved", "TSK_QCOW2_KEY_FILE": "pass word"}),
-            Row("the overlay alone", ("locked.qcow2,backing=none,key-file=pass word",), disk(22)[:C].ljust(MIB, b"\0"),
-                filesystem=False)]
+    rows = [
+        Row(
+            f"order {order}",
+            (f"locked.qcow2@then,{','.join(order)}",),
+            disk(21)[:C] + disk(20)[C:],
+            snapshot=True,
+        )
+        for order in itertools.permutations(given)
+    ]
+    return [
+        *rows,
+        Row(
+            "key and search by variables",
+            ("locked.qcow2",),
+            disk(22)[:C] + disk(20)[C:],
+            environment={"TSK_QCOW2_SEARCH": "moved", "TSK_QCOW2_KEY_FILE": "pass word"},
+        ),
+        Row(
+            "the overlay alone",
+            ("locked.qcow2,backing=none,key-file=pass word",),
+            disk(22)[:C].ljust(MIB, b"\0"),
+            filesystem=False,
+        ),
+    ]
 
 
-# ---- Chains ------------------------------------------------------------------------
+# ---- Chains ----------------------------------------------------------------------
 
 
 def chains():
@@ -221,44 +447,124 @@ def chains():
     raw("case/base2.raw", 6)
     scattered, other = disk(1)[:C] + disk(2)[C:], disk(1)[:C] + disk(3)[C:]
     top, middle, base = "case/top.qcow2", "one/middle.qcow2", "two/base.raw"
-    found = [f"{top},backing={middle},backing={base}", f"{top},backing={middle},search=two", f"{top},search=one,search=two",
-             f"{top},search=two,search=one", f"{top},search=two,backing={middle}", f"{top},search=com,,ma,search=one,search=two"]
+    found = [
+        f"{top},backing={middle},backing={base}",
+        f"{top},backing={middle},search=two",
+        f"{top},search=one,search=two",
+        f"{top},search=two,search=one",
+        f"{top},search=two,backing={middle}",
+        f"{top},search=com,,ma,search=one,search=two",
+    ]
     rows = [Row(f"a chain by {name}", (name,), scattered) for name in found]
-    rows += [Row("a chain by further names", (top, middle, base), scattered), Row("a chain by two names", (middle, base), disk(2)),
-             Row("another base", (f"{top},backing={middle},backing=com,,ma/other.raw",), other),
-             Row("another base by names", (top, middle, "com,ma/other.raw"), other),
-             Row("another image", (f"{top},backing=com,,ma/other.qcow2",), disk(1)[:C] + disk(4)[C:]),
-             Row("no base", (f"{top},backing={middle},backing=none",), disk(1)[:C].ljust(MIB, b"\0"), filesystem=False),
-             Row("the overlay alone", (f"{top},backing=none",), disk(1)[:C].ljust(MIB, b"\0"), filesystem=False),
-             Row("a chain that lies together", ("whole.qcow2",), disk(5)[:C] + disk(6)[C:])]
+    rows += [
+        Row("a chain by further names", (top, middle, base), scattered),
+        Row("a chain by two names", (middle, base), disk(2)),
+        Row("another base", (f"{top},backing={middle},backing=com,,ma/other.raw",), other),
+        Row("another base by names", (top, middle, "com,ma/other.raw"), other),
+        Row("another image", (f"{top},backing=com,,ma/other.qcow2",), disk(1)[:C] + disk(4)[C:]),
+        Row(
+            "no base",
+            (f"{top},backing={middle},backing=none",),
+            disk(1)[:C].ljust(MIB, b"\0"),
+            filesystem=False,
+        ),
+        Row(
+            "the overlay alone",
+            (f"{top},backing=none",),
+            disk(1)[:C].ljust(MIB, b"\0"),
+            filesystem=False,
+        ),
+        Row("a chain that lies together", ("whole.qcow2",), disk(5)[:C] + disk(6)[C:]),
+    ]
     for variable in ("one:two", "two:one", ":one::two:", "one:two:"):
-        rows.append(Row(f"TSK_QCOW2_SEARCH={variable}", (top,), scattered, environment={"TSK_QCOW2_SEARCH": variable}))
-    refused = {top: MISSING, f"{top},backing={middle}": MISSING, f"{top},search=one": MISSING, f"{top},search=two": MISSING,
-               f"{top},search=nowhere": ("nowhere",), f"{top},backing=missing": ("missing",), f"{top},backing={base}": ("format=raw",),
-               f"{top},backing=none,backing={base}": ("backing=none ends",), f"{top},backing={middle},backing={base},backing={base}": ("raw",),
-               f"{top},backing={top}": ("loop",), f"{top},backing=one": ("directory",)}
-    rows += [Row(f"refused: {name}", (name,), refused=words, at=CHAIN) for name, words in refused.items()]
-    rows += [Row("given twice", (f"{top},backing={middle}", base), refused=("given twice",)),
-             Row("a further name that is missing", (top, "missing"), refused=("missing",), at=CHAIN),
-             Row("TSK_QCOW2_SEARCH that is gone", (top,), refused=("nowhere", "TSK_QCOW2_SEARCH"), at=CHAIN,
-                 environment={"TSK_QCOW2_SEARCH": "nowhere"}),
-             Row("TSK_QCOW2_SEARCH that is gone, and not needed", (middle, base), disk(2), environment={"TSK_QCOW2_SEARCH": "nowhere"})]
+        rows.append(
+            Row(
+                f"TSK_QCOW2_SEARCH={variable}",
+                (top,),
+                scattered,
+                environment={"TSK_QCOW2_SEARCH": variable},
+            )
+        )
+    refused = {
+        top: MISSING,
+        f"{top},backing={middle}": MISSING,
+        f"{top},search=one": MISSING,
+        f"{top},search=two": MISSING,
+        f"{top},search=nowhere": ("nowhere",),
+        f"{top},backing=missing": ("missing",),
+        f"{top},backing={base}": ("format=raw",),
+        f"{top},backing=none,backing={base}": ("backing=none ends",),
+        f"{top},backing={middle},backing={base},backing={base}": ("raw",),
+        f"{top},backing={top}": ("loop",),
+        f"{top},backing=one": ("directory",),
+    }
+    rows += [
+        Row(f"refused: {name}", (name,), refused=words, at=CHAIN) for name, words in refused.items()
+    ]
+    rows += [
+        Row("given twice", (f"{top},backing={middle}", base), refused=("given twice",)),
+        Row("a further name that is missing", (top, "missing"), refused=("missing",), at=CHAIN),
+        Row(
+            "TSK_QCOW2_SEARCH that is gone",
+            (top,),
+            refused=("nowhere", "TSK_QCOW2_SEARCH"),
+            at=CHAIN,
+            environment={"TSK_QCOW2_SEARCH": "nowhere"},
+        ),
+        Row(
+            "TSK_QCOW2_SEARCH that is gone, and not needed",
+            (middle, base),
+            disk(2),
+            environment={"TSK_QCOW2_SEARCH": "nowhere"},
+        ),
+    ]
     return rows + left_over()
 
 
 def left_over():
-    """A directory to search that holds another file of the base's name than the one in the image's own place."""
+    """A directory to search that holds another file of the base's name than the one in the image's
+    own place."""
     overlay("case/here.qcow2", "base2.raw", mark=7)
     raw("two/base2.raw", 8)
     warning = ("by searching the directory",)
-    return [Row("a search that hits another file", ("case/here.qcow2,search=two",), disk(7)[:C] + disk(8)[C:], warnings=warning, early=()),
-            Row("TSK_QCOW2_SEARCH that hits another file", ("case/here.qcow2",), disk(7)[:C] + disk(8)[C:], early=(),
-                warnings=("unset TSK_QCOW2_SEARCH",), environment={"TSK_QCOW2_SEARCH": "two"}),
-            Row("a directory to search that is gone, and not needed", ("case/here.qcow2,search=nowhere",), disk(7)[:C] + disk(6)[C:],
-                warnings=("nowhere",), early=(), unselectable="nowhere"),
-            Row("TSK_QCOW2_SEARCH that is gone, and another that is not", ("case/top.qcow2,search=one",), disk(1)[:C] + disk(2)[C:],
-                warnings=("\"nowhere\" (from TSK_QCOW2_SEARCH)",), early=(), environment={"TSK_QCOW2_SEARCH": "nowhere:two"}),
-            Row("a search that hits the same file", ("case/here.qcow2,search=case",), disk(7)[:C] + disk(6)[C:])]
+    return [
+        Row(
+            "a search that hits another file",
+            ("case/here.qcow2,search=two",),
+            disk(7)[:C] + disk(8)[C:],
+            warnings=warning,
+            early=(),
+        ),
+        Row(
+            "TSK_QCOW2_SEARCH that hits another file",
+            ("case/here.qcow2",),
+            disk(7)[:C] + disk(8)[C:],
+            early=(),
+            warnings=("unset TSK_QCOW2_SEARCH",),
+            environment={"TSK_QCOW2_SEARCH": "two"},
+        ),
+        Row(
+            "a directory to search that is gone, and not needed",
+            ("case/here.qcow2,search=nowhere",),
+            disk(7)[:C] + disk(6)[C:],
+            warnings=("nowhere",),
+            early=(),
+            unselectable="nowhere",
+        ),
+        Row(
+            "TSK_QCOW2_SEARCH that is gone, and another that is not",
+            ("case/top.qcow2,search=one",),
+            disk(1)[:C] + disk(2)[C:],
+            warnings=('"nowhere" (from TSK_QCOW2_SEARCH)',),
+            early=(),
+            environment={"TSK_QCOW2_SEARCH": "nowhere:two"},
+        ),
+        Row(
+            "a search that hits the same file",
+            ("case/here.qcow2,search=case",),
+            disk(7)[:C] + disk(6)[C:],
+        ),
+    ]
 
 
 def data_files():
@@ -268,52 +574,127 @@ def data_files():
     image("raw.qcow2", disk(2), data_file=b"raw.data", data_file_raw=True)
     image("moved.qcow2", disk(3), data_file=b"lost.data")
     os.rename("lost.data", "moved/lost.data")
-    image("nameless.qcow2", disk(4), data_file=b"")[0].write("nameless.qcow2", Path("nameless.qcow2").read_bytes())
+    image("nameless.qcow2", disk(4), data_file=b"")[0].write(
+        "nameless.qcow2", Path("nameless.qcow2").read_bytes()
+    )
     nameless = Image(size=MIB, cluster_bits=12, data_file=b"")
     store(nameless.disk, disk(4))
     nameless.write("nameless.qcow2")
     Path("moved/nameless.data").write_bytes(nameless.external)
-    return [Row("a data file", ("case/disk.qcow2",), disk(1)), Row("a raw data file", ("raw.qcow2",), disk(2)),
-            Row("data-file=", ("moved.qcow2,data-file=moved/lost.data",), disk(3)),
-            Row("data-file= without a name in the image", ("nameless.qcow2,data-file=moved/nameless.data",), disk(4)),
-            Row("a data file that is searched for", ("moved.qcow2,search=moved",), disk(3)),
-            Row("a data file by the variable", ("moved.qcow2",), disk(3), environment={"TSK_QCOW2_SEARCH": "moved"}),
-            Row("a data file that is lost", ("moved.qcow2",), refused=("data file", "data-file=PATH"), at=CHAIN),
-            Row("a data file without a name", ("nameless.qcow2",), refused=("data-file=PATH",), at=CHAIN),
-            Row("data-file= that is missing", ("moved.qcow2,data-file=missing",), refused=("missing",), at=CHAIN),
-            Row("data-file= that is the image", ("moved.qcow2,data-file=moved.qcow2",), refused=("an image of the chain",), at=CHAIN)]
+    return [
+        Row("a data file", ("case/disk.qcow2",), disk(1)),
+        Row("a raw data file", ("raw.qcow2",), disk(2)),
+        Row("data-file=", ("moved.qcow2,data-file=moved/lost.data",), disk(3)),
+        Row(
+            "data-file= without a name in the image",
+            ("nameless.qcow2,data-file=moved/nameless.data",),
+            disk(4),
+        ),
+        Row("a data file that is searched for", ("moved.qcow2,search=moved",), disk(3)),
+        Row(
+            "a data file by the variable",
+            ("moved.qcow2",),
+            disk(3),
+            environment={"TSK_QCOW2_SEARCH": "moved"},
+        ),
+        Row(
+            "a data file that is lost",
+            ("moved.qcow2",),
+            refused=("data file", "data-file=PATH"),
+            at=CHAIN,
+        ),
+        Row(
+            "a data file without a name", ("nameless.qcow2",), refused=("data-file=PATH",), at=CHAIN
+        ),
+        Row(
+            "data-file= that is missing",
+            ("moved.qcow2,data-file=missing",),
+            refused=("missing",),
+            at=CHAIN,
+        ),
+        Row(
+            "data-file= that is the image",
+            ("moved.qcow2,data-file=moved.qcow2",),
+            refused=("an image of the chain",),
+            at=CHAIN,
+        ),
+    ]
 
 
-# ---- Encryption ----------------------------------------------------------------------
+# ---- Encryption ------------------------------------------------------------------
 
 
 def encryption():
-    for name, text in (("key", b"secret\n"), ("crlf", b"secret\r\n"), ("wrong", b"sceret"), ("other", b"another"), ("empty", b"")):
+    for name, text in (
+        ("key", b"secret\n"),
+        ("crlf", b"secret\r\n"),
+        ("wrong", b"sceret"),
+        ("other", b"another"),
+        ("empty", b""),
+    ):
         Path(name).write_bytes(text)
     encrypted.create("base.qcow2", MIB, options=["cluster_size=4k"], secret=b"another")
     encrypted.write(encrypted.node("base.qcow2"), [(0, disk(1))], secrets=[b"another"])
     encrypted.create("top.qcow2", MIB, options=["cluster_size=4k"], backing=("base.qcow2", "qcow2"))
-    encrypted.write(encrypted.node("top.qcow2", backing=encrypted.node("base.qcow2", secret=1)), [(0, disk(2)[:C])],
-                    secrets=[b"secret", b"another"])
+    encrypted.write(
+        encrypted.node("top.qcow2", backing=encrypted.node("base.qcow2", secret=1)),
+        [(0, disk(2)[:C])],
+        secrets=[b"secret", b"another"],
+    )
     encrypted.create("aes.qcow2", MIB, method="aes", options=["cluster_size=4k"])
     encrypted.write(encrypted.node("aes.qcow2", method="aes"), [(0, disk(3))])
     both = disk(2)[:C] + disk(1)[C:]
     aes = {"warnings": ("legacy AES",)}
-    refused = {"top.qcow2": "passphrase", "top.qcow2,key-file=wrong": "passphrase", "top.qcow2,key-file=key": "file 2 of the chain",
-               "top.qcow2,key-file=key,key-file=wrong": "file 2 of the chain", "top.qcow2,key-file=other,key-file=key": "file 1 of the chain", "top.qcow2,key-file=empty": "passphrase",
-               "top.qcow2,key-file=missing": "missing", "aes.qcow2": "passphrase",
-               "aes.qcow2,key-file=key,key-file=other": "2 passphrases"}
-    rows = [Row(f"refused: {name}", (name,), refused=(word,), at=CHAIN, **(aes if "aes" in name else {})) for name, word in refused.items()]
-    return [*rows, Row("LUKS", ("base.qcow2,key-file=other",), disk(1)),
-            Row("two keys", ("top.qcow2,key-file=key,key-file=other",), both),
-            Row("the end of a line is no part of a key", ("top.qcow2,key-file=crlf,key-file=other",), both),
-            Row("the variable", ("base.qcow2",), disk(1), environment={"TSK_QCOW2_KEY_FILE": "other"}),
-            Row("the variable is wrong", ("base.qcow2",), refused=("TSK_QCOW2_KEY_FILE",), at=CHAIN,
-                environment={"TSK_QCOW2_KEY_FILE": "wrong"}),
-            Row("the variable leads nowhere", ("base.qcow2",), refused=("TSK_QCOW2_KEY_FILE",), at=CHAIN,
-                environment={"TSK_QCOW2_KEY_FILE": "missing"}),
-            Row("the variable is not needed", ("aes.qcow2,key-file=key",), disk(3), environment={"TSK_QCOW2_KEY_FILE": "missing"}, **aes),
-            Row("legacy AES", ("aes.qcow2,key-file=key",), disk(3), **aes)]
+    refused = {
+        "top.qcow2": "passphrase",
+        "top.qcow2,key-file=wrong": "passphrase",
+        "top.qcow2,key-file=key": "file 2 of the chain",
+        "top.qcow2,key-file=key,key-file=wrong": "file 2 of the chain",
+        "top.qcow2,key-file=other,key-file=key": "file 1 of the chain",
+        "top.qcow2,key-file=empty": "passphrase",
+        "top.qcow2,key-file=missing": "missing",
+        "aes.qcow2": "passphrase",
+        "aes.qcow2,key-file=key,key-file=other": "2 passphrases",
+    }
+    rows = [
+        Row(
+            f"refused: {name}", (name,), refused=(word,), at=CHAIN, **(aes if "aes" in name else {})
+        )
+        for name, word in refused.items()
+    ]
+    return [
+        *rows,
+        Row("LUKS", ("base.qcow2,key-file=other",), disk(1)),
+        Row("two keys", ("top.qcow2,key-file=key,key-file=other",), both),
+        Row(
+            "the end of a line is no part of a key",
+            ("top.qcow2,key-file=crlf,key-file=other",),
+            both,
+        ),
+        Row("the variable", ("base.qcow2",), disk(1), environment={"TSK_QCOW2_KEY_FILE": "other"}),
+        Row(
+            "the variable is wrong",
+            ("base.qcow2",),
+            refused=("TSK_QCOW2_KEY_FILE",),
+            at=CHAIN,
+            environment={"TSK_QCOW2_KEY_FILE": "wrong"},
+        ),
+        Row(
+            "the variable leads nowhere",
+            ("base.qcow2",),
+            refused=("TSK_QCOW2_KEY_FILE",),
+            at=CHAIN,
+            environment={"TSK_QCOW2_KEY_FILE": "missing"},
+        ),
+        Row(
+            "the variable is not needed",
+            ("aes.qcow2,key-file=key",),
+            disk(3),
+            environment={"TSK_QCOW2_KEY_FILE": "missing"},
+            **aes,
+        ),
+        Row("legacy AES", ("aes.qcow2,key-file=key",), disk(3), **aes),
+    ]
 
 
 GROUPS = [snapshots, saved_memory, file_names, options, chains, data_files, encryption]

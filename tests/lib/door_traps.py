@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""More rows of the table of doors: damage, files in other formats, selectors, and images that lead astray."""
+"""More rows of the table of doors: damage, files in other formats, selectors, and images that lead
+astray."""
 import os
 import shutil
 from pathlib import Path
@@ -10,22 +11,26 @@ from .door_ways import COMMAND
 from .doors import CHAIN, Row
 from .project import run
 
-# ---- Damage --------------------------------------------------------------------
+# ---- Damage ----------------------------------------------------------------------
 
 
 def damaged(content, bad):
     """The content with zeros in the bad ranges."""
     out = bytearray(content)
     for start, length in bad:
-        out[start:start + length] = bytes(length)
+        out[start : start + length] = bytes(length)
     return bytes(out)
 
 
 def damaged_rows(title, name, content, bad, **more):
     """What is damaged, and the same with errors=zero."""
     content = damaged(content, bad)
-    return [Row(title, (name,), content, bad=bad, **more),
-            Row(f"{title}, errors=zero", (f"{name},errors=zero",), content, bad=bad, zeros=True, **more)]
+    return [
+        Row(title, (name,), content, bad=bad, **more),
+        Row(
+            f"{title}, errors=zero", (f"{name},errors=zero",), content, bad=bad, zeros=True, **more
+        ),
+    ]
 
 
 def noise(mark):
@@ -52,13 +57,18 @@ def lost_clusters(made, data):
 def two_entries(made, data):
     """Side by side, each with a reason of its own."""
     for index in (7, 8):
-        poke(data, made.disk.entry_offset(index), "Q", (made.disk.entries[index][0] & OFFSET_MASK) + 1024)
+        poke(
+            data,
+            made.disk.entry_offset(index),
+            "Q",
+            (made.disk.entries[index][0] & OFFSET_MASK) + 1024,
+        )
     return ((7 * C, C), (8 * C, C))
 
 
 def bad_stream(made, data):
     at = made.disk.entries[3][0] & (1 << made.compressed_shift) - 1
-    data[at:at + 40] = b"\xff" * 40
+    data[at : at + 40] = b"\xff" * 40
     return ((3 * C, C),)
 
 
@@ -67,8 +77,14 @@ def lost_stream(made, data):
     return ((4 * C, C),)
 
 
-DAMAGES = {unaligned_entry: {}, lost_table: {}, lost_clusters: {}, two_entries: {}, bad_stream: {"kind": "compressed"},
-           lost_stream: {"kind": "compressed"}}
+DAMAGES = {
+    unaligned_entry: {},
+    lost_table: {},
+    lost_clusters: {},
+    two_entries: {},
+    bad_stream: {"kind": "compressed"},
+    lost_stream: {"kind": "compressed"},
+}
 
 
 def damages():
@@ -81,7 +97,15 @@ def damages():
             bad = damage(made, data)
             made.write(name, data)
             lost = ("the file is truncated",) if damage is lost_table else ()
-            rows += damaged_rows(name, name, content, bad, filesystem=False, warnings=lost, checked=(0,) if damage is bad_stream else (4,))
+            rows += damaged_rows(
+                name,
+                name,
+                content,
+                bad,
+                filesystem=False,
+                warnings=lost,
+                checked=(0,) if damage is bad_stream else (4,),
+            )
     return rows + damaged_states() + damaged_chains()
 
 
@@ -95,9 +119,13 @@ def damaged_states():
     state = made.snapshots[1][0]
     poke(data, state.entry_offset(0), "Q", (state.entries[0][0] & OFFSET_MASK) + 512)
     made.write("states.qcow2", data)
-    return [Row("a snapshot is damaged", ("states.qcow2",), disk(1), verified=(4,), checked=(4,)),
-            Row("the other one", ("states.qcow2@good",), disk(2), verified=(5,), snapshot=True),
-            *damaged_rows("the damaged snapshot", "states.qcow2@bad", disk(3), ((0, C),), snapshot=True)]
+    return [
+        Row("a snapshot is damaged", ("states.qcow2",), disk(1), verified=(4,), checked=(4,)),
+        Row("the other one", ("states.qcow2@good",), disk(2), verified=(5,), snapshot=True),
+        *damaged_rows(
+            "the damaged snapshot", "states.qcow2@bad", disk(3), ((0, C),), snapshot=True
+        ),
+    ]
 
 
 def damaged_chains():
@@ -111,9 +139,19 @@ def damaged_chains():
     made.write("split.qcow2", data)
     os.truncate("split.data", MIB // 2 + 512)
     cut = ((MIB // 2 + 512, MIB // 2 - 512),)
-    return [*damaged_rows("a damaged base", "top.qcow2", content, ((5 * C, C),), checked=(0,)),
-            *damaged_rows("a cut data file", "split.qcow2", noise(4), cut, filesystem=False, checked=(0, 4), early=(),
-                          warnings=("data file is truncated",))]
+    return [
+        *damaged_rows("a damaged base", "top.qcow2", content, ((5 * C, C),), checked=(0,)),
+        *damaged_rows(
+            "a cut data file",
+            "split.qcow2",
+            noise(4),
+            cut,
+            filesystem=False,
+            checked=(0, 4),
+            early=(),
+            warnings=("data file is truncated",),
+        ),
+    ]
 
 
 def truncations():
@@ -125,25 +163,50 @@ def truncations():
         name = f"cut-{cut}.qcow2"
         made.write(name, data[:-cut])
         end = len(data) - cut
-        bad = [(cluster * C + max(0, end - at), C - max(0, end - at)) for cluster, at in sorted(ends.items()) if at + C > end]
+        bad = [
+            (cluster * C + max(0, end - at), C - max(0, end - at))
+            for cluster, at in sorted(ends.items())
+            if at + C > end
+        ]
         bad = ((bad[0][0], sum(length for _, length in bad)),) if bad else ()
-        rows += damaged_rows(f"{cut} bytes are missing", name, noise(1), bad, filesystem=False, warnings=("truncated",), checked=(4,))
+        rows += damaged_rows(
+            f"{cut} bytes are missing",
+            name,
+            noise(1),
+            bad,
+            filesystem=False,
+            warnings=("truncated",),
+            checked=(4,),
+        )
     header, early = "header.qcow2", "early.qcow2"
     made.write(header, data[:100])
     made.write(early, data[:50])
-    rows += [Row("cut in the header", (header,), refused=("header",)), Row("cut early in the header", (early,), refused=("header",))]
+    rows += [
+        Row("cut in the header", (header,), refused=("header",)),
+        Row("cut early in the header", (early,), refused=("header",)),
+    ]
     return rows
 
 
 def marks():
-    """Bits and tables of the header that say that something is wrong, though the disk can be read."""
+    """Bits and tables of the header that say that something is wrong, though the disk can be
+    read."""
     rows = []
     for bit, word in ((1, "marked dirty"), (2, "marked corrupt")):
         image(f"marked-{bit}.qcow2", disk(bit), incompatible=bit)
         rows.append(Row(word, (f"marked-{bit}.qcow2",), disk(bit), warnings=(word,)))
     made, data = image("refcounts.qcow2", disk(3))
     made.write("refcounts.qcow2", poke(data, 48, "Q", made.refcount_table + 512))
-    rows.append(Row("a refcount table that is none", ("refcounts.qcow2",), disk(3), warnings=("refcount table",), verified=(5,), checked=(4,)))
+    rows.append(
+        Row(
+            "a refcount table that is none",
+            ("refcounts.qcow2",),
+            disk(3),
+            warnings=("refcount table",),
+            verified=(5,),
+            checked=(4,),
+        )
+    )
     made, data = image("unknown.qcow2", disk(4))
     made.write("unknown.qcow2", poke(data, 72, "Q", 1 << 40))
     rows.append(Row("an unknown feature", ("unknown.qcow2",), refused=("bit 40",)))
@@ -153,29 +216,79 @@ def marks():
 def lost_tables():
     """Snapshot tables that are not there, or hold zeros."""
     rows = []
-    for title, damage in (("gone", lambda made, data: poke(data, 64, "Q", len(data) + C)),
-                          ("wiped", lambda made, data: data.__setitem__(slice(made.snapshots_offset, made.snapshots_offset + C), bytes(C))),
-                          ("raised", lambda made, data: poke(data, 60, "I", 198))):
+    for title, damage in (
+        ("gone", lambda made, data: poke(data, 64, "Q", len(data) + C)),
+        (
+            "wiped",
+            lambda made, data: data.__setitem__(
+                slice(made.snapshots_offset, made.snapshots_offset + C), bytes(C)
+            ),
+        ),
+        ("raised", lambda made, data: poke(data, 60, "I", 198)),
+    ):
         made, data = image(f"{title}.qcow2", disk(1), [(b"1", b"first", disk(2))])
         damage(made, data)
         made.write(f"{title}.qcow2", data)
         warnings = ("snapshot table",)
-        rows.append(Row(f"a snapshot table that is {title}", (f"{title}.qcow2",), disk(1), warnings=warnings, verified=(4,), checked=(4,)))
+        rows.append(
+            Row(
+                f"a snapshot table that is {title}",
+                (f"{title}.qcow2",),
+                disk(1),
+                warnings=warnings,
+                verified=(4,),
+                checked=(4,),
+            )
+        )
         if title == "raised":
-            rows.append(Row("a snapshot in it", ("raised.qcow2@first",), disk(2), warnings=warnings, verified=(5,), snapshot=True))
+            rows.append(
+                Row(
+                    "a snapshot in it",
+                    ("raised.qcow2@first",),
+                    disk(2),
+                    warnings=warnings,
+                    verified=(5,),
+                    snapshot=True,
+                )
+            )
         else:
-            rows += [Row(f"a snapshot in it, {choice}", (f"{title}.qcow2{choice}",), refused=("cannot be read",), warnings=warnings)
-                     for choice in ("@first", "@1")]
-            rows.append(Row("a snapshot in it by its place", (f"{title}.qcow2@index=0",), refused=("no snapshot",), warnings=warnings))
+            rows += [
+                Row(
+                    f"a snapshot in it, {choice}",
+                    (f"{title}.qcow2{choice}",),
+                    refused=("cannot be read",),
+                    warnings=warnings,
+                )
+                for choice in ("@first", "@1")
+            ]
+            rows.append(
+                Row(
+                    "a snapshot in it by its place",
+                    (f"{title}.qcow2@index=0",),
+                    refused=("no snapshot",),
+                    warnings=warnings,
+                )
+            )
     return rows
 
 
-# ---- Images that lead astray ---------------------------------------------------
+# ---- Images that lead astray -----------------------------------------------------
 
-ASTRAY = {"/etc/hostname": "absolute path", "../outside.raw": '".."', "sub/../outside.raw": '".."', "json:{\"driver\":\"raw\"}": "protocol",
-          "nbd://localhost/x": "protocol", "file:outside.raw": "protocol", "link.raw": "symbolic link", "linked/outside.raw": "symbolic link",
-          "fifo": "not a regular file", "sub": "directory", "missing.raw": "no such file", "/dev/null": "absolute path",
-          "D:\\vm\\base.raw": "protocol"}
+ASTRAY = {
+    "/etc/hostname": "absolute path",
+    "../outside.raw": '".."',
+    "sub/../outside.raw": '".."',
+    'json:{"driver":"raw"}': "protocol",
+    "nbd://localhost/x": "protocol",
+    "file:outside.raw": "protocol",
+    "link.raw": "symbolic link",
+    "linked/outside.raw": "symbolic link",
+    "fifo": "not a regular file",
+    "sub": "directory",
+    "missing.raw": "no such file",
+    "/dev/null": "absolute path",
+    "D:\\vm\\base.raw": "protocol",
+}
 
 
 def astray():
@@ -188,8 +301,14 @@ def astray():
     for number, (reference, word) in enumerate(ASTRAY.items()):
         name = f"case/{number}.qcow2"
         overlay(name, reference, mark=number)
-        rows += [Row(f"leads to {reference!r}", (name,), refused=(word, "backing=PATH"), at=CHAIN),
-                 Row(f"leads to {reference!r}, but the user does not", (f"{name},backing=outside.raw",), disk(number)[:C] + disk(1)[C:])]
+        rows += [
+            Row(f"leads to {reference!r}", (name,), refused=(word, "backing=PATH"), at=CHAIN),
+            Row(
+                f"leads to {reference!r}, but the user does not",
+                (f"{name},backing=outside.raw",),
+                disk(number)[:C] + disk(1)[C:],
+            ),
+        ]
     return rows + trusted_too_far() + loops()
 
 
@@ -198,11 +317,25 @@ def trusted_too_far():
     overlay("case/undeclared.qcow2", "middle.qcow2", None, mark=3)
     overlay("case/middle.qcow2", "base.raw", mark=4)
     raw("case/base.raw", 5)
-    return [Row("a reference of a file that was probed", ("case/undeclared.qcow2",), refused=("not followed",), at=CHAIN),
-            Row("its base is named", ("case/undeclared.qcow2,backing=case/middle.qcow2,backing=case/base.raw",),
-                disk(3)[:C] + disk(5)[C:]),
-            Row("a file that was probed, alone", ("case/undeclared.qcow2,backing=case/middle.qcow2,backing=none",),
-                disk(3)[:C].ljust(MIB, b"\0"), filesystem=False)]
+    return [
+        Row(
+            "a reference of a file that was probed",
+            ("case/undeclared.qcow2",),
+            refused=("not followed",),
+            at=CHAIN,
+        ),
+        Row(
+            "its base is named",
+            ("case/undeclared.qcow2,backing=case/middle.qcow2,backing=case/base.raw",),
+            disk(3)[:C] + disk(5)[C:],
+        ),
+        Row(
+            "a file that was probed, alone",
+            ("case/undeclared.qcow2,backing=case/middle.qcow2,backing=none",),
+            disk(3)[:C].ljust(MIB, b"\0"),
+            filesystem=False,
+        ),
+    ]
 
 
 def loops():
@@ -214,11 +347,27 @@ def loops():
     image("case/outside.qcow2", disk(7))
     os.rename("case/outside.qcow2", "outside.qcow2")
     both = disk(6)[:C] + disk(7)[C:]
-    return [Row("a loop of one", ("case/self.qcow2",), refused=("loop",), at=CHAIN),
-            Row("a loop of two", ("case/one.qcow2",), refused=("loop",), at=CHAIN),
-            Row("a base of the same name", ("other/outside.qcow2",), refused=('".."', "backing=PATH"), at=CHAIN),
-            Row("a base of the same name, searched for", ("other/outside.qcow2,search=other,search=.",), both),
-            Row("a base of the same name, searched for in vain", ("other/outside.qcow2,search=other",), refused=('".."',), at=CHAIN)]
+    return [
+        Row("a loop of one", ("case/self.qcow2",), refused=("loop",), at=CHAIN),
+        Row("a loop of two", ("case/one.qcow2",), refused=("loop",), at=CHAIN),
+        Row(
+            "a base of the same name",
+            ("other/outside.qcow2",),
+            refused=('".."', "backing=PATH"),
+            at=CHAIN,
+        ),
+        Row(
+            "a base of the same name, searched for",
+            ("other/outside.qcow2,search=other,search=.",),
+            both,
+        ),
+        Row(
+            "a base of the same name, searched for in vain",
+            ("other/outside.qcow2,search=other",),
+            refused=('".."',),
+            at=CHAIN,
+        ),
+    ]
 
 
 # ---- Selectors -------------------------------------------------------------------
@@ -232,30 +381,73 @@ def selectors():
     raw("case/sub/base.raw", 4)
     raw("outside.raw", 5)
     image("outside.qcow2", disk(6))
-    names = {"disk.qcow2": (disk(1), {}), "disk.qcow2@first": (disk(2), {"snapshot": True}), "./disk.qcow2@id=1": (disk(2), {"snapshot": True}),
-             "disk.qcow2@index=0,errors=zero": (disk(2), {"snapshot": True}), "top.qcow2,backing=sub/base.raw": (disk(3)[:C] + disk(4)[C:], {}),
-             "top.qcow2,search=sub": (disk(3)[:C] + disk(4)[C:], {})}
+    names = {
+        "disk.qcow2": (disk(1), {}),
+        "disk.qcow2@first": (disk(2), {"snapshot": True}),
+        "./disk.qcow2@id=1": (disk(2), {"snapshot": True}),
+        "disk.qcow2@index=0,errors=zero": (disk(2), {"snapshot": True}),
+        "top.qcow2,backing=sub/base.raw": (disk(3)[:C] + disk(4)[C:], {}),
+        "top.qcow2,search=sub": (disk(3)[:C] + disk(4)[C:], {}),
+    }
     rows = []
     for number, (name, (content, more)) in enumerate(names.items()):
         signature(f"case/{number}.img", name)
-        rows.append(Row(f"a selector of {name}", (f"case/{number}.img",), content, selector=True, **more))
+        rows.append(
+            Row(f"a selector of {name}", (f"case/{number}.img",), content, selector=True, **more)
+        )
     return rows + refused_selectors() + written_selectors()
 
 
 def refused_selectors():
-    refused = {"nothing.qcow2": "no such file", "../outside.qcow2": '".."', os.path.abspath("outside.qcow2"): "absolute path",
-               "disk.qcow2@nobody": "no such snapshot", "disk.qcow2,nonsense": "unknown option", "0.img": "another selector",
-               "sub/base.raw": "not a qcow2 image"}
-    later = {"top.qcow2,backing=../outside.raw": '".."', "top.qcow2,search=..": '".."', "top.qcow2": "absolute path"}
+    refused = {
+        "nothing.qcow2": "no such file",
+        "../outside.qcow2": '".."',
+        os.path.abspath("outside.qcow2"): "absolute path",
+        "disk.qcow2@nobody": "no such snapshot",
+        "disk.qcow2,nonsense": "unknown option",
+        "0.img": "another selector",
+        "sub/base.raw": "not a qcow2 image",
+    }
+    later = {
+        "top.qcow2,backing=../outside.raw": '".."',
+        "top.qcow2,search=..": '".."',
+        "top.qcow2": "absolute path",
+    }
     rows = []
     for number, (name, word) in enumerate([*refused.items(), *later.items()], 20):
         signature(f"case/{number}.img", name)
-        rows.append(Row(f"a selector of {name}", (f"case/{number}.img",), refused=(word,), selector=True, **({"at": CHAIN} if name in later else {})))
+        rows.append(
+            Row(
+                f"a selector of {name}",
+                (f"case/{number}.img",),
+                refused=(word,),
+                selector=True,
+                **({"at": CHAIN} if name in later else {}),
+            )
+        )
     Path("case/40.img").write_bytes(b"TSK-QCOW2-SELECTOR 2\ndisk.qcow2\n")
-    return [*rows, Row("a selector of another version", ("case/40.img",), refused=("version",), selector=True),
-            Row("a selector with more behind it", ("case/0.img@first",), refused=("nothing can be added",), selector=True),
-            Row("a selector with an option", ("case/0.img,errors=zero",), refused=("nothing can be added",), selector=True),
-            Row("a selector that is a base", ("case/top.qcow2,backing=case/0.img",), refused=("selector",), at=CHAIN)]
+    return [
+        *rows,
+        Row("a selector of another version", ("case/40.img",), refused=("version",), selector=True),
+        Row(
+            "a selector with more behind it",
+            ("case/0.img@first",),
+            refused=("nothing can be added",),
+            selector=True,
+        ),
+        Row(
+            "a selector with an option",
+            ("case/0.img,errors=zero",),
+            refused=("nothing can be added",),
+            selector=True,
+        ),
+        Row(
+            "a selector that is a base",
+            ("case/top.qcow2,backing=case/0.img",),
+            refused=("selector",),
+            at=CHAIN,
+        ),
+    ]
 
 
 def written_selectors():
@@ -269,12 +461,31 @@ def written_selectors():
     os.remove("stale.qcow2")
     first, second, stale = made.values()
     shutil.copy(first, "case/moved.img")
-    Path("written/changed.img").write_bytes(Path(first).read_bytes().replace(b"outside.qcow2", b"outside.qcow2,errors=zero"))
-    return [Row("a signed selector", (first,), disk(6), selector=True),
-            Row("a signed selector with a base", (second,), disk(3)[:C] + disk(5)[C:], selector=True),
-            Row("a signed selector whose image is gone", (stale,), refused=("is stale", "stale.qcow2", "tsk-qcow2 selector IMAGE"), selector=True),
-            Row("a signed selector that was moved", ("case/moved.img",), refused=("absolute path", "tsk-qcow2 selector '"), selector=True),
-            Row("a signed selector that was changed", ("written/changed.img",), refused=("absolute path", "tsk-qcow2 selector '"), selector=True)]
+    Path("written/changed.img").write_bytes(
+        Path(first).read_bytes().replace(b"outside.qcow2", b"outside.qcow2,errors=zero")
+    )
+    return [
+        Row("a signed selector", (first,), disk(6), selector=True),
+        Row("a signed selector with a base", (second,), disk(3)[:C] + disk(5)[C:], selector=True),
+        Row(
+            "a signed selector whose image is gone",
+            (stale,),
+            refused=("is stale", "stale.qcow2", "tsk-qcow2 selector IMAGE"),
+            selector=True,
+        ),
+        Row(
+            "a signed selector that was moved",
+            ("case/moved.img",),
+            refused=("absolute path", "tsk-qcow2 selector '"),
+            selector=True,
+        ),
+        Row(
+            "a signed selector that was changed",
+            ("written/changed.img",),
+            refused=("absolute path", "tsk-qcow2 selector '"),
+            selector=True,
+        ),
+    ]
 
 
 GROUPS = [damages, truncations, marks, astray, selectors]

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""The doors: every way in which a program opens image names, as a function from a Row to an Answer (doors.py)."""
+"""The doors: every way in which a program opens image names, as a function from a Row to an Answer
+(doors.py)."""
 import ctypes
 import json
 import os
@@ -20,7 +21,7 @@ SELECTORS = Path("selectors")  # of the selector doors, in the working directory
 PIECES = (65536, 4096, SECTOR)  # a piece that cannot be read is read in smaller ones
 
 
-# ---- Libraries -----------------------------------------------------------------
+# ---- Libraries -------------------------------------------------------------------
 
 
 def read_all(size, read, failure):
@@ -29,7 +30,7 @@ def read_all(size, read, failure):
 
     def take(start, length, finer):
         try:
-            content[start:start + length] = read(start, length)
+            content[start : start + length] = read(start, length)
         except failure:
             if finer:
                 for at in range(start, start + length, finer[0]):
@@ -54,7 +55,9 @@ def counted(told):
 
 def of_library(size, content, bad, warnings, told):
     met = counted(told)
-    return Answer(DAMAGED if met else GOOD, "\n".join(told), size, content, None, bad, met, warnings)
+    return Answer(
+        DAMAGED if met else GOOD, "\n".join(told), size, content, None, bad, met, warnings
+    )
 
 
 def names_library(row, names=None):
@@ -82,8 +85,14 @@ def python_module(row, names=None):
 
 class TskInfo(ctypes.Structure):
     """What all versions of TSK_IMG_INFO begin with."""
-    _fields_ = [("tag", ctypes.c_uint32), ("itype", ctypes.c_int), ("size", ctypes.c_int64), ("num_img", ctypes.c_int),
-                ("sector_size", ctypes.c_uint)]
+
+    _fields_ = [
+        ("tag", ctypes.c_uint32),
+        ("itype", ctypes.c_int),
+        ("size", ctypes.c_int64),
+        ("num_img", ctypes.c_int),
+        ("sector_size", ctypes.c_uint),
+    ]
 
 
 TSK_TELL = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_char_p)
@@ -94,11 +103,19 @@ def tsk_library():
     library = ctypes.CDLL(str(Path(project.BUILD, "tsk_qcow2/.libs/libtsk_qcow2.so")))
     info = ctypes.POINTER(TskInfo)
     for name, (result, *arguments) in {
-            "tsk_qcow2_open": (info, ctypes.c_int, ctypes.POINTER(ctypes.c_char_p), ctypes.c_uint),
-            "tsk_qcow2_read": (ctypes.c_ssize_t, info, ctypes.c_int64, ctypes.c_char_p, ctypes.c_size_t),
-            "tsk_qcow2_warning": (ctypes.c_char_p, info, ctypes.c_size_t),
-            "tsk_qcow2_report_damage": (None, info, TSK_TELL, ctypes.c_void_p),
-            "tsk_img_close": (None, info), "tsk_error_get": (ctypes.c_char_p,)}.items():
+        "tsk_qcow2_open": (info, ctypes.c_int, ctypes.POINTER(ctypes.c_char_p), ctypes.c_uint),
+        "tsk_qcow2_read": (
+            ctypes.c_ssize_t,
+            info,
+            ctypes.c_int64,
+            ctypes.c_char_p,
+            ctypes.c_size_t,
+        ),
+        "tsk_qcow2_warning": (ctypes.c_char_p, info, ctypes.c_size_t),
+        "tsk_qcow2_report_damage": (None, info, TSK_TELL, ctypes.c_void_p),
+        "tsk_img_close": (None, info),
+        "tsk_error_get": (ctypes.c_char_p,),
+    }.items():
         function = getattr(library, name)
         function.restype, function.argtypes = result, arguments
     return library
@@ -157,7 +174,11 @@ def pytsk3_info(row):
 
 def ours(complaint, word):
     """The sentences of one weight that the drop-in printed."""
-    return [line.split(": ", 2)[2] for line in complaint.splitlines() if line.startswith(f"tsk-qcow2: {word}: ")]
+    return [
+        line.split(": ", 2)[2]
+        for line in complaint.splitlines()
+        if line.startswith(f"tsk-qcow2: {word}: ")
+    ]
 
 
 def of_tool(result, **facts):
@@ -166,11 +187,19 @@ def of_tool(result, **facts):
     if result.returncode < 0:
         raise Wrong(f"{result.command} died: {result.returncode}")
     kind = DAMAGED if met else REFUSED if result.returncode else GOOD
-    return Answer(kind, result.complaint, met=met, warnings=ours(result.complaint, "warning"), **facts)
+    return Answer(
+        kind, result.complaint, met=met, warnings=ours(result.complaint, "warning"), **facts
+    )
 
 
 def run_tool(row, tool, *options, names=None, **more):
-    return tools.run(tool, *options, *map(os.fsdecode, names or row.names), environment=tool_variables(row), **more)
+    return tools.run(
+        tool,
+        *options,
+        *map(os.fsdecode, names or row.names),
+        environment=tool_variables(row),
+        **more,
+    )
 
 
 def variables(row):
@@ -202,8 +231,15 @@ def of_img_cat(result, row):
     elif answer.kind == DAMAGED:
         answer.met = None
         first = row.bad[0][0] if row.bad else 0
-        if result.returncode == 0 or len(result.stdout) > first or not row.content.startswith(result.stdout):
-            raise Wrong(f"img_cat gave {len(result.stdout)} bytes of damage, and ended with {result.returncode}")
+        if (
+            result.returncode == 0
+            or len(result.stdout) > first
+            or not row.content.startswith(result.stdout)
+        ):
+            raise Wrong(
+                f"img_cat gave {len(result.stdout)} bytes of damage, and ended with"
+                f" {result.returncode}"
+            )
     return answer
 
 
@@ -220,30 +256,47 @@ def fls(row):
         return None
     Path("content.raw").write_bytes(row.content)
     expected = tools.run("fls", "-r", "-p", "-i", "raw", "content.raw", dropin=False)
-    if expected.returncode or (result.stdout, result.returncode) != (expected.stdout, 0) or b"early.txt" not in result.stdout:
+    if (
+        expected.returncode
+        or (result.stdout, result.returncode) != (expected.stdout, 0)
+        or b"early.txt" not in result.stdout
+    ):
         raise Wrong(f"fls lists {result.stdout}, not {expected.stdout}: {result.complaint}")
     return of_tool(result)
 
 
 def installed_run(command):
     """A door for `tsk-qcow2 run`, which is installed."""
+
     def answer(row):
-        done = subprocess.run([command, "run", tools.path("img_cat"), "-i", "qcow2", *row.names], capture_output=True, check=False,
-                              env={**tools.CLEAN, **tool_variables(row)}, timeout=60)
-        return of_img_cat(tools.Result(tuple(done.args), done.returncode, done.stdout, done.stderr), row)
+        done = subprocess.run(
+            [command, "run", tools.path("img_cat"), "-i", "qcow2", *row.names],
+            capture_output=True,
+            check=False,
+            env={**tools.CLEAN, **tool_variables(row)},
+            timeout=60,
+        )
+        return of_img_cat(
+            tools.Result(tuple(done.args), done.returncode, done.stdout, done.stderr), row
+        )
 
     return Door("tsk-qcow2 run img_cat", VIEW, answer)
 
 
-# ---- tsk-qcow2 ---------------------------------------------------------------------
+# ---- tsk-qcow2 -------------------------------------------------------------------
 
 KINDS = {0: GOOD, 1: REFUSED, 2: REFUSED, 4: DAMAGED, 5: GOOD, 6: GOOD}
 RESULTS = {0: "good", 4: "damaged", 5: "readable", 6: "incomplete"}
 
 
 def run_command(row, *words, names=None):
-    done = subprocess.run([COMMAND, *words, *(names or row.names)], capture_output=True, check=False, timeout=60,
-                          env={**tools.CLEAN, **variables(row), **project.sanitized()})
+    done = subprocess.run(
+        [COMMAND, *words, *(names or row.names)],
+        capture_output=True,
+        check=False,
+        timeout=60,
+        env={**tools.CLEAN, **variables(row), **project.sanitized()},
+    )
     if done.returncode not in (0, 1, 2, 4, 5, 6):
         raise Wrong(f"{done.args} ended with {done.returncode}: {done.stderr}")
     return done.returncode, done.stdout.decode(), done.stderr.decode(errors="surrogateescape")
@@ -251,7 +304,9 @@ def run_command(row, *words, names=None):
 
 def stated(text):
     """The warnings among lines of text."""
-    return [line.removeprefix("Warning: ") for line in text.splitlines() if line.startswith("Warning: ")]
+    return [
+        line.removeprefix("Warning: ") for line in text.splitlines() if line.startswith("Warning: ")
+    ]
 
 
 def info(*options):
@@ -259,8 +314,14 @@ def info(*options):
         status, out, complaint = run_command(row, "info", *options)
         if status != 0:
             return Answer(KINDS[status], complaint)
-        chosen = re.search(r"disk of (\d+) bytes.*?VM state of (\d+) bytes.*<- this one is open", out)
-        size = int(chosen[1 + row.vm_state] if chosen else re.search(r"Virtual size in bytes: (\d+)", out)[1])
+        chosen = re.search(
+            r"disk of (\d+) bytes.*?VM state of (\d+) bytes.*<- this one is open", out
+        )
+        size = int(
+            chosen[1 + row.vm_state]
+            if chosen
+            else re.search(r"Virtual size in bytes: (\d+)", out)[1]
+        )
         return Answer(GOOD, complaint, size, warnings=stated(out))
 
     return answer
@@ -278,18 +339,36 @@ def info_json(*options):
 
 def snapshots(row):
     status, _, complaint = run_command(row, "snapshots")
-    return Answer(KINDS[status], complaint, warnings=ours(complaint, "warning") if status == 0 else None)
+    return Answer(
+        KINDS[status], complaint, warnings=ours(complaint, "warning") if status == 0 else None
+    )
 
 
 def verify(row, names=None):
     status, out, complaint = run_command(row, "verify", names=names)
     if KINDS[status] == REFUSED:
         return Answer(REFUSED, complaint)
-    found = re.search(r"^(?:Active disk|Snapshot .*|VM state .*): (\d+) bytes.*SHA-256(?: with zeros there)? (\w+)$", out, re.MULTILINE)
-    if RESULTS[status] != re.search(r"^(Good|Damaged|Readable|Incomplete)", out, re.MULTILINE)[1].lower():
+    found = re.search(
+        (
+            r"^(?:Active disk|Snapshot .*|VM state .*): (\d+) bytes.*SHA-256(?: with zeros there)?"
+            r" (\w+)$"
+        ),
+        out,
+        re.MULTILINE,
+    )
+    if (
+        RESULTS[status]
+        != re.search(r"^(Good|Damaged|Readable|Incomplete)", out, re.MULTILINE)[1].lower()
+    ):
         raise Wrong(f"verify ends with {status} and says {out}")
-    return Answer(KINDS[status], out, int(found[1]) if found else None, digest=found[2] if found else None, warnings=stated(out),
-                  verdict=status)
+    return Answer(
+        KINDS[status],
+        out,
+        int(found[1]) if found else None,
+        digest=found[2] if found else None,
+        warnings=stated(out),
+        verdict=status,
+    )
 
 
 def verify_json(row, names=None):
@@ -302,12 +381,22 @@ def verify_json(row, names=None):
         raise Wrong(f"verify --json ends with {status} and says {found['result']}")
     bad = tuple((one["start"], one["length"]) for one in state["bad_ranges"])
     reasons = [one["reason"] for one in state["bad_ranges"]] + [state.get("error") or ""]
-    return Answer(KINDS[status], "\n".join(reasons), state["size"], digest=state["sha256"] or state["sha256_with_zeros"], bad=bad,
-                  met=(state["bad_range_count"], state["bad_bytes"]), warnings=found["warnings"], verdict=status)
+    return Answer(
+        KINDS[status],
+        "\n".join(reasons),
+        state["size"],
+        digest=state["sha256"] or state["sha256_with_zeros"],
+        bad=bad,
+        met=(state["bad_range_count"], state["bad_bytes"]),
+        warnings=found["warnings"],
+        verdict=status,
+    )
 
 
 def check(*options):
-    """Counts the exit status as good if it is one of those that the row expects. It refuses a name that chooses a snapshot."""
+    """Counts the exit status as good if it is one of those that the row expects. It refuses a name
+    that chooses a snapshot."""
+
     def answer(row):
         status, out, complaint = run_command(row, "check", *options)
         if status in (1, 2):
@@ -315,17 +404,24 @@ def check(*options):
         expected = row.checked or ((4,) if row.bad else (0,))
         if status not in expected:
             raise Wrong(f"check ends with {status}, not {expected}: {out}")
-        return Answer(GOOD, complaint, warnings=json.loads(out)["warnings"] if options else stated(out))
+        return Answer(
+            GOOD, complaint, warnings=json.loads(out)["warnings"] if options else stated(out)
+        )
 
     return answer
 
 
 def bitmap(row):
-    """No image of the table has a bitmap "none such": it is refused, with the warnings, or as the name is."""
+    """No image of the table has a bitmap "none such": it is refused, with the warnings, or as the
+    name is."""
     status, out, complaint = run_command(row, "bitmap", names=(*row.names, "none such"))
     if status == 0 or out:
         raise Wrong(f"bitmap finds {out}")
-    return Answer(GOOD if '"none such"' in complaint else REFUSED, complaint, warnings=ours(complaint, "warning"))
+    return Answer(
+        GOOD if '"none such"' in complaint else REFUSED,
+        complaint,
+        warnings=ours(complaint, "warning"),
+    )
 
 
 def selector(row):
@@ -347,6 +443,7 @@ def selector(row):
 
 def through_selector(answer):
     """The selector that `selector` wrote, if any, through another door."""
+
     def through(row):
         written = tuple(map(str, SELECTORS.iterdir()))
         return answer(row, names=written) if written else None

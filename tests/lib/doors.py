@@ -3,14 +3,19 @@
 
     ask_all(Row("a snapshot", ("disk.qcow2@first",), content), DOORS, wrong)
 
-DOORS is in door_ways.py. A row's names are opened from the working directory. What is expected of it comes from what wrote the files, never
-from another door; but sentences (warnings, refusals, damage) must be the same through all of them.
+DOORS is in door_ways.py. A row's names are opened from the working directory. What is expected of
+it comes from what wrote the files, never from another door; but sentences (warnings, refusals,
+damage) must be the same through all of them.
 """
 import hashlib
 from dataclasses import dataclass, field
 
 GOOD, DAMAGED, REFUSED = "good", "damaged", "refused"
-HEADER, CHAIN, VIEW = 1, 2, 3  # how far a door opens: the image itself, its chain, and one of its disks
+HEADER, CHAIN, VIEW = (
+    1,
+    2,
+    3,
+)  # how far a door opens: the image itself, its chain, and one of its disks
 SECTOR = 512
 
 
@@ -20,7 +25,9 @@ class Wrong(AssertionError):
 
 @dataclass
 class Row:
-    """Image names, and what they must give. A word in `refused` or `warnings` stands for the sentence that has it."""
+    """Image names, and what they must give. A word in `refused` or `warnings` stands for the
+    sentence that has it."""
+
     title: str
     names: tuple
     content: bytes = b""  # with zeros where it is damaged
@@ -38,7 +45,9 @@ class Row:
     unselectable: str = ""  # a word of why no selector can stand for the name
     verified: tuple = None  # exit statuses of verify; None: 0, or 4 where the state is damaged
     checked: tuple = None  # exit statuses of a check; None: 0, or 4 where the state is damaged
-    detected: str = "ours"  # what autodetection makes of it: ours; other: libtsk reads it as something else; none: libtsk refuses it
+    # what autodetection makes of it: ours; other: libtsk reads it as something else; none: libtsk
+    # refuses it
+    detected: str = "ours"
 
     def kind(self, depth):
         if self.refused and self.at <= depth:
@@ -49,6 +58,7 @@ class Row:
 @dataclass
 class Answer:
     """What a door says of a row. None: it does not say."""
+
     kind: str
     words: str = ""  # all that it printed, or the error's message
     size: int = None
@@ -79,7 +89,7 @@ def sha256(content):
     return hashlib.sha256(content).hexdigest()
 
 
-# ---- What they must answer ---------------------------------------------------------
+# ---- What they must answer -------------------------------------------------------
 
 
 def must(condition, *about):
@@ -101,12 +111,20 @@ def expected_refusal(door, row):
 
 
 def compare(door, row, answer, reference):
-    """Raises Wrong unless the door answers as it must. `reference` is what the first of the doors says: its sentences."""
+    """Raises Wrong unless the door answers as it must. `reference` is what the first of the doors
+    says: its sentences."""
     if door.detects and row.detected != "ours":
-        must(answer.kind == (GOOD if row.detected == "other" else REFUSED), answer.kind, answer.words)
+        must(
+            answer.kind == (GOOD if row.detected == "other" else REFUSED), answer.kind, answer.words
+        )
         return
     refusal = expected_refusal(door, row)
-    if refusal is None and answer.kind == REFUSED and row.refused and door.title == "tsk-qcow2 selector":
+    if (
+        refusal is None
+        and answer.kind == REFUSED
+        and row.refused
+        and door.title == "tsk-qcow2 selector"
+    ):
         return  # it looks for the files that the name leads to
     must((answer.kind == REFUSED) == (refusal is not None), "it is", answer.kind, answer.words)
     if refusal is not None:
@@ -115,7 +133,12 @@ def compare(door, row, answer, reference):
     if answer.verdict is None:
         must(answer.kind == door.kind_of(row), "it is", answer.kind, answer.words)
     else:
-        must(answer.verdict in (row.verified or ((4,) if row.bad else (0,))), "the verdict is", answer.verdict, answer.words)
+        must(
+            answer.verdict in (row.verified or ((4,) if row.bad else (0,))),
+            "the verdict is",
+            answer.verdict,
+            answer.words,
+        )
     check_warnings(door, row, answer, reference)
     for name in ("size", "content", "digest", "bad", "met") if not row.refused else ():
         check_fact(row, answer, name)
@@ -124,7 +147,11 @@ def compare(door, row, answer, reference):
 def check_refusal(door, row, answer, reference, words):
     for word in words:
         must(word in answer.words, f"no {word!r} in:", answer.words)
-    if words is row.refused and reference.kind == REFUSED and not door.title.startswith("a selector"):
+    if (
+        words is row.refused
+        and reference.kind == REFUSED
+        and not door.title.startswith("a selector")
+    ):
         same = without_libbfio(reference.words) in without_libbfio(answer.words)
         must(same, answer.words, "instead of", reference.words)
 
@@ -141,7 +168,9 @@ def check_warnings(door, row, answer, reference):
     must(len(expected) == len(answer.warnings), "warnings:", answer.warnings, "not", expected)
     for word, sentence in zip(expected, answer.warnings):
         must(word in sentence, f"no {word!r} in:", sentence)
-        if reference.kind != REFUSED and not door.title.startswith("a selector"):  # its paths are absolute
+        if reference.kind != REFUSED and not door.title.startswith(
+            "a selector"
+        ):  # its paths are absolute
             must(sentence in reference.warnings, sentence, "is not among", reference.warnings)
 
 
@@ -163,12 +192,21 @@ def check_fact(row, answer, name):
     bad = () if read and row.zeros else by_sectors(row.bad, size) if read else row.bad
     content = bytearray(row.content)
     for start, length in bad:
-        content[start:start + length] = bytes(length)
-    expected = {"size": size, "content": content, "digest": sha256(row.content), "bad": bad,
-                "met": (len(row.bad), sum(length for _, length in row.bad)) if row.bad else (0, 0)}[name]
+        content[start : start + length] = bytes(length)
+    expected = {
+        "size": size,
+        "content": content,
+        "digest": sha256(row.content),
+        "bad": bad,
+        "met": (len(row.bad), sum(length for _, length in row.bad)) if row.bad else (0, 0),
+    }[name]
     if given is None or (name == "met" and given == expected):
         return
-    must(given == expected, name, *(map(sha256, (given, expected)) if name == "content" else (given, "is not", expected)))
+    must(
+        given == expected,
+        name,
+        *(map(sha256, (given, expected)) if name == "content" else (given, "is not", expected)),
+    )
 
 
 def ask_all(row, doors, wrong):

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Encrypted images, made and read by QEMU.
 
-QEMU measures for a second or more how many PBKDF2 iterations take the time that encrypt.iter-time asks for. Here it runs
-with a clock that makes it believe so at once; the images are QEMU's own all the same, with some thousand iterations.
+QEMU measures for a second or more how many PBKDF2 iterations take the time that encrypt.iter-time
+asks for. Here it runs with a clock that makes it believe so at once; the images are QEMU's own all
+the same, with some thousand iterations.
 """
 import functools
 import json
@@ -47,8 +48,12 @@ def clock():
     source, library = Path(folder.name, "clock.c"), Path(folder.name, "clock.so")
     source.write_text(CLOCK)
     try:
-        subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True, capture_output=True,
-                       env=environment())
+        subprocess.run(
+            ["cc", "-shared", "-fPIC", "-o", library, source],
+            check=True,
+            capture_output=True,
+            env=environment(),
+        )
     except (OSError, subprocess.CalledProcessError):
         return None
     clock.folder = folder  # removed when Python ends
@@ -56,7 +61,8 @@ def clock():
 
 
 def clock_environment():
-    """For QEMU's tools: with that clock. By the real one they fail at times to make a LUKS image on a busy machine."""
+    """For QEMU's tools: with that clock. By the real one they fail at times to make a LUKS image on
+    a busy machine."""
     return {**environment(), **({} if clock() is None else {"LD_PRELOAD": str(clock())})}
 
 
@@ -69,22 +75,41 @@ def qemu(*words, secrets=(), check=True):
             path.write_bytes(secret)
             objects += ["--object", f"secret,id=s{number},file={path}"]
         tool, *rest = [str(word) for word in words]
-        command = [tool, *rest[:1], *objects, *rest[1:]] if tool == "qemu-img" else [tool, *objects, *rest]
+        command = (
+            [tool, *rest[:1], *objects, *rest[1:]]
+            if tool == "qemu-img"
+            else [tool, *objects, *rest]
+        )
         done = subprocess.run(command, env=clock_environment(), capture_output=True, timeout=120)
     if check:
         assert done.returncode == 0, f"{command}: {done.stdout.decode()} {done.stderr.decode()}"
     return done
 
 
-def create(path, size, method="luks", secret=b"secret", check=True, options=(), backing=None, **encrypt):
-    """qemu-img create; `encrypt` are the encrypt.* options, with "_" for "-". Returns the path, or None if QEMU cannot."""
+def create(
+    path, size, method="luks", secret=b"secret", check=True, options=(), backing=None, **encrypt
+):
+    """qemu-img create; `encrypt` are the encrypt.* options, with "_" for "-". Returns the path, or
+    None if QEMU cannot."""
     words = [*options, f"encrypt.format={method}", "encrypt.key-secret=s0"]
     if method == "luks":
         words += ["encrypt.iter-time=100"]
     words += [f"encrypt.{name.replace('_', '-')}={value}" for name, value in encrypt.items()]
     more = ["-u", "-F", backing[1], "-b", backing[0]] if backing else []
-    done = qemu("qemu-img", "create", "-q", "-f", "qcow2", "-o", ",".join(words), *more, path, size, secrets=[secret],
-                check=check)
+    done = qemu(
+        "qemu-img",
+        "create",
+        "-q",
+        "-f",
+        "qcow2",
+        "-o",
+        ",".join(words),
+        *more,
+        path,
+        size,
+        secrets=[secret],
+        check=check,
+    )
     return path if done.returncode == 0 else None
 
 
@@ -123,5 +148,16 @@ def content(described, secrets=(b"secret",), options=()):
     """The guest content, by qemu-img convert."""
     with tempfile.TemporaryDirectory(prefix="oracle") as folder:
         raw = Path(folder, "raw")
-        qemu("qemu-img", "convert", "-t", "unsafe", *options, "-O", "raw", json_name(described), raw, secrets=secrets)
+        qemu(
+            "qemu-img",
+            "convert",
+            "-t",
+            "unsafe",
+            *options,
+            "-O",
+            "raw",
+            json_name(described),
+            raw,
+            secrets=secrets,
+        )
         return raw.read_bytes()

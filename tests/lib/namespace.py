@@ -9,8 +9,10 @@ CLEAN = {"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "LC_ALL": "C.UT
 
 def in_namespace(script, check=True):
     """Run a shell script as root of a user namespace whose /etc is a copy that it may change."""
-    setup = ("set -eu; etc=$(mktemp -d); cp -a /etc/. $etc 2>/dev/null || true; mount --bind $etc /etc; "
-             "rm -f /etc/ld.so.conf.d/*tsk-qcow2*; ldconfig; ")
+    setup = (
+        "set -eu; etc=$(mktemp -d); cp -a /etc/. $etc 2>/dev/null || true; mount --bind $etc /etc; "
+        "rm -f /etc/ld.so.conf.d/*tsk-qcow2*; ldconfig; "
+    )
     probe = run("unshare", "-rm", "true", env=CLEAN, check=False)
     if probe.returncode != 0:
         pytest.skip("user namespaces are not allowed here: " + probe.stderr)

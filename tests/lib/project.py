@@ -5,32 +5,52 @@ import subprocess
 
 SOURCE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.environ.get("TSK_QCOW2_BUILD", SOURCE)
-SANITIZERS = os.environ.get("TSK_QCOW2_SANITIZERS", "")  # those that the build has, such as address,undefined
-PRELOAD = os.environ.get("TSK_QCOW2_PRELOAD", "")  # what a program must load before it can load sanitized libraries
+SANITIZERS = os.environ.get(
+    "TSK_QCOW2_SANITIZERS", ""
+)  # those that the build has, such as address,undefined
+PRELOAD = os.environ.get(
+    "TSK_QCOW2_PRELOAD", ""
+)  # what a program must load before it can load sanitized libraries
 
 
 def sanitized(leaks=False):
-    """Variables for a program that is sanitized, or loads what is. With `leaks`, it must free all that it allocates."""
+    """Variables for a program that is sanitized, or loads what is. With `leaks`, it must free all
+    that it allocates."""
     if not SANITIZERS:
         return {}
-    given = {name: os.environ[name] for name in ("ASAN_OPTIONS", "LSAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS")}
+    given = {
+        name: os.environ[name]
+        for name in ("ASAN_OPTIONS", "LSAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS")
+    }
     if leaks and "address" in SANITIZERS:
         given["ASAN_OPTIONS"] += ":detect_leaks=1"
     return given
 
 
 def can_change_user():
-    """Whether this is root, and there is another user to become: in a user namespace there may be none."""
+    """Whether this is root, and there is another user to become: in a user namespace there may be
+    none."""
     with open("/proc/self/uid_map") as ranges:
         return os.geteuid() == 0 and sum(int(line.split()[2]) for line in ranges) > 65534
 
 
 def run(*command, timeout=600, check=True, env=None, **more):
-    """Run a command to its end; text output. With check, its output is in the error if it fails. Programs of the build must not leak."""
+    """Run a command to its end; text output. With check, its output is in the error if it fails.
+    Programs of the build must not leak."""
     command = [str(word) for word in command]
     if SANITIZERS and command[0].startswith(BUILD + os.sep):
         env = {**(os.environ if env is None else env), **sanitized(leaks=True)}
-    result = subprocess.run(command, capture_output=True, text=True, timeout=timeout, errors="surrogateescape", env=env, **more)
+    result = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        errors="surrogateescape",
+        env=env,
+        **more,
+    )
     if check:
-        assert result.returncode == 0, f"{command} ended with {result.returncode}:\n{result.stdout}\n{result.stderr}"
+        assert (
+            result.returncode == 0
+        ), f"{command} ended with {result.returncode}:\n{result.stdout}\n{result.stderr}"
     return result

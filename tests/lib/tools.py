@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Runs the distribution's own TSK tools, with the drop-in library or without it.
 
-TSK_QCOW2_TOOLS names a directory with the programs of a TSK that has qcow2 inside (see patches/): these are tested instead, without the
-drop-in.
+TSK_QCOW2_TOOLS names a directory with the programs of a TSK that has qcow2 inside (see patches/):
+these are tested instead, without the drop-in.
 """
 import functools
 import os
@@ -22,8 +22,11 @@ DROPIN = BUILD / "tsk_qcow2" / "dropin"  # holds libtsk.so.19
 NATIVE = os.environ.get("TSK_QCOW2_TOOLS")
 CLEAN = {"LC_ALL": "C.UTF-8", "TZ": "UTC", "PATH": "/usr/local/bin:/usr/bin:/bin"}
 # Stock tools that do not end on some systems, and arguments with which they must.
-MUST_END = {"tsk_gettimes": ["{disk}"], "tsk_imageinfo": ["{disk}"],
-            "tsk_loaddb": ["-d", "{disk}.db", "{disk}"]}
+MUST_END = {
+    "tsk_gettimes": ["{disk}"],
+    "tsk_imageinfo": ["{disk}"],
+    "tsk_loaddb": ["-d", "{disk}.db", "{disk}"],
+}
 
 
 @dataclass(frozen=True)
@@ -39,20 +42,23 @@ class Result:
 
 
 def path(tool):
-    return NATIVE + "/" + tool if NATIVE and os.path.exists(f"{NATIVE}/{tool}") else "/usr/bin/" + tool
+    return (
+        NATIVE + "/" + tool if NATIVE and os.path.exists(f"{NATIVE}/{tool}") else "/usr/bin/" + tool
+    )
 
 
 @functools.cache
 def stock():
     """Variables with which tools load libtsk itself, though the plugin may be enabled here."""
-    library, = DROPIN.glob("libtsk.so.*")
+    (library,) = DROPIN.glob("libtsk.so.*")
     real = re.search(r"NEEDED.*\[(/.*)\]", project.run("readelf", "-d", library).stdout)[1]
     return {"LD_LIBRARY_PATH": os.path.dirname(real)}
 
 
 @functools.cache
 def undisturbed():
-    """What docs/distributions.md says to preload, where libbfio disturbs libraries with one of their own."""
+    """What docs/distributions.md says to preload, where libbfio disturbs libraries with one of
+    their own."""
     loaded = project.run("ldd", path("img_stat")).stdout
     names = [name for name in ("libvslvm.so.1", "libewf.so.2") if name in loaded]
     return {"LD_PRELOAD": ":".join(names)}
@@ -62,8 +68,13 @@ def survives(tool, *arguments, environment=None):
     """Whether a stock tool ends in time, and by itself."""
     variables = {**CLEAN, **stock(), **(environment or {})}
     try:
-        done = subprocess.run([path(tool), *arguments], env=variables, stdin=subprocess.DEVNULL,
-                              capture_output=True, timeout=10)
+        done = subprocess.run(
+            [path(tool), *arguments],
+            env=variables,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=10,
+        )
     except subprocess.TimeoutExpired:
         return False
     return done.returncode >= 0
@@ -74,7 +85,9 @@ def way_round(tool, *arguments):
     if survives(tool, *arguments):
         return {}
     if not survives(tool, *arguments, environment=undisturbed()):
-        pytest.skip(f"the stock {tool} is broken here, even by the way round of docs/distributions.md")
+        pytest.skip(
+            f"the stock {tool} is broken here, even by the way round of docs/distributions.md"
+        )
     return undisturbed()
 
 
@@ -98,8 +111,11 @@ def way_round_e01():
         return way_round("img_stat", f"{folder}/disk.E01")
 
 
-def run(tool, *arguments, dropin=True, prefix=(), environment=None, stdout=subprocess.PIPE, timeout=120):
-    """Run a tool to its end. `prefix` is a command that runs it, such as strace; `environment` adds to CLEAN."""
+def run(
+    tool, *arguments, dropin=True, prefix=(), environment=None, stdout=subprocess.PIPE, timeout=120
+):
+    """Run a tool to its end. `prefix` is a command that runs it, such as strace; `environment` adds
+    to CLEAN."""
     variables = {**CLEAN, **(environment or {})}
     if not dropin and not NATIVE:
         variables.update(stock())
@@ -108,20 +124,30 @@ def run(tool, *arguments, dropin=True, prefix=(), environment=None, stdout=subpr
     if any(".E01" in str(word) for word in arguments) and not NATIVE:
         variables.update(way_round_e01())
     if dropin and not NATIVE:
-        assert any(DROPIN.glob("libtsk.so.*")), f"no libtsk.so.* in {DROPIN}: build first, or set TSK_QCOW2_BUILD"
+        assert any(
+            DROPIN.glob("libtsk.so.*")
+        ), f"no libtsk.so.* in {DROPIN}: build first, or set TSK_QCOW2_BUILD"
         variables["LD_LIBRARY_PATH"] = str(DROPIN)
         if project.SANITIZERS:  # TSK's programs leak: they end without closing the image
             preloaded = [project.PRELOAD, variables.get("LD_PRELOAD")]
             variables.update(project.sanitized(), LD_PRELOAD=":".join(filter(None, preloaded)))
     command = [str(word) for word in (*prefix, path(tool), *arguments)]
-    done = subprocess.run(command, env=variables, stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.PIPE,
-                          timeout=timeout)
+    done = subprocess.run(
+        command,
+        env=variables,
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        timeout=timeout,
+    )
     return Result(tuple(command), done.returncode, done.stdout or b"", done.stderr)
 
 
 def assert_same(actual, expected):
     """The same exit status, output and complaints. Says where the first difference is."""
-    about = f"{' '.join(actual.command)}\ninstead of {' '.join(expected.command)}\n{actual.complaint}"
+    about = (
+        f"{' '.join(actual.command)}\ninstead of {' '.join(expected.command)}\n{actual.complaint}"
+    )
     assert actual.returncode == expected.returncode, about
     assert first_difference(actual.stdout, expected.stdout) is None, about
     assert first_difference(actual.stderr, expected.stderr) is None, about
@@ -131,10 +157,16 @@ def first_difference(actual, expected):
     """None if equal, else the offset, and the lines there."""
     if actual == expected:
         return None
-    at = next((i for i, (a, b) in enumerate(zip(actual, expected)) if a != b), min(len(actual), len(expected)))
+    at = next(
+        (i for i, (a, b) in enumerate(zip(actual, expected)) if a != b),
+        min(len(actual), len(expected)),
+    )
     start = max(0, at - 60)
     end = at + 60
-    return f"at byte {at} of {len(actual)} and {len(expected)}: {actual[start:end]!r}, not {expected[start:end]!r}"
+    return (
+        f"at byte {at} of {len(actual)} and {len(expected)}: {actual[start:end]!r}, not"
+        f" {expected[start:end]!r}"
+    )
 
 
 def assert_refused(result, *words):

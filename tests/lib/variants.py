@@ -41,7 +41,9 @@ class Workshop:
             folder = self.directory / name
             folder.mkdir()
             images, expected = VARIANTS[name](self, folder)
-            self.made[name] = Variant(name, folder, tuple(str(folder / image) for image in images), **expected)
+            self.made[name] = Variant(
+                name, folder, tuple(str(folder / image) for image in images), **expected
+            )
         return self.made[name]
 
     def expect(self, raw=None, **more):
@@ -57,7 +59,8 @@ class Workshop:
         return path
 
     def state(self, stage):
-        """The disk as it was before `stage` of 4 (0 to 4) changes, each of them spread over the whole disk."""
+        """The disk as it was before `stage` of 4 (0 to 4) changes, each of them spread over the
+        whole disk."""
 
         def undo(file):
             for start in range(0, self.size - MIB + 1, MIB):
@@ -78,12 +81,14 @@ def qemu_img(folder, *words):
 
 def qemu_io(folder, image, *commands):
     """Run qemu-io commands; it exits with 0 even when a write fails, so its words are looked at."""
-    output = run("qemu-io", *[word for command in commands for word in ("-c", command)], image, cwd=folder)
+    output = run(
+        "qemu-io", *[word for command in commands for word in ("-c", command)], image, cwd=folder
+    )
     assert b"failed" not in output and b"error" not in output.lower(), output
     return output
 
 
-# ---- One file ----------------------------------------------------------------
+# ---- One file --------------------------------------------------------------------
 
 
 def converted(*options):
@@ -99,8 +104,13 @@ def converted(*options):
 def left_dirty(shop, folder):
     """Lazy refcounts, and the machine lost power: the dirty bit stays set."""
     converted("-o", "lazy_refcounts=on")(shop, folder)
-    subprocess.run(["qemu-io", "-c", f"write -P 0 {shop.size - 6 * MIB} 512k", "-c", "abort", "disk.qcow2"],
-                   cwd=folder, capture_output=True, timeout=60, preexec_fn=no_core_file)
+    subprocess.run(
+        ["qemu-io", "-c", f"write -P 0 {shop.size - 6 * MIB} 512k", "-c", "abort", "disk.qcow2"],
+        cwd=folder,
+        capture_output=True,
+        timeout=60,
+        preexec_fn=no_core_file,
+    )
     with open(folder / "disk.qcow2", "rb") as image:
         assert image.read(80)[79] & 1, "the dirty bit is not set"
     return ["disk.qcow2"], shop.expect(warning="dirty")
@@ -108,10 +118,11 @@ def left_dirty(shop, folder):
 
 def no_core_file():
     import resource
+
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-# ---- Chains ------------------------------------------------------------------
+# ---- Chains ----------------------------------------------------------------------
 
 
 def overlay(folder, name, content, backing, *options, backing_format="qcow2"):
@@ -129,9 +140,17 @@ def chain(*options_of_layers):
         lower, lower_format, count = "base.raw", "raw", len(options_of_layers)
         for number, options in enumerate(options_of_layers, 1):
             content = shop.raw if number == count else shop.state(4 * number // count)
-            overlay(folder, f"layer{number}.qcow2", content, lower, *options, backing_format=lower_format)
+            overlay(
+                folder,
+                f"layer{number}.qcow2",
+                content,
+                lower,
+                *options,
+                backing_format=lower_format,
+            )
             lower, lower_format = f"layer{number}.qcow2", "qcow2"
-        # A place behind the last partition: zeros on the disk, random bytes in all layers but the topmost.
+        # A place behind the last partition: zeros on the disk, random bytes in all layers but the
+        # topmost.
         blank = ((shop.size // MIB - 8) // 4 * 4 + 3) * MIB
         qemu_io(folder, lower, f"write -z {blank} 64k", f"discard {blank + (64 << 10)} 64k")
         return [lower], shop.expect()
@@ -165,7 +184,7 @@ def longer_base(shop, folder):
     return ["disk.qcow2"], shop.expect()
 
 
-# ---- Snapshots ---------------------------------------------------------------
+# ---- Snapshots -------------------------------------------------------------------
 
 
 def take_snapshot(folder):
@@ -178,7 +197,9 @@ def snapshot_changed(view, *options, over_backing=False):
     def recipe(shop, folder):
         if over_backing:
             copy_sparse(shop.raw, folder / "base.raw")
-            qemu_img(folder, "create", "-q", "-f", "qcow2", "-b", "base.raw", "-F", "raw", "disk.qcow2")
+            qemu_img(
+                folder, "create", "-q", "-f", "qcow2", "-b", "base.raw", "-F", "raw", "disk.qcow2"
+            )
         else:
             converted(*options)(shop, folder)
         take_snapshot(folder)
@@ -242,8 +263,12 @@ VARIANTS = {
     "data-file-raw": converted("-o", "data_file=guest.raw,data_file_raw=on"),
     "lazy-refcounts-dirty": left_dirty,
     "chain": chain([], [], []),
-    "chain-mixed": chain(["cluster_size=4k"], ["extended_l2=on", "cluster_size=128k"],
-                         ["compat=0.10"], ["extended_l2=on", "cluster_size=16k"]),
+    "chain-mixed": chain(
+        ["cluster_size=4k"],
+        ["extended_l2=on", "cluster_size=128k"],
+        ["compat=0.10"],
+        ["extended_l2=on", "cluster_size=16k"],
+    ),
     "chain-by-names": chain_by_names,
     "shorter-base": shorter_base,
     "longer-base": longer_base,

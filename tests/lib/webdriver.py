@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""A browser, driven by WebDriver's HTTP interface: Chromium without a window, through chromedriver."""
+"""A browser, driven by WebDriver's HTTP interface: Chromium without a window, through
+chromedriver."""
 import base64
 import contextlib
 import json
@@ -12,8 +13,18 @@ import urllib.error
 import urllib.request
 
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # the key that the standard gives to elements
-ARGUMENTS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage",
-             "--disable-background-networking", "--disable-component-update", "--disable-sync", "--window-size=1000,640"]
+ARGUMENTS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--window-size=1000,640",
+]
 
 
 def is_installed():
@@ -34,7 +45,9 @@ def wait_for_port(port, process, seconds=30):
             if client.connect_ex(("127.0.0.1", port)) == 0:
                 return
         time.sleep(0.05)
-    raise AssertionError(f"{process.args[0]} does not listen on port {port}; exit status {process.poll()}")
+    raise AssertionError(
+        f"{process.args[0]} does not listen on port {port}; exit status {process.poll()}"
+    )
 
 
 def stop(process):
@@ -51,14 +64,17 @@ class Error(Exception):
 
 
 class Browser:
-    """One window. Elements are looked for in all frames of the page; what was found is in the current frame."""
+    """One window. Elements are looked for in all frames of the page; what was found is in the
+    current frame."""
 
     def __init__(self, port):
         self.base = f"http://127.0.0.1:{port}"
 
     def call(self, method, path, body=None):
         data = json.dumps(body or {}).encode() if method == "POST" else None
-        request = urllib.request.Request(self.base + path, data, {"Content-Type": "application/json"}, method=method)
+        request = urllib.request.Request(
+            self.base + path, data, {"Content-Type": "application/json"}, method=method
+        )
         try:
             with urllib.request.urlopen(request, timeout=120) as answer:
                 return json.load(answer)["value"]
@@ -89,7 +105,8 @@ class Browser:
         return None
 
     def act(self, xpath, action, seconds=30):
-        """Wait for the element in any frame, and do something with it there. Until then the page may be exchanged for another."""
+        """Wait for the element in any frame, and do something with it there. Until then the page
+        may be exchanged for another."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             with contextlib.suppress(Error):
@@ -116,7 +133,9 @@ class Browser:
 
     def frame_text(self):
         """The text of the current frame, and of those in it."""
-        text = "".join(self.call("GET", f"/element/{body}/text") for body in self.elements("//body"))
+        text = "".join(
+            self.call("GET", f"/element/{body}/text") for body in self.elements("//body")
+        )
         for frame in self.elements("//frame|//iframe"):
             self.post("/frame", id={ELEMENT: frame})
             text += "\n" + self.frame_text()
@@ -138,15 +157,26 @@ def browser(folder):
     """A browser with a new profile in `folder`, which downloads to folder/downloads."""
     port = free_port()
     environment = {key: value for key, value in os.environ.items() if key != "LD_PRELOAD"}
-    environment.update(HOME=str(folder), XDG_CONFIG_HOME=f"{folder}/config", XDG_CACHE_HOME=f"{folder}/cache")
-    driver = subprocess.Popen(["chromedriver", f"--port={port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                              env=environment)
+    environment.update(
+        HOME=str(folder), XDG_CONFIG_HOME=f"{folder}/config", XDG_CACHE_HOME=f"{folder}/cache"
+    )
+    driver = subprocess.Popen(
+        ["chromedriver", f"--port={port}"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+    )
     try:
         wait_for_port(port, driver)
         made = Browser(port)
-        options = {"binary": shutil.which("chromium"), "args": [*ARGUMENTS, f"--user-data-dir={folder}/profile"],
-                   "prefs": {"download.default_directory": f"{folder}/downloads"}}
-        session = made.post("/session", capabilities={"alwaysMatch": {"goog:chromeOptions": options}})
+        options = {
+            "binary": shutil.which("chromium"),
+            "args": [*ARGUMENTS, f"--user-data-dir={folder}/profile"],
+            "prefs": {"download.default_directory": f"{folder}/downloads"},
+        }
+        session = made.post(
+            "/session", capabilities={"alwaysMatch": {"goog:chromeOptions": options}}
+        )
         made.base += f"/session/{session['sessionId']}"
         try:
             yield made

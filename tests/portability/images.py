@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Images for digest.c, and what it must print of them: from what the builder put there, never from our C code.
+"""Images for digest.c, and what it must print of them: from what the builder put there, never from
+our C code.
 
 make(FOLDER) returns a list of Case. None of them needs more than some MiB of a disk that has holes.
 """
@@ -9,7 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from lib.builder import SUBCLUSTERS, Image, Model, Piece, RawModel, pattern, squeezable  # noqa: E402
+from lib.builder import (
+    SUBCLUSTERS,
+    Image,
+    Model,
+    Piece,
+    RawModel,
+    pattern,
+    squeezable,
+)  # noqa: E402
 from lib.encrypted import qemu  # noqa: E402
 
 GIB = 1 << 30
@@ -29,14 +38,18 @@ class Case:
 
 
 def stored_ranges(model):
-    """Where anything but zeros can be, in ascending order: (start, end). Ranges may meet, but not overlap."""
+    """Where anything but zeros can be, in ascending order: (start, end). Ranges may meet, but not
+    overlap."""
     if isinstance(model, RawModel):
         return [(0, model.size)]
     own = [(index * model.granule, (index + 1) * model.granule) for index in model.pieces]
     below = stored_ranges(model.backing) if model.backing else []
     bounds = sorted({bound for range_ in own + below for bound in range_})
-    return [(start, min(end, model.size)) for start, end in zip(bounds, bounds[1:])
-            if any(first <= start < last for first, last in own + below) and start < model.size]
+    return [
+        (start, min(end, model.size))
+        for start, end in zip(bounds, bounds[1:])
+        if any(first <= start < last for first, last in own + below) and start < model.size
+    ]
 
 
 def disk_line(model):
@@ -45,7 +58,7 @@ def disk_line(model):
     for start, end in stored_ranges(model):
         data = model.read(start, end - start)
         for at in range(0, len(data), 512):
-            sector = data[at:at + 512]
+            sector = data[at : at + 512]
             if not any(sector):
                 continue
             place = start + at
@@ -56,7 +69,9 @@ def disk_line(model):
 
 
 def expected(image, check=CLEAN):
-    return [disk_line(disk.model) for disk in [image.disk] + [disk for disk, _, _ in image.snapshots]] + [check]
+    return [
+        disk_line(disk.model) for disk in [image.disk] + [disk for disk, _, _ in image.snapshots]
+    ] + [check]
 
 
 # ---- The images ------------------------------------------------------------------
@@ -93,11 +108,16 @@ def subclusters():
 
 
 def far():
-    """Guest and host offsets beyond 4 GiB. Their low 32 bits alone would lead to other clusters, which hold other bytes."""
+    """Guest and host offsets beyond 4 GiB. Their low 32 bits alone would lead to other clusters,
+    which hold other bytes."""
     image = Image(size=1 << 45)
     for number, guest in enumerate((0, 5 << 32, (7 << 32) + 65536 * 2, 1 << 44)):
-        image.disk.normal(guest >> 16, pattern(number, 65536), at=(number + 1 << 32) + 65536 * number)
-        image.disk.compressed((guest >> 16) + 1, squeezable(number, 65536), at=(number + 10 << 32) + 12345)
+        image.disk.normal(
+            guest >> 16, pattern(number, 65536), at=(number + 1 << 32) + 65536 * number
+        )
+        image.disk.compressed(
+            (guest >> 16) + 1, squeezable(number, 65536), at=(number + 10 << 32) + 12345
+        )
     return image
 
 
@@ -107,7 +127,9 @@ FAR_CHECK = "8 corruptions, 0 leaks, 0 defects"  # the far clusters have no refc
 def overlay(folder):
     base = pattern(20, 16 << 16)
     (folder / "base.raw").write_bytes(base)
-    image = Image(size=16 << 16, backing=b"base.raw", backing_format=b"raw", backing_model=RawModel(base))
+    image = Image(
+        size=16 << 16, backing=b"base.raw", backing_format=b"raw", backing_model=RawModel(base)
+    )
     image.disk.normal(5, pattern(5, 65536))
     image.disk.zero(6)
     return image
@@ -123,7 +145,13 @@ def far_overlay(folder):
             base.pieces[cluster] = Piece("normal", data, cluster << 21)
             file.seek(cluster << 21)
             file.write(data)
-    image = Image(size=base.size, cluster_bits=21, backing=b"far.raw", backing_format=b"raw", backing_model=base)
+    image = Image(
+        size=base.size,
+        cluster_bits=21,
+        backing=b"far.raw",
+        backing_format=b"raw",
+        backing_model=base,
+    )
     for cluster in range(base.size >> 21):
         if cluster not in base.pieces:
             image.disk.zero(cluster)
@@ -132,22 +160,51 @@ def far_overlay(folder):
 
 def encrypt(folder):
     """base.raw as an image that qemu-img encrypts."""
-    qemu("qemu-img", "convert", "-q", "-f", "raw", "-O", "qcow2", "-o", "encrypt.format=luks,encrypt.key-secret=s0,encrypt.iter-time=100",
-         folder / "base.raw", folder / "encrypted.qcow2", secrets=[b"secret"])
+    qemu(
+        "qemu-img",
+        "convert",
+        "-q",
+        "-f",
+        "raw",
+        "-O",
+        "qcow2",
+        "-o",
+        "encrypt.format=luks,encrypt.key-secret=s0,encrypt.iter-time=100",
+        folder / "base.raw",
+        folder / "encrypted.qcow2",
+        secrets=[b"secret"],
+    )
     return [disk_line(RawModel((folder / "base.raw").read_bytes())), CLEAN]
 
 
 def make(folder):
     folder = Path(folder)
-    images = {"mixed": mixed(), "small-clusters": mixed(9), "large-clusters": mixed(21), "version-2": mixed(version=2),
-              "zstd": mixed(compression=1), "snapshots": snapshots(), "refcounts-2": snapshots(refcount_order=1),
-              "refcounts-64": snapshots(refcount_order=6), "far": far(), "subclusters": subclusters(),
-              "overlay": overlay(folder), "far-overlay": far_overlay(folder)}
+    images = {
+        "mixed": mixed(),
+        "small-clusters": mixed(9),
+        "large-clusters": mixed(21),
+        "version-2": mixed(version=2),
+        "zstd": mixed(compression=1),
+        "snapshots": snapshots(),
+        "refcounts-2": snapshots(refcount_order=1),
+        "refcounts-64": snapshots(refcount_order=6),
+        "far": far(),
+        "subclusters": subclusters(),
+        "overlay": overlay(folder),
+        "far-overlay": far_overlay(folder),
+    }
     for name, image in images.items():
         image.write(folder / f"{name}.qcow2")
-    cases = [Case((f"{name}.qcow2", *([image.backing.decode()] if image.backing else [])),
-                  expected(image, FAR_CHECK if name == "far" else CLEAN)) for name, image in images.items()]
-    cases.append(Case(("overlay.qcow2",), expected(images["overlay"]), ["DENIED"]))  # by the image's word
+    cases = [
+        Case(
+            (f"{name}.qcow2", *([image.backing.decode()] if image.backing else [])),
+            expected(image, FAR_CHECK if name == "far" else CLEAN),
+        )
+        for name, image in images.items()
+    ]
+    cases.append(
+        Case(("overlay.qcow2",), expected(images["overlay"]), ["DENIED"])
+    )  # by the image's word
     cases.append(Case(("missing.qcow2",), ["IO"]))
     images["mixed"].write(folder / UNICODE_NAME, bytes(images["mixed"].host))
     cases.append(Case((UNICODE_NAME,), expected(images["mixed"])))

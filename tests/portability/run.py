@@ -4,8 +4,8 @@
 
     run.py BUILD [RUNNER...]     such as: run.py build/s390x qemu-s390x -L /usr/s390x-linux-gnu
 
-These are the unit tests, the fuzzers' corpora, and images that the builder makes, read by digest.c. Prints what failed, then a line that
-counts what ran. The status is 1 if anything failed.
+These are the unit tests, the fuzzers' corpora, and images that the builder makes, read by digest.c.
+Prints what failed, then a line that counts what ran. The status is 1 if anything failed.
 """
 import subprocess
 import sys
@@ -28,19 +28,32 @@ class Build:
 
     def run(self, program, *arguments, folder=None):
         path = self.directory / program
-        if self.is_windows:  # beside it may be a program of libtool's that starts it through a shell
+        if (
+            self.is_windows
+        ):  # beside it may be a program of libtool's that starts it through a shell
             path = path.parent / ".libs" / f"{path.name}.exe"
             path = path if path.exists() else self.directory / f"{program}.exe"
-        return subprocess.run([*self.runner, str(path), *map(str, arguments)], capture_output=True, text=True, timeout=600, cwd=folder,
-                              errors="surrogateescape")
+        return subprocess.run(
+            [*self.runner, str(path), *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            timeout=600,
+            cwd=folder,
+            errors="surrogateescape",
+        )
 
     def expect(self, what, result, stdout, status=0):
-        """Say and count it if a program ended with another status, or printed other things, than expected (None: anything)."""
+        """Say and count it if a program ended with another status, or printed other things, than
+        expected (None: anything)."""
         if result.returncode == status and stdout in (None, result.stdout):
             return
         self.failures += 1
         print(f"FAILED: {what}: status {result.returncode}, expected {status}")
-        print(result.stdout + result.stderr[-2000:] + ("" if stdout is None else f"expected:\n{stdout}"))
+        print(
+            result.stdout
+            + result.stderr[-2000:]
+            + ("" if stdout is None else f"expected:\n{stdout}")
+        )
 
     def units(self):
         names = self.run("tests/unit/unit").stdout.split()
@@ -55,7 +68,7 @@ class Build:
             files = sorted(path.name for path in (folder / target).iterdir())
             count += len(files)
             for at in range(0, len(files), INPUTS_AT_ONCE):
-                some = files[at:at + INPUTS_AT_ONCE]
+                some = files[at : at + INPUTS_AT_ONCE]
                 result = self.run("tests/fuzz/replay", target, *some, folder=folder / target)
                 self.expect(f"corpus of {target}", result, f"{len(some)} inputs\n")
         return f"{count} inputs of {len(targets)} fuzzers", len(targets) >= 6
@@ -69,7 +82,12 @@ class Build:
             if case.is_encrypted and not self.has_libgcrypt:
                 lines = ["UNSUPPORTED"]
             result = self.run("tests/portability/digest", *case.arguments, folder=folder)
-            self.expect("digest " + " ".join(case.arguments), result, "".join(line + "\n" for line in lines), int(len(lines) == 1))
+            self.expect(
+                "digest " + " ".join(case.arguments),
+                result,
+                "".join(line + "\n" for line in lines),
+                int(len(lines) == 1),
+            )
         return f"{len(cases)} images", True
 
 

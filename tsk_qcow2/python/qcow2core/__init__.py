@@ -8,10 +8,12 @@
         disk.seek(1048576)
         sector = disk.read(512)
 
-A name is IMAGE[@SNAPSHOT][,OPTION[=VALUE]]..., as tsk-qcow2-image-names(7) describes it. Images are opened read-only, and open no other
-files on their own word alone unless these lie below their own directory. For pytsk3 see qcow2core.tsk.
+A name is IMAGE[@SNAPSHOT][,OPTION[=VALUE]]..., as tsk-qcow2-image-names(7) describes it. Images are
+opened read-only, and open no other files on their own word alone unless these lie below their own
+directory. For pytsk3 see qcow2core.tsk.
 
-The environment variable QCOW2CORE_LIBRARY names the library where the system's loader does not find it.
+The environment variable QCOW2CORE_LIBRARY names the library where the system's loader does not find
+it.
 """
 import ctypes
 import io
@@ -29,7 +31,8 @@ NO_OFFSET = ctypes.c_uint64(-1).value
 ENCRYPTION = {0: None, 1: "aes", 2: "luks"}
 COMPRESSION = ("deflate", "zstd")
 
-# One entry of the snapshot table. Times are nanoseconds, sizes bytes; date: since 1970-01-01 UTC; icount: None: not recorded.
+# One entry of the snapshot table. Times are nanoseconds, sizes bytes; date: since 1970-01-01 UTC;
+# icount: None: not recorded.
 Snapshot = namedtuple("Snapshot", "id name date vm_clock vm_state_size disk_size icount")
 
 
@@ -46,8 +49,9 @@ def __getattr__(name):
 
 
 class Error(OSError):
-    """A failure. `code` is the status's name, such as "TRUNCATED"; the message is a sentence that says what to do. The guest and the host
-    offset of the place, in bytes, are None where they do not apply."""
+    """A failure. `code` is the status's name, such as "TRUNCATED"; the message is a sentence that
+    says what to do. The guest and the host offset of the place, in bytes, are None where they do
+    not apply."""
 
     def __init__(self, error):
         self.code = _library().qcow2_status_name(error.code).decode()
@@ -69,20 +73,23 @@ def _text(address, length):
 
 
 def probe(name):
-    """True if the name leads to a file that starts as a qcow2 image does, or to a selector file: open() says what is wrong if it fails."""
+    """True if the name leads to a file that starts as a qcow2 image does, or to a selector file:
+    open() says what is wrong if it fails."""
     return bool(_library().qcow2_name_probe(declarations.encode(name)))
 
 
 def open(name, *chain, on_damage=None):  # pylint: disable=redefined-builtin
-    """Open an image by its name; further names are its backing chain, the topmost first. Returns a Disk.
+    """Open an image by its name; further names are its backing chain, the topmost first. Returns a
+    Disk.
 
-    `on_damage` is called with a sentence for each damaged range that is met, once, and when the disk is closed with how many there were.
-    It may be called by any thread that reads."""
+    `on_damage` is called with a sentence for each damaged range that is met, once, and when the
+    disk is closed with how many there were. It may be called by any thread that reads."""
     return Disk(name, *chain, on_damage=on_damage)
 
 
 class Disk(io.RawIOBase):
-    """An image's disk, or that of a snapshot, as a binary file that can be read and sought. Threads may share one through read_at()."""
+    """An image's disk, or that of a snapshot, as a binary file that can be read and sought. Threads
+    may share one through read_at()."""
 
     def __init__(self, name, *chain, on_damage=None):
         super().__init__()
@@ -90,7 +97,13 @@ class Disk(io.RawIOBase):
         self._position = 0
         names = (name, *chain)
         handle = c_void_p()
-        _call(_library().qcow2_disk_open, len(names), declarations.encode_all(names), None, byref(handle))
+        _call(
+            _library().qcow2_disk_open,
+            len(names),
+            declarations.encode_all(names),
+            None,
+            byref(handle),
+        )
         self._handle = handle
         self._image = _library().qcow2_disk_image(handle)
         self.name = name
@@ -114,7 +127,8 @@ class Disk(io.RawIOBase):
     # ---- Reading ----
 
     def read_at(self, offset, length):
-        """The bytes from `offset` on: `length` of them, or fewer at the disk's end only. Does not use the file position."""
+        """The bytes from `offset` on: `length` of them, or fewer at the disk's end only. Does not
+        use the file position."""
         if index(offset) < 0 or index(length) < 0:
             raise ValueError("negative offset or length")
         handle = self._checked()
@@ -135,7 +149,7 @@ class Disk(io.RawIOBase):
     def readinto(self, buffer):
         view = memoryview(buffer).cast("B")
         data = self.read(len(view))
-        view[:len(data)] = data
+        view[: len(data)] = data
         return len(data)
 
     def seek(self, offset, whence=io.SEEK_SET):
@@ -168,14 +182,23 @@ class Disk(io.RawIOBase):
         found = []
         for place in range(_library().qcow2_snapshot_count(self._image)):
             raw = _library().qcow2_snapshot_get(self._image, place).contents
-            found.append(Snapshot(
-                _text(raw.id, raw.id_length), _text(raw.name, raw.name_length), raw.date_seconds * 10**9 + raw.date_nanoseconds,
-                raw.vm_clock_nanoseconds, raw.vm_state_size, raw.disk_size, None if raw.icount == -1 else raw.icount))
+            found.append(
+                Snapshot(
+                    _text(raw.id, raw.id_length),
+                    _text(raw.name, raw.name_length),
+                    raw.date_seconds * 10**9 + raw.date_nanoseconds,
+                    raw.vm_clock_nanoseconds,
+                    raw.vm_state_size,
+                    raw.disk_size,
+                    None if raw.icount == -1 else raw.icount,
+                )
+            )
         return found
 
     @property
     def warnings(self):
-        """Sentences about what is wrong with the image though it could be opened: snapshots that are lost, and more."""
+        """Sentences about what is wrong with the image though it could be opened: snapshots that
+        are lost, and more."""
         self._checked()
         found = []
         while (text := _library().qcow2_warning(self._image, len(found))) is not None:
@@ -184,20 +207,33 @@ class Disk(io.RawIOBase):
 
     @property
     def info(self):
-        """What the image says of itself, as a dictionary; "layers" are the files of its chain, the image first."""
+        """What the image says of itself, as a dictionary; "layers" are the files of its chain, the
+        image first."""
         self._checked()
         layers = [self._layer(place) for place in range(_library().qcow2_layer_count(self._image))]
         header = layers[0].header.contents
         return {
-            "version": header.version, "virtual_size": header.size, "cluster_size": 1 << header.cluster_bits,
-            "compression": COMPRESSION[header.compression], "encryption": ENCRYPTION.get(header.crypt_method),
-            "incompatible_features": header.incompatible_features, "compatible_features": header.compatible_features,
+            "version": header.version,
+            "virtual_size": header.size,
+            "cluster_size": 1 << header.cluster_bits,
+            "compression": COMPRESSION[header.compression],
+            "encryption": ENCRYPTION.get(header.crypt_method),
+            "incompatible_features": header.incompatible_features,
+            "compatible_features": header.compatible_features,
             "autoclear_features": header.autoclear_features,
             "backing_file": _text(header.backing_file, header.backing_file_length),
             "backing_format": _text(header.backing_format, header.backing_format_length),
             "data_file": _text(header.data_file, header.data_file_length),
-            "layers": [{"path": os.fsdecode(layer.path), "format": layer.format.decode(), "size": layer.size,
-                        "file_size": layer.file_size} for layer in layers]}
+            "layers": [
+                {
+                    "path": os.fsdecode(layer.path),
+                    "format": layer.format.decode(),
+                    "size": layer.size,
+                    "file_size": layer.file_size,
+                }
+                for layer in layers
+            ],
+        }
 
     def _layer(self, place):
         layer = declarations.RawLayer()

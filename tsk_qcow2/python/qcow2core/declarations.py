@@ -10,7 +10,8 @@ TELL = ctypes.CFUNCTYPE(None, c_void_p, c_char_p)
 
 
 def encode(name):
-    """A path or name (str, bytes, or what os.fspath() takes) as bytes. C would read it up to a NUL only, and so find another one."""
+    """A path or name (str, bytes, or what os.fspath() takes) as bytes. C would read it up to a NUL
+    only, and so find another one."""
     data = os.fsencode(name)
     if b"\0" in data:
         raise ValueError("embedded null byte")
@@ -23,12 +24,26 @@ def encode_all(names):
 
 
 class Error(ctypes.Structure):
-    _fields_ = [("code", c_int), ("os_errno", c_int), ("help", c_int), ("reserved", c_int), ("guest_offset", c_uint64), ("guest_length", c_uint64),
-                ("host_offset", c_uint64), ("table_offset", c_uint64), ("message", ctypes.c_char * 960)]
+    _fields_ = [
+        ("code", c_int),
+        ("os_errno", c_int),
+        ("help", c_int),
+        ("reserved", c_int),
+        ("guest_offset", c_uint64),
+        ("guest_length", c_uint64),
+        ("host_offset", c_uint64),
+        ("table_offset", c_uint64),
+        ("message", ctypes.c_char * 960),
+    ]
 
 
 class Storage(ctypes.Structure):
-    _fields_ = [("context", c_void_p), ("size", c_uint64), ("read", READ_CALLBACK), ("close", CLOSE_CALLBACK)]
+    _fields_ = [
+        ("context", c_void_p),
+        ("size", c_uint64),
+        ("read", READ_CALLBACK),
+        ("close", CLOSE_CALLBACK),
+    ]
 
 
 class Passphrase(ctypes.Structure):
@@ -36,46 +51,107 @@ class Passphrase(ctypes.Structure):
 
 
 class OpenOptions(ctypes.Structure):
-    _fields_ = [("struct_size", c_size_t), ("flags", c_uint), ("backing_paths", POINTER(c_char_p)),
-                ("backing_count", c_size_t), ("search_directories", POINTER(c_char_p)), ("search_count", c_size_t),
-                ("data_file", c_char_p), ("cache_bytes", c_size_t), ("open_foreign", c_void_p),
-                ("foreign_context", c_void_p), ("passphrases", POINTER(Passphrase)), ("passphrase_count", c_size_t),
-                ("referrer", c_void_p), ("referrer_search_count", c_size_t), ("backing_formats", POINTER(c_char_p)),
-                ("data_format", c_char_p), ("search_variable", c_char_p), ("search_variable_count", c_size_t)]
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("flags", c_uint),
+        ("backing_paths", POINTER(c_char_p)),
+        ("backing_count", c_size_t),
+        ("search_directories", POINTER(c_char_p)),
+        ("search_count", c_size_t),
+        ("data_file", c_char_p),
+        ("cache_bytes", c_size_t),
+        ("open_foreign", c_void_p),
+        ("foreign_context", c_void_p),
+        ("passphrases", POINTER(Passphrase)),
+        ("passphrase_count", c_size_t),
+        ("referrer", c_void_p),
+        ("referrer_search_count", c_size_t),
+        ("backing_formats", POINTER(c_char_p)),
+        ("data_format", c_char_p),
+        ("search_variable", c_char_p),
+        ("search_variable_count", c_size_t),
+    ]
 
 
 class RawExtent(ctypes.Structure):
-    _fields_ = [("kind", c_int), ("layer", c_size_t), ("guest_offset", c_uint64), ("length", c_uint64),
-                ("host_offset", c_uint64), ("host_bytes", c_uint64)]
+    _fields_ = [
+        ("kind", c_int),
+        ("layer", c_size_t),
+        ("guest_offset", c_uint64),
+        ("length", c_uint64),
+        ("host_offset", c_uint64),
+        ("host_bytes", c_uint64),
+    ]
 
 
 class RawSnapshot(ctypes.Structure):
-    _fields_ = [("id", c_void_p), ("id_length", c_size_t), ("name", c_void_p), ("name_length", c_size_t),
-                ("date_seconds", c_uint32), ("date_nanoseconds", c_uint32), ("vm_clock_nanoseconds", c_uint64),
-                ("vm_state_size", c_uint64), ("disk_size", c_uint64), ("has_disk_size", c_int), ("icount", c_int64),
-                ("l1_offset", c_uint64), ("l1_size", c_uint32), ("unknown_extra", c_void_p),
-                ("unknown_extra_length", c_size_t)]
+    _fields_ = [
+        ("id", c_void_p),
+        ("id_length", c_size_t),
+        ("name", c_void_p),
+        ("name_length", c_size_t),
+        ("date_seconds", c_uint32),
+        ("date_nanoseconds", c_uint32),
+        ("vm_clock_nanoseconds", c_uint64),
+        ("vm_state_size", c_uint64),
+        ("disk_size", c_uint64),
+        ("has_disk_size", c_int),
+        ("icount", c_int64),
+        ("l1_offset", c_uint64),
+        ("l1_size", c_uint32),
+        ("unknown_extra", c_void_p),
+        ("unknown_extra_length", c_size_t),
+    ]
 
 
 class RawHeader(ctypes.Structure):
-    _fields_ = [("version", c_uint32), ("header_length", c_uint32), ("cluster_bits", c_uint32), ("size", c_uint64),
-                ("crypt_method", c_uint32), ("l1_offset", c_uint64), ("l1_size", c_uint32),
-                ("refcount_table_offset", c_uint64), ("refcount_table_clusters", c_uint32),
-                ("refcount_order", c_uint32), ("snapshot_count", c_uint32), ("snapshots_offset", c_uint64),
-                ("incompatible_features", c_uint64), ("compatible_features", c_uint64),
-                ("autoclear_features", c_uint64), ("compression", c_int), ("backing_file", c_void_p),
-                ("backing_file_length", c_size_t), ("backing_format", c_void_p), ("backing_format_length", c_size_t),
-                ("data_file", c_void_p), ("data_file_length", c_size_t)]
+    _fields_ = [
+        ("version", c_uint32),
+        ("header_length", c_uint32),
+        ("cluster_bits", c_uint32),
+        ("size", c_uint64),
+        ("crypt_method", c_uint32),
+        ("l1_offset", c_uint64),
+        ("l1_size", c_uint32),
+        ("refcount_table_offset", c_uint64),
+        ("refcount_table_clusters", c_uint32),
+        ("refcount_order", c_uint32),
+        ("snapshot_count", c_uint32),
+        ("snapshots_offset", c_uint64),
+        ("incompatible_features", c_uint64),
+        ("compatible_features", c_uint64),
+        ("autoclear_features", c_uint64),
+        ("compression", c_int),
+        ("backing_file", c_void_p),
+        ("backing_file_length", c_size_t),
+        ("backing_format", c_void_p),
+        ("backing_format_length", c_size_t),
+        ("data_file", c_void_p),
+        ("data_file_length", c_size_t),
+    ]
 
 
 class RawExtension(ctypes.Structure):
-    _fields_ = [("type", c_uint32), ("length", c_uint32), ("host_offset", c_uint64), ("data", c_void_p)]
+    _fields_ = [
+        ("type", c_uint32),
+        ("length", c_uint32),
+        ("host_offset", c_uint64),
+        ("data", c_void_p),
+    ]
 
 
 class RawBitmap(ctypes.Structure):
-    _fields_ = [("name", c_void_p), ("name_length", c_size_t), ("granularity", c_uint64), ("flags", c_uint32),
-                ("type", ctypes.c_uint8), ("is_consistent", c_int), ("table_offset", c_uint64), ("table_size", c_uint32),
-                ("extra_length", c_uint32)]
+    _fields_ = [
+        ("name", c_void_p),
+        ("name_length", c_size_t),
+        ("granularity", c_uint64),
+        ("flags", c_uint32),
+        ("type", ctypes.c_uint8),
+        ("is_consistent", c_int),
+        ("table_offset", c_uint64),
+        ("table_size", c_uint32),
+        ("extra_length", c_uint32),
+    ]
 
 
 class RawRange(ctypes.Structure):
@@ -83,9 +159,19 @@ class RawRange(ctypes.Structure):
 
 
 class RawLayer(ctypes.Structure):
-    _fields_ = [("path", c_char_p), ("data_path", c_char_p), ("format", c_char_p), ("is_raw", c_int), ("file_size", c_uint64),
-                ("allocated_size", c_uint64), ("needed_size", c_uint64), ("size", c_uint64), ("header", POINTER(RawHeader)),
-                ("data_format", c_char_p), ("reserved", c_uint64 * 6)]
+    _fields_ = [
+        ("path", c_char_p),
+        ("data_path", c_char_p),
+        ("format", c_char_p),
+        ("is_raw", c_int),
+        ("file_size", c_uint64),
+        ("allocated_size", c_uint64),
+        ("needed_size", c_uint64),
+        ("size", c_uint64),
+        ("header", POINTER(RawHeader)),
+        ("data_format", c_char_p),
+        ("reserved", c_uint64 * 6),
+    ]
 
 
 class KeySlot(ctypes.Structure):
@@ -93,35 +179,81 @@ class KeySlot(ctypes.Structure):
 
 
 class EncryptionInfo(ctypes.Structure):
-    _fields_ = [("method", c_uint32), ("cipher", ctypes.c_char * 16), ("key_bits", c_uint32), ("mode", ctypes.c_char * 16),
-                ("ivgen", ctypes.c_char * 16), ("ivgen_hash", ctypes.c_char * 16), ("hash", ctypes.c_char * 16),
-                ("uuid", ctypes.c_char * 40), ("header_offset", c_uint64), ("payload_offset", c_uint64),
-                ("slots", KeySlot * 8), ("reserved", c_uint64 * 6)]
+    _fields_ = [
+        ("method", c_uint32),
+        ("cipher", ctypes.c_char * 16),
+        ("key_bits", c_uint32),
+        ("mode", ctypes.c_char * 16),
+        ("ivgen", ctypes.c_char * 16),
+        ("ivgen_hash", ctypes.c_char * 16),
+        ("hash", ctypes.c_char * 16),
+        ("uuid", ctypes.c_char * 40),
+        ("header_offset", c_uint64),
+        ("payload_offset", c_uint64),
+        ("slots", KeySlot * 8),
+        ("reserved", c_uint64 * 6),
+    ]
 
 
-FINDING_KINDS = ("leak", "refcount-low", "overflow", "copied", "reserved-bits", "unaligned", "past-end", "cut", "entry",
-                 "refcount-block", "table", "overlap", "unreadable")
+FINDING_KINDS = (
+    "leak",
+    "refcount-low",
+    "overflow",
+    "copied",
+    "reserved-bits",
+    "unaligned",
+    "past-end",
+    "cut",
+    "entry",
+    "refcount-block",
+    "table",
+    "overlap",
+    "unreadable",
+)
 
 
 class RawFinding(ctypes.Structure):
-    _fields_ = [("kind", c_int), ("weight", c_int), ("host_offset", c_uint64), ("guest_offset", c_uint64),
-                ("table_offset", c_uint64), ("snapshot_index", c_size_t), ("refcount", c_uint64), ("references", c_uint64),
-                ("sentence", c_char_p), ("of_refcounts", c_int)]
+    _fields_ = [
+        ("kind", c_int),
+        ("weight", c_int),
+        ("host_offset", c_uint64),
+        ("guest_offset", c_uint64),
+        ("table_offset", c_uint64),
+        ("snapshot_index", c_size_t),
+        ("refcount", c_uint64),
+        ("references", c_uint64),
+        ("sentence", c_char_p),
+        ("of_refcounts", c_int),
+    ]
 
 
 FINDING_REPORT = ctypes.CFUNCTYPE(c_int, c_void_p, POINTER(RawFinding))
 
 
 class CheckOptions(ctypes.Structure):
-    _fields_ = [("struct_size", c_size_t), ("report", FINDING_REPORT), ("context", c_void_p), ("memory_bytes", c_size_t),
-                ("work_bytes", c_uint64)]
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("report", FINDING_REPORT),
+        ("context", c_void_p),
+        ("memory_bytes", c_size_t),
+        ("work_bytes", c_uint64),
+    ]
 
 
 class CheckResult(ctypes.Structure):
-    _fields_ = [("corruptions", c_uint64), ("leaks", c_uint64), ("defects", c_uint64), ("unreadable", c_uint64),
-                ("by_kind", c_uint64 * 32), ("is_complete", c_int), ("checked_to", c_uint64),
-                ("used_clusters", c_uint64), ("unreferenced_clusters", c_uint64), ("of_refcounts", c_uint64),
-                ("reserved", c_uint64 * 5)]
+    _fields_ = [
+        ("corruptions", c_uint64),
+        ("leaks", c_uint64),
+        ("defects", c_uint64),
+        ("unreadable", c_uint64),
+        ("by_kind", c_uint64 * 32),
+        ("is_complete", c_int),
+        ("checked_to", c_uint64),
+        ("used_clusters", c_uint64),
+        ("unreferenced_clusters", c_uint64),
+        ("of_refcounts", c_uint64),
+        ("reserved", c_uint64 * 5),
+    ]
 
     @property
     def counts(self):
@@ -144,7 +276,16 @@ PROTOTYPES = {
     "qcow2_view_close": (None, HANDLE),
     "qcow2_view_size": (c_uint64, HANDLE),
     "qcow2_view_read": (c_int, HANDLE, c_uint64, c_void_p, c_size_t, ERROR),
-    "qcow2_view_salvage": (c_int, HANDLE, c_uint64, c_void_p, c_size_t, DAMAGE_REPORT, c_void_p, ERROR),
+    "qcow2_view_salvage": (
+        c_int,
+        HANDLE,
+        c_uint64,
+        c_void_p,
+        c_size_t,
+        DAMAGE_REPORT,
+        c_void_p,
+        ERROR,
+    ),
     "qcow2_view_map": (c_int, HANDLE, c_uint64, c_uint64, POINTER(RawExtent), ERROR),
     "qcow2_referrer_open": (c_int, c_char_p, HANDLE_OUT, ERROR),
     "qcow2_referrer_close": (None, HANDLE),
@@ -163,7 +304,14 @@ PROTOTYPES = {
     "qcow2_bitmap_next_dirty": (c_int, HANDLE, c_size_t, c_uint64, POINTER(RawRange), ERROR),
     "qcow2_finding_kind_name": (c_char_p, c_int),
     "qcow2_image_check": (c_int, HANDLE, POINTER(CheckOptions), POINTER(CheckResult), ERROR),
-    "qcow2_layer_check": (c_int, HANDLE, c_size_t, POINTER(CheckOptions), POINTER(CheckResult), ERROR),
+    "qcow2_layer_check": (
+        c_int,
+        HANDLE,
+        c_size_t,
+        POINTER(CheckOptions),
+        POINTER(CheckResult),
+        ERROR,
+    ),
     "qcow2_layer_count": (c_size_t, HANDLE),
     "qcow2_layer_get": (c_int, HANDLE, c_size_t, POINTER(RawLayer), ERROR),
     "qcow2_encryption_get": (c_int, HANDLE, c_size_t, POINTER(EncryptionInfo), ERROR),

@@ -16,7 +16,8 @@ __all__ = ["ImgInfo"]
 
 
 class ImgInfo(pytsk3.Img_Info):
-    """A pytsk3.Img_Info over an image, opened by its names as qcow2core.open() does. `disk` is the Disk."""
+    """A pytsk3.Img_Info over an image, opened by its names as qcow2core.open() does. `disk` is the
+    Disk."""
 
     def __init__(self, name, *chain, on_damage=None):
         self.disk = Disk(name, *chain, on_damage=on_damage)
