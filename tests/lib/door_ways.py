@@ -208,8 +208,7 @@ def variables(row):
 
 def tool_variables(row):
     """A selector, or `tsk-qcow2 run`, does not show that an E01 is opened."""
-    opens_e01 = any(".E01" in os.fsdecode(name) for name in row.names)
-    return {**variables(row), **(tools.way_round_e01() if opens_e01 else {})}
+    return {**variables(row), **(tools.way_round_e01() if tools.names_e01(row.names) else {})}
 
 
 def img_stat(*options):

@@ -100,6 +100,11 @@ def way_to_the_end(tool):
         return way_round(tool, *(word.format(disk=disk) for word in MUST_END[tool]))
 
 
+def names_e01(words):
+    """Whether one of a tool's arguments says that an E01 is opened."""
+    return any(sign in str(word) for word in words for sign in (".E01", "format=ewf"))
+
+
 @functools.cache
 def way_round_e01():
     """The way round for tools that open an E01, which they do not survive on some systems."""
@@ -121,7 +126,7 @@ def run(
         variables.update(stock())
     if tool in MUST_END and not NATIVE:
         variables.update(way_to_the_end(tool))
-    if any(".E01" in str(word) for word in arguments) and not NATIVE:
+    if names_e01(arguments) and not NATIVE:
         variables.update(way_round_e01())
     if dropin and not NATIVE:
         assert any(
