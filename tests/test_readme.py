@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""README's commands, run as they stand on images like those it speaks of."""
+"""What README and docs/ say: their commands, run as they stand on images like those they describe;
+their links; and that they name every command and option."""
 import re
 import subprocess
 from pathlib import Path
@@ -11,15 +12,17 @@ from lib.builder import Image, pattern
 from lib.project import BUILD, SOURCE, run
 
 README = Path(SOURCE, "README.md").read_text()
+WITH_COMMANDS = ["README.md", "docs/recipes.md", "docs/image-names.md"]
 pytestmark = pytest.mark.unsanitized("its commands run in an environment of their own")
-BASES = "/mnt/bases"  # where README's base.qcow2 lies; here a folder beside the others
+BASES = "/mnt/bases"  # where README's base.qcow2 is; here a folder beside the others
 PLAN = "Meet at the old mill at midnight. Bring the second ledger.\n"
 
 
 def blocks():
     """The lines after "$ " of each block of code, in order."""
-    for block in re.findall(r"^```\n(.*?)^```", README, re.M | re.S):
-        yield [line[2:] for line in block.splitlines() if line.startswith("$ ")]
+    for path in WITH_COMMANDS:
+        for block in re.findall(r"^```\n(.*?)^```", Path(SOURCE, path).read_text(), re.M | re.S):
+            yield [line[2:] for line in block.splitlines() if line.startswith("$ ")]
 
 
 @pytest.fixture(scope="module")
@@ -155,8 +158,8 @@ def test_recovered_file(results, folder):
 
 def test_timeline(results, folder):
     timeline = (folder / "timeline.csv").read_text()
-    assert "disk.qcow2@before-deletion:/Documents/secret-plan.txt" in timeline
-    assert "disk.qcow2:/Documents/holiday-plan.txt" in timeline
+    assert "before:/Documents/secret-plan.txt" in timeline
+    assert "now:/Documents/holiday-plan.txt" in timeline
 
 
 def test_overlay_and_encrypted_image(results):
@@ -180,7 +183,8 @@ def test_verified(results):
 def test_python_example(folder):
     """It lists what the snapshot's root directory holds."""
     pytest.importorskip("pytsk3", reason="pytsk3 is not installed (Debian: python3-tsk)")
-    (example,) = re.findall(r"^```python\n(.*?)^```", README, re.M | re.S)
+    text = Path(SOURCE, "docs/libraries.md").read_text()
+    (example,) = re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
     environment = {
         **tools.CLEAN,
         "PYTHONPATH": f"{SOURCE}/tsk_qcow2/python",
@@ -193,6 +197,37 @@ def test_python_example(folder):
     )
 
 
-def test_links_lead_somewhere():
-    for path in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
-        assert Path(SOURCE, path).exists(), path
+def documents():
+    """Every document that has links, from README to those in the folders."""
+    paths = [*Path(SOURCE).glob("*.md")]
+    for folder in ("docs", "packaging", "patches", "tests"):
+        paths += Path(SOURCE, folder).rglob("*.md")
+    return sorted(path for path in paths if "/." not in str(path.relative_to(SOURCE)))
+
+
+def anchors(text):
+    """The anchors that a web page of this text has, one for each heading."""
+    for heading in re.findall(r"^#+ (.*)$", text, re.M):
+        yield re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("document", documents(), ids=lambda path: str(path.relative_to(SOURCE)))
+def test_links_lead_somewhere(document):
+    links = re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)", document.read_text())
+    for path, anchor in links:
+        target = document.parent / path if path else document
+        assert target.exists(), path
+        assert not anchor or anchor in anchors(target.read_text()), f"{path}#{anchor}"
+
+
+def test_docs_name_every_command_and_every_option():
+    def topic(name=""):
+        return run(f"{BUILD}/tsk_qcow2/tsk-qcow2", "help", *name.split()).stdout
+
+    commands = re.findall(r"^  ([a-z]+)", topic().split("Image names")[0], re.M)
+    page = Path(SOURCE, "docs/commands.md").read_text()
+    named = set(re.findall(r"^tsk-qcow2 ([a-z]+)", page, re.M)) | {"disable", "help"}
+    assert len(commands) > 8 and set(commands) == named
+    options = re.findall(r"^  ([a-z-]+(?:=none|=zero|=)?)", topic("image-names"), re.M)
+    names = Path(SOURCE, "docs/image-names.md").read_text()
+    assert len(options) > 6 and [option for option in options if f",{option}" not in names] == []
