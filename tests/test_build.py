@@ -270,10 +270,37 @@ def test_image_names_know_nothing_of_tsk():
             assert not re.search(r'#include.*[<"](tsk/|tsk_qcow2\.h)', file.read()), name
 
 
+# All of this header is inline, so it can be shared by what is not linked with the core.
+SHARED_HEADERS = {"qcow2core.h", "base/libgcrypt_start.h"}
+
+
 def test_backend_uses_the_core_by_its_public_header():
+    found = set()
     for path in glob.glob(SOURCE + "/tsk_qcow2/**/*.[ch]", recursive=True):
-        with open(path) as file:
-            assert not re.search(r'#include [<"](\.\./)*core/', file.read()), path
+        for name in re.findall(r'#include [<"](.*)[>"]', Path(path).read_text()):
+            if os.path.exists(f"{SOURCE}/core/{name}"):
+                found.add(name)
+                assert name in SHARED_HEADERS, path
+            assert not re.match(r"(\.\./)*core/", name), path
+    assert found == SHARED_HEADERS
+
+
+def test_each_rule_stands_once():
+    """What says a rule of the format, or sets up a library, stands in one file and its header."""
+    for word, place in [
+        ("gcry_check_version", "core/base/libgcrypt_start"),
+        (".subcluster_bitmap = ", "core/format/cluster"),
+        ("both allocated and zero", "core/format/cluster"),
+        ("L1_TABLE_BYTES_MAX", "core/format/geometry"),
+        ("REFCOUNT_TABLE_BYTES_MAX", "core/format/refcount"),
+    ]:
+        found = {
+            os.path.splitext(os.path.relpath(path, SOURCE))[0]
+            for folder in ("core", "tsk_qcow2")
+            for path in glob.glob(f"{SOURCE}/{folder}/**/*.[ch]", recursive=True)
+            if word in Path(path).read_text()
+        }
+        assert found == {place}, word
 
 
 CORE_PROGRAM = r"""

@@ -6,6 +6,7 @@
 #include "../base/checked.h"
 #include "../base/error.h"
 #include "../base/options.h"
+#include "../format/refcount.h"
 #include "checker.h"
 
 #define MEMORY_BYTES_DEFAULT ((size_t) 48 << 20)
@@ -91,7 +92,7 @@ static bool check_part(struct qcow2_checker *checker)
    False: the bound is reached. */
 static bool find_next(struct qcow2_checker *checker, uint64_t *next)
 {
-  uint64_t per_block = qcow2_checker_refcounts_per_block(checker);
+  uint64_t per_block = qcow2_refcounts_per_block(&checker->layer->metadata.header);
   uint64_t end = checker->tally.first + checker->tally.capacity;
   uint64_t blocks = qcow2_checker_refcount_blocks(checker);
   uint64_t entry = 0;

@@ -67,9 +67,6 @@ void qcow2_peeked_free(struct qcow2_peeked *peeked);
 /* The number of entries of the refcount table; 0 if it is not valid. */
 uint64_t qcow2_checker_refcount_blocks(const struct qcow2_checker *checker);
 
-/* The number of clusters whose refcounts are in one block. */
-uint64_t qcow2_checker_refcounts_per_block(const struct qcow2_checker *checker);
-
 /* An entry of the refcount table. False: the bound is reached. */
 bool qcow2_checker_refcount_entry(struct qcow2_checker *checker, uint64_t index, uint64_t *entry);
 

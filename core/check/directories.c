@@ -7,6 +7,7 @@
 #include "../base/checked.h"
 #include "../image/encryption.h"
 #include "../format/bitmap.h"
+#include "../format/refcount.h"
 #include "../format/snapshot.h"
 #include "checker.h"
 
@@ -123,7 +124,7 @@ static bool check_bitmaps(struct qcow2_checker *checker)
 
 static void check_refcount_table(struct qcow2_checker *checker, const struct qcow2_header *header)
 {
-  uint64_t bytes = (uint64_t) header->refcount_table_clusters << header->cluster_bits;
+  uint64_t bytes = qcow2_refcount_table_bytes(header);
   struct qcow2_finding finding = FINDING(QCOW2_FINDING_TABLE, QCOW2_WEIGHT_CORRUPTION);
 
   finding.host_offset = header->refcount_table_offset;

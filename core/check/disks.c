@@ -115,12 +115,10 @@ static bool visit_l2_piece(struct qcow2_checker *checker, const struct l1_entry 
   const struct qcow2_geometry *geometry = &checker->layer->geometry;
 
   for (size_t at = 0; at < length; at += geometry->l2_entry_bytes) {
-    const uint8_t *bytes = checker->l2_piece + at;
-    struct qcow2_checked_entry checked = { .disk = l1->disk,
-                                           .entry = { .descriptor = be64_get(bytes) } };
+    struct qcow2_checked_entry checked = {
+      .disk = l1->disk, .entry = l2_entry_load(geometry, checker->l2_piece + at)
+    };
 
-    if (geometry->extended_l2)
-      checked.entry.subcluster_bitmap = be64_get(bytes + 8);
     if (checked.entry.descriptor == 0 && checked.entry.subcluster_bitmap == 0)
       continue;
     checked.guest_offset = l1->guest_offset +
@@ -156,8 +154,10 @@ static bool visit_l2_table(struct qcow2_checker *checker, const struct l1_entry 
    should. */
 static bool has_l1(const struct qcow2_checker *checker, const struct qcow2_snapshot *snapshot)
 {
-  return is_aligned(snapshot->l1_offset, checker->layer->geometry.cluster_size) &&
-         (uint64_t) snapshot->l1_size * L1_ENTRY_BYTES <= L1_TABLE_BYTES_MAX;
+  enum qcow2_l1_problem problem = qcow2_geometry_l1_problem(&checker->layer->geometry,
+                                                            snapshot->l1_offset, snapshot->l1_size);
+
+  return problem != L1_TOO_LARGE && problem != L1_UNALIGNED;
 }
 
 /* Say why a snapshot's disk or VM state cannot be read through its L1 table. QEMU looks only at

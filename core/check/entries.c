@@ -7,7 +7,6 @@
 #include "checker.h"
 
 #define L2_RESERVED_MASK UINT64_C(0x3f000000000001fe)
-#define BITMAP_ALLOCATED_MASK UINT64_C(0xffffffff)
 
 static struct qcow2_finding finding_of(const struct qcow2_checked_entry *checked,
                                        enum qcow2_finding_kind kind,
@@ -142,41 +141,27 @@ static void check_compressed(struct qcow2_checker *checker,
     count(checker, checked, USE_COMPRESSED, part.host_offset, part.host_bytes);
 }
 
-static void check_allocated(struct qcow2_checker *checker,
-                            const struct qcow2_checked_entry *checked)
-{
-  const struct qcow2_geometry *geometry = &checker->layer->geometry;
-  uint64_t bitmap = checked->entry.subcluster_bitmap;
-  uint64_t host_offset = checked->entry.descriptor & TABLE_OFFSET_MASK;
-
-  if ((bitmap >> 32 & bitmap) != 0)
-    corrupt(checker, checked, QCOW2_FINDING_ENTRY,
-            "its bitmap marks a subcluster both allocated and zero");
-  if (!is_aligned(host_offset, geometry->cluster_size))
-    corrupt(checker, checked, QCOW2_FINDING_UNALIGNED,
-            "its host cluster offset is not a multiple of the cluster size");
-  if (!geometry->has_data_file)
-    count(checker, checked, USE_DATA, host_offset, geometry->cluster_size);
-}
-
 /* False: the bound is reached. */
 static bool check_standard(struct qcow2_checker *checker, const struct qcow2_checked_entry *checked)
 {
   const struct qcow2_geometry *geometry = &checker->layer->geometry;
   uint64_t descriptor = checked->entry.descriptor;
-  bool zero = !geometry->extended_l2 && (descriptor & L2_ENTRY_ZERO) != 0;
-  bool in_data_file = geometry->has_data_file && (descriptor & L2_ENTRY_COPIED) != 0 && !zero;
+  bool is_allocated = qcow2_l2_entry_is_allocated(geometry, descriptor);
+  const char *bitmap_problem = qcow2_subcluster_bitmap_problem(checked->entry.subcluster_bitmap,
+                                                               is_allocated);
+  const char *offset_problem = qcow2_l2_entry_offset_problem(geometry, descriptor);
 
   if ((descriptor & L2_RESERVED_MASK) != 0)
     corrupt(checker, checked, QCOW2_FINDING_RESERVED_BITS, "it has reserved bits set");
-  if ((descriptor & TABLE_OFFSET_MASK) != 0 || in_data_file) {
-    check_allocated(checker, checked);
-    return look_at_copied(checker, checked);
-  }
-  if ((checked->entry.subcluster_bitmap & BITMAP_ALLOCATED_MASK) != 0)
-    corrupt(checker, checked, QCOW2_FINDING_ENTRY,
-            "its bitmap marks a subcluster allocated, but it has no host cluster");
-  return true;
+  if (bitmap_problem != NULL)
+    corrupt(checker, checked, QCOW2_FINDING_ENTRY, bitmap_problem);
+  if (!is_allocated)
+    return true;
+  if (offset_problem != NULL)
+    corrupt(checker, checked, QCOW2_FINDING_UNALIGNED, offset_problem);
+  if (!geometry->has_data_file)
+    count(checker, checked, USE_DATA, descriptor & TABLE_OFFSET_MASK, geometry->cluster_size);
+  return look_at_copied(checker, checked);
 }
 
 /* The number of findings that say that an entry cannot be read through. All are of the first

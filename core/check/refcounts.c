@@ -6,6 +6,7 @@
 
 #include "../base/bytes.h"
 #include "../base/checked.h"
+#include "../format/refcount.h"
 #include "checker.h"
 
 /* Refcounts are looked at one by one, mostly in order: pieces of the file are kept, each in the one
@@ -54,18 +55,10 @@ static const uint8_t *peek(struct qcow2_checker *checker, uint64_t offset)
 uint64_t qcow2_checker_refcount_blocks(const struct qcow2_checker *checker)
 {
   const struct qcow2_header *header = &checker->layer->metadata.header;
-  uint64_t bytes = (uint64_t) header->refcount_table_clusters << header->cluster_bits;
 
-  if (bytes > REFCOUNT_TABLE_BYTES_MAX || header->refcount_table_offset > INT64_MAX - bytes ||
-      !is_aligned(header->refcount_table_offset, checker->layer->geometry.cluster_size))
-    return 0;
-  return bytes / REFCOUNT_TABLE_ENTRY_BYTES;
-}
-
-uint64_t qcow2_checker_refcounts_per_block(const struct qcow2_checker *checker)
-{
-  return (uint64_t) checker->layer->geometry.cluster_size * 8 >>
-         checker->layer->metadata.header.refcount_order;
+  return qcow2_refcount_table_fits(header)
+             ? qcow2_refcount_table_bytes(header) / REFCOUNT_TABLE_ENTRY_BYTES
+             : 0;
 }
 
 static uint64_t entry_offset(const struct qcow2_checker *checker, uint64_t index)
@@ -100,8 +93,9 @@ static uint64_t decode(const uint8_t *bytes, unsigned order, unsigned in_byte)
 bool qcow2_checker_refcount(struct qcow2_checker *checker, uint64_t cluster, uint64_t *refcount,
                             bool *is_known)
 {
-  unsigned order = checker->layer->metadata.header.refcount_order;
-  uint64_t per_block = qcow2_checker_refcounts_per_block(checker);
+  const struct qcow2_header *header = &checker->layer->metadata.header;
+  unsigned order = header->refcount_order;
+  uint64_t per_block = qcow2_refcounts_per_block(header);
   uint64_t index = cluster / per_block, bit = cluster % per_block << order;
   uint64_t entry = 0, offset;
   const uint8_t *bytes;
@@ -115,7 +109,7 @@ bool qcow2_checker_refcount(struct qcow2_checker *checker, uint64_t cluster, uin
   offset = entry & REFCOUNT_TABLE_OFFSET_MASK;
   if (offset == 0)
     return true;
-  *is_known = is_aligned(offset, checker->layer->geometry.cluster_size) && offset <= INT64_MAX;
+  *is_known = qcow2_refcount_block_fits(header, offset);
   if (!*is_known || offset >= checker->storage->size)
     return true;
   bytes = peek(checker, offset + bit / 8);

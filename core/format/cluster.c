@@ -3,6 +3,54 @@
 
 #include "../base/checked.h"
 
+/* The bits of subcluster 0 in an extended entry's bitmap: "allocated", "reads as zeros". */
+#define SUBCLUSTER_0_BITS (UINT64_C(1) << 32 | 1)
+
+/* ---- Rules ------------------------------------------------------------- */
+
+/* True for an allocated cluster at offset 0 of an external data file, which only bit 63 tells from
+   an unallocated one. A standard entry with the zero flag has no such ambiguity: offset 0 is no
+   offset. */
+static bool is_data_file_start(const struct qcow2_geometry *geometry, uint64_t descriptor)
+{
+  bool zero_flag = !geometry->extended_l2 && (descriptor & L2_ENTRY_ZERO) != 0;
+
+  return geometry->has_data_file && (descriptor & L2_ENTRY_COPIED) != 0 && !zero_flag;
+}
+
+bool qcow2_l2_entry_is_allocated(const struct qcow2_geometry *geometry, uint64_t descriptor)
+{
+  return (descriptor & TABLE_OFFSET_MASK) != 0 || is_data_file_start(geometry, descriptor);
+}
+
+const char *qcow2_l2_entry_offset_problem(const struct qcow2_geometry *geometry,
+                                          uint64_t descriptor)
+{
+  if (!is_aligned(descriptor & TABLE_OFFSET_MASK, geometry->cluster_size))
+    return "its host cluster offset is not a multiple of the cluster size";
+  return NULL;
+}
+
+const char *qcow2_subcluster_bitmap_problem(uint64_t bitmap, bool is_allocated)
+{
+  uint32_t has_data = (uint32_t) bitmap, has_zero = (uint32_t) (bitmap >> 32);
+
+  if ((has_data & has_zero) != 0)
+    return "its bitmap marks a subcluster both allocated and zero";
+  if (has_data != 0 && !is_allocated)
+    return "its bitmap marks a subcluster allocated, but it has no host cluster";
+  return NULL;
+}
+
+const char *qcow2_l1_entry_problem(const struct qcow2_geometry *geometry, uint64_t l1_entry)
+{
+  if (!is_aligned(l1_entry & TABLE_OFFSET_MASK, geometry->cluster_size))
+    return "its L2 table offset is not a multiple of the cluster size";
+  return NULL;
+}
+
+/* ---- Decoding ------------------------------------------------------------ */
+
 static struct qcow2_cluster_part part_invalid(uint32_t length, const char *problem)
 {
   return (struct qcow2_cluster_part){ .kind = QCOW2_CLUSTER_INVALID,
@@ -43,17 +91,6 @@ static struct qcow2_cluster_part decode_compressed(const struct qcow2_geometry *
                                                     (uint32_t) (host_offset & 511) };
 }
 
-/* Why the host cluster offset of an entry that is not compressed is invalid; NULL if it is not. */
-static const char *offset_problem(const struct qcow2_geometry *geometry, uint64_t host_cluster,
-                                  bool allocated, uint64_t guest_cluster)
-{
-  if (!is_aligned(host_cluster, geometry->cluster_size))
-    return "its host cluster offset is not a multiple of the cluster size";
-  if (geometry->has_data_file && allocated && host_cluster != guest_cluster)
-    return "its place in the external data file differs from its guest offset";
-  return NULL;
-}
-
 /* "Standard Cluster Descriptor". */
 static struct qcow2_cluster_part decode_standard(const struct qcow2_geometry *geometry,
                                                  uint64_t descriptor, bool allocated,
@@ -89,27 +126,16 @@ static struct qcow2_cluster_part decode_extended(const struct qcow2_geometry *ge
   uint32_t count = (uint32_t) min_u64(min_u64(equal_bits(has_data), equal_bits(has_zero)),
                                       SUBCLUSTERS_PER_CLUSTER - first);
   uint32_t length = count * geometry->subcluster_size - in_subcluster;
+  const char *problem = qcow2_subcluster_bitmap_problem(bitmap >> first & SUBCLUSTER_0_BITS,
+                                                        allocated);
 
-  if ((has_data & has_zero & 1) != 0)
-    return part_invalid(length, "its bitmap marks a subcluster both allocated and zero");
-  if ((has_data & 1) != 0 && !allocated)
-    return part_invalid(length,
-                        "its bitmap marks a subcluster allocated, but it has no host cluster");
+  if (problem != NULL)
+    return part_invalid(length, problem);
   if ((has_data & 1) != 0)
     return part_allocated(QCOW2_CLUSTER_NORMAL, length, host_offset);
   if ((has_zero & 1) != 0 && allocated)
     return part_allocated(QCOW2_CLUSTER_ZERO_ALLOCATED, length, host_offset);
   return part_plain((has_zero & 1) != 0 ? QCOW2_CLUSTER_ZERO : QCOW2_CLUSTER_UNALLOCATED, length);
-}
-
-/* True for an allocated cluster at offset 0 of an external data file, which only bit 63 tells from
-   an unallocated one. A standard entry with the zero flag has no such ambiguity: offset 0 is no
-   offset. */
-static bool is_data_file_start(const struct qcow2_geometry *geometry, uint64_t descriptor)
-{
-  bool zero_flag = !geometry->extended_l2 && (descriptor & L2_ENTRY_ZERO) != 0;
-
-  return geometry->has_data_file && (descriptor & L2_ENTRY_COPIED) != 0 && !zero_flag;
 }
 
 struct qcow2_cluster_part qcow2_l2_entry_decode(const struct qcow2_geometry *geometry,
@@ -119,23 +145,18 @@ struct qcow2_cluster_part qcow2_l2_entry_decode(const struct qcow2_geometry *geo
   uint32_t in_cluster = geometry_in_cluster(geometry, guest_offset);
   uint32_t length = geometry->cluster_size - in_cluster;
   uint64_t host_cluster = entry->descriptor & TABLE_OFFSET_MASK;
-  bool allocated = host_cluster != 0 || is_data_file_start(geometry, entry->descriptor);
-  const char *problem;
+  bool allocated = qcow2_l2_entry_is_allocated(geometry, entry->descriptor);
+  const char *problem = qcow2_l2_entry_offset_problem(geometry, entry->descriptor);
 
   if ((entry->descriptor & L2_ENTRY_COMPRESSED) != 0)
     return decode_compressed(geometry, entry->descriptor, length);
-  problem = offset_problem(geometry, host_cluster, allocated, guest_offset - in_cluster);
   if (problem != NULL)
     return part_invalid(length, problem);
+  if (geometry->has_data_file && allocated && host_cluster != guest_offset - in_cluster)
+    return part_invalid(length,
+                        "its place in the external data file differs from its guest offset");
   if (geometry->extended_l2)
     return decode_extended(geometry, entry->subcluster_bitmap, allocated, host_cluster + in_cluster,
                            in_cluster);
   return decode_standard(geometry, entry->descriptor, allocated, host_cluster + in_cluster, length);
-}
-
-const char *qcow2_l1_entry_problem(const struct qcow2_geometry *geometry, uint64_t l1_entry)
-{
-  if (!is_aligned(l1_entry & TABLE_OFFSET_MASK, geometry->cluster_size))
-    return "its L2 table offset is not a multiple of the cluster size";
-  return NULL;
 }

@@ -23,6 +23,7 @@
 #ifndef QCOW2_FORMAT_CLUSTER_H
 #define QCOW2_FORMAT_CLUSTER_H
 
+#include "../base/bytes.h"
 #include "geometry.h"
 
 #define L2_ENTRY_COPIED (UINT64_C(1) << 63)
@@ -45,13 +46,32 @@ struct qcow2_cluster_part {
   const char *problem;  /* INVALID: why, as a clause in static storage. Else NULL */
 };
 
+/* Load the entry that is stored at `bytes`. */
+static inline struct qcow2_l2_entry l2_entry_load(const struct qcow2_geometry *geometry,
+                                                  const uint8_t *bytes)
+{
+  return (struct qcow2_l2_entry){
+    .descriptor = be64_get(bytes),
+    .subcluster_bitmap = geometry->extended_l2 ? be64_get(bytes + 8) : 0,
+  };
+}
+
 /* Decode the entry that describes `guest_offset`. */
 struct qcow2_cluster_part qcow2_l2_entry_decode(const struct qcow2_geometry *geometry,
                                                 const struct qcow2_l2_entry *entry,
                                                 uint64_t guest_offset);
 
-/* Why an L1 entry's L2 table offset is invalid, as a clause in static storage; NULL if it is
-   not. */
+/* The rules that qcow2_l2_entry_decode() applies, one by one. For entries that are not compressed:
+   true if the entry has a host cluster. */
+bool qcow2_l2_entry_is_allocated(const struct qcow2_geometry *geometry, uint64_t descriptor);
+
+/* Each of these says why something is invalid, as a clause in static storage; NULL if it is valid.
+   The host cluster offset of an L2 entry that is not compressed: */
+const char *qcow2_l2_entry_offset_problem(const struct qcow2_geometry *geometry,
+                                          uint64_t descriptor);
+/* The bitmap of an extended L2 entry, or those of its bits that are not masked out: */
+const char *qcow2_subcluster_bitmap_problem(uint64_t bitmap, bool is_allocated);
+/* The L2 table offset of an L1 entry: */
 const char *qcow2_l1_entry_problem(const struct qcow2_geometry *geometry, uint64_t l1_entry);
 
 #endif

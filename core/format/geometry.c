@@ -24,3 +24,15 @@ uint64_t qcow2_geometry_l1_entries(const struct qcow2_geometry *geometry, uint64
 {
   return divide_up(size, UINT64_C(1) << (geometry->cluster_bits + geometry->l2_bits));
 }
+
+enum qcow2_l1_problem qcow2_geometry_l1_problem(const struct qcow2_geometry *geometry,
+                                                uint64_t l1_offset, uint32_t l1_size)
+{
+  if ((uint64_t) l1_size * L1_ENTRY_BYTES > L1_TABLE_BYTES_MAX)
+    return L1_TOO_LARGE;
+  if (!is_aligned(l1_offset, geometry->cluster_size))
+    return L1_UNALIGNED;
+  if (l1_offset > INT64_MAX)
+    return L1_TOO_FAR;
+  return l1_offset == 0 && l1_size > 0 ? L1_OVER_HEADER : L1_FITS;
+}

@@ -18,12 +18,6 @@
 #define L1_ENTRY_BYTES 8u
 #define L1_TABLE_BYTES_MAX (UINT64_C(32) << 20)
 
-/* QEMU's limit: 2^20 refcount blocks. */
-#define REFCOUNT_TABLE_BYTES_MAX (UINT64_C(8) << 20)
-#define REFCOUNT_TABLE_ENTRY_BYTES 8u
-/* An entry of the refcount table holds a host offset in bits 9..63. */
-#define REFCOUNT_TABLE_OFFSET_MASK (~UINT64_C(511))
-
 /* L1 and standard L2 entries hold a host offset in bits 9..55. */
 #define TABLE_OFFSET_MASK UINT64_C(0x00fffffffffffe00)
 
@@ -43,6 +37,20 @@ struct qcow2_geometry qcow2_geometry_of(const struct qcow2_header *header);
 
 /* The number of L1 entries that `size` guest bytes need. */
 uint64_t qcow2_geometry_l1_entries(const struct qcow2_geometry *geometry, uint64_t size);
+
+/* What is wrong with where an L1 table is said to be. */
+enum qcow2_l1_problem {
+  L1_FITS,
+  L1_TOO_LARGE,  /* it is larger than L1_TABLE_BYTES_MAX */
+  L1_UNALIGNED,  /* its offset is not a multiple of the cluster size */
+  L1_TOO_FAR,    /* its offset is 2^63 or more: no file reaches so far */
+  L1_OVER_HEADER /* it is at offset 0, where the header is, and has entries */
+};
+
+/* The first of these problems that a table of `l1_size` entries at the host offset `l1_offset`
+   has. */
+enum qcow2_l1_problem qcow2_geometry_l1_problem(const struct qcow2_geometry *geometry,
+                                                uint64_t l1_offset, uint32_t l1_size);
 
 static inline uint64_t geometry_l1_index(const struct qcow2_geometry *g, uint64_t guest_offset)
 {

@@ -114,12 +114,15 @@ static int field_error(struct qcow2_error *error, uint64_t host_offset, const ch
                             "the header's %s is %" PRIu64 "; it must be %s", field, value, rule);
 }
 
+/* That the table is where the header is, is an error only when it is read. */
 static int check_l1(const struct qcow2_header *header, struct qcow2_error *error)
 {
   struct qcow2_geometry geometry = qcow2_geometry_of(header);
   uint64_t needed = qcow2_geometry_l1_entries(&geometry, header->size);
+  enum qcow2_l1_problem problem = qcow2_geometry_l1_problem(&geometry, header->l1_offset,
+                                                            header->l1_size);
 
-  if ((uint64_t) header->l1_size * L1_ENTRY_BYTES > L1_TABLE_BYTES_MAX)
+  if (problem == L1_TOO_LARGE)
     return field_error(error, 36, "l1_size", header->l1_size,
                        "at most 4194304 (an L1 table of 32 MiB)");
   if (header->l1_size < needed)
@@ -128,7 +131,7 @@ static int check_l1(const struct qcow2_header *header, struct qcow2_error *error
                               ", too small for the virtual size of "
                               "%" PRIu64 " bytes, which needs %" PRIu64 " entries",
                               header->l1_size, header->size, needed);
-  if (!is_aligned(header->l1_offset, geometry.cluster_size) || header->l1_offset > INT64_MAX)
+  if (problem == L1_UNALIGNED || problem == L1_TOO_FAR)
     return field_error(error, 40, "l1_table_offset", header->l1_offset,
                        "a multiple of the cluster size below 2^63");
   return 0;

@@ -96,12 +96,13 @@ int qcow2_snapshot_decode(const uint8_t fixed[SNAPSHOT_FIXED_BYTES], const uint8
 static const char *l1_problem(const struct qcow2_geometry *geometry,
                               const struct qcow2_snapshot *snapshot)
 {
-  if ((uint64_t) snapshot->l1_size * L1_ENTRY_BYTES > L1_TABLE_BYTES_MAX)
-    return "is larger than 32 MiB";
-  if (!is_aligned(snapshot->l1_offset, geometry->cluster_size) || snapshot->l1_offset > INT64_MAX)
-    return "does not start at a multiple of the cluster size";
-  if (snapshot->l1_offset == 0 && snapshot->l1_size > 0)
-    return "starts where the header is";
+  switch (qcow2_geometry_l1_problem(geometry, snapshot->l1_offset, snapshot->l1_size)) {
+  case L1_FITS: break;
+  case L1_TOO_LARGE: return "is larger than 32 MiB";
+  case L1_UNALIGNED: return "does not start at a multiple of the cluster size";
+  case L1_TOO_FAR: return "starts at 2^63 or more, where no file reaches";
+  case L1_OVER_HEADER: return "starts where the header is";
+  }
   return NULL;
 }
 

@@ -8,6 +8,7 @@
 #include "../base/bytes.h"
 #include "../base/checked.h"
 #include "../base/error.h"
+#include "../format/refcount.h"
 #include "../storage/storage.h"
 
 /* Tables are looked through in pieces of this many bytes; entries do not straddle them. */
@@ -128,16 +129,14 @@ static bool visit_entries(struct survey *survey, uint64_t l2_offset, uint64_t gu
     return false;
   survey->entry_budget -= geometry->cluster_size;
   for (uint32_t at = 0; at < geometry->cluster_size; at += geometry->l2_entry_bytes) {
-    struct qcow2_l2_entry entry = { .descriptor = be64_get(survey->table + at) };
+    struct qcow2_l2_entry entry = l2_entry_load(geometry, survey->table + at);
     uint64_t host_offset = entry.descriptor & TABLE_OFFSET_MASK;
 
     if ((entry.descriptor & L2_ENTRY_COMPRESSED) == 0 && host_offset != 0 &&
-        (host_offset == end || (geometry->has_data_file && host_offset > end))) {
-      entry.subcluster_bitmap = geometry->extended_l2 ? be64_get(survey->table + at + 8) : 0;
+        (host_offset == end || (geometry->has_data_file && host_offset > end)))
       visit_entry(survey, &entry,
                   guest_offset +
                       ((uint64_t) (at / geometry->l2_entry_bytes) << geometry->cluster_bits));
-    }
   }
   return true;
 }
@@ -187,15 +186,12 @@ static int64_t last_set_bit(struct survey *survey, uint64_t start, uint64_t byte
 static bool last_refcount_block(struct survey *survey, uint64_t *index, uint64_t *offset)
 {
   const struct qcow2_header *header = &survey->layer->metadata.header;
-  uint64_t cluster_size = survey->layer->geometry.cluster_size;
-  uint64_t bytes = header->refcount_table_clusters * cluster_size;
+  uint64_t bytes = qcow2_refcount_table_bytes(header);
   uint8_t entry[REFCOUNT_TABLE_ENTRY_BYTES];
   int64_t bit;
 
-  survey->bad_refcounts = bytes == 0 || bytes > REFCOUNT_TABLE_BYTES_MAX ||
-                          header->refcount_table_offset == 0 ||
-                          header->refcount_table_offset > INT64_MAX ||
-                          !is_aligned(header->refcount_table_offset, cluster_size);
+  survey->bad_refcounts = bytes == 0 || header->refcount_table_offset == 0 ||
+                          !qcow2_refcount_table_fits(header);
   if (survey->bad_refcounts)
     return false;
   need(survey, "its refcount table", header->refcount_table_offset + bytes, 0);
@@ -207,7 +203,7 @@ static bool last_refcount_block(struct survey *survey, uint64_t *index, uint64_t
                          sizeof(entry), NULL) != 0)
     return false;
   *offset = be64_get(entry) & REFCOUNT_TABLE_OFFSET_MASK;
-  survey->bad_refcounts = !is_aligned(*offset, cluster_size) || *offset > INT64_MAX;
+  survey->bad_refcounts = !qcow2_refcount_block_fits(header, *offset);
   return !survey->bad_refcounts;
 }
 
@@ -217,7 +213,7 @@ static void survey_refcounts(struct survey *survey)
 {
   const struct qcow2_geometry *geometry = &survey->layer->geometry;
   unsigned order = survey->layer->metadata.header.refcount_order;
-  uint64_t per_block = (uint64_t) geometry->cluster_size * 8 >> order;
+  uint64_t per_block = qcow2_refcounts_per_block(&survey->layer->metadata.header);
   uint64_t block, offset, cluster;
   int64_t bit;
 
@@ -247,6 +243,7 @@ static int add_warnings(const struct survey *survey, struct qcow2_warnings *warn
                         struct qcow2_error *error)
 {
   uint64_t features = survey->layer->metadata.header.incompatible_features;
+  const struct qcow2_tables *tables = &survey->layer->tables;
   char lost[320];
   int code =
       warn(survey, warnings, (features & QCOW2_INCOMPATIBLE_DIRTY) != 0,
@@ -273,7 +270,8 @@ static int add_warnings(const struct survey *survey, struct qcow2_warnings *warn
     code = warn(survey, warnings, survey->bad_refcounts, "the refcount table is not valid", error);
   if (code == 0)
     code = warn(survey, warnings,
-                survey->layer->tables.l1_offset == 0 && survey->layer->tables.l1_size > 0,
+                qcow2_geometry_l1_problem(&survey->layer->geometry, tables->l1_offset,
+                                          tables->l1_size) == L1_OVER_HEADER,
                 "the L1 table is said to be at host offset 0, where the header is, so the disk "
                 "cannot be read",
                 error);

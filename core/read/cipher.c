@@ -9,6 +9,7 @@
 
 #include "../base/bytes.h"
 #include "../base/error.h"
+#include "../base/libgcrypt_start.h"
 #include "../base/system.h"
 #include "libgcrypt.h"
 #include "twofish.h"
@@ -193,7 +194,7 @@ int qcow2_cipher_new(const struct qcow2_cipher_spec *spec, const uint8_t *key,
 
   if (cipher == NULL)
     return qcow2_error_set_nomem(error);
-  qcow2_libgcrypt_start();
+  libgcrypt_start();
   pthread_mutex_init(&cipher->lock, NULL);
   cipher->spec = *spec;
   cipher->block_bytes = spec->algorithm == QCOW2_CIPHER_CAST5 ? 8 : BLOCK_BYTES_MAX;

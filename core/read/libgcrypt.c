@@ -2,26 +2,8 @@
 #include "libgcrypt.h"
 
 #include <gcrypt.h>
-#include <pthread.h>
 
 #include "../base/error.h"
-
-/* A program that uses libgcrypt itself has set it up already, or will set up its secure memory
-   later: leave that to it, and take none, so that libgcrypt has nothing to warn of. */
-static void start(void)
-{
-  if (gcry_control(GCRYCTL_INITIALIZATION_FINISHED_P) != 0)
-    return;
-  gcry_check_version(NULL);
-  gcry_control(GCRYCTL_INITIALIZATION_FINISHED, 0);
-}
-
-void qcow2_libgcrypt_start(void)
-{
-  static pthread_once_t once = PTHREAD_ONCE_INIT;
-
-  pthread_once(&once, start);
-}
 
 int qcow2_libgcrypt_hash(enum qcow2_hash hash)
 {

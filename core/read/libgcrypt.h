@@ -5,10 +5,6 @@
 
 #include "../format/luks.h"
 
-/* Make libgcrypt ready for use, whatever else in the process uses it. Cheap after the first
-   time. */
-void qcow2_libgcrypt_start(void);
-
 /* libgcrypt's number for the hash. */
 int qcow2_libgcrypt_hash(enum qcow2_hash hash);
 

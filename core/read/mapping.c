@@ -22,6 +22,14 @@ static uint64_t l1_entry_offset(const struct qcow2_tables *tables, uint64_t inde
   return tables->l1_offset + index * L1_ENTRY_BYTES;
 }
 
+/* True if the table cannot be read at all; the other problems were found when the image was
+   opened. */
+static bool l1_is_over_header(const struct qcow2_tables *tables)
+{
+  return qcow2_geometry_l1_problem(tables->geometry, tables->l1_offset, tables->l1_size) ==
+         L1_OVER_HEADER;
+}
+
 /* Read the L1 entry at `index`. A cleared offset, or an index past the table, is an unallocated L2
    table. */
 static int read_l1(const struct qcow2_tables *tables, uint64_t index, uint64_t *l1_entry,
@@ -33,7 +41,7 @@ static int read_l1(const struct qcow2_tables *tables, uint64_t index, uint64_t *
   *l1_entry = 0;
   if (index >= tables->l1_size)
     return 0;
-  if (tables->l1_offset == 0)
+  if (l1_is_over_header(tables))
     return qcow2_error_set_at(error, QCOW2_ERROR_CORRUPT, QCOW2_NO_OFFSET, 0,
                               "the L1 table is said to be at host offset 0, where the header is");
   code = qcow2_slice_pin(&tables->slices, "an L1 table", l1_entry_offset(tables, index),
@@ -46,15 +54,6 @@ static int read_l1(const struct qcow2_tables *tables, uint64_t index, uint64_t *
 }
 
 /* ---- L2 ----------------------------------------------------------------- */
-
-static struct qcow2_l2_entry l2_entry_get(const struct qcow2_geometry *geometry,
-                                          const uint8_t *bytes)
-{
-  return (struct qcow2_l2_entry){
-    .descriptor = be64_get(bytes),
-    .subcluster_bitmap = geometry->extended_l2 ? be64_get(bytes + 8) : 0,
-  };
-}
 
 /* True if `part`, whose bytes follow those of `mapping`, continues it. */
 static bool part_continues(const struct qcow2_mapping *mapping,
@@ -96,7 +95,7 @@ static void collect_run(const struct qcow2_geometry *geometry, const uint8_t *by
   uint64_t at = guest_offset;
 
   do {
-    struct qcow2_l2_entry entry = l2_entry_get(geometry, bytes);
+    struct qcow2_l2_entry entry = l2_entry_load(geometry, bytes);
     struct qcow2_cluster_part part = qcow2_l2_entry_decode(geometry, &entry, at);
 
     if (at == guest_offset)
@@ -145,7 +144,7 @@ static uint64_t l1_failure_length(const struct qcow2_tables *tables, uint64_t in
                                   uint64_t guest_offset, int code)
 {
   const struct qcow2_geometry *geometry = tables->geometry;
-  bool is_all = code == QCOW2_ERROR_TRUNCATED || tables->l1_offset == 0;
+  bool is_all = code == QCOW2_ERROR_TRUNCATED || l1_is_over_header(tables);
   uint64_t further = is_all ? tables->l1_size - index - 1 : 0;
   uint64_t left = geometry_l2_left(geometry, guest_offset);
 

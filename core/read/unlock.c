@@ -9,6 +9,7 @@
 #include "../base/bytes.h"
 #include "../base/checked.h"
 #include "../base/error.h"
+#include "../base/libgcrypt_start.h"
 #include "../base/system.h"
 #include "../storage/storage.h"
 #include "libgcrypt.h"
@@ -218,7 +219,7 @@ static int open_any_slot(const struct attempt *attempt, uint8_t key[CIPHER_KEY_B
 
 static int check_hash(enum qcow2_hash hash, struct qcow2_error *error)
 {
-  qcow2_libgcrypt_start();
+  libgcrypt_start();
   if (gcry_md_test_algo(qcow2_libgcrypt_hash(hash)) == 0)
     return 0;
   return qcow2_error_set(error, QCOW2_ERROR_UNSUPPORTED, "this libgcrypt has no %s",

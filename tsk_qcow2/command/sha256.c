@@ -5,7 +5,7 @@
 #include "sha256.h"
 
 #ifdef HAVE_LIBGCRYPT
-#include <gcrypt.h>
+#include <base/libgcrypt_start.h>
 #include <stdio.h>
 
 #define DIGEST_BYTES 32
@@ -15,10 +15,7 @@ struct sha256 *sha256_start(void)
 {
   gcry_md_hd_t handle;
 
-  if (gcry_control(GCRYCTL_INITIALIZATION_FINISHED_P) == 0) {
-    gcry_check_version(NULL);
-    gcry_control(GCRYCTL_INITIALIZATION_FINISHED, 0);
-  }
+  libgcrypt_start();
   return gcry_md_open(&handle, GCRY_MD_SHA256, 0) == 0 ? (struct sha256 *) handle : NULL;
 }
 

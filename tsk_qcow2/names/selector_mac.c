@@ -7,20 +7,10 @@
 #include "complain.h"
 
 #ifdef HAVE_LIBGCRYPT
-#include <gcrypt.h>
-#include <pthread.h>
+#include <base/libgcrypt_start.h>
 #include <string.h>
 
 #include "selector_key.h"
-
-/* A program that uses libgcrypt itself has set it up already. */
-static void start(void)
-{
-  if (gcry_control(GCRYCTL_INITIALIZATION_FINISHED_P) != 0)
-    return;
-  gcry_check_version(NULL);
-  gcry_control(GCRYCTL_INITIALIZATION_FINISHED, 0);
-}
 
 static int complain_libgcrypt(struct qcow2_error *error, gcry_error_t status)
 {
@@ -33,10 +23,9 @@ static int complain_libgcrypt(struct qcow2_error *error, gcry_error_t status)
 static gcry_error_t mac_over(const char *text, const uint8_t key[TSK_QCOW2_SELECTOR_KEY_BYTES],
                              gcry_mac_hd_t *handle)
 {
-  static pthread_once_t once = PTHREAD_ONCE_INIT;
   gcry_error_t status;
 
-  pthread_once(&once, start);
+  libgcrypt_start();
   status = gcry_mac_open(handle, GCRY_MAC_HMAC_SHA256, 0, NULL);
   if (status != 0)
     return status;
