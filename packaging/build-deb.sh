@@ -1,8 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 #
-# Build the Debian packages, in build/deb, from a release tarball of this tree: packaging/build-deb.sh
-# Installs what that needs through apt. They are for the release that it runs on: packaging/README.md.
+# Build the Debian packages, in build/deb, from a release tarball of this tree:
+#   packaging/build-deb.sh
+# Installs what that needs through apt. They are for the release that it runs on:
+# packaging/README.md.
 # shellcheck disable=SC1091
 set -eu
 source_dir=$(cd "$(dirname "$0")/.." && pwd)

@@ -3,8 +3,8 @@
 #
 # Build the RPM packages, in build/rpm, from a release tarball of this tree:
 #   packaging/build-rpm.sh [RPMBUILD-OPTION...]
-# What it needs is named in packaging/rpm/tsk-qcow2.spec.in. On Debian, which has rpmbuild but no RPM
-# packages, say --nodeps.
+# What it needs is named in packaging/rpm/tsk-qcow2.spec.in. On Debian, which has rpmbuild but no
+# RPM packages, say --nodeps.
 set -eu
 source_dir=$(cd "$(dirname "$0")/.." && pwd)
 out_dir=$source_dir/build/rpm

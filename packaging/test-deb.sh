@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: MIT
 #
 # Try the Debian packages (made by packaging/build-deb.sh) in a new root of this release: installed,
-# used, upgraded, removed. Needs root, debootstrap, qemu-utils, and a package mirror, which is taken from
-# this machine's own apt.
-# shellcheck disable=SC1091,SC2016,SC2046  # in single quotes: for apt, dpkg, the shell inside the root
+# used, upgraded, removed. Needs root, debootstrap, qemu-utils, and a package mirror, which is taken
+# from this machine's own apt.
+# shellcheck disable=SC1091,SC2016,SC2046  # in single quotes: for apt, dpkg, the root's own shell
 set -eu
 source_dir=$(cd "$(dirname "$0")/.." && pwd)
 debs=$source_dir/build/deb
@@ -20,13 +20,16 @@ step() { printf '\n== %s\n' "$*"; }
 inside() { clean_root_run "$root" "$@"; }
 fail() { echo "$*" >&2; exit 1; }
 quietly() { "$@" >"$root.log" 2>&1 || { cat "$root.log" >&2; exit 1; }; }
-deb() { for name in "$@"; do (cd "$debs" && echo "/tmp/$(ls "${name}"_*.deb)"); done; } # paths inside the root
+# The packages' paths inside the root.
+deb() { for name in "$@"; do (cd "$debs" && echo "/tmp/$(ls "${name}"_*.deb)"); done; }
 apt_get() { quietly inside apt-get -y -q --no-install-recommends "$@"; }
 
 # Every file with its content, but for what package managers and caches keep of their own.
 fingerprint() {
-  inside find / -xdev \( -path /var/lib/dpkg -o -path /var/lib/apt -o -path /var/cache -o -path /var/log \
-    -o -path /proc -o -path /sys -o -path /dev -o -path /root -o -path /tmp -o -path /etc/ld.so.cache \) -prune -o -type f -exec md5sum {} + -o -printf '%y %p %l\n' | sort
+  inside find / -xdev \( -path /var/lib/dpkg -o -path /var/lib/apt -o -path /var/cache \
+    -o -path /var/log -o -path /proc -o -path /sys -o -path /dev -o -path /root -o -path /tmp \
+    -o -path /etc/ld.so.cache \) -prune \
+    -o -type f -exec md5sum {} + -o -printf '%y %p %l\n' | sort
   inside ldconfig -p | sort
 }
 
@@ -39,8 +42,8 @@ apt_get install sleuthkit libjansson4 libdeflate0 libzstd1 libgcrypt20
 sh "$source_dir/scripts/demo-disk.sh" "$root/tmp/demo" >/dev/null
 chmod 755 "$root/tmp/demo"
 fingerprint >"$root/root/before"
-! inside fls -i qcow2 -o 2048 /tmp/demo/demo.qcow2 2>/dev/null || fail "the new root understands qcow2 already"
-
+! inside fls -i qcow2 -o 2048 /tmp/demo/demo.qcow2 2>/dev/null ||
+  fail "the new root understands qcow2 already"
 
 listing() { inside fls -i qcow2 -o 2048 -r -p /tmp/demo/demo.qcow2@before-deletion; }
 works() { listing 2>&1 | grep -q secret-plan.txt || fail "broken by $*"; }
@@ -51,7 +54,8 @@ step "Installed: works at once, for every user"
 cp "$debs"/*.deb "$root/tmp"
 apt_get install $(deb tsk-qcow2)
 listing | grep secret-plan.txt
-inside su examiner -c 'fls -i qcow2 -o 2048 -r -p /tmp/demo/demo.qcow2@before-deletion' | grep -q secret-plan.txt || fail "not for every user"
+inside su examiner -c 'fls -i qcow2 -o 2048 -r -p /tmp/demo/demo.qcow2@before-deletion' |
+  grep -q secret-plan.txt || fail "not for every user"
 inside tsk-qcow2 status
 inside tsk-qcow2 status | grep -q '^fls: *knows qcow2' || fail "status and fls do not agree"
 
@@ -97,7 +101,8 @@ inside ldconfig
 inside ldd /tmp/other/fls | grep libtsk
 inside sh -c '/tmp/other/fls -i list 2>&1' | grep -q raw || fail "it does not start"
 ! inside sh -c '/tmp/other/fls -i list 2>&1' | grep qcow2 || fail "it is not left alone"
-inside env PATH=/tmp/other:/usr/bin:/bin tsk-qcow2 status | grep '^fls: *does not know qcow2' || fail "status does not tell"
+inside env PATH=/tmp/other:/usr/bin:/bin tsk-qcow2 status |
+  grep '^fls: *does not know qcow2' || fail "status does not tell"
 works "another libtsk"
 rm -r "$root/usr/lib/libtsk.so.XX" "$root/tmp/other"
 inside ldconfig
@@ -119,13 +124,22 @@ fingerprint | diff "$root/root/before" - || fail "traces are left"
 echo "none left"
 
 step "The development packages: shared, static, and for programs with libtsk"
-apt_get install gcc libc6-dev pkg-config $(deb libqcow2core0 libqcow2core-dev libtsk-qcow2-0 libtsk-qcow2-dev)
-inside sh -c 'gcc /usr/share/doc/libqcow2core-dev/examples/hash-snapshots.c -o /tmp/hash $(pkg-config --cflags --libs qcow2core libgcrypt)'
-inside /tmp/hash /tmp/demo/demo.qcow2
-quietly inside sh -c 'gcc -static /usr/share/doc/libqcow2core-dev/examples/hash-snapshots.c -o /tmp/hash-static $(pkg-config --static --cflags --libs qcow2core libgcrypt)'
-[ "$(inside /tmp/hash-static /tmp/demo/demo.qcow2)" = "$(inside /tmp/hash /tmp/demo/demo.qcow2)" ] || fail "static and shared do not agree"
-printf '%s\n' '#include <tsk_qcow2.h>' 'int main(void) { return tsk_qcow2_probe("/tmp/demo/demo.qcow2") ? 0 : 1; }' >"$root/tmp/recognise.c"
-inside sh -c 'gcc /tmp/recognise.c -o /tmp/recognise $(pkg-config --cflags --libs tsk_qcow2) && /tmp/recognise'
+apt_get install gcc libc6-dev pkg-config \
+  $(deb libqcow2core0 libqcow2core-dev libtsk-qcow2-0 libtsk-qcow2-dev)
+example=/usr/share/doc/libqcow2core-dev/examples/hash-snapshots.c
+inside sh -c 'gcc "$1" -o /tmp/hash $(pkg-config --cflags --libs qcow2core libgcrypt)' sh "$example"
+inside /tmp/hash /tmp/demo/demo.qcow2 >"$root/tmp/shared"
+cat "$root/tmp/shared"
+quietly inside sh -c 'gcc -static "$1" -o /tmp/hash-static \
+  $(pkg-config --static --cflags --libs qcow2core libgcrypt)' sh "$example"
+inside /tmp/hash-static /tmp/demo/demo.qcow2 | cmp - "$root/tmp/shared" ||
+  fail "static and shared do not agree"
+cat >"$root/tmp/recognise.c" <<'RECOGNISE'
+#include <tsk_qcow2.h>
+int main(void) { return tsk_qcow2_probe("/tmp/demo/demo.qcow2") ? 0 : 1; }
+RECOGNISE
+inside sh -c 'gcc /tmp/recognise.c -o /tmp/recognise $(pkg-config --cflags --libs tsk_qcow2) &&
+  /tmp/recognise'
 
 step "As an ordinary user, after nothing but: apt install ./*.deb"
 mv "$root/tmp/demo" "$root.bare/tmp"

@@ -1,13 +1,15 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# Install what the tests need, build, and run all of them. Arguments go to pytest: scripts/check.sh -k snapshot
+# Install what the tests need, build, and run all of them. Arguments go to pytest:
+#   scripts/check.sh -k snapshot
 set -eu
 source_dir=$(cd "$(dirname "$0")/.." && pwd)
 build_dir=$source_dir/build/check
 
 sh "$source_dir/scripts/install-packages.sh" build tools test
 # Not every distribution has these; their tests are skipped without them.
-sh "$source_dir/scripts/install-packages.sh" autopsy || echo "Autopsy and Chromium are not available here" >&2
+sh "$source_dir/scripts/install-packages.sh" autopsy ||
+  echo "Autopsy and Chromium are not available here" >&2
 [ -x "$source_dir/configure" ] || sh "$source_dir/scripts/autogen.sh"
 mkdir -p "$build_dir"
 cd "$build_dir"

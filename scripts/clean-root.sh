@@ -26,9 +26,9 @@ clean_root_make() {
   clean_root_run "$1" apt-get update -q
 }
 
-# clean_root_run ROOT COMMAND...: as root of ROOT, in namespaces of its own: the mounts, and what was left
-# running, end with the command. ROOT is moved to the place of the old one, because the kernel refuses user
-# namespaces under a mere chroot.
+# clean_root_run ROOT COMMAND...: as root of ROOT, in namespaces of its own: the mounts, and what
+# was left running, end with the command. ROOT is moved to the place of the old one, because the
+# kernel refuses user namespaces under a mere chroot.
 clean_root_run() {
   unshare --mount --pid --fork --kill-child sh -c '
     set -eu
@@ -40,6 +40,6 @@ clean_root_run() {
     mount -t proc proc proc
     mount -t sysfs -o ro sysfs sys
     mount --move . /
-    exec chroot . env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root \
-      LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive "$@"' clean-root "$@"
+    exec chroot . env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+      HOME=/root LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive "$@"' clean-root "$@"
 }

@@ -1,26 +1,28 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 #
-# Do in clean roots of Debian's releases what a newcomer does there, and print a table of what came of it:
+# Do in clean roots of Debian's releases what a newcomer does there, and print a table of what came
+# of it:
 #   scripts/distributions.sh [--fresh] [--every | --only STEP[,STEP]...] [-k EXPRESSION] [NAME...]
 #
 # NAME    bookworm (12), trixie (13), testing, sid; without one, all four
 # STEP    quickstart/user  quickstart.sh, as an ordinary user who may use sudo
 #         enabled/user     check.sh, with the plugin enabled
-#         packages/user    build-deb.sh with the plugin enabled; test-deb.sh: the packages are installed,
-#                          used, upgraded, removed
+#         packages/user    build-deb.sh with the plugin enabled; test-deb.sh: the packages are
+#                          installed, used, upgraded, removed
 #         quickstart/root  as above, as root
 #         disabled/root    check.sh, with the plugin disabled
-#         Without --only these are done, in this order. There are also disabled/user, enabled/root and
-#         rpm/user: build-rpm.sh, as far as Debian's tools go. --every does these too.
+#         Without --only these are done, in this order. There are also disabled/user, enabled/root
+#         and rpm/user: build-rpm.sh, as far as Debian's tools go. --every does these too.
 # -k      only these tests of the suite, as pytest has it
 #
 # What is tried is the last commit of this checkout. The roots are kept below $TSK_QCOW2_ROOTS
-# (/var/cache/tsk-qcow2-roots; 5 GB each), brought up to date and used again; --fresh makes new ones. The
-# logs of all steps and the packages of each release are kept there too.
-# Needs root, debootstrap, and a mirror of Debian, which is taken from this machine's apt. A root takes
-# about half an hour on two cores.
-# Ends with 1 if anything failed, else with 3 if a root could not be made or packages for it not be had.
+# (/var/cache/tsk-qcow2-roots; 5 GB each), brought up to date and used again; --fresh makes new
+# ones. The logs of all steps and the packages of each release are kept there too.
+# Needs root, debootstrap, and a mirror of Debian, which is taken from this machine's apt. A root
+# takes about half an hour on two cores.
+# Ends with 1 if anything failed, else with 3 if a root could not be made or packages for it not be
+# had.
 # shellcheck disable=SC1091,SC2016  # in single quotes: for the shell inside the root
 set -eu
 source_dir=$(cd "$(dirname "$0")/.." && pwd)
@@ -185,7 +187,8 @@ skips() {
 versions() {
   clean_root_run "$root" sh -c '
     qemu=$(qemu-img --version | sed -n "s/.*version \([0-9.]*\).*/\1/p")
-    echo "libtsk $(pkg-config --modversion tsk), QEMU $qemu, gcc $(gcc -dumpfullversion)"' 2>/dev/null ||
+    libtsk=$(pkg-config --modversion tsk)
+    echo "libtsk $libtsk, QEMU $qemu, gcc $(gcc -dumpfullversion)"' 2>/dev/null ||
     echo "not all is installed"
 }
 

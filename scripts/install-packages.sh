@@ -12,20 +12,22 @@ set -eu
 packages=
 for group in "$@"; do
   case $group in
-  build) packages="$packages gcc libc6-dev make autoconf automake libtool pkg-config binutils libtsk-dev
-    zlib1g-dev libzstd-dev libdeflate-dev libgcrypt20-dev libjansson-dev" ;;
+  build) packages="$packages gcc libc6-dev make autoconf automake libtool pkg-config binutils
+    libtsk-dev zlib1g-dev libzstd-dev libdeflate-dev libgcrypt20-dev libjansson-dev" ;;
   tools) packages="$packages sleuthkit" ;;
   package) packages="$packages dh-python build-essential debhelper dpkg-dev lintian fakeroot" ;;
   clean-root) packages="$packages debootstrap" ;;
-  bench) packages="$packages python3 gcc pkg-config libdeflate-dev libzstd-dev libnbd-dev libnbd-bin e2fsprogs fdisk qemu-utils" ;;
+  bench) packages="$packages python3 gcc pkg-config libdeflate-dev libzstd-dev libnbd-dev libnbd-bin
+    e2fsprogs fdisk qemu-utils" ;;
   demo) packages="$packages e2fsprogs fdisk qemu-utils" ;;
-  test) packages="$packages python3 python3-pytest python3-tsk g++ e2fsprogs fdisk qemu-utils sleuthkit ntfs-3g mtools
-    dosfstools strace util-linux qemu-system-x86
-    ewf-tools afflib-tools python3-pytest-xdist valgrind groff-base" ;;
+  test) packages="$packages python3 python3-pytest python3-pytest-xdist python3-tsk g++ e2fsprogs
+    fdisk qemu-utils qemu-system-x86 sleuthkit ntfs-3g mtools dosfstools strace util-linux ewf-tools
+    afflib-tools valgrind groff-base" ;;
   autopsy) packages="$packages autopsy chromium chromium-driver" ;;
-  portability) packages="$packages python3 qemu-utils clang musl-tools gcc-i686-linux-gnu libc6-dev-i386-cross
-    gcc-s390x-linux-gnu libc6-dev-s390x-cross qemu-user-static gcc-mingw-w64-x86-64-posix mingw-w64-x86-64-dev libz-mingw-w64-dev
-    libgcrypt-mingw-w64-dev libgpg-error-mingw-w64-dev wine64 dpkg-dev" ;;
+  portability) packages="$packages python3 qemu-utils clang musl-tools gcc-i686-linux-gnu
+    libc6-dev-i386-cross gcc-s390x-linux-gnu libc6-dev-s390x-cross qemu-user-static
+    gcc-mingw-w64-x86-64-posix mingw-w64-x86-64-dev libz-mingw-w64-dev libgcrypt-mingw-w64-dev
+    libgpg-error-mingw-w64-dev wine64 dpkg-dev" ;;
   lint) packages="$packages clang clang-tidy cppcheck shellcheck" ;;
   *) echo "install-packages.sh: there is no group $group" >&2; exit 2 ;;
   esac

@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# Look for bugs without running anything: builds with clang, whose warnings are errors, and runs clang-tidy, cppcheck and shellcheck.
+# Look for bugs without running anything: builds with clang, whose warnings are errors, and runs
+# clang-tidy, cppcheck and shellcheck.
 set -eu
 source_dir=$(cd "$(dirname "$0")/.." && pwd)
 build_dir=$source_dir/build/lint
@@ -18,30 +19,43 @@ make -s -j"$(nproc)" check-programs
 
 cd "$source_dir"
 step "shellcheck"
-find scripts packaging .ci tests -type f -exec grep -lEZ '^#!/bin/(ba)?sh' {} + | xargs -0 shellcheck
+find scripts packaging .ci tests -type f -exec grep -lEZ '^#!/bin/(ba)?sh' {} + |
+  xargs -0 shellcheck
 
 step "cppcheck"
-# The library's idea of mmap() is wrong: with MAP_ANONYMOUS the descriptor is -1. And loaded libraries stay loaded.
-cppcheck -j"$(nproc)" --std=c11 --enable=warning,performance,portability --inline-suppr --quiet --error-exitcode=1 \
-  --library=posix -DHAVE_CONFIG_H -I"$build_dir" -Icore --suppress=missingIncludeSystem --template=gcc \
-  --suppress=invalidFunctionArg:tsk_qcow2/plugin/backend.c --suppress=resourceLeak:tsk_qcow2/command/loader.c core tsk_qcow2 tests
+# The library's idea of mmap() is wrong: with MAP_ANONYMOUS the descriptor is -1. And loaded
+# libraries stay loaded.
+cppcheck -j"$(nproc)" --std=c11 --enable=warning,performance,portability \
+  --inline-suppr --quiet --error-exitcode=1 --template=gcc \
+  --library=posix -DHAVE_CONFIG_H -I"$build_dir" -Icore --suppress=missingIncludeSystem \
+  --suppress=invalidFunctionArg:tsk_qcow2/plugin/backend.c \
+  --suppress=resourceLeak:tsk_qcow2/command/loader.c core tsk_qcow2 tests
 
 step "clang-tidy"
 # Left out are tests/jvm, which needs a Java development kit, and *_windows.c, which need Windows.
-# Of the checks, left out is what asks for other habits than ours, or sees bugs where there are none: results of printf() are not looked at,
-# snprintf(), memcpy() and strcat() are used with care, parameters may have like types, names like __wrap_malloc are the linker's.
+# Of the checks, left out is what asks for other habits than ours, or sees bugs where there are
+# none: results of printf() are not looked at, snprintf(), memcpy() and strcat() are used with care,
+# parameters may have like types, names like __wrap_malloc are the linker's.
 checks='-*,clang-analyzer-*,bugprone-*,cert-*
-,-clang-analyzer-security.insecureAPI.DeprecatedOrUnsafeBufferHandling,-clang-analyzer-security.insecureAPI.strcpy,-clang-analyzer-optin.performance.Padding
-,-bugprone-easily-swappable-parameters,-bugprone-implicit-widening-of-multiplication-result,-bugprone-macro-parentheses
-,-bugprone-reserved-identifier,-bugprone-sizeof-expression,-cert-dcl37-c,-cert-dcl51-cpp,-cert-err33-c'
+,-clang-analyzer-security.insecureAPI.DeprecatedOrUnsafeBufferHandling
+,-clang-analyzer-security.insecureAPI.strcpy
+,-clang-analyzer-optin.performance.Padding
+,-bugprone-easily-swappable-parameters
+,-bugprone-implicit-widening-of-multiplication-result
+,-bugprone-macro-parentheses
+,-bugprone-reserved-identifier
+,-bugprone-sizeof-expression
+,-cert-dcl37-c,-cert-dcl51-cpp,-cert-err33-c'
 CHECKS=$(printf %s "$checks" | tr -d '\n')
 for name in TSK_LIBRARY TSK_SONAME DROPIN_DIRECTORY; do
   printf '#define %s ""\n' $name
 done >"$build_dir/places.h"
-FLAGS="-std=gnu11 -DHAVE_CONFIG_H -I$build_dir -Icore -Itsk_qcow2 -Itsk_qcow2/names -include $build_dir/places.h
+FLAGS="-std=gnu11 -DHAVE_CONFIG_H -I$build_dir -Icore -Itsk_qcow2 -Itsk_qcow2/names
+  -include $build_dir/places.h
   $(pkg-config --cflags tsk zlib libzstd libdeflate libgcrypt jansson)"
 export CHECKS FLAGS
 # shellcheck disable=SC2016  # the inner shell expands these
-find core tsk_qcow2 tests -name '*.c' ! -path 'tests/jvm/*' ! -name '*_windows.c' -print0 | xargs -0 -P "$(nproc)" -n 1 sh -c '
-  clang-tidy --quiet --warnings-as-errors="*" --checks="$CHECKS" "$1" -- $FLAGS 2>/dev/null' lint
+find core tsk_qcow2 tests -name '*.c' ! -path 'tests/jvm/*' ! -name '*_windows.c' -print0 |
+  xargs -0 -P "$(nproc)" -n 1 sh -c '
+    clang-tidy --quiet --warnings-as-errors="*" --checks="$CHECKS" "$1" -- $FLAGS 2>/dev/null' lint
 printf '\nNo findings.\n'

@@ -1,10 +1,13 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# Build the core for other compilers, C libraries and machines, and run its tests there: portability.sh [TARGET...]
-# Without a target: gcc, clang, musl, i386 (32 bits), s390x (big-endian, under qemu-user), windows (mingw-w64, under wine).
+# Build the core for other compilers, C libraries and machines, and run its tests there:
+#   portability.sh [TARGET...]
+# Without a target: gcc, clang, musl, i386 (32 bits), s390x (big-endian, under qemu-user), windows
+# (mingw-w64, under wine).
 #
-# For Debian 12 on amd64. The compilers are installed; no foreign architecture is added to the system: the libraries are Debian's packages
-# for i386 and s390x, unpacked below build/portability, and what Debian has for neither musl nor mingw-w64 is built there of its sources.
+# For Debian 12 on amd64. The compilers are installed; no foreign architecture is added to the
+# system: the libraries are Debian's packages for i386 and s390x, unpacked below build/portability,
+# and what Debian has for neither musl nor mingw-w64 is built there of its sources.
 # What cannot run here is said, and is no failure.
 set -eu
 source_dir=$(cd "$(dirname "$0")/.." && pwd)
@@ -20,8 +23,9 @@ debian_apt() {
   shift 2
   mkdir -p "$state/lists/partial" "$state/cache/archives/partial"
   : >"$state/status"
-  apt-get -q -o "Dir::State=$state" -o "Dir::State::status=$state/status" -o "Dir::Cache=$state/cache" -o APT::Sandbox::User= \
-    -o "APT::Architecture=$architecture" -o "APT::Architectures=$architecture" -o Debug::NoLocking=1 "$@"
+  apt-get -q -o "Dir::State=$state" -o "Dir::State::status=$state/status" \
+    -o "Dir::Cache=$state/cache" -o APT::Sandbox::User= -o "APT::Architecture=$architecture" \
+    -o "APT::Architectures=$architecture" -o Debug::NoLocking=1 "$@"
 }
 
 # unpack_libraries FOLDER ARCHITECTURE: what the core needs, to build and to run, into FOLDER.
@@ -29,9 +33,10 @@ unpack_libraries() {
   [ ! -e "$1/complete" ] || return 0
   rm -rf "$1"
   mkdir -p "$1/packages"
-  debian_apt "$1" "$2" update || true # of several servers, one may not answer; what is missing then, the next line says
-  (cd "$1/packages" && debian_apt "$1" "$2" download libc6 zlib1g zlib1g-dev libzstd1 libzstd-dev libdeflate0 libdeflate-dev \
-    libgcrypt20 libgcrypt20-dev libgpg-error0 libgpg-error-dev)
+  # Of several servers, one may not answer; what is missing then, the next command says.
+  debian_apt "$1" "$2" update || true
+  (cd "$1/packages" && debian_apt "$1" "$2" download libc6 zlib1g zlib1g-dev libzstd1 libzstd-dev \
+    libdeflate0 libdeflate-dev libgcrypt20 libgcrypt20-dev libgpg-error0 libgpg-error-dev)
   for package in "$1"/packages/*.deb; do dpkg -x "$package" "$1"; done
   touch "$1/complete"
 }
@@ -42,12 +47,14 @@ fetch_sources() {
   for list in /etc/apt/sources.list.d/*.sources; do
     sed 's/^Types:.*/Types: deb-src/' "$list" >"$top_dir/sources/lists.d/${list##*/}"
   done
-  [ ! -e /etc/apt/sources.list ] || sed -n 's/^deb /deb-src /p' /etc/apt/sources.list >"$top_dir/sources/lists.d/main.list"
+  [ ! -e /etc/apt/sources.list ] ||
+    sed -n 's/^deb /deb-src /p' /etc/apt/sources.list >"$top_dir/sources/lists.d/main.list"
   set -- "$top_dir/sources" "$(dpkg --print-architecture)" -o Dir::Etc::SourceList=/dev/null \
     -o "Dir::Etc::SourceParts=$top_dir/sources/lists.d" "$@"
   for package in zlib libzstd; do
     [ ! -d "$top_dir/sources/$package" ] || continue
-    (cd "$top_dir/sources" && { debian_apt "$@" update || true; } && debian_apt "$@" source --download-only "$package" &&
+    (cd "$top_dir/sources" && { debian_apt "$@" update || true; } &&
+      debian_apt "$@" source --download-only "$package" &&
       dpkg-source --no-check -x "$package"_*.dsc "$package")
   done
 }
@@ -57,7 +64,8 @@ build_zlib() {
   [ ! -e "$1/lib/libz.a" ] || return 0
   rm -rf "$1/zlib"
   cp -r "$top_dir/sources/zlib" "$1/zlib"
-  (cd "$1/zlib" && CFLAGS="-O2 -fPIC" ./configure --static --prefix="$1" && make -j"$(nproc)" libz.a && make install)
+  (cd "$1/zlib" && CFLAGS="-O2 -fPIC" ./configure --static --prefix="$1" &&
+    make -j"$(nproc)" libz.a && make install)
 }
 build_zstd() {
   [ ! -e "$1/lib/libzstd.a" ] || return 0
@@ -112,19 +120,22 @@ make_foreign() {
   PKG_CONFIG_LIBDIR=$libraries/usr/lib/$3/pkgconfig
   PKG_CONFIG_ALLOW_SYSTEM_CFLAGS=1
   PKG_CONFIG_ALLOW_SYSTEM_LIBS=1
-  export PKG_CONFIG_SYSROOT_DIR PKG_CONFIG_LIBDIR PKG_CONFIG_ALLOW_SYSTEM_CFLAGS PKG_CONFIG_ALLOW_SYSTEM_LIBS
-  build --host="$2" --with-libgcrypt --with-libdeflate CPPFLAGS="-I$libraries/usr/include -I$libraries/usr/include/$3" \
+  export PKG_CONFIG_SYSROOT_DIR PKG_CONFIG_LIBDIR
+  export PKG_CONFIG_ALLOW_SYSTEM_CFLAGS PKG_CONFIG_ALLOW_SYSTEM_LIBS
+  build --host="$2" --with-libgcrypt --with-libdeflate \
+    CPPFLAGS="-I$libraries/usr/include -I$libraries/usr/include/$3" \
     LDFLAGS="-L$libraries/usr/lib/$3 -Wl,-rpath-link,$libraries/usr/lib/$3:$libraries/lib/$3"
 }
 
 make_i386() {
   say built "32 bits, little-endian, glibc, by $(i686-linux-gnu-gcc --version | sed -n 1p)"
   make_foreign i386 i686-linux-gnu i386-linux-gnu
-  loader=$PWD/libraries/lib/ld-linux.so.2
+  loader=$libraries/lib/ld-linux.so.2
   if "$loader" --version >/dev/null 2>&1; then
-    run_tests "$loader" --library-path "$PWD/libraries/lib/i386-linux-gnu:$PWD/libraries/usr/lib/i386-linux-gnu"
+    run_tests "$loader" --library-path \
+      "$libraries/lib/i386-linux-gnu:$libraries/usr/lib/i386-linux-gnu"
   else # a kernel for 64 bits only
-    run_tests qemu-i386-static -L "$PWD/libraries"
+    run_tests qemu-i386-static -L "$libraries"
   fi
 }
 
@@ -135,17 +146,20 @@ make_s390x() {
 }
 
 make_windows() {
-  say built "64 bits, little-endian, Windows, by $(x86_64-w64-mingw32-gcc-posix --version | sed -n 1p); without libdeflate and image names"
+  compiler=$(x86_64-w64-mingw32-gcc-posix --version | sed -n 1p)
+  say built "64 bits, little-endian, Windows, by $compiler; without libdeflate and image names"
   fetch_sources
   mkdir -p "$PWD/libraries"
   CC=x86_64-w64-mingw32-gcc-posix AR=x86_64-w64-mingw32-ar build_zstd "$PWD/libraries"
   PKG_CONFIG_LIBDIR=$PWD/libraries/lib/pkgconfig:/usr/x86_64-w64-mingw32/lib/pkgconfig
   export PKG_CONFIG_LIBDIR
-  build --host=x86_64-w64-mingw32 --with-libgcrypt --without-libdeflate CC=x86_64-w64-mingw32-gcc-posix
+  build --host=x86_64-w64-mingw32 --with-libgcrypt --without-libdeflate \
+    CC=x86_64-w64-mingw32-gcc-posix
   WINEPREFIX=$PWD/wine
   WINEDEBUG=-all
   LC_ALL=C.UTF-8 # file names
-  WINEPATH="Z:\\usr\\x86_64-w64-mingw32\\lib;Z:\\usr\\x86_64-w64-mingw32\\bin;Z:\\usr\\lib\\gcc\\x86_64-w64-mingw32\\12-posix"
+  WINEPATH="Z:\\usr\\x86_64-w64-mingw32\\lib;Z:\\usr\\x86_64-w64-mingw32\\bin"
+  WINEPATH="$WINEPATH;Z:\\usr\\lib\\gcc\\x86_64-w64-mingw32\\12-posix"
   export WINEPREFIX WINEDEBUG LC_ALL WINEPATH
   wine=$(command -v wine64 || echo /usr/lib/wine/wine64)
   if timeout 120 "$wine" cmd /c exit 0; then
@@ -197,7 +211,8 @@ for target in "$@"; do
     tests=$(grep FAILED log | head -n 3 || true)
     tail -n 20 log >&2
   fi
-  printf '%s\n  built   %s\n  tests   %s\n  result  %s\n' "$target" "$(cat built.txt)" "$tests" "$result" >>"$table"
+  printf '%s\n  built   %s\n  tests   %s\n  result  %s\n' \
+    "$target" "$(cat built.txt)" "$tests" "$result" >>"$table"
 done
 printf '\n'
 cat "$table"

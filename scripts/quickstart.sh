@@ -1,7 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# Install what is missing, build, install and enable tsk-qcow2, then list and extract files with the plain Sleuth Kit tools:
-#   scripts/quickstart.sh [IMAGE]      IMAGE: any image name; without one, a demonstration disk is made
+# Install what is missing, build, install and enable tsk-qcow2, then list and extract files with the
+# plain Sleuth Kit tools:
+#   scripts/quickstart.sh [IMAGE]
+# IMAGE: any image name; without one, a demonstration disk is made.
 set -eu
 image=${1-}
 source_dir=$(cd "$(dirname "$0")/.." && pwd)
@@ -28,14 +30,15 @@ partitions() {
   mmls -i qcow2 "$1" 2>/dev/null | awk '$2 ~ /^[0-9:]+$/ { print $3 + 0 }'
 }
 
-# List the root directory of the file system at sector $2 (none: at the image's start) of image $1, and extract
-# the first file of the whole file system that has content.
+# List the root directory of the file system at sector $2 (none: at the image's start) of image $1,
+# and extract the first file of the whole file system that has content.
 examine() {
   show fls -i qcow2 ${2:+-o "$2"} "$1" || return 0
   fls -i qcow2 ${2:+-o "$2"} -F -r -u -p -l "$1" | awk -F '\t' '$7 > 0 { print $1 FS $2; exit }' |
     while IFS="$(printf '\t')" read -r entry name; do
       inode=${entry##* }
-      printf '\nThe beginning of %s:\n$ icat -i qcow2 %s%s %s\n' "$name" "${2:+-o $2 }" "$1" "${inode%:}"
+      printf '\nThe beginning of %s:\n$ icat -i qcow2 %s%s %s\n' \
+        "$name" "${2:+-o $2 }" "$1" "${inode%:}"
       icat -i qcow2 ${2:+-o "$2"} "$1" "${inode%:}" 2>/dev/null | head -n 3 | cut -c 1-100 | cat -v
     done
 }
@@ -56,7 +59,8 @@ examine_demo() {
   inode=$(fls -i qcow2 -o 2048 -r -p demo.qcow2@before-deletion |
     sed -n 's/^r\/r \([0-9]*\):.*Documents\/secret-plan.txt$/\1/p')
   printf '\n'
-  printf '$ icat -i qcow2 -o 2048 demo.qcow2@before-deletion %s > recovered.txt; cat recovered.txt\n' "$inode"
+  printf '$ %s > recovered.txt; cat recovered.txt\n' \
+    "icat -i qcow2 -o 2048 demo.qcow2@before-deletion $inode"
   icat -i qcow2 -o 2048 demo.qcow2@before-deletion "$inode" >recovered.txt
   cat recovered.txt
 }

@@ -1,13 +1,15 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# Run the tests with builds that look for errors while they run: all that makes sense under AddressSanitizer and
-# UndefinedBehaviorSanitizer, and those of threads under ThreadSanitizer. Arguments go to pytest, of the first run.
+# Run the tests with builds that look for errors while they run: all that makes sense under
+# AddressSanitizer and UndefinedBehaviorSanitizer, and those of threads under ThreadSanitizer.
+# Arguments go to pytest, of the first run.
 set -eu
 source_dir=$(cd "$(dirname "$0")/.." && pwd)
 
 sh "$source_dir/scripts/install-packages.sh" build tools test
 [ -x "$source_dir/configure" ] || sh "$source_dir/scripts/autogen.sh"
-# ThreadSanitizer of older compilers cannot live with addresses that are as random as those of newer kernels.
+# ThreadSanitizer of older compilers cannot live with addresses that are as random as those of newer
+# kernels.
 fixed_addresses="setarch $(uname -m) -R"
 $fixed_addresses true 2>/dev/null || fixed_addresses=
 
@@ -18,7 +20,8 @@ build() {
   mkdir -p "$build_dir"
   cd "$build_dir"
   "$source_dir/configure" --enable-sanitizers="$1" >configure.log || { cat configure.log; exit 1; }
-  { make -s -j"$(nproc)" && make -s -j"$(nproc)" check-programs; } >make.log || { cat make.log; exit 1; }
+  { make -s -j"$(nproc)" && make -s -j"$(nproc)" check-programs; } >make.log ||
+    { cat make.log; exit 1; }
 }
 
 # The arguments go through make and a shell; quote each.

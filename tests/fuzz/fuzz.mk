@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-# Builds and runs the fuzzers (GNU make, clang). "make fuzz" comes here; see README.md. SOURCE and BUILD are absolute paths.
+# Builds and runs the fuzzers (GNU make, clang). "make fuzz" comes here; see README.md. SOURCE and
+# BUILD are absolute paths.
 here := $(dir $(lastword $(MAKEFILE_LIST)))
 SOURCE ?= $(abspath $(here)/../..)
 BUILD ?= $(SOURCE)/build/fuzz
@@ -17,15 +18,17 @@ core := $(filter-out %/cipher_none.c %_windows.c,$(shell cd $(SOURCE) && find co
 names := $(shell cd $(SOURCE) && find tsk_qcow2/names -name '*.c')
 fuzzed := $(core) $(names)
 harness := $(addprefix tests/fuzz/,$(addsuffix .c,$(targets) support traps views))
-flags := -g -O1 -std=gnu11 -Wall -Wextra -Werror -MMD -I$(SOURCE)/core -DPACKAGE_VERSION='"fuzz"' -DTSK_LIBRARY='""' \
-	-DHAVE_LIBDEFLATE=1 -DHAVE_LIBGCRYPT=1 $(shell pkg-config --cflags $(packages))
+flags := -g -O1 -std=gnu11 -Wall -Wextra -Werror -MMD -I$(SOURCE)/core \
+	-DPACKAGE_VERSION='"fuzz"' -DTSK_LIBRARY='""' -DHAVE_LIBDEFLATE=1 -DHAVE_LIBGCRYPT=1 \
+	$(shell pkg-config --cflags $(packages))
 libraries := $(shell pkg-config --libs $(packages)) -lpthread
 sanitizers := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 coverage := -fprofile-instr-generate -fcoverage-mapping
 
 .PHONY: fuzz fuzz-build fuzz-coverage fuzz-corpus
 fuzz: fuzz-build
-	$(PYTHON) $(SOURCE)/tests/fuzz/run.py --build $(BUILD) --seconds $(FUZZ_SECONDS) --jobs $(FUZZ_JOBS) $(FUZZ_TARGETS)
+	$(PYTHON) $(SOURCE)/tests/fuzz/run.py --build $(BUILD) \
+	  --seconds $(FUZZ_SECONDS) --jobs $(FUZZ_JOBS) $(FUZZ_TARGETS)
 fuzz-build: $(targets:%=$(BUILD)/fuzz-%)
 
 # What the corpora reach of the reader, by regions, lines and branches.
@@ -33,10 +36,12 @@ fuzz-coverage: $(BUILD)/replay-coverage
 	@$(PYTHON) $(SOURCE)/tests/fuzz/corpus.py unpack $(BUILD)/corpus
 	@rm -f $(BUILD)/*.profraw
 	@for target in $(targets); do \
-	  LLVM_PROFILE_FILE=$(BUILD)/$$target.profraw find $(BUILD)/corpus/$$target -type f -exec $< $$target {} + \
+	  LLVM_PROFILE_FILE=$(BUILD)/$$target.profraw \
+	    find $(BUILD)/corpus/$$target -type f -exec $< $$target {} + \
 	    > /dev/null 2>> $(BUILD)/coverage.log || exit 1; done
 	@$(LLVM_PROFDATA) merge -o $(BUILD)/coverage.profdata $(BUILD)/*.profraw
-	@$(LLVM_COV) report $< -instr-profile $(BUILD)/coverage.profdata $(COVERAGE_ARGS) $(core:%=$(SOURCE)/%)
+	@$(LLVM_COV) report $< -instr-profile $(BUILD)/coverage.profdata $(COVERAGE_ARGS) \
+	  $(core:%=$(SOURCE)/%)
 
 # Pack what was found, as far as it reaches more than the corpus does.
 fuzz-corpus: fuzz-build

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 import java.util.Set;
 
-/** Opens an image as TSK's Java bindings do: a JNI library that needs libtsk, loaded by System.load(). */
+/** Opens an image as TSK's Java bindings do: by a JNI library that needs libtsk. */
 public class Probe {
   /** The image types that TSK's Java classes know: from any other number they throw. */
   private static final Set<Integer> KNOWN_TYPES =
@@ -20,7 +20,8 @@ public class Probe {
     for (int i = 1; i < arguments.length; i++) {
       int type = open(arguments[i]);
       if (!KNOWN_TYPES.contains(type))
-        throw new IllegalArgumentException("no image type of TSK's Java classes has the number " + type);
+        throw new IllegalArgumentException(
+            "no image type of TSK's Java classes has the number " + type);
       System.out.println("type " + type + ", " + size() + " bytes: " + listRoot());
       close();
     }
