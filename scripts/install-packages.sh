@@ -28,7 +28,8 @@ for group in "$@"; do
     libc6-dev-i386-cross gcc-s390x-linux-gnu libc6-dev-s390x-cross qemu-user-static
     gcc-mingw-w64-x86-64-posix mingw-w64-x86-64-dev libz-mingw-w64-dev libgcrypt-mingw-w64-dev
     libgpg-error-mingw-w64-dev wine64 dpkg-dev" ;;
-  lint) packages="$packages clang clang-tidy cppcheck shellcheck" ;;
+  lint) packages="$packages git python3 clang clang-tidy cppcheck shellcheck
+    clang-format black flake8" ;;
   *) echo "install-packages.sh: there is no group $group" >&2; exit 2 ;;
   esac
 done

@@ -1,27 +1,47 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# Look for bugs without running anything: builds with clang, whose warnings are errors, and runs
-# clang-tidy, cppcheck and shellcheck.
+# Look for bugs, and for lines that are not laid out as ours, without running anything: with
+# check-lines.py, format.sh, flake8, shellcheck, clang's warnings, cppcheck and clang-tidy.
 set -eu
 source_dir=$(cd "$(dirname "$0")/.." && pwd)
 build_dir=$source_dir/build/lint
 
 sh "$source_dir/scripts/install-packages.sh" build lint
 [ -x "$source_dir/configure" ] || sh "$source_dir/scripts/autogen.sh"
-mkdir -p "$build_dir"
-cd "$build_dir"
 step() { printf '\n== %s\n' "$*"; }
 
+# formatters: the major versions of those that scripts/format.sh runs.
+formatters() {
+  clang-format --version | sed -n 's/.*version \([0-9]*\).*/clang-format \1/p'
+  black --version | sed -n '1s/black, \([0-9]*\).*/black \1/p'
+}
+
+cd "$source_dir"
+step "lines"
+python3 scripts/check-lines.py
+
+step "layout"
+case $(formatters | xargs) in
+"clang-format 14 black 23") sh scripts/format.sh --check ;;
+*) echo "Not checked: those of Debian 12 decide, and here are $(formatters | xargs)." ;;
+esac
+
+step "flake8"
+git ls-files -z '*.py' | xargs -0 flake8
+git grep -lIzE '^#!/usr/bin/(env )?python3' -- ':!*.py' | xargs -0 flake8
+
+step "shellcheck"
+find scripts packaging .ci tests -type f -exec grep -lEZ '^#!/bin/(ba)?sh' {} + |
+  xargs -0 shellcheck
+
 step "clang"
+mkdir -p "$build_dir"
+cd "$build_dir"
 "$source_dir/configure" CC=clang --enable-developer >configure.log || { cat configure.log; exit 1; }
 make -s -j"$(nproc)"
 make -s -j"$(nproc)" check-programs
 
 cd "$source_dir"
-step "shellcheck"
-find scripts packaging .ci tests -type f -exec grep -lEZ '^#!/bin/(ba)?sh' {} + |
-  xargs -0 shellcheck
-
 step "cppcheck"
 # The library's idea of mmap() is wrong: with MAP_ANONYMOUS the descriptor is -1. And loaded
 # libraries stay loaded.

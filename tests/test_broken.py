@@ -23,7 +23,6 @@ from test_check import (
     damage_bitmaps,
     entry,
     extended,
-    filled,
     past,
     snapshot_entry,
     wipe_snapshots,

@@ -12,14 +12,14 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from fuzz.luks_header import LUKS_VARIANTS, luks_header  # noqa: E402
-from lib.builder import (
+from lib.builder import (  # noqa: E402
     Image,
     deflate,
     pattern,
     poke,
     squeezable,
     zstd,
-    zstd_huge_window,  # noqa: E402
+    zstd_huge_window,
     zstd_skippable,
 )
 

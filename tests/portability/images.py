@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from lib.builder import (
+from lib.builder import (  # noqa: E402
     SUBCLUSTERS,
     Image,
     Model,
@@ -18,7 +18,7 @@ from lib.builder import (
     RawModel,
     pattern,
     squeezable,
-)  # noqa: E402
+)
 from lib.encrypted import qemu  # noqa: E402
 
 GIB = 1 << 30
