@@ -16,70 +16,71 @@ struct topic {
 
 static const struct topic TOPICS[] = {
   { "run", "run TOOL [ARG...]",
-    "run a Sleuth Kit tool with qcow2 support, changing nothing on the system\n",
+    "run a Sleuth Kit tool with qcow2 support, and change nothing on the system\n",
     "Example: tsk-qcow2 run fls -i qcow2 -o 2048 disk.qcow2@before-update\n"
     "The exit status is the tool's.\n"
-    "A tool that would take a qcow2 image for a raw disk is refused.\n" },
+    "A tool that would take a qcow2 image for a raw disk is not run.\n" },
   { "enable", "enable", "make every Sleuth Kit program on this machine understand qcow2 (root)\n",
-    "Puts a file into /etc/ld.so.conf.d and runs ldconfig, so that programs load tsk-qcow2's "
-    "library, which loads\n"
-    "the real libtsk behind it. Nothing is changed if that does not work here.\n" },
+    "Puts a file into /etc/ld.so.conf.d and runs ldconfig, so that programs load\n"
+    "tsk-qcow2's library, which itself loads the real libtsk.\n"
+    "If that does not work here, nothing is changed.\n" },
   { "disable", "disable", "undo enable (root)\n", "" },
   { "status", "status",
-    "say whether it is enabled, what the loader picks, and which programs see raw\n",
+    "say whether it is enabled, which libtsk programs load, and which programs\n"
+    "take a qcow2 image for a raw disk\n",
     "Exit status: 0 enabled, 3 not enabled.\n" },
   { "info", "info [--chain] [--json] IMAGE",
-    "header, features, snapshots, extensions, warnings; opens no other file,\n"
-    "unless --chain asks for the backing files and the data file too\n",
+    "print header, features, snapshots, extensions and warnings;\n"
+    "open no other file, unless --chain asks for it\n",
     "--chain   open the backing files and the data file too, and describe them\n"
     "--json    print JSON\n" },
-  { "snapshots", "snapshots IMAGE", "the snapshots, a line each\n", "" },
+  { "snapshots", "snapshots IMAGE", "print the snapshots, a line each\n", "" },
   { "selector", "selector [--all [--vmstate]] [--directory DIR] IMAGE...",
-    "write selector files, which open wherever an image name does\n",
-    "One for each image name, into the working directory, but never silently beside the image.\n"
-    "--all             for the active disk and each snapshot\n"
+    "write selector files, which can be opened in place of image names\n",
+    "Writes one for each image name, into the working directory. Into the directory of the\n"
+    "image they are written only if --directory names it.\n"
+    "--all             write one for the active disk and one for each snapshot\n"
     "--vmstate         with --all: for saved memory too\n"
-    "--directory DIR   write them there\n"
-    "A selector that you wrote may lead anywhere; others lead to files below their own directory "
-    "only.\n" },
+    "--directory DIR   write them into this directory\n"
+    "A selector that you wrote may lead anywhere. Others lead only to files below their own\n"
+    "directory.\n" },
   { "bitmap", "bitmap [--json] IMAGE NAME",
-    "the ranges that a dirty bitmap marks: start and length in bytes\n", "--json    print JSON\n" },
+    "print the ranges that a dirty bitmap marks: start and length in bytes\n",
+    "--json    print JSON\n" },
   { "verify", "verify [--json] [--vmstate] [--no-hash] IMAGE",
     "read the disk and every snapshot, say what cannot be read and why, and\n"
     "print sizes and SHA-256\n",
     "--vmstate   read saved memory too\n"
-    "--no-hash   no SHA-256, and so pass over holes\n"
+    "--no-hash   compute no SHA-256, and so skip holes\n"
     "--json      print JSON\n"
     "If the image name chooses a snapshot, only that is read.\n"
-    "Exit status: 0 all of it can be read; 4 some of it cannot, or is lost; 5 all that the\n"
-    "tables refer to can be read, but refcounts disagree with them, as where nothing refers to\n"
-    "clusters that are marked as used; 6 tables were not checked to the end; 1 the image is\n"
-    "unusable.\n" },
+    "Exit status: 0 all of it can be read; 4 some of it cannot, or is lost; 5 everything that\n"
+    "the tables refer to can be read, but refcounts disagree with them (for instance, clusters\n"
+    "are marked as used though nothing refers to them); 6 tables were not checked to the end;\n"
+    "1 the image is unusable.\n" },
   { "check", "check [--json] IMAGE",
-    "do refcounts and tables agree? Opens no other file, and writes nothing\n",
+    "compare refcounts with tables; open no other file, and write nothing\n",
     "--json    print JSON\n"
-    "Exit status: 0 clean, 4 corrupt, 5 leaked clusters and nothing else, 6 nothing serious, but "
-    "it was not checked\n"
-    "to the end, 1 the image cannot be checked.\n" },
-  { "help", "help [TOPIC]", "this overview, or more about a command or image names\n", "" },
+    "Exit status: 0 clean; 4 corrupt; 5 leaked clusters and nothing else; 6 nothing serious\n"
+    "was found, but not everything was checked; 1 the image cannot be checked.\n" },
+  { "help", "help [TOPIC]", "print this overview, or more about a command or image names\n", "" },
   { "image-names", NULL, NULL,
     "IMAGE[@SNAPSHOT][,OPTION[=VALUE]]...\n"
     "  @ID or @NAME, @id=ID, @name=NAME    a snapshot inside the image\n"
-    "  @index=N                            the same by its place in the table, from 0 on\n"
+    "  @index=N                            the snapshot at position N of the table, from 0\n"
     "  backing=PATH                        the backing file; repeat it for deeper layers\n"
-    "  backing=none                        examine the overlay alone: its holes read as zeros\n"
-    "  search=DIRECTORY                    look there for files that the image refers to\n"
+    "  backing=none                        the overlay alone: its holes read as zeros\n"
+    "  search=DIRECTORY                    look here for files that the image refers to\n"
     "  data-file=PATH                      the external data file\n"
-    "  format=FORMAT                       how the backing= or data-file= just before it is "
-    "stored: raw, qcow2, vmdk, vhd,\n"
-    "                                      ewf, aff, afd or afm\n"
-    "  key-file=PATH                       the file that holds the passphrase; repeat it for "
-    "encrypted\n"
-    "                                      backing files with passphrases of their own\n"
+    "  format=FORMAT                       the format of the backing= or data-file= right\n"
+    "                                      before it: raw, qcow2, vmdk, vhd, ewf, aff, afd\n"
+    "                                      or afm\n"
+    "  key-file=PATH                       the file with the passphrase; repeat it for\n"
+    "                                      encrypted backing files with another passphrase\n"
     "  vmstate                             the snapshot's saved memory instead of its disk\n"
-    "  errors=zero                         what cannot be read is given as zeros, and told on "
-    "stderr\n"
-    "\",,\" stands for a comma.\n"
+    "  errors=zero                         what cannot be read reads as zeros, and is\n"
+    "                                      reported on standard error\n"
+    "After IMAGE, \",,\" stands for a comma.\n"
     "A selector file (\"tsk-qcow2 help selector\") stands for a whole image name.\n" },
 };
 
