@@ -387,6 +387,17 @@ struct qcow2_extent {
 QCOW2_API int qcow2_view_map(struct qcow2_view *view, uint64_t guest_offset, uint64_t length,
                              struct qcow2_extent *extent, struct qcow2_error *error);
 
+/* Say whether two views, of one image or of two, have the same bytes from `guest_offset` (below the
+   size of both) on, without reading them: *is_same is 1 if both read as zeros there, or are stored
+   in the same bytes of one file, and 0 if only reading can tell. *run_length is for how many of the
+   next `length` bytes (> 0) that holds: at least 1, and perhaps more of the same follows. What
+   cannot be read because an entry is invalid, a table cannot be read, or the file ends before it,
+   is never the same; whether a stream can be decoded is not found out. Any thread. Errors:
+   ARGUMENT. */
+QCOW2_API int qcow2_view_same(struct qcow2_view *view, struct qcow2_view *other,
+                              uint64_t guest_offset, uint64_t length, uint64_t *run_length,
+                              int *is_same, struct qcow2_error *error);
+
 /* ---- Snapshots --------------------------------------------------------- */
 
 /* One entry of the snapshot table ("Snapshots"). Strings are as stored (any bytes), with

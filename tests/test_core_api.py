@@ -153,6 +153,18 @@ def test_map_of_more_than_the_view_is_cut(small):
     assert view.map(2 * 4096, 1 << 40).length == 3 * 4096, "a run of holes comes in one piece"
 
 
+def test_same_arguments(small):
+    view, run, is_same = small.view(), ctypes.c_uint64(), ctypes.c_int()
+    for offset, length in ((0, 0), (view.size, 1), (1 << 63, 1), ((1 << 64) - 1, 1)):
+        fails("ARGUMENT", call_same, view, view, offset, length, run, is_same)
+    call_same(view, view, 5 * 4096 + 10, (1 << 64) - 1, run, is_same)
+    assert (run.value, is_same.value) == (4096 - 512 - 10, 1), "more than the view is cut"
+
+
+def call_same(view, other, offset, length, run, is_same):
+    call("qcow2_view_same", view.handle, other.handle, offset, length, byref(run), byref(is_same))
+
+
 def test_null_error_pointers(small):
     view, handle = small.view(), c_void_p()
     buffer = ctypes.create_string_buffer(512)

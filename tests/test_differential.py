@@ -99,6 +99,8 @@ COVERED = {
     "views: active": 50,
     "views: snapshot": 15,
     "views: snapshot of another size": 6,
+    "ranges compared": 5,
+    "ranges compared: differ": 3,
     "checked": 100,
     "checked: leaks": 1,
 }

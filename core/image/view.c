@@ -19,7 +19,7 @@
 #include "../base/checked.h"
 #include "../base/error.h"
 #include "../base/text.h"
-#include "stack.h"
+#include "sameness.h"
 
 /* ---- Views --------------------------------------------------------------- */
 
@@ -339,5 +339,41 @@ int qcow2_view_map(struct qcow2_view *view, uint64_t view_offset, uint64_t lengt
                                    .length = piece.mapping.length,
                                    .host_offset = piece.mapping.host_offset,
                                    .host_bytes = piece.mapping.host_bytes };
+  return 0;
+}
+
+/* Find the piece at an offset of the view. False: a table cannot be read there. */
+static bool find_placed(const struct qcow2_view *view, uint64_t view_offset, uint64_t length,
+                        struct qcow2_placed_piece *placed)
+{
+  struct qcow2_holes holes;
+
+  placed->stack = &view->stack;
+  placed->guest_offset = view->start + view_offset;
+  qcow2_holes_clear(&holes, &view->stack);
+  qcow2_holes_recall(&holes, &view->stack, placed->guest_offset);
+  return qcow2_stack_find(&view->stack, &holes, placed->guest_offset, length, &placed->piece,
+                          NULL) == 0;
+}
+
+int qcow2_view_same(struct qcow2_view *view, struct qcow2_view *other, uint64_t view_offset,
+                    uint64_t length, uint64_t *run_length, int *is_same, struct qcow2_error *error)
+{
+  struct qcow2_placed_piece piece, other_piece;
+  bool is_found, is_other_found;
+  int code = check_range(view, view_offset, 1, error);
+
+  if (code == 0)
+    code = check_range(other, view_offset, 1, error);
+  if (code != 0)
+    return code;
+  if (length == 0)
+    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "a length of 0 cannot be compared");
+  length = min_u64(length, min_u64(view->size, other->size) - view_offset);
+  is_found = find_placed(view, view_offset, length, &piece);
+  length = min_u64(length, piece.piece.mapping.length);
+  is_other_found = find_placed(other, view_offset, length, &other_piece);
+  *run_length = min_u64(length, other_piece.piece.mapping.length);
+  *is_same = is_found && is_other_found && qcow2_pieces_are_same(&piece, &other_piece);
   return 0;
 }

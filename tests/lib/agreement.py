@@ -11,9 +11,10 @@ import os
 import subprocess
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
-from lib import core
+from lib import byte_ranges, core
 from lib.history import CORRUPT, DIRTY, HUGE, MIB, PASSPHRASE, SECTOR, chance, patch
 
 AUTOCLEAR = 88  # offset in the header
@@ -53,6 +54,8 @@ def check_top(history, rng):
             history.counts["views: snapshot of another size"] += view.size != views[0].size
         if chance(rng, 0.3):
             check_facts(ours, history)
+        if len(pairs) > 1 and chance(rng, 0.5):
+            check_ranges(history, *rng.sample(pairs, 2))
 
 
 def check_consistency(history):
@@ -125,6 +128,52 @@ def check_warnings(ours, history):
     expect(
         len(others) == aes, "warnings:", ours.warnings
     )  # one each: the passphrase cannot be checked
+
+
+def check_ranges(history, first, second):
+    """`tsk-qcow2 diff --ranges` finds the bytes that differ, and no others."""
+    (a, of_a), (b, of_b) = first, second
+    names = [state_name(history, oracle) for oracle in (of_a, of_b)]
+    with open(of_a.raw, "rb") as raw_a, open(of_b.raw, "rb") as raw_b:
+        parts = sorted({*data_ranges(raw_a, 0, a.size), *data_ranges(raw_b, 0, b.size)})
+        expected = byte_ranges.expected_ranges(
+            a.size, b.size, reader(raw_a), reader(raw_b), disjoint(parts)
+        )
+    status, found, _, complaint = byte_ranges.diff_ranges(*names, cwd=history.folder)
+    found = byte_ranges.as_tuples(found)
+    expect(status == 0, "diff --ranges", names, complaint)
+    differing = next((pair for pair in zip_longest(found, expected) if len(set(pair)) > 1), None)
+    expect(differing is None, "diff --ranges", names, "says, and should say:", differing)
+    history.counts["ranges compared"] += 1
+    history.counts["ranges compared: differ"] += bool(expected)
+
+
+def state_name(history, oracle):
+    """What a user types for the view."""
+    snapshot = f"@id={oracle.snapshot}" if oracle.snapshot else ""
+    key = ""
+    if history.encrypted_chain():
+        (history.folder / "passphrase").write_bytes(PASSPHRASE)
+        key = ",key-file=passphrase"
+    return f"{history.top.name}{snapshot}{key}"
+
+
+def reader(raw):
+    def read(offset, length):
+        raw.seek(offset)
+        return raw.read(length).ljust(length, b"\0")
+
+    return read
+
+
+def disjoint(parts):
+    """Sorted parts, with those that overlap made one."""
+    merged = []
+    for start, end in parts:
+        if merged and start <= merged[-1][1]:
+            start, end = merged[-1][0], max(end, merged.pop()[1])
+        merged.append((start, end))
+    return merged
 
 
 def open_ours(history, rng):

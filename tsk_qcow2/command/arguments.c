@@ -10,14 +10,15 @@ static const struct {
   const char *text;
   unsigned flag;
 } OPTIONS[] = {
-  { "--chain", ARGUMENT_CHAIN },
-  { "--json", ARGUMENT_JSON },
-  { "--vmstate", ARGUMENT_VM_STATE },
-  { "--no-hash", ARGUMENT_NO_HASH },
+  { "--chain", ARGUMENT_CHAIN },      { "--json", ARGUMENT_JSON },
+  { "--vmstate", ARGUMENT_VM_STATE }, { "--no-hash", ARGUMENT_NO_HASH },
+  { "--ranges", ARGUMENT_RANGES },
 };
 
 static const char *wanted(const struct arguments *arguments)
 {
+  if (arguments->takes_two_images)
+    return "two images";
   return arguments->operands_wanted == 1 ? "one image" : "an image and a name";
 }
 
@@ -60,12 +61,12 @@ int arguments_parse(int argc, char *argv[], struct arguments *arguments)
   return EXIT_OK;
 }
 
-int arguments_open(const struct arguments *arguments, enum tsk_qcow2_depth depth,
+int arguments_open(const struct arguments *arguments, int operand, enum tsk_qcow2_depth depth,
                    struct tsk_qcow2_opened *opened)
 {
   struct qcow2_error error;
 
-  if (tsk_qcow2_open_names(1, arguments->operands, depth, NULL, opened, &error) != 0)
+  if (tsk_qcow2_open_names(1, &arguments->operands[operand], depth, NULL, opened, &error) != 0)
     return complain_failed("%s", error.message);
   return EXIT_OK;
 }

@@ -10,14 +10,16 @@ enum {
   ARGUMENT_CHAIN = 1,    /* --chain */
   ARGUMENT_JSON = 2,     /* --json */
   ARGUMENT_VM_STATE = 4, /* --vmstate */
-  ARGUMENT_NO_HASH = 8   /* --no-hash */
+  ARGUMENT_NO_HASH = 8,  /* --no-hash */
+  ARGUMENT_RANGES = 16   /* --ranges */
 };
 
 struct arguments {
   const char *command; /* its name, for messages */
-  int operands_wanted; /* 1: an image, 2: an image and a name */
-  unsigned known;      /* ARGUMENT_... */
-  unsigned given;      /* those that were there */
+  int operands_wanted; /* 1: an image, 2: an image and a name, or two images */
+  bool takes_two_images;
+  unsigned known; /* ARGUMENT_... */
+  unsigned given; /* those that were there */
   const char *operands[2];
   int operand_count;
 };
@@ -26,9 +28,9 @@ struct arguments {
    EXIT_USAGE after complaining. */
 int arguments_parse(int argc, char *argv[], struct arguments *arguments);
 
-/* Open the first operand. Backing files in libtsk's formats are refused: the command does not link
-   libtsk. The caller closes. Returns EXIT_OK, or EXIT_FAILED after complaining. */
-int arguments_open(const struct arguments *arguments, enum tsk_qcow2_depth depth,
+/* Open an operand, counted from 0. Backing files in libtsk's formats are refused: the command does
+   not link libtsk. The caller closes. Returns EXIT_OK, or EXIT_FAILED after complaining. */
+int arguments_open(const struct arguments *arguments, int operand, enum tsk_qcow2_depth depth,
                    struct tsk_qcow2_opened *opened);
 
 /* Close the image, and make sure that all output got out. Returns `status`, or EXIT_FAILED after

@@ -192,7 +192,7 @@ int command_check(int argc, char *argv[])
   int status = arguments_parse(argc, argv, &arguments);
 
   if (status == EXIT_OK)
-    status = arguments_open(&arguments, TSK_QCOW2_HEADER_ONLY, &opened);
+    status = arguments_open(&arguments, 0, TSK_QCOW2_HEADER_ONLY, &opened);
   if (status != EXIT_OK)
     return status;
   check.json = (arguments.given & ARGUMENT_JSON) != 0;

@@ -22,6 +22,7 @@
 /* Each gets the arguments after its own name, NULL-terminated, and returns an exit status. */
 int command_bitmap(int argc, char *argv[]);
 int command_check(int argc, char *argv[]);
+int command_diff(int argc, char *argv[]);
 int command_disable(int argc, char *argv[]);
 int command_enable(int argc, char *argv[]);
 int command_help(int argc, char *argv[]);

@@ -20,7 +20,7 @@ static int start(int argc, char *argv[], struct arguments *arguments,
 {
   int status = arguments_parse(argc, argv, arguments);
 
-  return status == EXIT_OK ? arguments_open(arguments, depth_of(arguments), opened) : status;
+  return status == EXIT_OK ? arguments_open(arguments, 0, depth_of(arguments), opened) : status;
 }
 
 int command_info(int argc, char *argv[])

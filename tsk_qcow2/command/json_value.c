@@ -103,6 +103,19 @@ bool json_print(json_t *value, int depth)
   return text != NULL;
 }
 
+bool json_print_line(json_t *value)
+{
+  char *text = value == NULL ? NULL : json_dumps(value, JSON_COMPACT);
+
+  if (text != NULL) {
+    uncover_large(text);
+    puts(text);
+  }
+  free(text);
+  json_decref(value);
+  return text != NULL;
+}
+
 bool json_print_member(const char *key, json_t *value)
 {
   printf(",\n  \"%s\": ", key);

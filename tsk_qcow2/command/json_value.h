@@ -38,6 +38,9 @@ bool json_print(json_t *value, int depth);
 /* A member of the object, behind others. */
 bool json_print_member(const char *key, json_t *value);
 
+/* A value on a line of its own, where every line is one. */
+bool json_print_line(json_t *value);
+
 /* An item of a list that is a member, and the list's end. */
 bool json_print_item(json_t *value, bool is_first);
 void json_print_list_end(bool is_empty);

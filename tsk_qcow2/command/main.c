@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: MIT */
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -9,57 +8,13 @@ static const struct {
   const char *name;
   int (*run)(int argc, char *argv[]);
 } COMMANDS[] = {
-  { "bitmap", command_bitmap },
-  { "check", command_check },
-  { "disable", command_disable },
-  { "enable", command_enable },
-  { "help", command_help },
-  { "info", command_info },
-  { "run", command_run },
-  { "selector", command_selector },
-  { "snapshots", command_snapshots },
-  { "status", command_status },
-  { "verify", command_verify },
+  { "bitmap", command_bitmap },     { "check", command_check },
+  { "diff", command_diff },         { "disable", command_disable },
+  { "enable", command_enable },     { "help", command_help },
+  { "info", command_info },         { "run", command_run },
+  { "selector", command_selector }, { "snapshots", command_snapshots },
+  { "status", command_status },     { "verify", command_verify },
 };
-
-static void complain(const char *format, va_list arguments) __attribute__((format(printf, 1, 0)));
-
-static void complain(const char *format, va_list arguments)
-{
-  fflush(stdout);
-  fputs("tsk-qcow2: ", stderr);
-  vfprintf(stderr, format, arguments);
-  fputc('\n', stderr);
-}
-
-int complain_failed(const char *format, ...)
-{
-  va_list arguments;
-
-  va_start(arguments, format);
-  complain(format, arguments);
-  va_end(arguments);
-  return EXIT_FAILED;
-}
-
-int complain_usage(const char *format, ...)
-{
-  va_list arguments;
-
-  va_start(arguments, format);
-  complain(format, arguments);
-  va_end(arguments);
-  fputs("Try: tsk-qcow2 --help\n", stderr);
-  return EXIT_USAGE;
-}
-
-void complain_warnings(const struct qcow2_image *image)
-{
-  const char *warning;
-
-  for (size_t i = 0; (warning = qcow2_warning(image, i)) != NULL; i++)
-    complain_failed("warning: %s", warning);
-}
 
 int main(int argc, char *argv[])
 {

@@ -274,7 +274,7 @@ int command_verify(int argc, char *argv[])
   int status = arguments_parse(argc, argv, &arguments);
 
   if (status == EXIT_OK)
-    status = arguments_open(&arguments, TSK_QCOW2_CHAIN_ONLY, &verify.opened);
+    status = arguments_open(&arguments, 0, TSK_QCOW2_CHAIN_ONLY, &verify.opened);
   if (status != EXIT_OK)
     return status;
   status = check_choice(&verify);

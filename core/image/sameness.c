@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: MIT */
+#include "sameness.h"
+
+#include <string.h>
+
+#include "../format/luks.h"
+
+static const struct qcow2_layer *layer_of(const struct qcow2_placed_piece *placed)
+{
+  return placed->stack->chain->layers[placed->piece.layer];
+}
+
+static bool reads_zeros(const struct qcow2_placed_piece *placed)
+{
+  enum qcow2_cluster_kind kind = placed->piece.mapping.kind;
+
+  return kind == QCOW2_CLUSTER_UNALLOCATED || kind == QCOW2_CLUSTER_ZERO ||
+         kind == QCOW2_CLUSTER_ZERO_ALLOCATED;
+}
+
+static bool is_same_text(const char *a, const char *b)
+{
+  return a != NULL && b != NULL && strcmp(a, b) == 0;
+}
+
+/* True if both files were opened from the same file of the system, and so that they give the same
+   bytes. A disk may go on in files that are found by the name of the first, so a disk that is not
+   qcow2 must have the same path and format too. */
+static bool is_same_file(const struct qcow2_opened_file *a, const char *a_format,
+                         const struct qcow2_opened_file *b, const char *b_format)
+{
+  bool is_qcow2 = is_same_text(a_format, "qcow2") && is_same_text(b_format, "qcow2");
+
+  return qcow2_opened_file_same(a, b) &&
+         (is_qcow2 || (is_same_text(a_format, b_format) && is_same_text(a->path, b->path)));
+}
+
+/* True if the bytes that both layers keep outside clusters of their own files are the same. */
+static bool is_same_data(const struct qcow2_layer *a, const struct qcow2_layer *b)
+{
+  if ((a->data_format != NULL) != (b->data_format != NULL))
+    return false;
+  return a->data_format == NULL ||
+         is_same_file(&a->data_file, a->data_format, &b->data_file, b->data_format);
+}
+
+/* True if equal encrypted bytes mean equal bytes of the disk. The keys of one LUKS header are the
+   same, since its digest proves each; legacy AES has no such proof. */
+static bool is_same_cipher(const struct qcow2_placed_piece *a, const struct qcow2_placed_piece *b)
+{
+  const struct qcow2_layer *of_a = layer_of(a), *of_b = layer_of(b);
+
+  if (of_a->cipher == NULL && of_b->cipher == NULL)
+    return true;
+  if (of_a->cipher == NULL || of_b->cipher == NULL)
+    return false;
+  if (of_a->source.encrypted.cipher_counts_guest)
+    return of_a == of_b && a->guest_offset == b->guest_offset;
+  return !of_b->source.encrypted.cipher_counts_guest;
+}
+
+/* True if the piece's first byte is in its file. Of an encrypted sector all must be there. */
+static bool is_inside_file(const struct qcow2_placed_piece *placed)
+{
+  const struct qcow2_mapping *mapping = &placed->piece.mapping;
+  const struct qcow2_layer *layer = layer_of(placed);
+  uint64_t size = mapping->kind == QCOW2_CLUSTER_COMPRESSED ? layer->file.storage.size
+                                                            : layer->source.data->size;
+
+  if (mapping->kind == QCOW2_CLUSTER_NORMAL && layer->cipher != NULL)
+    size -= size % ENCRYPTION_SECTOR_BYTES;
+  return mapping->host_offset < size;
+}
+
+bool qcow2_pieces_are_same(const struct qcow2_placed_piece *a, const struct qcow2_placed_piece *b)
+{
+  const struct qcow2_mapping *of_a = &a->piece.mapping, *of_b = &b->piece.mapping;
+  const struct qcow2_layer *layer_a = layer_of(a), *layer_b = layer_of(b);
+
+  if (reads_zeros(a) && reads_zeros(b))
+    return true;
+  if (of_a->kind != of_b->kind || of_a->host_offset != of_b->host_offset ||
+      of_a->host_bytes != of_b->host_bytes || !is_inside_file(a) || !is_inside_file(b))
+    return false;
+  if (layer_a != layer_b &&
+      !is_same_file(&layer_a->file, layer_a->format, &layer_b->file, layer_b->format))
+    return false;
+  if (of_a->kind == QCOW2_CLUSTER_NORMAL)
+    return (layer_a == layer_b || is_same_data(layer_a, layer_b)) && is_same_cipher(a, b);
+  return of_a->kind == QCOW2_CLUSTER_COMPRESSED;
+}

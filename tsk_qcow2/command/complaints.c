@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT */
+/* What commands say on stderr. */
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "command.h"
+
+static void complain(const char *format, va_list arguments) __attribute__((format(printf, 1, 0)));
+
+static void complain(const char *format, va_list arguments)
+{
+  fflush(stdout);
+  fputs("tsk-qcow2: ", stderr);
+  vfprintf(stderr, format, arguments);
+  fputc('\n', stderr);
+}
+
+int complain_failed(const char *format, ...)
+{
+  va_list arguments;
+
+  va_start(arguments, format);
+  complain(format, arguments);
+  va_end(arguments);
+  return EXIT_FAILED;
+}
+
+int complain_usage(const char *format, ...)
+{
+  va_list arguments;
+
+  va_start(arguments, format);
+  complain(format, arguments);
+  va_end(arguments);
+  fputs("Try: tsk-qcow2 --help\n", stderr);
+  return EXIT_USAGE;
+}
+
+void complain_warnings(const struct qcow2_image *image)
+{
+  const char *warning;
+
+  for (size_t i = 0; (warning = qcow2_warning(image, i)) != NULL; i++)
+    complain_failed("warning: %s", warning);
+}

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: MIT */
+/* Which guest ranges of two disks differ. Of what both store in the same bytes of the same file
+   nothing is read. */
+#ifndef TSK_QCOW2_RANGES_H
+#define TSK_QCOW2_RANGES_H
+
+#include <qcow2core.h>
+#include <stdbool.h>
+
+/* The sides of a comparison. */
+enum {
+  SIDE_A,
+  SIDE_B,
+  SIDES
+};
+
+enum range_kind {
+  RANGE_DIFFERS, /* no byte of it is the same */
+  RANGE_ONLY_A,  /* the other disk ends before it */
+  RANGE_ONLY_B,
+  RANGE_UNREADABLE /* it cannot be read on a side, so nobody knows */
+};
+
+/* A range of guest bytes. Ranges of one kind neither overlap nor touch, but for those that cannot
+   be read for different reasons. */
+struct range {
+  enum range_kind kind;
+  uint64_t start, length;                  /* bytes */
+  const struct qcow2_error *reason[SIDES]; /* UNREADABLE: why, for each side that cannot be read; or
+                                              NULL */
+};
+
+struct ranges_listener {
+  void *context;
+  void (*range)(void *context, const struct range *range); /* in ascending order */
+  void (*progress)(void *context, uint64_t guest_offset);
+};
+
+/* Compare the views byte by byte, and tell of every range that is not the same. Memory is some
+   8 MiB at most. Errors: those of qcow2_view_salvage(). */
+int ranges_compare(struct qcow2_view *const views[SIDES], const struct ranges_listener *listener,
+                   struct qcow2_error *error);
+
+#endif
