@@ -25,6 +25,7 @@ from lib.core import (
     QcowError,
     RawExtent,
     RawLayer,
+    call,
     library,
     open_options,
     probe,

@@ -14,7 +14,9 @@ UNEQUAL = re.compile(rb"[^\0]+")
 
 def ranges_of(a, b):
     """[(kind, start, length)] of two byte strings."""
-    return expected_ranges(len(a), len(b), lambda at, n: a[at : at + n], lambda at, n: b[at : at + n])
+    return expected_ranges(
+        len(a), len(b), lambda at, n: a[at : at + n], lambda at, n: b[at : at + n]
+    )
 
 
 def expected_ranges(size_a, size_b, read_a, read_b, parts=None):

@@ -14,7 +14,7 @@
 #define EXIT_FAILED 1
 #define EXIT_USAGE 2
 #define EXIT_NOT_ENABLED 3 /* status: the loader does not pick the plugin */
-#define EXIT_DAMAGED 4     /* verify: some of the image cannot be read; check: it is corrupt */
+#define EXIT_DAMAGED 4     /* verify, diff: some of it cannot be read; check: it is corrupt */
 #define EXIT_LEAKS 5       /* check: leaks and nothing else */
 #define EXIT_INCOMPLETE \
   6 /* check: nothing serious as far as it went, but it did not reach the end */

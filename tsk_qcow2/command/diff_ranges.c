@@ -52,8 +52,7 @@ static void print_text(const struct range *range)
   if (range->kind == RANGE_UNREADABLE && range->reason[SIDE_A] != NULL)
     printf(" in A: %s", range->reason[SIDE_A]->message);
   if (range->kind == RANGE_UNREADABLE && range->reason[SIDE_B] != NULL)
-    printf("%s in B: %s", range->reason[SIDE_A] == NULL ? "" : ";",
-           range->reason[SIDE_B]->message);
+    printf("%s in B: %s", range->reason[SIDE_A] == NULL ? "" : ";", range->reason[SIDE_B]->message);
   putchar('\n');
 }
 
@@ -116,9 +115,9 @@ static void print_summary(const struct printer *printer)
 int diff_ranges(const struct tsk_qcow2_opened opened[2], bool is_json)
 {
   struct qcow2_view *const views[SIDES] = { opened[SIDE_A].view, opened[SIDE_B].view };
-  struct printer printer = { .is_json = is_json,
-                             .sizes = { qcow2_view_size(views[SIDE_A]),
-                                        qcow2_view_size(views[SIDE_B]) } };
+  struct printer printer = {
+    .is_json = is_json, .sizes = { qcow2_view_size(views[SIDE_A]), qcow2_view_size(views[SIDE_B]) }
+  };
   const struct ranges_listener listener = { .context = &printer,
                                             .range = print_range,
                                             .progress = show_progress };

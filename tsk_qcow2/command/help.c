@@ -47,6 +47,13 @@ static const struct topic TOPICS[] = {
   { "bitmap", "bitmap [--json] IMAGE NAME",
     "print the ranges that a dirty bitmap marks: start and length in bytes\n",
     "--json    print JSON\n" },
+  { "diff", "diff --ranges [--json] A B", "print which bytes of two states differ\n",
+    "A and B are image names, of one image or of two: disk.qcow2@before disk.qcow2\n"
+    "--ranges   print the ranges that differ: start, length and kind\n"
+    "--json     print JSON, an object in each line\n"
+    "What both states store in the same place is not read.\n"
+    "Exit status: 0 all of it was compared, whether or not it differs; 4 some of it cannot\n"
+    "be read; 1 an image cannot be opened.\n" },
   { "verify", "verify [--json] [--vmstate] [--no-hash] IMAGE",
     "read the disk and every snapshot, say what cannot be read and why, and\n"
     "print sizes and SHA-256\n",

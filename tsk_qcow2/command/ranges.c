@@ -21,9 +21,9 @@ struct losses {
 struct comparison {
   struct qcow2_view *const *views;
   const struct ranges_listener *listener;
-  uint64_t end;         /* where the shorter disk ends */
-  uint64_t start;       /* guest offset of the window */
-  size_t length;        /* of the window, bytes */
+  uint64_t end;          /* where the shorter disk ends */
+  uint64_t start;        /* guest offset of the window */
+  size_t length;         /* of the window, bytes */
   uint8_t *bytes[SIDES]; /* WINDOW_BYTES each */
   struct losses losses[SIDES];
   bool has_pending; /* there is a range that may go on: */
@@ -117,8 +117,8 @@ static const struct qcow2_error *loss_at(const struct losses *losses, size_t *in
   const struct qcow2_error *loss;
   uint64_t change;
 
-  while (*index < losses->count && losses->list[*index].guest_offset +
-                                           losses->list[*index].guest_length <= guest_offset)
+  while (*index < losses->count &&
+         losses->list[*index].guest_offset + losses->list[*index].guest_length <= guest_offset)
     (*index)++;
   if (*index == losses->count)
     return NULL;
