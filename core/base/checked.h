@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Arithmetic on numbers that an image claims: it says when it would overflow. */
+/* Arithmetic on numbers from an image, which cannot overflow unnoticed. */
 #ifndef QCOW2_BASE_CHECKED_H
 #define QCOW2_BASE_CHECKED_H
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Filling struct qcow2_error: the one who detects writes the whole sentence. */
+/* Filling struct qcow2_error: the function that detects an error writes the whole sentence. */
 #ifndef QCOW2_BASE_ERROR_H
 #define QCOW2_BASE_ERROR_H
 
@@ -7,7 +7,7 @@
 
 #include "../qcow2core.h"
 
-/* What printf() of this build understands: Windows has its own too. */
+/* The printf() format of this build: Windows has two. */
 #if defined(__MINGW_PRINTF_FORMAT)
 #define ERROR_PRINTF __MINGW_PRINTF_FORMAT
 #else
@@ -17,7 +17,7 @@
 /* Each fills *error (which may be NULL) and returns `code`. Text that comes from an image must
    have gone through qcow2_text_escape(). */
 
-/* qcow2_error_set(), for an error that has no place in the image, is public. */
+/* qcow2_error_set(), for an error that concerns no offset in the image, is public. */
 
 /* An error at a guest and a host offset, in bytes; either may be QCOW2_NO_OFFSET. */
 int qcow2_error_set_at(struct qcow2_error *error, int code, uint64_t guest_offset,
@@ -34,8 +34,8 @@ char *qcow2_errno_text(int os_errno, char *out, size_t out_size);
 /* QCOW2_ERROR_NOMEM. */
 int qcow2_error_set_nomem(struct qcow2_error *error);
 
-/* Name the file in an error that was detected without knowing it. NULL adds nothing. `code` is
-   passed on. */
+/* Add the path of the file to the error, if the function that detected it did not know the path.
+   NULL adds nothing. Returns `code`. */
 int qcow2_error_add_file(struct qcow2_error *error, int code, const char *path);
 
 /* What an error concerns. */
@@ -45,12 +45,13 @@ struct qcow2_error_place {
   const char *path;      /* of the file; NULL: it has no name */
 };
 
-/* Name the place in an error that was detected without knowing all of it. `code` is passed on. */
+/* Add to the error where it is, if the function that detected it did not know all of this. Returns
+   `code`. */
 int qcow2_error_add_place(struct qcow2_error *error, int code,
                           const struct qcow2_error_place *place);
 
 #if defined(__clang_analyzer__) && !defined(QCOW2_ERROR_DEFINITIONS)
-/* What clang's analyzer cannot see from another file: they return the code, which is not 0. */
+/* clang's analyzer cannot see in other files that these return the code, which is not 0. */
 #define qcow2_error_set(error, code, ...) (qcow2_error_set(error, code, __VA_ARGS__), (code))
 #define qcow2_error_set_at(error, code, ...) (qcow2_error_set_at(error, code, __VA_ARGS__), (code))
 #define qcow2_error_set_errno(...) (qcow2_error_set_errno(__VA_ARGS__), QCOW2_ERROR_IO)

@@ -7,8 +7,8 @@
 #include <gcrypt.h>
 #include <pthread.h>
 
-/* A program that uses libgcrypt itself has set it up already, or will set up its secure memory
-   later: leave that to the program, and take none, so that libgcrypt has nothing to warn of. */
+/* If the program itself uses libgcrypt, it has set it up already, or will set up its secure memory
+   later. Leave that to the program. Use no secure memory, so that libgcrypt prints no warning. */
 static inline void libgcrypt_set_up(void)
 {
   if (gcry_control(GCRYCTL_INITIALIZATION_FINISHED_P) != 0)
@@ -17,8 +17,8 @@ static inline void libgcrypt_set_up(void)
   gcry_control(GCRYCTL_INITIALIZATION_FINISHED, 0);
 }
 
-/* Make libgcrypt ready for use, whatever else in the process uses it. Cheap after the first time.
-   Any thread. */
+/* Make libgcrypt ready for use, even if something else in the process uses it too. Cheap after the
+   first time. Any thread. */
 static inline void libgcrypt_start(void)
 {
   static pthread_once_t once = PTHREAD_ONCE_INIT;

@@ -6,7 +6,7 @@
 
 #include "error.h"
 
-/* No version of such a struct will be larger; what says so is not initialised. */
+/* No version of such a struct will be larger; a struct_size above this is not initialised. */
 #define STRUCT_SIZE_MAX 4096u
 
 static bool is_zero(const unsigned char *bytes, size_t length)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What POSIX and Windows do each in its own way, but for files (storage/). */
+/* What differs between POSIX and Windows, except for files (storage/). */
 #ifndef QCOW2_BASE_SYSTEM_H
 #define QCOW2_BASE_SYSTEM_H
 
@@ -10,17 +10,18 @@
 /* The number of processors that this process may use, > 0. */
 unsigned qcow2_system_processors(void);
 
-/* Start a thread, which the program's signals are not for. Returns 0 or an errno value. */
+/* Start a thread, in which the program's signals are blocked. Returns 0 or an errno value. */
 int qcow2_system_thread_start(pthread_t *thread, void *(*run)(void *), void *context);
 
 /* As pthread_atfork(); where there is no fork(), nothing. */
 void qcow2_system_watch_forks(void (*before)(void), void (*in_parent)(void),
                               void (*in_child)(void));
 
-/* Fill up to 256 bytes with what nobody can guess. Returns false if the system has none. */
+/* Fill up to 256 bytes with random bytes that nobody can guess. Returns false if the system has
+   none. */
 bool qcow2_system_random(void *out, size_t length);
 
-/* Overwrite a secret with zeros, also if nothing reads them any more. */
+/* Overwrite a secret with zeros, which the compiler must not optimise away. */
 void qcow2_system_wipe(void *secret, size_t length);
 
 #endif

@@ -48,10 +48,10 @@ static size_t utf8_character(const uint8_t *bytes, size_t left, uint32_t *code_p
   return length;
 }
 
-/* Characters that change how the text around them is shown, or cannot be seen, or not be told from
-   a space: the C0 and C1 controls, the backslash that escapes begin with, and what Unicode has of
+/* Characters that change how the text around them is shown, that cannot be seen, or that look like
+   a space. These are the C0 and C1 controls; the backslash, with which escapes begin; and Unicode's
    fillers, odd spaces, joiners, separators, and marks that turn the writing direction, select
-   glyphs or tag text. In order. */
+   glyphs or tag text. In ascending order. */
 static const struct {
   uint32_t first, last;
 } HARMFUL[] = {
@@ -71,8 +71,8 @@ static bool is_harmful(uint32_t code_point)
   return false;
 }
 
-/* Write the next character of the text, escaped, to `piece`; returns how many bytes of the text it
-   is. `also` is a character that is escaped too. */
+/* Write the next character of the text, escaped, to `piece`. Returns its length in the text, in
+   bytes. `also` is one more character to escape. */
 static size_t escape_one(const uint8_t *bytes, size_t left, uint32_t also, char piece[20])
 {
   static const char digits[] = "0123456789abcdef";
@@ -103,7 +103,7 @@ static char *escape(const char *text, size_t length, uint32_t also, char *out, s
   char piece[20];
 
   for (size_t at = 0; at < length;) {
-    /* A space at either end could not be seen. */
+    /* A space at either end would be invisible. */
     bool at_end = bytes[at] == ' ' && (at == 0 || at + 1 == length);
     size_t piece_length;
 
@@ -127,7 +127,8 @@ char *qcow2_text_escape(const char *text, size_t length, char *out, size_t out_s
   return escape(text, length, '\\', out, out_size);
 }
 
-/* A quote inside the quotes would let a name end them, and go on as a message of its own. */
+/* Escape quotes too: otherwise a name could end the quoted text, and look like a part of the
+   message. */
 char *qcow2_text_quote(const char *text, char out[TEXT_ESCAPED_BYTES])
 {
   return escape(text, strlen(text), '"', out, TEXT_ESCAPED_BYTES);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Text that an image's maker chose: kept whole, and printed harmlessly. */
+/* Text that comes from an image: kept whole, and printed harmlessly. */
 #ifndef QCOW2_BASE_TEXT_H
 #define QCOW2_BASE_TEXT_H
 

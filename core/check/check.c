@@ -12,7 +12,7 @@
 #define MEMORY_BYTES_DEFAULT ((size_t) 48 << 20)
 #define WORK_BYTES_DEFAULT (UINT64_C(64) << 30)
 #define SECTOR_BYTES 512u
-/* What it costs to begin with a part of the file, for each of its clusters. */
+/* The work of beginning with a part of the file, for each of its clusters. */
 #define CELL_WORK_BYTES 8u
 
 /* ---- Making ------------------------------------------------------------------ */
@@ -31,14 +31,14 @@ static int options_take(const struct qcow2_check_options *given,
   return 0;
 }
 
-/* The most references that a refcount can count, as far as we count them. */
+/* The most references that a refcount of the image can count, but at most TALLY_COUNT_MAX. */
 static uint32_t count_limit(unsigned refcount_order)
 {
   return refcount_order > 4 ? TALLY_COUNT_MAX : (UINT32_C(1) << (1u << refcount_order)) - 1;
 }
 
-/* As many cells as memory allows, or as the file has clusters, with some to spare for what reaches
-   behind its end. */
+/* The number of cells: as many as memory allows, or as many as the file has clusters and a few
+   more, for references beyond its end. */
 static size_t tally_capacity(const struct qcow2_checker *checker)
 {
   uint64_t allowed = checker->options.memory_bytes / sizeof(uint32_t);
@@ -77,8 +77,8 @@ static void checker_free(struct qcow2_checker *checker)
 
 /* ---- Walking ------------------------------------------------------------------- */
 
-/* Walk all tables, and compare what the tally has of them. Metadata come first, so that guest data
-   on top of them are seen. False: the bound is reached. */
+/* Walk all tables, and compare the tally with the refcounts. Metadata are counted first, so that
+   guest data that overlap them are found. False: the bound is reached. */
 static bool check_part(struct qcow2_checker *checker)
 {
   return qcow2_checker_work(checker, checker->tally.capacity * CELL_WORK_BYTES) &&
@@ -88,8 +88,8 @@ static bool check_part(struct qcow2_checker *checker)
          qcow2_checker_compare(checker);
 }
 
-/* The first cluster behind the tally's that a reference leads to, or that a refcount block is for.
-   False: the bound is reached. */
+/* The first cluster after those of the tally to which a reference leads, or which a refcount block
+   covers. False: the bound is reached. */
 static bool find_next(struct qcow2_checker *checker, uint64_t *next)
 {
   uint64_t per_block = qcow2_refcounts_per_block(&checker->layer->metadata.header);
@@ -145,8 +145,8 @@ static int check_file(struct qcow2_checker *checker, const struct qcow2_check_op
   return code;
 }
 
-/* Check a file of which only the topmost image's directories are kept: they are read for this. What
-   of them cannot be read is found. */
+/* Check a file that is not the topmost image. Its directories are not kept in memory, so they are
+   read for this check; what cannot be read is a finding. */
 static int check_backing_file(const struct qcow2_layer *layer,
                               const struct qcow2_check_options *given,
                               struct qcow2_check_result *result, struct qcow2_error *error)

@@ -13,7 +13,7 @@
 
 /* Tables are read in pieces of this many bytes; entries do not straddle them. */
 #define CHECK_PIECE_BYTES 65536u
-/* What it costs to look at an entry that is not zero, besides its bytes. */
+/* The work of looking at an entry that is not zero, in addition to its bytes. */
 #define CHECK_ENTRY_BYTES 24u
 
 struct qcow2_checker {
@@ -26,9 +26,9 @@ struct qcow2_checker {
   bool enough[QCOW2_FINDING_KINDS]; /* the caller wants no more of the kind */
   uint64_t work;                    /* left, see struct qcow2_check_options */
   bool is_first_walk;
-  uint64_t file_end;    /* bytes: the file's size in whole sectors, which is how QEMU sees it */
-  uint64_t cluster_end; /* clusters below this are compared: those of the file, and of what a
-                           reference may reach behind it */
+  uint64_t file_end;    /* bytes: the file's size, rounded up to whole sectors as in QEMU */
+  uint64_t cluster_end; /* clusters below this are compared: those of the file, and those after its
+                           end that a reference may reach */
   struct qcow2_tally tally;
   struct qcow2_peeked *peeked;  /* refcounts that were looked at */
   uint8_t *l1_piece, *l2_piece; /* CHECK_PIECE_BYTES each */
@@ -36,7 +36,7 @@ struct qcow2_checker {
 
 /* ---- Findings (findings.c) --------------------------------------------------- */
 
-/* A finding without a place. */
+/* A finding without offsets. */
 #define FINDING(a_kind, a_weight)                                           \
   (struct qcow2_finding)                                                    \
   {                                                                         \
@@ -45,7 +45,7 @@ struct qcow2_checker {
     .snapshot_index = QCOW2_ACTIVE                                          \
   }
 
-/* Count a finding, and tell the caller of it, unless he has enough of its kind. */
+/* Count a finding, and report it, unless the caller wants no more of its kind. */
 void qcow2_checker_report(struct qcow2_checker *checker, const struct qcow2_finding *finding,
                           const char *format, ...) __attribute__((format(ERROR_PRINTF, 3, 4)));
 
@@ -54,9 +54,10 @@ void qcow2_checker_report(struct qcow2_checker *checker, const struct qcow2_find
 /* Take work from what is left. False: it is not enough; the check ends. */
 bool qcow2_checker_work(struct qcow2_checker *checker, uint64_t bytes);
 
-/* Read a part of a table. What lies behind the end of the file, or cannot be read, is zeros; the
-   latter is reported if `tell`, and makes the check incomplete. False: the bound is reached. */
-bool qcow2_checker_read(struct qcow2_checker *checker, const char *table, bool tell,
+/* Read a part of a table. What is after the end of the file, or cannot be read, becomes zeros. What
+   cannot be read makes the check incomplete, and is reported if `report`. False: the bound is
+   reached. */
+bool qcow2_checker_read(struct qcow2_checker *checker, const char *table, bool report,
                         uint64_t offset, uint8_t *buffer, size_t length);
 
 /* ---- Refcounts as stored (refcounts.c) ----------------------------------------- */
@@ -70,20 +71,21 @@ uint64_t qcow2_checker_refcount_blocks(const struct qcow2_checker *checker);
 /* An entry of the refcount table. False: the bound is reached. */
 bool qcow2_checker_refcount_entry(struct qcow2_checker *checker, uint64_t index, uint64_t *entry);
 
-/* The refcount of a cluster; *is_known is false if it is in a block that is not where one can be.
-   False: the bound is reached. */
+/* The refcount of a cluster. *is_known is false if its refcount block is not valid. False: the
+   bound is reached. */
 bool qcow2_checker_refcount(struct qcow2_checker *checker, uint64_t cluster, uint64_t *refcount,
                             bool *is_known);
 
-/* Note in the tally which refcounts are 1. Entries lead to clusters in any order, but so refcounts
-   are read in theirs. False: the bound is reached. */
+/* Note in the tally which refcounts are 1. This reads the refcounts in order, while table entries
+   lead to clusters in any order. False: the bound is reached. */
 bool qcow2_checker_load_refcounts(struct qcow2_checker *checker);
 
-/* Mark the clusters of the refcount table and blocks, so that it is seen if they are used as
-   something else. */
+/* Mark the clusters of the refcount table and its blocks, to find out if they are used as something
+   else. */
 bool qcow2_checker_mark_refcounts(struct qcow2_checker *checker);
 
-/* Count the references to the blocks: after all others, since a block must have none but one. */
+/* Count the references to the blocks. This comes last, because a block must have no other
+   reference. */
 bool qcow2_checker_count_refcount_blocks(struct qcow2_checker *checker);
 
 /* ---- References (references.c) --------------------------------------------------- */
@@ -102,10 +104,11 @@ void qcow2_checker_count(struct qcow2_checker *checker,
                          const struct qcow2_reference_made *reference, uint64_t offset,
                          uint64_t length);
 
-/* Report, if so, that bit 63 of an entry of the active disk does not say whether the refcount of
-   the cluster at place->host_offset is 1. `what` names the table. False: the bound is reached. */
+/* Report if bit 63 of an entry of the active disk is not what the refcount of the cluster at
+   finding->host_offset requires. `finding` is what is reported; `what` names the table. False: the
+   bound is reached. */
 bool qcow2_checker_copied(struct qcow2_checker *checker, const char *what, bool copied,
-                          const struct qcow2_finding *place);
+                          const struct qcow2_finding *finding);
 
 /* Compare the refcounts with the references, for the clusters in the tally. False: the bound is
    reached. */

@@ -77,7 +77,7 @@ static bool check_bitmap(struct qcow2_checker *checker, const struct qcow2_bitma
   return true;
 }
 
-/* Say which bitmaps cannot be read. It is as bad as that only if they count. */
+/* Report the bitmaps that cannot be read. They matter only if bitmaps count. */
 static void look_at_bitmaps(struct qcow2_checker *checker, bool they_count)
 {
   const struct qcow2_bitmaps *bitmaps = checker->bitmaps;
@@ -93,15 +93,15 @@ static void look_at_bitmaps(struct qcow2_checker *checker, bool they_count)
     int code = qcow2_bitmap_error(checker->layer, &bitmaps->entries[i], &error);
 
     finding.host_offset = bitmaps->entries[i].table_offset;
-    /* That one is cut is found where references are counted, if it counts. */
+    /* If a bitmap is cut, that is found where references are counted, if bitmaps count. */
     if (code != 0 && (code != QCOW2_ERROR_TRUNCATED || !they_count))
       qcow2_checker_report(checker, &finding, "bitmap %zu (counted from 0) cannot be read: %.300s",
                            i, error.message);
   }
 }
 
-/* Bitmaps count only if the autoclear bit says that the program that wrote the image last knew of
-   them: any other may have given their clusters to something else. */
+/* Bitmaps count only if the autoclear bit is set: then the program that wrote the image last knew
+   about bitmaps. Another program may have used their clusters for something else. */
 static bool check_bitmaps(struct qcow2_checker *checker)
 {
   const struct qcow2_bitmaps *bitmaps = checker->bitmaps;
@@ -132,11 +132,13 @@ static void check_refcount_table(struct qcow2_checker *checker, const struct qco
   if (bytes == 0 || qcow2_checker_refcount_blocks(checker) > 0)
     count(checker, USE_REFCOUNTS, "the refcount table", header->refcount_table_offset, bytes);
   else if (checker->is_first_walk)
-    qcow2_checker_report(checker, &finding,
-                         "the refcount table is larger than 8 MiB, or not where one can be");
+    qcow2_checker_report(
+        checker, &finding,
+        "the refcount table is larger than 8 MiB, or at an offset where it cannot be");
 }
 
-/* Say what is wrong with the entries of the snapshot table. Version 3 wants a disk size in each. */
+/* Report what is wrong with the entries of the snapshot table. Version 3 requires a disk size in
+   each. */
 static void look_at_snapshots(struct qcow2_checker *checker, const struct qcow2_header *header)
 {
   const struct qcow2_snapshots *snapshots = checker->snapshots;
@@ -155,7 +157,7 @@ static void look_at_snapshots(struct qcow2_checker *checker, const struct qcow2_
   }
 }
 
-/* Entries that cannot be read count with the shortest length that there is. */
+/* Entries that cannot be read count with the shortest length that an entry can have. */
 static void check_snapshot_table(struct qcow2_checker *checker, const struct qcow2_header *header)
 {
   const struct qcow2_snapshots *snapshots = checker->snapshots;
@@ -170,7 +172,7 @@ static void check_snapshot_table(struct qcow2_checker *checker, const struct qco
              "there are snapshots, which an image with an external data file cannot have");
 }
 
-/* The area that the qcow2 header gives to LUKS, and whether a LUKS header is there. */
+/* Count the area that the qcow2 header gives to LUKS, and check that a LUKS header is there. */
 static void check_luks(struct qcow2_checker *checker)
 {
   const struct qcow2_metadata *metadata = &checker->layer->metadata;

@@ -19,10 +19,10 @@ struct l1_entry {
 
 typedef bool visit_l1(struct qcow2_checker *checker, const struct l1_entry *entry);
 
-/* Call `visit` for each entry of an L1 table that names an L2 table or has bits that it must not
-   have. False: the bound is reached. */
+/* Call `visit` for each entry of an L1 table that names an L2 table or has bits set that must be
+   zero. False: the bound is reached. */
 static bool each_l1_entry(struct qcow2_checker *checker, const struct qcow2_checked_disk *disk,
-                          bool tell, visit_l1 *visit)
+                          bool report, visit_l1 *visit)
 {
   const struct qcow2_geometry *geometry = &checker->layer->geometry;
   uint64_t bytes = disk->l1_offset < checker->storage->size
@@ -32,8 +32,8 @@ static bool each_l1_entry(struct qcow2_checker *checker, const struct qcow2_chec
   for (uint64_t done = 0; done < bytes; done += CHECK_PIECE_BYTES) {
     size_t length = (size_t) min_u64(bytes - done, CHECK_PIECE_BYTES);
 
-    if (!qcow2_checker_read(checker, "an L1 table", tell, disk->l1_offset + done, checker->l1_piece,
-                            length))
+    if (!qcow2_checker_read(checker, "an L1 table", report, disk->l1_offset + done,
+                            checker->l1_piece, length))
       return false;
     for (size_t at = 0; at < length; at += L1_ENTRY_BYTES) {
       struct l1_entry entry = { .disk = disk,
@@ -150,8 +150,7 @@ static bool visit_l2_table(struct qcow2_checker *checker, const struct l1_entry 
 
 /* ---- All disks ---------------------------------------------------------------- */
 
-/* True if the snapshot's L1 table is one that can be walked, though it may not hold all that it
-   should. */
+/* True if the snapshot's L1 table can be walked, even if it has fewer entries than it should. */
 static bool has_l1(const struct qcow2_checker *checker, const struct qcow2_snapshot *snapshot)
 {
   enum qcow2_l1_problem problem = qcow2_geometry_l1_problem(&checker->layer->geometry,
@@ -160,8 +159,8 @@ static bool has_l1(const struct qcow2_checker *checker, const struct qcow2_snaps
   return problem != L1_TOO_LARGE && problem != L1_UNALIGNED;
 }
 
-/* Say why a snapshot's disk or VM state cannot be read through its L1 table. QEMU looks only at
-   what makes walking that impossible. */
+/* Report why a snapshot's disk or VM state cannot be read through its L1 table. QEMU checks only
+   whether the table can be walked. */
 static void look_at_snapshot(struct qcow2_checker *checker, const struct qcow2_snapshot *snapshot,
                              size_t index)
 {
@@ -183,8 +182,9 @@ static void look_at_snapshot(struct qcow2_checker *checker, const struct qcow2_s
                        index, snapshot->l1_size, snapshot->l1_offset, problem);
 }
 
-/* The disk at `index`, counted from the active one on. False: there is none that can be walked. */
-static bool disk_get(struct qcow2_checker *checker, size_t index, bool tell,
+/* The disk at `index`, where 0 is the active disk. False: there is no such disk that can be
+   walked. */
+static bool disk_get(struct qcow2_checker *checker, size_t index, bool report,
                      struct qcow2_checked_disk *disk)
 {
   const struct qcow2_snapshot *snapshot;
@@ -199,7 +199,7 @@ static bool disk_get(struct qcow2_checker *checker, size_t index, bool tell,
   *disk = (struct qcow2_checked_disk){ .snapshot_index = index - 1,
                                        .l1_offset = snapshot->l1_offset,
                                        .l1_size = snapshot->l1_size };
-  if (tell)
+  if (report)
     look_at_snapshot(checker, snapshot, index - 1);
   return has_l1(checker, snapshot);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* One L2 entry: what is wrong with it, and what it refers to. The kinds are told apart as in
-   format/cluster.h. */
+/* One L2 entry: what is wrong with it, and what it refers to. format/cluster.h has the rules for
+   the kinds. */
 #include <inttypes.h>
 
 #include "../base/checked.h"
@@ -21,7 +21,7 @@ static struct qcow2_finding finding_of(const struct qcow2_checked_entry *checked
   return finding;
 }
 
-/* Say that the entry is invalid. */
+/* Report that the entry is invalid. */
 static void complain(struct qcow2_checker *checker, const struct qcow2_checked_entry *checked,
                      enum qcow2_finding_kind kind, enum qcow2_finding_weight weight,
                      const char *problem)
@@ -84,8 +84,8 @@ static uint64_t data_end(const struct qcow2_checker *checker)
   return checker->layer->geometry.has_data_file ? UINT64_MAX : checker->storage->size;
 }
 
-/* Where the guest's bytes end that the entry is for: the disk's end, or, of what lies behind (VM
-   state), nowhere. */
+/* The end of the guest bytes of which the entry maps a part: the end of the disk; or UINT64_MAX, if
+   the entry maps VM state, which comes after the disk. */
 static uint64_t guest_end(const struct qcow2_checker *checker,
                           const struct qcow2_checked_entry *checked)
 {
@@ -96,7 +96,8 @@ static uint64_t guest_end(const struct qcow2_checker *checker,
   return checked->guest_offset < size ? size : UINT64_MAX;
 }
 
-/* Say so if some part of the entry's cluster cannot be read, for a reason that was not told yet. */
+/* Report if some part of the entry's cluster cannot be read, for a reason that was not reported
+   yet. */
 static void look_at_parts(struct qcow2_checker *checker, const struct qcow2_checked_entry *checked)
 {
   const struct qcow2_geometry *geometry = &checker->layer->geometry;
@@ -164,9 +165,9 @@ static bool check_standard(struct qcow2_checker *checker, const struct qcow2_che
   return look_at_copied(checker, checked);
 }
 
-/* The number of findings that say that an entry cannot be read through. All are of the first
-   walk. */
-static uint64_t told_invalid(const struct qcow2_check_result *result)
+/* The number of findings of the kinds that say that an entry is invalid. All of them come from the
+   first walk. */
+static uint64_t count_invalid(const struct qcow2_check_result *result)
 {
   return result->counts[QCOW2_FINDING_ENTRY] + result->counts[QCOW2_FINDING_UNALIGNED] +
          result->counts[QCOW2_FINDING_PAST_END];
@@ -174,14 +175,14 @@ static uint64_t told_invalid(const struct qcow2_check_result *result)
 
 bool qcow2_checker_entry(struct qcow2_checker *checker, const struct qcow2_checked_entry *checked)
 {
-  uint64_t told = told_invalid(checker->result);
+  uint64_t before = count_invalid(checker->result);
   bool go_on = true;
 
   if ((checked->entry.descriptor & L2_ENTRY_COMPRESSED) != 0)
     check_compressed(checker, checked);
   else
     go_on = check_standard(checker, checked);
-  if (checker->is_first_walk && told_invalid(checker->result) == told)
+  if (checker->is_first_walk && count_invalid(checker->result) == before)
     look_at_parts(checker, checked);
   return go_on;
 }

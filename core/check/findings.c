@@ -4,8 +4,8 @@
 
 #include "checker.h"
 
-/* Telling of a finding costs so much work, counting it less. */
-#define TELL_BYTES 4096u
+/* The work that it costs to report a finding, and only to count it. */
+#define REPORT_BYTES 4096u
 #define COUNT_BYTES 64u
 
 static uint64_t *counter(struct qcow2_check_result *result, enum qcow2_finding_weight weight)
@@ -19,7 +19,7 @@ static uint64_t *counter(struct qcow2_check_result *result, enum qcow2_finding_w
   return &result->unreadable;
 }
 
-/* True for kinds that are about what a refcount says. */
+/* True for kinds that are about the value of a refcount. */
 static bool is_of_refcounts(enum qcow2_finding_kind kind)
 {
   return kind == QCOW2_FINDING_LEAK || kind == QCOW2_FINDING_REFCOUNT_LOW ||
@@ -30,24 +30,25 @@ static bool is_of_refcounts(enum qcow2_finding_kind kind)
 void qcow2_checker_report(struct qcow2_checker *checker, const struct qcow2_finding *finding,
                           const char *format, ...)
 {
-  struct qcow2_finding told = *finding;
+  struct qcow2_finding reported = *finding;
   char sentence[512];
   va_list arguments;
-  bool tell = checker->options.report != NULL && !checker->enough[finding->kind];
+  bool is_wanted = checker->options.report != NULL && !checker->enough[finding->kind];
 
-  told.of_refcounts |= is_of_refcounts(finding->kind);
+  reported.of_refcounts |= is_of_refcounts(finding->kind);
   if (finding->weight == QCOW2_WEIGHT_CORRUPTION || finding->weight == QCOW2_WEIGHT_DEFECT)
-    checker->result->of_refcounts += told.of_refcounts != 0;
+    checker->result->of_refcounts += reported.of_refcounts != 0;
   ++*counter(checker->result, finding->weight);
   checker->result->counts[finding->kind]++;
-  qcow2_checker_work(checker, tell ? TELL_BYTES : COUNT_BYTES);
-  if (!tell)
+  qcow2_checker_work(checker, is_wanted ? REPORT_BYTES : COUNT_BYTES);
+  if (!is_wanted)
     return;
   va_start(arguments, format);
   vsnprintf(sentence, sizeof(sentence), format, arguments);
   va_end(arguments);
-  told.sentence = sentence;
-  checker->enough[finding->kind] = checker->options.report(checker->options.context, &told) != 0;
+  reported.sentence = sentence;
+  checker->enough[finding->kind] = checker->options.report(checker->options.context, &reported) !=
+                                   0;
 }
 
 const char *qcow2_finding_kind_name(enum qcow2_finding_kind kind)

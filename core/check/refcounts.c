@@ -9,8 +9,8 @@
 #include "../format/refcount.h"
 #include "checker.h"
 
-/* Refcounts are looked at one by one, mostly in order: pieces of the file are kept, each in the one
-   slot that it can be in. */
+/* Refcounts are read one by one, mostly in order. So pieces of the file are kept, each in the only
+   slot that its offset allows. */
 #define SLOT_BYTES 4096u
 #define SLOT_COUNT 64u
 
@@ -77,8 +77,8 @@ bool qcow2_checker_refcount_entry(struct qcow2_checker *checker, uint64_t index,
 
 /* ---- One refcount ------------------------------------------------------------ */
 
-/* The refcount of 1 << order bits that is the first at `bytes`, or, of several in a byte, at
-   `in_byte`. */
+/* The first refcount at `bytes`, of 1 << order bits. If there are several in a byte, the one at
+   index `in_byte`. */
 static uint64_t decode(const uint8_t *bytes, unsigned order, unsigned in_byte)
 {
   switch (order) {
@@ -144,10 +144,10 @@ enum block_state {
   BLOCK_GOOD
 };
 
-/* What an entry of the refcount table names; a block must lie below `end`, a cluster. Says what is
-   wrong with it if `tell`. */
+/* What an entry of the refcount table refers to. A block must be below the cluster `end`. If
+   `report`, what is wrong with it is reported. */
 static enum block_state look_at_block(struct qcow2_checker *checker, uint64_t index, uint64_t entry,
-                                      uint64_t end, bool tell)
+                                      uint64_t end, bool report)
 {
   uint64_t offset = entry & REFCOUNT_TABLE_OFFSET_MASK;
   struct qcow2_finding finding = FINDING(QCOW2_FINDING_RESERVED_BITS, QCOW2_WEIGHT_CORRUPTION);
@@ -163,13 +163,13 @@ static enum block_state look_at_block(struct qcow2_checker *checker, uint64_t in
     problem = "its offset is not a multiple of the cluster size";
   } else if (offset >> checker->layer->geometry.cluster_bits >= end) {
     finding.kind = QCOW2_FINDING_PAST_END;
-    problem = "it lies behind the end of the file";
+    problem = "it is after the end of the file";
   } else {
     return BLOCK_GOOD;
   }
   finding.host_offset = offset;
   finding.table_offset = entry_offset(checker, index);
-  if (tell)
+  if (report)
     qcow2_checker_report(checker, &finding,
                          "the refcount block at host offset %" PRIu64 ", entry %" PRIu64
                          " of the refcount table, cannot be used: %s",
@@ -177,9 +177,9 @@ static enum block_state look_at_block(struct qcow2_checker *checker, uint64_t in
   return BLOCK_BAD;
 }
 
-/* Call `visit` for the clusters of the blocks that can be ones, below `end` and within the
+/* Call `visit` for the clusters of all valid refcount blocks below the cluster `end` and within the
    tally. */
-static bool each_block(struct qcow2_checker *checker, uint64_t end, bool tell,
+static bool each_block(struct qcow2_checker *checker, uint64_t end, bool report,
                        void (*visit)(struct qcow2_checker *checker, uint64_t index,
                                      uint64_t cluster))
 {
@@ -190,7 +190,7 @@ static bool each_block(struct qcow2_checker *checker, uint64_t end, bool tell,
 
     if (!qcow2_checker_refcount_entry(checker, index, &entry))
       return false;
-    if (look_at_block(checker, index, entry, end, tell && checker->is_first_walk) != BLOCK_GOOD)
+    if (look_at_block(checker, index, entry, end, report && checker->is_first_walk) != BLOCK_GOOD)
       continue;
     first = last = entry >> checker->layer->geometry.cluster_bits;
     if (qcow2_tally_clip(&checker->tally, &first, &last))
@@ -205,8 +205,8 @@ static void mark_block(struct qcow2_checker *checker, uint64_t index, uint64_t c
   *tally_cell(&checker->tally, cluster) |= USE_REFCOUNTS;
 }
 
-/* It is not known yet how far behind the end of the file references lead: a block there that
-   nothing else leads to is told of later. */
+/* It is not known yet how far beyond the end of the file references lead. So a block there is
+   reported later, if nothing else refers to that region. */
 bool qcow2_checker_mark_refcounts(struct qcow2_checker *checker)
 {
   return each_block(checker, UINT64_MAX, false, mark_block);

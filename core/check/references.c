@@ -4,7 +4,7 @@
 #include "../base/checked.h"
 #include "checker.h"
 
-/* Comparing costs so much work for each cluster that is compared. */
+/* The work of comparing, for each cluster. */
 #define COMPARE_BYTES 4u
 
 static struct qcow2_finding finding_of(const struct qcow2_reference_made *reference,
@@ -22,7 +22,7 @@ static struct qcow2_finding finding_of(const struct qcow2_reference_made *refere
 
 /* ---- Counting ---------------------------------------------------------------- */
 
-/* What a cluster is used as, in words: the first of the uses. */
+/* The first of a cluster's uses, in words. */
 static const char *use_name(uint32_t uses)
 {
   static const struct {
@@ -76,8 +76,8 @@ static void count_cluster(struct qcow2_checker *checker,
   }
 }
 
-/* The last cluster of the file may be cut; what ends a whole cluster or more behind the file is in
-   no cluster of it. */
+/* The last cluster of the file may be cut. What ends a whole cluster or more after the end of the
+   file is past the end. */
 static bool is_past_end(const struct qcow2_checker *checker, uint64_t offset, uint64_t length)
 {
   uint32_t cluster_size = checker->layer->geometry.cluster_size;
@@ -86,7 +86,7 @@ static bool is_past_end(const struct qcow2_checker *checker, uint64_t offset, ui
          offset + length >= checker->file_end + cluster_size;
 }
 
-/* Reading needs tables as a whole. What it needs of guest data, their entries say. */
+/* Reading needs whole tables. Which guest data it needs is in their entries. */
 static void look_at_end(struct qcow2_checker *checker, const struct qcow2_reference_made *reference,
                         uint64_t offset, uint64_t length)
 {
@@ -134,13 +134,13 @@ void qcow2_checker_count(struct qcow2_checker *checker,
 /* ---- Bit 63 -------------------------------------------------------------------- */
 
 bool qcow2_checker_copied(struct qcow2_checker *checker, const char *what, bool copied,
-                          const struct qcow2_finding *place)
+                          const struct qcow2_finding *finding)
 {
   const struct qcow2_geometry *geometry = &checker->layer->geometry;
-  uint64_t cluster = place->host_offset >> geometry->cluster_bits, refcount;
+  uint64_t cluster = finding->host_offset >> geometry->cluster_bits, refcount;
   bool is_one, is_known;
 
-  if (is_past_end(checker, place->host_offset, geometry->cluster_size)) { /* no tally ever has it */
+  if (is_past_end(checker, finding->host_offset, geometry->cluster_size)) { /* it is in no tally */
     if (!checker->is_first_walk)
       return true;
     if (!qcow2_checker_refcount(checker, cluster, &refcount, &is_known))
@@ -155,10 +155,10 @@ bool qcow2_checker_copied(struct qcow2_checker *checker, const char *what, bool 
     return true;
   }
   if (is_known && is_one != copied)
-    qcow2_checker_report(checker, place,
+    qcow2_checker_report(checker, finding,
                          "bit 63 of the %s entry at host offset %" PRIu64
                          " says that the refcount is %s, but it is %s",
-                         what, place->table_offset, copied ? "1" : "not 1", is_one ? "1" : "not");
+                         what, finding->table_offset, copied ? "1" : "not 1", is_one ? "1" : "not");
   return true;
 }
 

@@ -6,7 +6,7 @@
 #include "../storage/storage.h"
 #include "checker.h"
 
-/* What a read costs besides its bytes. */
+/* The work of a read, in addition to its bytes. */
 #define READ_BYTES 4096u
 
 bool qcow2_checker_work(struct qcow2_checker *checker, uint64_t bytes)
@@ -19,7 +19,7 @@ bool qcow2_checker_work(struct qcow2_checker *checker, uint64_t bytes)
   return true;
 }
 
-bool qcow2_checker_read(struct qcow2_checker *checker, const char *table, bool tell,
+bool qcow2_checker_read(struct qcow2_checker *checker, const char *table, bool report,
                         uint64_t offset, uint8_t *buffer, size_t length)
 {
   uint64_t size = checker->storage->size;
@@ -34,7 +34,7 @@ bool qcow2_checker_read(struct qcow2_checker *checker, const char *table, bool t
     return true;
   memset(buffer, 0, there);
   finding.host_offset = offset;
-  if (tell)
+  if (report)
     qcow2_checker_report(checker, &finding, "%s: %.300s", table, error.message);
   checker->result->is_complete = 0;
   return true;

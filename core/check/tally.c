@@ -31,10 +31,10 @@ bool qcow2_tally_clip(struct qcow2_tally *tally, uint64_t *first, uint64_t *last
   uint64_t end = tally->first + tally->capacity;
 
   if (*last >= end) {
-    uint64_t behind = *first > end ? *first : end;
+    uint64_t after = *first > end ? *first : end;
 
-    if (behind < tally->next)
-      tally->next = behind;
+    if (after < tally->next)
+      tally->next = after;
     *last = end - 1;
   }
   if (*first < tally->first)

@@ -27,8 +27,8 @@ struct qcow2_tally {
   uint32_t *cells; /* of the clusters from `first` on */
   size_t capacity; /* cells */
   uint64_t first;  /* cluster */
-  uint64_t next;   /* the lowest cluster behind these that was asked for; UINT64_MAX: none */
-  uint32_t limit;  /* counts go so far and no further */
+  uint64_t next;   /* the lowest cluster after these that was asked for; UINT64_MAX: none */
+  uint32_t limit;  /* no count is higher */
 };
 
 /* False if there is no memory. `limit` is at most TALLY_COUNT_MAX. Freed with
@@ -36,11 +36,11 @@ struct qcow2_tally {
 bool qcow2_tally_init(struct qcow2_tally *tally, size_t capacity, uint32_t limit);
 void qcow2_tally_free(struct qcow2_tally *tally);
 
-/* Begin anew with the clusters from `first` on. */
+/* Clear the tally, which now has the clusters from `first` on. */
 void qcow2_tally_move(struct qcow2_tally *tally, uint64_t first);
 
-/* Cut [*first, *last], clusters, to those that the tally has now, noting that those behind are
-   asked for too. False: none are left. */
+/* Cut the clusters [*first, *last] to those that the tally has now, and note the first one after
+   them that was asked for. False: none are left. */
 bool qcow2_tally_clip(struct qcow2_tally *tally, uint64_t *first, uint64_t *last);
 
 /* True if the tally has the cluster now. */

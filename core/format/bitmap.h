@@ -23,7 +23,7 @@ struct qcow2_bitmaps_extension {
   uint64_t directory_offset; /* host offset */
 };
 
-/* Decode and check the bitmaps extension, which there must be. Errors: CORRUPT. */
+/* Decode and check the bitmaps extension. The metadata must have one. Errors: CORRUPT. */
 int qcow2_bitmaps_extension_decode(const struct qcow2_metadata *metadata,
                                    struct qcow2_bitmaps_extension *bitmaps,
                                    struct qcow2_error *error);
@@ -38,7 +38,8 @@ int qcow2_bitmap_decode(const uint8_t *bytes, uint64_t length, uint64_t host_off
 /* Free what a decoded bitmap owns. */
 void qcow2_bitmap_free(struct qcow2_bitmap *bitmap);
 
-/* Why a bitmap table entry is not valid, as what it does ("has reserved bits set"); NULL: it is. */
+/* Why a bitmap table entry is not valid, as a predicate ("has reserved bits set"). NULL: it is
+   valid. */
 const char *qcow2_bitmap_table_entry_problem(uint64_t entry, uint32_t cluster_size);
 
 /* What one bitmap table entry says of its cluster of bits. */

@@ -8,9 +8,9 @@
 
 /* ---- Rules ------------------------------------------------------------- */
 
-/* True for an allocated cluster at offset 0 of an external data file, which only bit 63 tells from
-   an unallocated one. A standard entry with the zero flag has no such ambiguity: offset 0 is no
-   offset. */
+/* True for an allocated cluster at offset 0 of an external data file. Only bit 63 distinguishes it
+   from an unallocated cluster. In a standard entry with the zero flag there is no such ambiguity:
+   offset 0 means that there is no host cluster. */
 static bool is_data_file_start(const struct qcow2_geometry *geometry, uint64_t descriptor)
 {
   bool zero_flag = !geometry->extended_l2 && (descriptor & L2_ENTRY_ZERO) != 0;
@@ -154,7 +154,7 @@ struct qcow2_cluster_part qcow2_l2_entry_decode(const struct qcow2_geometry *geo
     return part_invalid(length, problem);
   if (geometry->has_data_file && allocated && host_cluster != guest_offset - in_cluster)
     return part_invalid(length,
-                        "its place in the external data file differs from its guest offset");
+                        "its offset in the external data file differs from its guest offset");
   if (geometry->extended_l2)
     return decode_extended(geometry, entry->subcluster_bitmap, allocated, host_cluster + in_cluster,
                            in_cluster);

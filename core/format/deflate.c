@@ -58,7 +58,7 @@ static struct code_counts count_codes(const uint8_t *lengths, unsigned count)
   return counts;
 }
 
-/* True if every bit pattern means a symbol, and only one. */
+/* True if every bit pattern means exactly one symbol. */
 static bool is_complete(const uint8_t *lengths, unsigned count)
 {
   struct code_counts counts = count_codes(lengths, count);
@@ -69,15 +69,16 @@ static bool is_complete(const uint8_t *lengths, unsigned count)
   return used == UINT32_C(1) << CODE_BITS_MAX;
 }
 
-/* The complete code in which the lengths of the other codes are written: what each pattern of the
-   next bits begins with. */
+/* The complete code in which the lengths of the other codes are written. For each pattern of the
+   next bits it has the code with which that pattern begins. */
 struct length_code {
   uint8_t symbols[LENGTH_CODE_PATTERNS];
   uint8_t bits[LENGTH_CODE_PATTERNS];
 };
 
-/* Give the next code, of `length` bits, to the symbol. Codes count up, their highest bit first; so
-   the patterns that begin with one are reached by counting in bits of reversed order. */
+/* Give the next code, of `length` bits, to the symbol. Codes count up, and are stored with their
+   highest bit first. So counting up with the bits in reversed order reaches the patterns that begin
+   with the code. */
 static unsigned length_code_add(struct length_code *code, unsigned pattern, unsigned length,
                                 unsigned symbol)
 {
@@ -120,7 +121,7 @@ static unsigned length_code_take(struct bits *bits, const struct length_code *co
   return code->symbols[pattern];
 }
 
-/* Read `count` code lengths, runs of which are written short. */
+/* Read `count` code lengths. Runs of equal ones are stored in a shorter form. */
 static bool lengths_read(struct bits *bits, const struct length_code *code, uint8_t *lengths,
                          unsigned count)
 {

@@ -7,9 +7,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* True if the stream is a single block of dynamic Huffman codes whose description is valid and
-   leaves no bit pattern without a meaning: all decoders give the same bytes for it, or fail. Most
-   streams of clusters are such. */
+/* True if the stream is a single block of dynamic Huffman codes, whose description is valid and
+   gives every bit pattern a meaning. For such a stream all decoders give the same bytes, or fail.
+   Most compressed clusters have such a stream. */
 bool qcow2_deflate_is_plain(const uint8_t *stream, size_t length);
 
 #endif

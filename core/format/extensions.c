@@ -47,8 +47,8 @@ static int extension_next(const uint8_t *bytes, size_t length, uint64_t offset, 
   return 0;
 }
 
-/* Keep a string extension, or the first `length` bytes of it; the last of several counts, as in
-   QEMU. */
+/* Keep a string extension, or its first `length` bytes. If there are several, the last one is used,
+   as in QEMU. */
 static int keep_string(const struct qcow2_extension *extension, size_t length, char **owned,
                        const char **text, size_t *text_length, struct qcow2_error *error)
 {
@@ -63,7 +63,7 @@ static int keep_string(const struct qcow2_extension *extension, size_t length, c
   return 0;
 }
 
-/* A format's name that is too long is kept in part: it is as unknown as the whole. */
+/* If a format's name is too long, only its beginning is kept: it is unknown in any case. */
 static int keep_backing_format(const struct qcow2_extension *extension,
                                struct qcow2_metadata *metadata, struct qcow2_error *error)
 {
@@ -74,8 +74,8 @@ static int keep_backing_format(const struct qcow2_extension *extension,
                      &header->backing_format_length, error);
 }
 
-/* A part of a file's name would be another file's, and no file has a name that is too long: it
-   counts as none. */
+/* If a file's name is too long, there is no such file, and its beginning would name another file.
+   So it is treated as if there were no name. */
 static int keep_data_file(const struct qcow2_extension *extension, struct qcow2_metadata *metadata,
                           struct qcow2_error *error)
 {
@@ -112,7 +112,7 @@ static int keep_feature_names(const struct qcow2_extension *extension,
   return 0;
 }
 
-/* Keep where the LUKS header is. A place past INT64_MAX is in no file. */
+/* Keep the offset of the LUKS header. No file reaches an offset above INT64_MAX. */
 static int keep_encryption(const struct qcow2_extension *extension, struct qcow2_metadata *metadata,
                            struct qcow2_error *error)
 {
@@ -157,7 +157,7 @@ static int understand(const struct qcow2_extension *extension, struct qcow2_meta
   }
 }
 
-/* Count the extensions that are to be kept, and find where the last of all ends. */
+/* Count the extensions that will be kept, and find the end of the last extension. */
 static int measure(const uint8_t *bytes, size_t length, uint64_t area_start, uint64_t area_end,
                    struct qcow2_metadata *metadata, size_t *count, uint64_t *end,
                    struct qcow2_error *error)

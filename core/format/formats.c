@@ -58,15 +58,15 @@ static int lower(char letter)
   return letter >= 'A' && letter <= 'Z' ? letter - 'A' + 'a' : letter;
 }
 
-/* True if `extensions` has ".WORD." for the word, in any case of letters. */
-static bool has_word(const char *extensions, const char *word)
+/* True if the extension, in upper or lower case, is one of `extensions`. */
+static bool has_extension(const char *extensions, const char *extension)
 {
   for (const char *at = extensions; at[1] != '\0'; at = strchr(at + 1, '.')) {
     size_t i = 0;
 
-    while (word[i] != '\0' && lower(word[i]) == at[1 + i])
+    while (extension[i] != '\0' && lower(extension[i]) == at[1 + i])
       i++;
-    if (word[i] == '\0' && at[1 + i] == '.')
+    if (extension[i] == '\0' && at[1 + i] == '.')
       return true;
   }
   return false;
@@ -79,7 +79,7 @@ const struct qcow2_file_format *qcow2_format_by_extension(const char *path)
   if (dot == NULL || dot[1] == '\0' || strchr(dot, '/') != NULL)
     return NULL;
   for (size_t i = 0; i < FORMAT_COUNT; i++)
-    if (FORMATS[i].extensions != NULL && has_word(FORMATS[i].extensions, dot + 1))
+    if (FORMATS[i].extensions != NULL && has_extension(FORMATS[i].extensions, dot + 1))
       return &FORMATS[i];
   return NULL;
 }

@@ -19,35 +19,36 @@ enum qcow2_format_use {
 struct qcow2_file_format {
   const char *name;       /* in image names, and for open_foreign: "vmdk" */
   const char *title;      /* for messages: "VMDK" */
-  const char *driver;     /* what an image declares that refers to such a file; NULL: nothing */
-  const char *extensions; /* of the names of such files, in lower case, each between dots; NULL:
-                             none that says it */
+  const char *driver;     /* the format name by which an image declares such a file; NULL: there is
+                             none */
+  const char *extensions; /* file name extensions of this format, in lower case, each between dots.
+                             NULL: it has none */
   enum qcow2_format_use use;
-  bool leads_further; /* such a file can lead to others */
-  bool may_be_guests; /* a guest may well start its disk so */
+  bool leads_further; /* such a file can refer to further files */
+  bool may_be_guests; /* a guest's raw disk may well start in this way */
 };
 
-/* How much of a file's start and of its end tells the format. */
+/* How many bytes of a file's start and end are needed to recognise its format. */
 #define FORMAT_START_BYTES 32u
 #define FORMAT_END_BYTES 512u
 
-/* The formats of that name, of that driver, and whose extension the path has (NULL path: none).
-   NULL: there is none. */
+/* The format with this name, with this driver, and with the extension of this path (which may be
+   NULL). NULL: there is none. */
 const struct qcow2_file_format *qcow2_format_by_name(const char *name);
 const struct qcow2_file_format *qcow2_format_by_driver(const char *driver);
 const struct qcow2_file_format *qcow2_format_by_extension(const char *path);
 
-/* True if the bytes (24 of them, or fewer if the file is shorter) start as qcow2 does, with a
-   version of 2 or more. */
+/* True if the bytes (24 of them, or fewer if the file is shorter) start as a qcow2 file of version
+   2 or later does. */
 bool qcow2_format_is_qcow2(const uint8_t *start, size_t length);
 
-/* The format of a file with this start (up to FORMAT_START_BYTES) and end (FORMAT_END_BYTES; NULL:
-   it is shorter). NULL: none that is known, so it may be raw. */
+/* The format of a file with this start (up to FORMAT_START_BYTES) and this end (FORMAT_END_BYTES;
+   NULL if the file is shorter). NULL: no known format, so the file may be raw. */
 const struct qcow2_file_format *qcow2_format_by_content(const uint8_t *start, size_t length,
                                                         const uint8_t *end);
 
-/* If the name is that of the first part of a raw disk that was split into several, write the second
-   part's to `next` (capacity `size`) and return true. The rules are those of The Sleuth Kit. */
+/* If this is the name of the first part of a split raw disk, write the name of the second part to
+   `next` (capacity `size`) and return true. The rules are those of The Sleuth Kit. */
 bool qcow2_format_next_part(const char *first, char *next, size_t size);
 
 #endif

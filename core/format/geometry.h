@@ -14,7 +14,8 @@
 #define CLUSTER_BITS_MIN_EXTENDED 14
 #define SUBCLUSTERS_PER_CLUSTER 32u
 
-/* An L1 table is at most 32 MiB; so is QEMU's limit, which covers 2 EiB with 2 MiB clusters. */
+/* An L1 table is at most 32 MiB. This is QEMU's limit too; it is enough for 2 EiB with 2 MiB
+   clusters. */
 #define L1_ENTRY_BYTES 8u
 #define L1_TABLE_BYTES_MAX (UINT64_C(32) << 20)
 
@@ -38,12 +39,12 @@ struct qcow2_geometry qcow2_geometry_of(const struct qcow2_header *header);
 /* The number of L1 entries that `size` guest bytes need. */
 uint64_t qcow2_geometry_l1_entries(const struct qcow2_geometry *geometry, uint64_t size);
 
-/* What is wrong with where an L1 table is said to be. */
+/* What is wrong with the offset or the size of an L1 table. */
 enum qcow2_l1_problem {
   L1_FITS,
   L1_TOO_LARGE,  /* it is larger than L1_TABLE_BYTES_MAX */
   L1_UNALIGNED,  /* its offset is not a multiple of the cluster size */
-  L1_TOO_FAR,    /* its offset is 2^63 or more: no file reaches so far */
+  L1_TOO_FAR,    /* its offset is 2^63 or more: no file is so long */
   L1_OVER_HEADER /* it is at offset 0, where the header is, and has entries */
 };
 

@@ -23,7 +23,7 @@ static const uint64_t KNOWN_INCOMPATIBLE = QCOW2_INCOMPATIBLE_DIRTY | QCOW2_INCO
                                            QCOW2_INCOMPATIBLE_COMPRESSION |
                                            QCOW2_INCOMPATIBLE_EXTENDED_L2;
 
-/* What was named is another kind of file. */
+/* The file is of another format. */
 static int foreign_error(const uint8_t *bytes, size_t length, struct qcow2_error *error)
 {
   const struct qcow2_file_format *format = qcow2_format_by_content(bytes, length, NULL);
@@ -114,7 +114,7 @@ static int field_error(struct qcow2_error *error, uint64_t host_offset, const ch
                             "the header's %s is %" PRIu64 "; it must be %s", field, value, rule);
 }
 
-/* That the table is where the header is, is an error only when it is read. */
+/* A table at the offset of the header is an error only when it is read. */
 static int check_l1(const struct qcow2_header *header, struct qcow2_error *error)
 {
   struct qcow2_geometry geometry = qcow2_geometry_of(header);

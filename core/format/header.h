@@ -6,7 +6,7 @@
 
 #include "metadata.h"
 
-/* As many bytes of a file as tell its cluster size. */
+/* The number of bytes at a file's start from which its cluster size is known. */
 #define HEADER_BYTES_TO_PROBE 24u
 
 /* The number of bytes of the file that qcow2_header_decode() needs: cluster 0. `bytes` as above.

@@ -133,7 +133,7 @@ static bool takes_key(enum qcow2_cipher_algorithm algorithm, uint32_t key_bytes)
   return key_bytes == 16 || (takes_longer && (key_bytes == 24 || key_bytes == 32));
 }
 
-/* Decode the hash that ESSIV makes a key with, which is one of the same algorithm. */
+/* Decode the hash with which ESSIV makes its key, which is a key of the same algorithm. */
 static int decode_essiv(const char *text, uint64_t host_offset, struct qcow2_cipher_spec *spec,
                         struct qcow2_error *error)
 {
@@ -150,8 +150,8 @@ static int decode_essiv(const char *text, uint64_t host_offset, struct qcow2_cip
       HASHES[hash], ALGORITHMS[spec->algorithm], DIGEST_BYTES[hash]);
 }
 
-/* Decode the IV generator, what follows "MODE-": "plain64", "essiv:sha256". ECB, which uses none,
-   may have none. A hash that another one than ESSIV carries ("plain64:sha256") means nothing: QEMU
+/* Decode the IV generator, which follows "MODE-": "plain64", "essiv:sha256". ECB uses none, and may
+   have none. The hash of another generator than ESSIV ("plain64:sha256") has no meaning: QEMU
    writes it if asked to, and ignores it, as dm-crypt does. */
 static int decode_ivgen(const char *text, uint64_t host_offset, struct qcow2_cipher_spec *spec,
                         struct qcow2_error *error)
@@ -248,8 +248,7 @@ static int decode_slot(const uint8_t *bytes, uint64_t host_offset, unsigned inde
   return 0;
 }
 
-/* Refuse key material that is not where only key material is, though it be that of an inactive
-   slot. */
+/* Refuse key material outside the area where only key material is, even for an inactive slot. */
 static int check_material(const struct qcow2_luks *luks, unsigned index, uint64_t area_length,
                           uint64_t host_offset, struct qcow2_error *error)
 {
@@ -270,8 +269,8 @@ static int check_material(const struct qcow2_luks *luks, unsigned index, uint64_
   return 0;
 }
 
-/* The hashes that it takes to derive `bytes` of key: one chain of iterations for each digest's
-   length. */
+/* The number of hashes that are needed to derive a key of `bytes`: one chain of iterations for each
+   length of a digest. */
 static uint64_t derivation_work(const struct qcow2_luks *luks, uint32_t bytes, uint32_t iterations)
 {
   return divide_up(bytes, qcow2_hash_digest_bytes(luks->hash)) * iterations;
@@ -302,7 +301,7 @@ static int check_iterations(const struct qcow2_luks *luks, uint64_t host_offset,
     return 0;
   return qcow2_error_set_at(
       error, QCOW2_ERROR_UNSUPPORTED, QCOW2_NO_OFFSET, host_offset,
-      "the LUKS header asks for so many iterations that trying its key slots takes %" PRIu64
+      "trying the key slots of the LUKS header, with their iterations, takes %" PRIu64
       " hashes; at most %" PRIu64 " are done",
       work, LUKS_WORK_MAX);
 }

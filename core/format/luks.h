@@ -9,17 +9,16 @@
 #include "../qcow2core.h"
 
 #define LUKS_HEADER_BYTES 592u
-/* Everything encrypted, the key material too, is encrypted in units of this many bytes, numbered
-   from 0. */
+/* The unit of encryption, in bytes, for data and for key material. Units are numbered from 0. */
 #define ENCRYPTION_SECTOR_BYTES 512u
 
 #define LUKS_DIGEST_BYTES 20u
 #define LUKS_SALT_BYTES 32u
 /* A key is stored as this many stripes of its own length. */
 #define LUKS_STRIPES 4000u
-/* So many hashes may it take to try all of a header's key slots. QEMU and cryptsetup measure how
-   many take two seconds, on the fastest machines some 20 million for each slot. These keep a CPU
-   busy for a minute or a few, whereas a header could ask for hours. */
+/* The most hashes that trying all key slots of a header may need. They keep a CPU busy for a few
+   minutes; a hostile header could ask for hours. QEMU and cryptsetup choose as many as take two
+   seconds, on the fastest machines some 20 million for each slot. */
 #define LUKS_WORK_MAX UINT64_C(400000000)
 /* The longest key: two of 256 bits, for XTS. */
 #define CIPHER_KEY_BYTES_MAX 64u
@@ -47,7 +46,7 @@ enum qcow2_cipher_mode {
   QCOW2_CIPHER_ECB, /* uses no IV */
   QCOW2_CIPHER_CBC,
   QCOW2_CIPHER_CTR,
-  QCOW2_CIPHER_XTS /* two keys of the algorithm, one behind the other */
+  QCOW2_CIPHER_XTS /* two keys of the algorithm, one after the other */
 };
 
 /* How a sector's initialisation vector is made of its number. */
@@ -76,7 +75,7 @@ struct qcow2_luks_slot {
 struct qcow2_luks {
   struct qcow2_cipher_spec cipher;
   enum qcow2_hash hash;
-  uint64_t payload_offset; /* bytes, from the start of the LUKS header; qcow2 has no use for it */
+  uint64_t payload_offset; /* bytes, from the start of the LUKS header; not used in qcow2 */
   uint8_t digest[LUKS_DIGEST_BYTES];
   uint8_t digest_salt[LUKS_SALT_BYTES];
   uint32_t digest_iterations;
@@ -84,8 +83,8 @@ struct qcow2_luks {
   struct qcow2_luks_slot slots[QCOW2_KEY_SLOTS];
 };
 
-/* Decode the header, which starts at `host_offset` and has `area_length` bytes for itself and its
-   key material. Errors: CORRUPT, UNSUPPORTED, with the field's host offset. */
+/* Decode the header that starts at `host_offset`. The header and its key material have
+   `area_length` bytes together. Errors: CORRUPT, UNSUPPORTED, with the field's host offset. */
 int qcow2_luks_decode(const uint8_t bytes[LUKS_HEADER_BYTES], uint64_t host_offset,
                       uint64_t area_length, struct qcow2_luks *luks, struct qcow2_error *error);
 

@@ -26,11 +26,10 @@
 #define FEATURE_NAME_BYTES 46u
 #define BITMAPS_EXTENSION_BYTES 24u
 
-/* So many header extensions are kept to be shown; programs write a handful, and cluster 0 has room
-   for 260,000 empty ones. */
+/* The most header extensions that are kept to be shown. Programs write a handful, but cluster 0 has
+   room for 260,000 empty ones. */
 #define EXTENSIONS_KEPT_MAX 1024u
-/* Longer names of formats and files are of none that there is: no path of the system's is
-   longer. */
+/* The longest name of a format or file that is kept. No path of the system is longer. */
 #define EXTENSION_NAME_BYTES_MAX 4095u
 
 /* One entry of the feature name table. */
@@ -61,11 +60,11 @@ struct qcow2_metadata {
 /* Free what the metadata owns; all-zero metadata is allowed. */
 void qcow2_metadata_free(struct qcow2_metadata *metadata);
 
-/* Forget what is asked of the topmost image only: the extensions' data, though not the extensions,
-   and the feature names. */
+/* Free what only the topmost image is asked for: the data of the extensions (not the extensions
+   themselves) and the feature names. */
 void qcow2_metadata_drop_data(struct qcow2_metadata *metadata);
 
-/* The name of a feature bit: the table's, else the format's own, else NULL. */
+/* The name of a feature bit: from the image's table, or else from the format, or else NULL. */
 const char *qcow2_metadata_feature_name(const struct qcow2_metadata *metadata,
                                         enum qcow2_feature_type type, unsigned bit);
 

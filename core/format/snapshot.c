@@ -9,7 +9,7 @@
 #include "../base/checked.h"
 #include "../base/error.h"
 
-/* Lengths of the extra data from which on a field is present. */
+/* The length of the extra data from which on a field is present. */
 #define EXTRA_WITH_VM_STATE_SIZE 8u
 #define EXTRA_WITH_DISK_SIZE 16u
 #define EXTRA_WITH_ICOUNT 24u
@@ -92,7 +92,8 @@ int qcow2_snapshot_decode(const uint8_t fixed[SNAPSHOT_FIXED_BYTES], const uint8
 
 /* ---- Is it one? ------------------------------------------------------------- */
 
-/* Why no L1 table can be where the entry says; NULL: one can. An empty disk has none. */
+/* Why there can be no L1 table at the offset in the entry; NULL: there can. An empty disk has
+   none. */
 static const char *l1_problem(const struct qcow2_geometry *geometry,
                               const struct qcow2_snapshot *snapshot)
 {
@@ -115,7 +116,7 @@ const char *qcow2_snapshot_disk_problem(const struct qcow2_geometry *geometry,
     return problem;
   if (snapshot->l1_size == 0 && snapshot->disk_size > 0)
     return "has no entries";
-  /* Without a size of its own, the snapshot may be of a smaller disk than the active one. */
+  /* If the snapshot does not record its size, its disk may be smaller than the active one. */
   if (snapshot->has_disk_size &&
       qcow2_geometry_l1_entries(geometry, snapshot->disk_size) > snapshot->l1_size)
     return "is too small for the snapshot's disk size";
@@ -131,7 +132,7 @@ const char *qcow2_snapshot_vm_state_problem(const struct qcow2_geometry *geometr
       range_fits(start, qcow2_geometry_l1_entries(geometry, snapshot->vm_state_size),
                  snapshot->l1_size))
     return NULL;
-  return "is too small for the VM state behind the disk";
+  return "is too small for the VM state after the disk";
 }
 
 bool qcow2_snapshot_is_entry(const struct qcow2_geometry *geometry,

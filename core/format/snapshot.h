@@ -6,7 +6,7 @@
 #include "geometry.h"
 
 #define SNAPSHOT_FIXED_BYTES 40u
-/* The limits QEMU keeps; no legal image exceeds them. */
+/* QEMU's limits; no legal image exceeds them. */
 #define SNAPSHOT_COUNT_MAX UINT32_C(65536)
 #define SNAPSHOT_TABLE_BYTES_MAX (UINT64_C(64) << 20)
 #define SNAPSHOT_EXTRA_BYTES_MAX UINT32_C(1024)
@@ -30,13 +30,14 @@ int qcow2_snapshot_decode(const uint8_t fixed[SNAPSHOT_FIXED_BYTES], const uint8
                           const struct qcow2_snapshot_lengths *lengths, uint64_t active_size,
                           struct qcow2_snapshot *snapshot, struct qcow2_error *error);
 
-/* True if a decoded entry can be one. An entry without ID and name whose L1 table cannot be one
-   either is what zeros and other bytes look like that are no entry: its lengths lead nowhere. */
+/* True if a decoded entry can be an entry. Zeros, and other bytes that are no entry, look like an
+   entry that has no ID and no name, and whose L1 table cannot exist. The lengths in such an entry
+   do not lead to the next one. */
 bool qcow2_snapshot_is_entry(const struct qcow2_geometry *geometry,
                              const struct qcow2_snapshot *snapshot);
 
 /* Why the snapshot's disk, or its VM state, cannot be read through the L1 table that the entry
-   names, as what that table does ("is larger than 32 MiB"); NULL: it can, as far as the entry says,
+   names, as a predicate ("is larger than 32 MiB"). NULL: as far as the entry shows, it can be read,
    or there is no VM state. */
 const char *qcow2_snapshot_disk_problem(const struct qcow2_geometry *geometry,
                                         const struct qcow2_snapshot *snapshot);
