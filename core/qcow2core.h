@@ -330,6 +330,26 @@ QCOW2_API int qcow2_view_open(struct qcow2_image *image, size_t snapshot_index,
 QCOW2_API int qcow2_view_open_vm_state(struct qcow2_image *image, size_t snapshot_index,
                                        struct qcow2_view **view, struct qcow2_error *error);
 
+/* Flags for qcow2_view_open_as(). */
+enum {
+  /* The VM state of a snapshot, as qcow2_view_open_vm_state() shows it. */
+  QCOW2_VIEW_VM_STATE = 1,
+  /* Clusters of the kind ZERO_ALLOCATED in standard L2 entries, of any file of the chain, are shown
+     as what is stored in them, as clusters of the kind NORMAL: what was there before zeros were
+     written, unless that was punched out of the file or the cluster was never written. Extended L2
+     entries read as ever. qcow2_view_warning() says how many bytes that concerns. */
+  QCOW2_VIEW_UNDER_ZEROS = 2
+};
+
+/* As qcow2_view_open(), with flags (QCOW2_VIEW_..., or 0). With QCOW2_VIEW_UNDER_ZEROS it reads L2
+   tables, at most 1 GiB of them. Errors: as for the two above. */
+QCOW2_API int qcow2_view_open_as(struct qcow2_image *image, size_t snapshot_index, unsigned flags,
+                                 struct qcow2_view **view, struct qcow2_error *error);
+
+/* Sentences about what the view shows that whoever reads it must know, besides those of
+   qcow2_warning(). NULL past the last one. Owned by the view. */
+QCOW2_API const char *qcow2_view_warning(const struct qcow2_view *view, size_t index);
+
 /* Free the view. NULL is allowed. */
 QCOW2_API void qcow2_view_close(struct qcow2_view *view);
 
@@ -724,7 +744,7 @@ QCOW2_API const char *qcow2_feature_name(const struct qcow2_image *image,
 
 /* Sentences about what is wrong with the image though it could be opened: dirty, corrupt,
    truncated, a damaged snapshot table, a passphrase that cannot be checked. NULL past the last one.
-   Owned by the image. */
+   Owned by the image. qcow2_view_warning() has those of what is read of it. */
 QCOW2_API const char *qcow2_warning(const struct qcow2_image *image, size_t index);
 
 /* Write `length` bytes of any text to `out` (capacity `out_size` > 0) with control and invisible

@@ -49,6 +49,11 @@ QCOW2_API void qcow2_disk_close(struct qcow2_disk *disk);
 QCOW2_API struct qcow2_image *qcow2_disk_image(const struct qcow2_disk *disk);
 QCOW2_API struct qcow2_view *qcow2_disk_view(const struct qcow2_disk *disk);
 
+/* Sentences about what is wrong with the image though it could be opened, and about what the name
+   has the disk show: those of qcow2_warning(), then those of qcow2_view_warning(). NULL past the
+   last one. Owned by `disk`. */
+QCOW2_API const char *qcow2_disk_warning(const struct qcow2_disk *disk, size_t index);
+
 /* As qcow2_view_read(); but if the name says "errors=zero", what is damaged reads as zeros, as with
    qcow2_view_salvage(). Any thread. */
 QCOW2_API int qcow2_disk_read(struct qcow2_disk *disk, uint64_t guest_offset, void *buffer,

@@ -72,8 +72,8 @@ typedef void tsk_qcow2_damage_sentence(void *context, const char *sentence);
 TSK_QCOW2_API void tsk_qcow2_report_damage(TSK_IMG_INFO *img, tsk_qcow2_damage_sentence *report,
                                            void *context);
 
-/* Sentences about what is wrong with the image though it could be opened; NULL past the last one,
-   or if the image is not ours. Owned by the image. */
+/* Sentences about what is wrong with the image though it could be opened, and about what its name
+   has it show; NULL past the last one, or if the image is not ours. Owned by the image. */
 TSK_QCOW2_API const char *tsk_qcow2_warning(TSK_IMG_INFO *img, size_t index);
 
 #ifdef __cplusplus

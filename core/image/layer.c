@@ -192,3 +192,16 @@ int qcow2_layer_map(const struct qcow2_layer *layer, const struct qcow2_tables *
     mapping->length = min_u64(mapping->length, size - guest_offset);
   return code;
 }
+
+bool qcow2_layer_is_covered(const struct qcow2_layer *layer, const struct qcow2_mapping *mapping)
+{
+  return mapping->kind == QCOW2_CLUSTER_ZERO_ALLOCATED && !layer->geometry.extended_l2;
+}
+
+void qcow2_layer_uncover(const struct qcow2_layer *layer, struct qcow2_mapping *mapping)
+{
+  if (!qcow2_layer_is_covered(layer, mapping))
+    return;
+  mapping->kind = QCOW2_CLUSTER_NORMAL;
+  cut_at_file_end(layer, mapping);
+}

@@ -73,4 +73,12 @@ int qcow2_layer_map(const struct qcow2_layer *layer, const struct qcow2_tables *
                     uint64_t size, uint64_t guest_offset, uint64_t length,
                     struct qcow2_mapping *mapping, struct qcow2_error *error);
 
+/* True if the mapping is of bytes that read as zeros though a standard L2 entry keeps a host
+   cluster for them. Of subclusters it cannot be told whether what is stored ever was the guest's
+   there. */
+bool qcow2_layer_is_covered(const struct qcow2_layer *layer, const struct qcow2_mapping *mapping);
+
+/* Let such a mapping be one of what is stored. */
+void qcow2_layer_uncover(const struct qcow2_layer *layer, struct qcow2_mapping *mapping);
+
 #endif

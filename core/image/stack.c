@@ -13,10 +13,13 @@ static int map_layer(const struct qcow2_stack *stack, size_t layer, uint64_t gue
                      uint64_t length, struct qcow2_mapping *mapping, struct qcow2_error *error)
 {
   const struct qcow2_layer *file = stack->chain->layers[layer];
+  int code = qcow2_layer_map(file, layer == 0 ? &stack->tables : &file->tables,
+                             layer == 0 ? stack->end : file->size, guest_offset, length, mapping,
+                             error);
 
-  if (layer == 0)
-    return qcow2_layer_map(file, &stack->tables, stack->end, guest_offset, length, mapping, error);
-  return qcow2_layer_map(file, &file->tables, file->size, guest_offset, length, mapping, error);
+  if (code == 0 && stack->under_zeros)
+    qcow2_layer_uncover(file, mapping);
+  return code;
 }
 
 int qcow2_stack_find(const struct qcow2_stack *stack, struct qcow2_holes *holes,

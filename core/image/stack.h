@@ -15,6 +15,7 @@ struct qcow2_stack {
       layer_count; /* how many layers answer, from the topmost on: a VM state has no backing file */
   struct qcow2_tables tables; /* in place of the topmost layer's own */
   uint64_t end;               /* where the topmost layer ends, bytes */
+  bool under_zeros;           /* zero, allocated clusters show what is stored */
   _Atomic uint64_t *known;    /* see stack.c; NULL: nothing is remembered from read to read */
 };
 

@@ -20,6 +20,7 @@
 #include "../base/error.h"
 #include "../base/text.h"
 #include "sameness.h"
+#include "under_zeros.h"
 
 /* ---- Views --------------------------------------------------------------- */
 
@@ -29,6 +30,7 @@ struct qcow2_view {
   struct qcow2_stack stack;
   uint64_t start; /* guest offset */
   uint64_t size;  /* bytes */
+  struct qcow2_warnings warnings;
   struct qcow2_accelerator accelerator;
 };
 
@@ -101,7 +103,6 @@ static int view_finish(struct qcow2_view *view, struct qcow2_image *image, int c
     qcow2_view_close(view);
     return code;
   }
-  view->stack.end = view->start + view->size;
   qcow2_stack_remember(&view->stack);
   qcow2_accelerator_start(&view->accelerator, image, &view->stack, view->size, read_for_block,
                           view);
@@ -109,32 +110,56 @@ static int view_finish(struct qcow2_view *view, struct qcow2_image *image, int c
   return 0;
 }
 
+/* Let the view show what is stored under zeros, and warn of how much that is. */
+static int view_set_under_zeros(struct qcow2_view *view, struct qcow2_error *error)
+{
+  int code = qcow2_under_zeros_warn(&view->stack, view->start, &view->warnings, error);
+
+  view->stack.under_zeros = true;
+  return code;
+}
+
+static int view_set(struct qcow2_view *view, const struct qcow2_image *image, size_t snapshot_index,
+                    unsigned flags, struct qcow2_error *error)
+{
+  const struct qcow2_snapshot *snapshot = qcow2_snapshot_get(image, snapshot_index);
+  bool is_vm_state = (flags & QCOW2_VIEW_VM_STATE) != 0;
+  int code = 0;
+
+  if (snapshot_index != QCOW2_ACTIVE || is_vm_state)
+    code = view_set_snapshot(view, image, snapshot, error);
+  if (code == 0 && is_vm_state)
+    code = view_set_vm_state(view, snapshot, error);
+  view->stack.end = view->start + view->size;
+  if (code == 0 && (flags & QCOW2_VIEW_UNDER_ZEROS) != 0)
+    code = view_set_under_zeros(view, error);
+  return code;
+}
+
+int qcow2_view_open_as(struct qcow2_image *image, size_t snapshot_index, unsigned flags,
+                       struct qcow2_view **out, struct qcow2_error *error)
+{
+  struct qcow2_view *view = NULL;
+  int code;
+
+  if ((flags & ~(unsigned) (QCOW2_VIEW_VM_STATE | QCOW2_VIEW_UNDER_ZEROS)) != 0)
+    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "a view is opened with unknown flags");
+  code = view_new(image, &view, error);
+  if (view == NULL)
+    return code;
+  return view_finish(view, image, view_set(view, image, snapshot_index, flags, error), out);
+}
+
 int qcow2_view_open(struct qcow2_image *image, size_t snapshot_index, struct qcow2_view **out,
                     struct qcow2_error *error)
 {
-  struct qcow2_view *view;
-  int code = view_new(image, &view, error);
-
-  if (code != 0)
-    return code;
-  if (snapshot_index != QCOW2_ACTIVE)
-    code = view_set_snapshot(view, image, qcow2_snapshot_get(image, snapshot_index), error);
-  return view_finish(view, image, code, out);
+  return qcow2_view_open_as(image, snapshot_index, 0, out, error);
 }
 
 int qcow2_view_open_vm_state(struct qcow2_image *image, size_t snapshot_index,
                              struct qcow2_view **out, struct qcow2_error *error)
 {
-  const struct qcow2_snapshot *snapshot = qcow2_snapshot_get(image, snapshot_index);
-  struct qcow2_view *view;
-  int code = view_new(image, &view, error);
-
-  if (code != 0)
-    return code;
-  code = view_set_snapshot(view, image, snapshot, error);
-  if (code == 0)
-    code = view_set_vm_state(view, snapshot, error);
-  return view_finish(view, image, code, out);
+  return qcow2_view_open_as(image, snapshot_index, QCOW2_VIEW_VM_STATE, out, error);
 }
 
 void qcow2_view_close(struct qcow2_view *view)
@@ -143,7 +168,13 @@ void qcow2_view_close(struct qcow2_view *view)
     return;
   qcow2_accelerator_stop(&view->accelerator);
   qcow2_stack_forget(&view->stack);
+  qcow2_warnings_free(&view->warnings);
   free(view);
+}
+
+const char *qcow2_view_warning(const struct qcow2_view *view, size_t index)
+{
+  return index < view->warnings.count ? view->warnings.sentences[index] : NULL;
 }
 
 uint64_t qcow2_view_size(const struct qcow2_view *view)

@@ -39,6 +39,7 @@ NO_OFFSET = c_uint64(-1).value
 BY_ID_OR_NAME, BY_ID, BY_NAME = range(3)
 INCOMPATIBLE, COMPATIBLE, AUTOCLEAR = range(3)
 NO_CHAIN, NO_THREADS = 1, 2
+VIEW_VM_STATE, VIEW_UNDER_ZEROS = 1, 2
 ARGUMENT = -10
 KINDS = ("unallocated", "zero", "zero allocated", "normal", "compressed", "invalid")
 WEIGHTS = ("leak", "corruption", "defect", "unreadable")
@@ -187,8 +188,10 @@ class Image:
     def __exit__(self, *_):
         self.close()
 
-    def view(self, snapshot_index=ACTIVE):
-        return View(self, snapshot_index)
+    def view(self, snapshot_index=ACTIVE, under_zeros=False, vm_state=False):
+        if not under_zeros:
+            return View(self, snapshot_index)
+        return View(self, snapshot_index, flags=VIEW_UNDER_ZEROS | vm_state * VIEW_VM_STATE)
 
     def vm_state(self, snapshot_index):
         return View(self, snapshot_index, "qcow2_view_open_vm_state")
@@ -295,9 +298,9 @@ class Image:
         return warnings_of(self.handle)
 
 
-def warnings_of(handle):
+def warnings_of(handle, function="qcow2_warning"):
     found = []
-    while (text := library().qcow2_warning(handle, len(found))) is not None:
+    while (text := getattr(library(), function)(handle, len(found))) is not None:
         found.append(text.decode())
     return found
 
@@ -367,10 +370,13 @@ class Layer(Record):
 
 
 class View:
-    def __init__(self, image, snapshot_index, function="qcow2_view_open"):
+    def __init__(self, image, snapshot_index, function="qcow2_view_open", flags=None):
         self.handle = c_void_p()
         self.image = image
-        call(function, image.handle, snapshot_index, byref(self.handle))
+        if flags is None:
+            call(function, image.handle, snapshot_index, byref(self.handle))
+        else:
+            call("qcow2_view_open_as", image.handle, snapshot_index, flags, byref(self.handle))
         image.views.append(self)
 
     def close(self):
@@ -388,6 +394,10 @@ class View:
     @property
     def size(self):
         return library().qcow2_view_size(self.handle)
+
+    @property
+    def warnings(self):
+        return warnings_of(self.handle, "qcow2_view_warning")
 
     def read(self, offset, length):
         buffer = ctypes.create_string_buffer(b"\xaa" * (length + 1), length + 1)
@@ -457,7 +467,7 @@ class Named:
 
     @property
     def warnings(self):
-        return warnings_of(library().qcow2_disk_image(self.handle))
+        return warnings_of(self.handle, "qcow2_disk_warning")
 
     def read(self, offset, length):
         buffer = ctypes.create_string_buffer(length)

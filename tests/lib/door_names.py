@@ -330,6 +330,7 @@ WRONG_OPTIONS = {
     ",errors": "needs a value",
     ",errors=one": "takes the value",
     ",vmstate=1": "takes no value",
+    ",under-zeros=1": "takes no value",
     ",backing=": "needs a value",
     ",backing": "needs a value",
     ",search=": "needs a value",
@@ -697,4 +698,63 @@ def encryption():
     ]
 
 
-GROUPS = [snapshots, saved_memory, file_names, options, chains, data_files, encryption]
+# ---- Residue ---------------------------------------------------------------------
+
+
+def under_zeros():
+    """Disks that were zeroed, the clusters kept."""
+    cleared = bytes(MIB)
+    made = Image(size=MIB, cluster_bits=12)
+    store(made.disk, disk(1), "zero_allocated")
+    made.write("zeroed.qcow2")
+    stored = sum(1 for at in range(0, MIB, C) if disk(1)[at : at + C].strip(b"\0")) * C
+    late = {"late": (f" {stored} bytes that the image says are zeros",)}
+    made = Image(size=MIB, cluster_bits=12)
+    then = type(made.disk)(made, MIB)
+    store(then, disk(2), "zero_allocated")
+    for index in range(3):
+        then.zero_allocated(512 + index, pattern(index, C))
+    then.l1_entries = 2
+    made.snapshot(b"1", b"then", then, vm_state_size=3 * C)
+    made.write("later.qcow2")
+    overlay("top.qcow2", "zeroed.qcow2", b"qcow2", mark=3)
+    encrypted.create("locked.qcow2", MIB, options=["cluster_size=4k"])
+    encrypted.write(encrypted.node("locked.qcow2"), [(0, disk(4)), "write -z 0 1M"])
+    Path("key").write_bytes(b"secret")
+    memory = b"".join(pattern(index, C) for index in range(3))
+    memory_name = "later.qcow2@then,vmstate,under-zeros"
+    return [
+        Row("zeros as ever", ("zeroed.qcow2",), cleared, filesystem=False),
+        Row("under zeros", ("zeroed.qcow2,under-zeros",), disk(1), **late),
+        Row(
+            "under zeros of a snapshot",
+            ("later.qcow2@then,under-zeros,errors=zero",),
+            disk(2),
+            snapshot=True,
+            **late,
+        ),
+        Row(
+            "under zeros of saved memory",
+            (memory_name,),
+            memory,
+            filesystem=False,
+            vm_state=True,
+            snapshot=True,
+            late=(f" {3 * C} bytes that the image says are zeros",),
+        ),
+        Row(
+            "under zeros of a backing file",
+            ("top.qcow2,under-zeros",),
+            disk(3)[:C] + disk(1)[C:],
+            late=(f" {stored - C} bytes that the image says are zeros",),
+        ),
+        Row(
+            "under zeros of LUKS",
+            ("locked.qcow2,key-file=key,under-zeros",),
+            disk(4),
+            late=("1048576 bytes",),
+        ),
+    ]
+
+
+GROUPS = [snapshots, saved_memory, file_names, options, chains, data_files, encryption, under_zeros]

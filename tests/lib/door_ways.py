@@ -349,7 +349,7 @@ def verify(row, names=None):
         return Answer(REFUSED, complaint)
     found = re.search(
         (
-            r"^(?:Active disk|Snapshot .*|VM state .*): (\d+) bytes.*SHA-256(?: with zeros there)?"
+            r"^(?:Active disk.*|Snapshot .*|VM state .*): (\d+) bytes.*SHA-256(?: with zeros there)?"
             r" (\w+)$"
         ),
         out,
@@ -387,7 +387,7 @@ def verify_json(row, names=None):
         digest=state["sha256"] or state["sha256_with_zeros"],
         bad=bad,
         met=(state["bad_range_count"], state["bad_bytes"]),
-        warnings=found["warnings"],
+        warnings=found["warnings"] + state["warnings"],
         verdict=status,
     )
 

@@ -34,6 +34,7 @@ class Row:
     bad: tuple = ()  # the damaged ranges: (start, length)
     zeros: bool = False  # the name says errors=zero
     warnings: tuple = ()  # a word of each warning, in order
+    late: tuple = ()  # a word of each warning besides, where a view is opened
     early: tuple = None  # those that are there before the chain is opened; None: all
     refused: tuple = ()  # words of the refusal
     at: int = HEADER  # the first depth that is refused
@@ -165,6 +166,7 @@ def check_warnings(door, row, answer, reference):
     if answer.warnings is None:
         return
     expected = row.early if door.depth == HEADER and row.early is not None else row.warnings
+    expected = (*expected, *row.late) if door.depth == VIEW else expected
     must(len(expected) == len(answer.warnings), "warnings:", answer.warnings, "not", expected)
     for word, sentence in zip(expected, answer.warnings):
         must(word in sentence, f"no {word!r} in:", sentence)

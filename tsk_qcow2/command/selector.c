@@ -324,6 +324,7 @@ static int write_file(struct target *target, const char *stem, const char *text,
 static int note_written(const struct piece *piece, const char *file)
 {
   const char *given = piece->target->given;
+  const char *more = piece->name.under_zeros ? ", with what is stored under zeros" : "";
   bool is_here = strcmp(given, ".") == 0, has_slash = given[strlen(given) - 1] == '/';
   char id[64], name[QUOTED_BYTES], shows[QUOTED_BYTES + 128] = "the active disk", *line;
   size_t size;
@@ -335,12 +336,12 @@ static int note_written(const struct piece *piece, const char *file)
              qcow2_text_escape(piece->snapshot->id, piece->snapshot->id_length, id, sizeof(id)),
              qcow2_text_escape(piece->snapshot->name, piece->snapshot->name_length, name,
                                sizeof(name)));
-  size = strlen(given) + strlen(file) + strlen(shows) + 8;
+  size = strlen(given) + strlen(file) + strlen(shows) + strlen(more) + 8;
   line = malloc(size);
   if (line == NULL)
     return complain_failed("out of memory");
-  snprintf(line, size, "%s%s%s  %s", is_here ? "" : given, is_here || has_slash ? "" : "/", file,
-           shows);
+  snprintf(line, size, "%s%s%s  %s%s", is_here ? "" : given, is_here || has_slash ? "" : "/", file,
+           shows, more);
   status = note(&piece->target->lines, line);
   free(line);
   return status;
@@ -366,8 +367,7 @@ static int write_piece(const struct piece *piece)
   if (text != NULL && strlen(text) > TSK_QCOW2_SELECTOR_BYTES_MAX)
     status = complain_name(piece, "it is too long");
   if (text != NULL && status == EXIT_OK) {
-    selector_file_name_stem(piece->name.path, piece->snapshot, piece->snapshot_index,
-                            piece->name.vm_state, stem);
+    selector_file_name_stem(&piece->name, piece->snapshot, piece->snapshot_index, stem);
     status = write_file(piece->target, stem, text, file);
   }
   if (status == EXIT_OK)

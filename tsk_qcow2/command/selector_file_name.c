@@ -57,12 +57,12 @@ static void append_snapshot(char *out, const struct qcow2_snapshot *snapshot, si
   }
 }
 
-void selector_file_name_stem(const char *image_path, const struct qcow2_snapshot *snapshot,
-                             size_t snapshot_index, bool vm_state,
+void selector_file_name_stem(const struct tsk_qcow2_name *image_name,
+                             const struct qcow2_snapshot *snapshot, size_t snapshot_index,
                              char stem[SELECTOR_FILE_NAME_BYTES])
 {
-  const char *slash = strrchr(image_path, '/');
-  const char *image = slash == NULL ? image_path : slash + 1;
+  const char *slash = strrchr(image_name->path, '/');
+  const char *image = slash == NULL ? image_name->path : slash + 1;
 
   stem[0] = '\0';
   append_plain(stem, image, without_extension(image));
@@ -73,8 +73,10 @@ void selector_file_name_stem(const char *image_path, const struct qcow2_snapshot
     strcat(stem, "active");
   else
     append_snapshot(stem, snapshot, snapshot_index);
-  if (vm_state)
+  if (image_name->vm_state)
     strcat(stem, "-vmstate");
+  if (image_name->under_zeros)
+    strcat(stem, "-under-zeros");
 }
 
 void selector_file_name_number(const char *stem, unsigned number,

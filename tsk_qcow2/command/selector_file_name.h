@@ -4,15 +4,14 @@
 #ifndef TSK_QCOW2_SELECTOR_FILE_NAME_H
 #define TSK_QCOW2_SELECTOR_FILE_NAME_H
 
-#include <qcow2core.h>
-#include <stdbool.h>
+#include "image_name.h"
 
 #define SELECTOR_FILE_NAME_BYTES 200
 
-/* Write the name without its end: the image's, and the snapshot's (NULL: the active disk) or, if it
-   has none, its ID or its index. */
-void selector_file_name_stem(const char *image_path, const struct qcow2_snapshot *snapshot,
-                             size_t snapshot_index, bool vm_state,
+/* Write the name without its end: the image's, the snapshot's (NULL: the active disk) or, if it has
+   none, its ID or its index, and what else the image name says of what is shown. */
+void selector_file_name_stem(const struct tsk_qcow2_name *image_name,
+                             const struct qcow2_snapshot *snapshot, size_t snapshot_index,
                              char stem[SELECTOR_FILE_NAME_BYTES]);
 
 /* Write the whole name: with a number from 2 on, and ".img", which Autopsy's file chooser shows. */

@@ -189,7 +189,8 @@ static void print_verdict(const struct verify *verify, const struct verdict *ver
     printf("Good: all that was read can be read.");
   else
     printf("Good: all of it can be read.");
-  if (verdict->status == EXIT_OK && qcow2_warning(verify->opened.image, 0) != NULL)
+  if (verdict->status == EXIT_OK &&
+      (verify->has_view_warnings || qcow2_warning(verify->opened.image, 0) != NULL))
     printf(" See the warnings above.");
   if (verify->tables.first_path != NULL)
     printf(" More: %s", tsk_qcow2_shell_command("check", verify->tables.first_path, command));
@@ -250,8 +251,7 @@ static int check_choice(const struct verify *verify)
 
   if (!verify->opened.is_vm_state)
     return EXIT_OK;
-  code = qcow2_view_open_vm_state(verify->opened.image, verify->opened.snapshot_index, &view,
-                                  &error);
+  code = tsk_qcow2_open_state(&verify->opened, verify->opened.snapshot_index, true, &view, &error);
   if (code == 0)
     qcow2_view_close(view);
   return code == QCOW2_ERROR_NOT_FOUND ? complain_failed("%s", error.message) : EXIT_OK;

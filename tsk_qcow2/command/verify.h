@@ -27,6 +27,7 @@ struct verify {
   uint64_t bad_state_count;    /* of those of them that cannot be read as a whole, */
   uint64_t closed_state_count; /* and of those that cannot be read at all */
   uint64_t bad_range_count, bad_bytes;
+  bool has_view_warnings;
   struct verify_tables tables;
 };
 

@@ -28,7 +28,7 @@ struct state {
   bool has_damage; /* there is one that may go on: */
   struct qcow2_error damage;
   uint64_t bad_range_count, bad_bytes;
-  json_t *bad_ranges;
+  json_t *bad_ranges, *warnings;
 };
 
 /* ---- Damage ------------------------------------------------------------------ */
@@ -106,16 +106,17 @@ static const struct qcow2_snapshot *snapshot_of(const struct state *state)
 
 static void set_title(struct state *state)
 {
+  const char *more = state->verify->opened.under_zeros ? ", with what is stored under zeros" : "";
   const struct qcow2_snapshot *snapshot = snapshot_of(state);
   char id[64], name[TITLE_BYTES - 128];
 
   if (snapshot == NULL)
-    snprintf(state->title, sizeof(state->title), "Active disk");
+    snprintf(state->title, sizeof(state->title), "Active disk%s", more);
   else
-    snprintf(state->title, sizeof(state->title), "%s ID %s \"%s\"",
+    snprintf(state->title, sizeof(state->title), "%s ID %s \"%s\"%s",
              state->is_vm_state ? "VM state of snapshot" : "Snapshot",
              qcow2_text_escape(snapshot->id, snapshot->id_length, id, sizeof(id)),
-             qcow2_text_escape(snapshot->name, snapshot->name_length, name, sizeof(name)));
+             qcow2_text_escape(snapshot->name, snapshot->name_length, name, sizeof(name)), more);
 }
 
 static void print_state(const struct state *state)
@@ -146,8 +147,9 @@ static json_t *state_value(struct state *state, const char *failure)
   const struct qcow2_snapshot *snapshot = snapshot_of(state);
   const char *kind = snapshot == NULL ? "active" : state->is_vm_state ? "vm_state" : "snapshot";
 
-  return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:O, s:s?}", "state", kind,
-                   "index", snapshot == NULL ? json_null() : json_number(state->index), "id",
+  return json_pack("{s:s, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:O, s:s?, s:O}", "state",
+                   kind, "under_zeros", state->verify->opened.under_zeros, "index",
+                   snapshot == NULL ? json_null() : json_number(state->index), "id",
                    snapshot == NULL ? json_null() : json_text(snapshot->id, snapshot->id_length),
                    "name",
                    snapshot == NULL ? json_null()
@@ -155,8 +157,8 @@ static json_t *state_value(struct state *state, const char *failure)
                    "size", failure != NULL ? json_null() : json_number(state->size), "sha256",
                    digits_value(state, false), "sha256_with_zeros", digits_value(state, true),
                    "bad_range_count", json_number(state->bad_range_count), "bad_bytes",
-                   json_number(state->bad_bytes), "bad_ranges", state->bad_ranges, "error",
-                   failure);
+                   json_number(state->bad_bytes), "bad_ranges", state->bad_ranges, "error", failure,
+                   "warnings", state->warnings);
 }
 
 /* Read the state. Errors: those of sweep_view(). */
@@ -178,12 +180,17 @@ static int sweep_state(struct state *state, struct qcow2_view *view, struct qcow
   return code;
 }
 
-static int open_view(const struct state *state, struct qcow2_view **view, struct qcow2_error *error)
+/* Say what is to be known of what the view shows. */
+static void hear_warnings(struct state *state, const struct qcow2_view *view)
 {
-  struct qcow2_image *image = state->verify->opened.image;
+  const char *warning;
 
-  return state->is_vm_state ? qcow2_view_open_vm_state(image, state->index, view, error)
-                            : qcow2_view_open(image, state->index, view, error);
+  for (size_t i = 0; (warning = qcow2_view_warning(view, i)) != NULL; i++) {
+    state->verify->has_view_warnings = true;
+    json_array_append_new(state->warnings, json_string(warning));
+    if (!state->verify->json)
+      printf("Warning: %s\n", warning);
+  }
 }
 
 /* Count what was found, and print it. Returns an exit status, after complaining if it is not
@@ -216,8 +223,10 @@ int verify_state(struct verify *verify, size_t index, bool is_vm_state)
 
   set_title(&state);
   state.bad_ranges = json_array();
-  code = open_view(&state, &view, &error);
+  state.warnings = json_array();
+  code = tsk_qcow2_open_state(&verify->opened, index, is_vm_state, &view, &error);
   if (code == 0) {
+    hear_warnings(&state, view);
     code = sweep_state(&state, view, &error);
     qcow2_view_close(view);
     if (code == 0)
@@ -228,6 +237,7 @@ int verify_state(struct verify *verify, size_t index, bool is_vm_state)
     status = complain_failed("%s", error.message);
   else
     status = end_state(&state, error.message);
+  json_decref(state.warnings);
   json_decref(state.bad_ranges);
   return status;
 }

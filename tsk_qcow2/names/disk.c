@@ -93,6 +93,11 @@ struct qcow2_view *qcow2_disk_view(const struct qcow2_disk *disk)
   return disk->opened.view;
 }
 
+const char *qcow2_disk_warning(const struct qcow2_disk *disk, size_t index)
+{
+  return tsk_qcow2_opened_warning(&disk->opened, index);
+}
+
 void qcow2_disk_print(const struct qcow2_disk *disk, FILE *out)
 {
   tsk_qcow2_report_print(out, &disk->opened);

@@ -199,6 +199,15 @@ static int take_errors(struct tsk_qcow2_name *name, const char *value, struct qc
   return 0;
 }
 
+static int take_under_zeros(struct tsk_qcow2_name *name, const char *value,
+                            struct qcow2_error *error)
+{
+  (void) value;
+  (void) error;
+  name->under_zeros = true;
+  return 0;
+}
+
 static const struct option {
   const char *name;
   const char *value; /* what stands after "=" in messages; NULL: the option takes no value */
@@ -207,7 +216,7 @@ static const struct option {
   { "backing", "PATH", take_backing },   { "data-file", "PATH", take_data_file },
   { "format", "FORMAT", take_format },   { "search", "DIRECTORY", take_search },
   { "vmstate", NULL, take_vm_state },    { "errors", "zero", take_errors },
-  { "key-file", "PATH", take_key_file },
+  { "key-file", "PATH", take_key_file }, { "under-zeros", NULL, take_under_zeros },
 };
 
 static const struct option *find_option(const char *text, size_t length)
@@ -241,11 +250,12 @@ static int apply_option(struct tsk_qcow2_name *name, const char *text, struct qc
   int code;
 
   if (option == NULL)
-    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
-                           "the image name has an unknown option \"%s\"; there are backing=PATH, "
-                           "backing=none, data-file=PATH, format=FORMAT, search=DIRECTORY, "
-                           "key-file=PATH, vmstate and errors=zero (\",,\" stands for a comma)",
-                           qcow2_text_escape(text, name_length, quoted, sizeof(quoted)));
+    return qcow2_error_set(
+        error, QCOW2_ERROR_ARGUMENT,
+        "the image name has an unknown option \"%s\"; there are backing=PATH, "
+        "backing=none, data-file=PATH, format=FORMAT, search=DIRECTORY, "
+        "key-file=PATH, vmstate, under-zeros and errors=zero (\",,\" stands for a comma)",
+        qcow2_text_escape(text, name_length, quoted, sizeof(quoted)));
   code = check_value(option, value, error);
   if (code == 0) {
     code = option->take(name, value, error);

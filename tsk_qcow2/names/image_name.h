@@ -34,6 +34,7 @@ struct tsk_qcow2_name {
   char **last_format;                 /* while parsing: where a format= belongs; NULL: nowhere */
   bool errors_zero; /* errors=zero: what cannot be read reads as zeros, and is told */
   bool vm_state;    /* vmstate: the snapshot's saved memory instead of its disk */
+  bool under_zeros; /* under-zeros: zero, allocated clusters read as what is stored */
 };
 
 /* Parse. On success the caller frees with tsk_qcow2_name_free(). Errors: IO (no such file),

@@ -173,6 +173,15 @@ static int find_snapshot(const struct tsk_qcow2_name *name, const struct qcow2_i
   return qcow2_snapshot_find(image, name->snapshot, name->snapshot_key, index, error);
 }
 
+int tsk_qcow2_open_state(const struct tsk_qcow2_opened *opened, size_t snapshot_index,
+                         bool is_vm_state, struct qcow2_view **view, struct qcow2_error *error)
+{
+  unsigned flags = (is_vm_state ? (unsigned) QCOW2_VIEW_VM_STATE : 0) |
+                   (opened->under_zeros ? (unsigned) QCOW2_VIEW_UNDER_ZEROS : 0);
+
+  return qcow2_view_open_as(opened->image, snapshot_index, flags, view, error);
+}
+
 static int open_view(const struct tsk_qcow2_name *name, enum tsk_qcow2_depth depth,
                      struct tsk_qcow2_opened *opened, struct qcow2_error *error)
 {
@@ -181,13 +190,12 @@ static int open_view(const struct tsk_qcow2_name *name, enum tsk_qcow2_depth dep
   opened->snapshot_index = QCOW2_ACTIVE;
   opened->is_vm_state = name->vm_state;
   opened->errors_zero = name->errors_zero;
+  opened->under_zeros = name->under_zeros;
   if (name->has_snapshot)
     code = find_snapshot(name, opened->image, &opened->snapshot_index, error);
   if (code != 0 || depth != TSK_QCOW2_WHOLE)
     return code;
-  return name->vm_state
-             ? qcow2_view_open_vm_state(opened->image, opened->snapshot_index, &opened->view, error)
-             : qcow2_view_open(opened->image, opened->snapshot_index, &opened->view, error);
+  return tsk_qcow2_open_state(opened, opened->snapshot_index, name->vm_state, &opened->view, error);
 }
 
 /* From image names to one whose paths can be opened. The caller frees *followed, also after an
@@ -263,6 +271,16 @@ int tsk_qcow2_open_names(size_t count, const char *const names[], enum tsk_qcow2
     tsk_qcow2_opened_close(opened);
   tsk_qcow2_followed_free(&followed);
   return code;
+}
+
+const char *tsk_qcow2_opened_warning(const struct tsk_qcow2_opened *opened, size_t index)
+{
+  const char *warning;
+
+  for (size_t i = 0; (warning = qcow2_warning(opened->image, i)) != NULL; i++)
+    if (index-- == 0)
+      return warning;
+  return opened->view == NULL ? NULL : qcow2_view_warning(opened->view, index);
 }
 
 void tsk_qcow2_opened_close(struct tsk_qcow2_opened *opened)

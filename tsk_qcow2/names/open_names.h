@@ -13,6 +13,7 @@ struct tsk_qcow2_opened {
   size_t snapshot_index;   /* of the view; QCOW2_ACTIVE: the active disk */
   bool is_vm_state;        /* the view is the snapshot's VM state */
   bool errors_zero;        /* the user wants zeros for what cannot be read */
+  bool under_zeros;        /* the user wants what is stored under zeros */
 };
 
 enum tsk_qcow2_depth {
@@ -31,6 +32,15 @@ enum tsk_qcow2_depth {
 int tsk_qcow2_open_names(size_t count, const char *const names[], enum tsk_qcow2_depth depth,
                          qcow2_open_foreign *open_foreign, struct tsk_qcow2_opened *opened,
                          struct qcow2_error *error);
+
+/* Open a view of a state of an image that was opened so, with what the name says of how it is to be
+   read. Errors: those of qcow2_view_open_as(). */
+int tsk_qcow2_open_state(const struct tsk_qcow2_opened *opened, size_t snapshot_index,
+                         bool is_vm_state, struct qcow2_view **view, struct qcow2_error *error);
+
+/* The image's warnings (qcow2_warning()), and after them the view's, if there is one
+   (qcow2_view_warning()). NULL past the last one. */
+const char *tsk_qcow2_opened_warning(const struct tsk_qcow2_opened *opened, size_t index);
 
 /* All NULL is allowed. */
 void tsk_qcow2_opened_close(struct tsk_qcow2_opened *opened);

@@ -227,7 +227,9 @@ void tsk_qcow2_report_print(FILE *out, const struct tsk_qcow2_opened *opened)
   print_snapshots(out, opened);
   if (opened->errors_zero)
     fprintf(out, "Errors: what cannot be read is given as zeros (errors=zero)\n");
+  if (opened->under_zeros)
+    fprintf(out, "Zeros: what is stored under zero, allocated clusters is shown (under-zeros)\n");
   print_bitmaps(out, opened->image);
-  for (size_t i = 0; (warning = qcow2_warning(opened->image, i)) != NULL; i++)
+  for (size_t i = 0; (warning = tsk_qcow2_opened_warning(opened, i)) != NULL; i++)
     fprintf(out, "Warning: %s\n", warning);
 }

@@ -78,7 +78,7 @@ const char *tsk_qcow2_warning(TSK_IMG_INFO *img, size_t index)
 {
   const struct backend *backend = list_find(img);
 
-  return backend == NULL ? NULL : qcow2_warning(qcow2_disk_image(backend->disk), index);
+  return backend == NULL ? NULL : qcow2_disk_warning(backend->disk, index);
 }
 
 /* ---- Errors --------------------------------------------------------------- */

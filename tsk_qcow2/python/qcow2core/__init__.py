@@ -198,10 +198,10 @@ class Disk(io.RawIOBase):
     @property
     def warnings(self):
         """Sentences about what is wrong with the image though it could be opened: snapshots that
-        are lost, and more."""
+        are lost, and more; and about what the name has the disk show."""
         self._checked()
         found = []
-        while (text := _library().qcow2_warning(self._image, len(found))) is not None:
+        while (text := _library().qcow2_disk_warning(self._handle, len(found))) is not None:
             found.append(text.decode())
         return found
 
