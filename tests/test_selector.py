@@ -567,7 +567,7 @@ def test_a_changed_selector_is_refused(evidence, case, home):
         (text[-2], "0" if text[-2] != "0" else "1"),
     ):
         made.write_text(new.join(text.rsplit(old, 1)))
-        assert_refused(img_cat(made, home=home), "not by your key", "tsk-qcow2 selector ")
+        assert_refused(img_cat(made, home=home), "not made with your key", "tsk-qcow2 selector ")
     made.write_text(text)
     assert_byte(img_cat(made, home=home), 0xEE)
     assert_byte(
@@ -597,10 +597,10 @@ def test_a_selector_of_another_user_is_refused(evidence, case, home, tmp_path):
     (made,) = write(evidence / "disk.qcow2", home=home, cwd=case)
     other = tmp_path / "other"
     other.mkdir()
-    assert_refused(img_cat(made, home=other), "has no key of its own yet")
+    assert_refused(img_cat(made, home=other), "who opens it, has no key yet")
     write(evidence / "disk.qcow2", home=other, cwd=other)
     assert key_of(other).read_bytes() != key_of(home).read_bytes()
-    assert_refused(img_cat(made, home=other), "not by your key", "root, under sudo")
+    assert_refused(img_cat(made, home=other), "not made with your key", "root, under sudo")
     assert_refused(img_cat(made, environment={"HOME": ""}), "HOME")
     assert_refused(img_cat(made, environment={"HOME": "relative"}), "HOME")
 
@@ -633,7 +633,7 @@ def test_the_state_directory_of_the_environment(evidence, case, home, tmp_path):
     (made,) = write(evidence / "disk.qcow2", home=home, cwd=case, environment=state)
     assert (tmp_path / "state/tsk-qcow2/selector-key").exists() and not (home / ".local").exists()
     assert_byte(img_cat(made, home=home, environment=state), 0xEE)
-    assert_refused(img_cat(made, home=home), "no key of its own yet")
+    assert_refused(img_cat(made, home=home), "has no key yet")
     (made,) = write(
         evidence / "disk.qcow2", home=home, cwd=case, environment={"XDG_STATE_HOME": "relative"}
     )
@@ -720,8 +720,10 @@ def test_never_silently_beside_the_evidence(evidence, home, tmp_path):
     os.symlink(evidence, tmp_path / "linked")
     for cwd in (evidence, tmp_path / "linked"):
         for name in ("disk.qcow2", f"{tmp_path}/linked/disk.qcow2@1"):
-            refuses(name, home=home, cwd=cwd, words=["beside the image", "--directory"])
-        refuses("--all", "disk.qcow2", home=home, cwd=cwd, words=["beside the image"])
+            refuses(
+                name, home=home, cwd=cwd, words=["into the image's own directory", "--directory"]
+            )
+        refuses("--all", "disk.qcow2", home=home, cwd=cwd, words=["into the image's own directory"])
     made = write("--all", "--directory", ".", "disk.qcow2", home=home, cwd=evidence)
     assert len(made) == 4
 
@@ -874,7 +876,7 @@ def test_a_name_that_another_file_has(evidence, case, home):
         done = command(
             "selector", *more, evidence / "disk.qcow2@before update", home=home, cwd=case
         )
-        assert done.returncode == 1 and "another file has the name" in done.stderr
+        assert done.returncode == 1 and "is also the name of another file" in done.stderr
 
 
 def test_several_images(evidence, case, home, tmp_path):

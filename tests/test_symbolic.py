@@ -153,7 +153,7 @@ REFUSED = {
     "future": "opens images by _ZN9TskFuture7examineEiPKPKc17TSK_IMG_TYPE_ENUMj",
     "rpath": f"finds OWN/lib/{SONAME} by its own run path",
     "other": "needs libtsk.so.99, and the plugin was built for",
-    "static": "carries a libtsk of its own",
+    "static": "contains a libtsk of its own",
 }
 
 
@@ -177,9 +177,9 @@ def test_run_finds_programs_as_a_shell_does(command, own, with_own, image):
     environment = dict(CLEAN, PATH=f"{own}:{CLEAN['PATH']}")
     words = [command, "run", "static", "open", image]
     result = run(*with_own, *words, env=environment, check=False)
-    assert result.returncode == 1 and f"{own}/static carries" in result.stderr
+    assert result.returncode == 1 and f"{own}/static contains" in result.stderr
     result = run(command, "run", "./static", "open", image, env=CLEAN, check=False, cwd=own)
-    assert result.returncode == 1 and "./static carries" in result.stderr
+    assert result.returncode == 1 and "./static contains" in result.stderr
 
 
 def test_future_does_see_raw(ask, image):
@@ -194,8 +194,8 @@ def status(command, folder, *prefix):
 def test_status_names_the_programs_that_see_raw(command, own, with_own, tmp_path):
     result = status(command, own, *with_own)
     assert "Calls inside libtsk: do not reach the plugin" in result
-    named = dict(re.findall(r"(/\S+) (opens|finds|needs|carries)", result))
-    raw = {"future": "opens", "rpath": "finds", "other": "needs", "static": "carries"}
+    named = dict(re.findall(r"(/\S+) (opens|finds|needs|contains)", result))
+    raw = {"future": "opens", "rpath": "finds", "other": "needs", "static": "contains"}
     assert named == {str(own / name): why for name, why in raw.items()}
     assert "Understand qcow2:    2 programs in PATH" in result  # program, runpath
     assert "Take it for raw:     none in PATH\nUnderstand qcow2:    0 " in status(command, tmp_path)
@@ -204,7 +204,7 @@ def test_status_names_the_programs_that_see_raw(command, own, with_own, tmp_path
 def test_status_of_debians_libtsk(command):
     result = run(command, "status", env=CLEAN, check=False).stdout
     assert "Calls inside libtsk: reach the plugin" in result
-    assert re.findall(r"(/\S+) carries", result) == ["/usr/bin/pstat"]
+    assert re.findall(r"(/\S+) contains", result) == ["/usr/bin/pstat"]
     assert int(re.search(r"Understand qcow2: +(\d+) programs", result)[1]) > 20
 
 

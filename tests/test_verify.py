@@ -281,8 +281,8 @@ def test_a_wiped_l1_table_is_not_good(tmp_path):
     assert f"Not referred to in {path}: {count} clusters ({count * C} bytes) of " in out
     verdict = out.splitlines()[-1]
     assert verdict.startswith(
-        "Readable: all that the tables refer to can be read, but nothing refers to "
-        f"{count} clusters ({count * C} bytes) marked as used: "
+        "Readable: everything that the tables refer to can be read, but nothing refers to "
+        f"{count} clusters ({count * C} bytes) that are marked as used: "
     )
     assert verdict.endswith(f"More: tsk-qcow2 check '{path}'")
     assert (
@@ -363,8 +363,8 @@ def test_low_refcounts_are_no_damage_and_not_good(tmp_path):
     at = image.refcount_blocks[0] + image.disk.l2_offsets[0] // C * 2
     status, out, _ = verify(image.write(tmp_path / "disk.qcow2", poke(data, at, "H", 0)))
     assert status == 5 and out.splitlines()[-1].startswith(
-        "Readable: all that the tables refer to can be read, but refcounts are wrong, which reading"
-        " does not notice."
+        "Readable: everything that the tables refer to can be read, but refcounts are wrong,"
+        " which does not affect reading."
     )
 
 
@@ -585,9 +585,8 @@ def test_errors_zero_reads_zeros_and_says_so(damaged):
     for line, start in zip(told, (4 * C, 7 * C, 20 * C)):
         assert f"guest bytes {start} to " in line
     assert (
-        count
-        == f"tsk-qcow2: error: 3 damaged ranges ({4 * C} bytes) of the image were met; what is"
-        " there was given as zeros"
+        count == f"tsk-qcow2: error: 3 damaged ranges ({4 * C} bytes) of the image were read; lost"
+        " bytes were replaced by zeros"
     )
 
 
@@ -606,7 +605,7 @@ def test_errors_zero_on_a_snapshot(damaged):
     expected[7 * C : 8 * C] = bytes(C)
     assert tools.run("img_cat", f"{path}@2,errors=zero").stdout == expected
     assert (
-        "Errors: what cannot be read is given as zeros"
+        "Errors: what cannot be read reads as zeros"
         in tools.run("img_stat", f"{path}@2,errors=zero").stdout.decode()
     )
 

@@ -18,7 +18,7 @@ from qcow2core.declarations import (
     FINDING_KINDS,
     FINDING_REPORT,
     READ_CALLBACK,
-    TELL,
+    DAMAGE_SENTENCE,
     CheckOptions,
     CheckResult,
     EncryptionInfo,
@@ -447,7 +447,7 @@ class Named:
 
     def __init__(self, *names):
         self.handle, self.told = c_void_p(), []
-        self.tell = TELL(lambda _context, sentence: self.told.append(sentence.decode()))
+        self.tell = DAMAGE_SENTENCE(lambda _context, sentence: self.told.append(sentence.decode()))
         call("qcow2_disk_open", len(names), encode_all(names), None, byref(self.handle))
         library().qcow2_disk_report_damage(self.handle, self.tell, None)
 

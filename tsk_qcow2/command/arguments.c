@@ -32,11 +32,11 @@ static int take_option(struct arguments *arguments, const char *option)
   return complain_usage("%s has no option %s", arguments->command, option);
 }
 
-/* Those who know fls may have typed a backing chain. */
+/* As with fls, the further names may be meant as a backing chain. */
 static int complain_too_many(const struct arguments *arguments)
 {
   return complain_usage(
-      "%s takes %s; backing files belong to the image's name: 'TOP,backing=NEXT,backing=BASE'",
+      "%s takes %s; backing files are named in the image name: 'TOP,backing=NEXT,backing=BASE'",
       arguments->command, wanted(arguments));
 }
 

@@ -5,7 +5,7 @@
 
 #include "open_names.h"
 
-/* Options; a sub-command says which of them it knows. */
+/* Options. Each sub-command chooses which of them it takes. */
 enum {
   ARGUMENT_CHAIN = 1,    /* --chain */
   ARGUMENT_JSON = 2,     /* --json */
@@ -24,7 +24,7 @@ struct arguments {
   int operand_count;
 };
 
-/* Parse argv into the last three fields; the others are the caller's. Returns EXIT_OK, or
+/* Parse argv into the last three fields. The caller has set the others. Returns EXIT_OK, or
    EXIT_USAGE after complaining. */
 int arguments_parse(int argc, char *argv[], struct arguments *arguments);
 
@@ -33,8 +33,8 @@ int arguments_parse(int argc, char *argv[], struct arguments *arguments);
 int arguments_open(const struct arguments *arguments, int operand, enum tsk_qcow2_depth depth,
                    struct tsk_qcow2_opened *opened);
 
-/* Close the image, and make sure that all output got out. Returns `status`, or EXIT_FAILED after
-   complaining. */
+/* Close the image, and make sure that all output was written. Returns `status`, or EXIT_FAILED
+   after complaining. */
 int arguments_finish(struct tsk_qcow2_opened *opened, int status);
 
 #endif

@@ -10,7 +10,7 @@
 #include "json_value.h"
 #include "shell.h"
 
-/* So many findings of a kind are shown; all are counted. */
+/* The most findings of a kind that are shown. All are counted. */
 #define SHOWN_MAX 100u
 
 struct check {
@@ -73,17 +73,17 @@ static const char *verdict(const struct qcow2_check_result *result)
   uint64_t serious = findings_serious(result);
 
   if (serious == 0 && result->of_refcounts > 0)
-    return "CORRUPT: refcounts are wrong. Reading does not use them, so all that the tables name "
-           "can be read; but a program that wrote to the image in this state may have overwritten "
-           "clusters that were in use.";
+    return "CORRUPT: refcounts are wrong. Reading does not use them, so everything that the tables "
+           "refer to can be read. But a program that wrote to the image in this state may have "
+           "overwritten clusters that were in use.";
   if (serious > 0)
-    return "CORRUPT: what the findings name may read as an error, or as something else than was "
+    return "CORRUPT: reading what the findings name may fail, or give other bytes than were "
            "written there.";
   if (!result->is_complete)
     return "INCOMPLETE: nothing serious was found as far as the check went.";
   if (result->leaks > 0)
-    return "LEAKS: clusters are marked as used that nothing refers to. All else reads as written; "
-           "in these there may be old data, or what a lost table led to.";
+    return "LEAKS: clusters are marked as used though nothing refers to them. They may contain old "
+           "data, or data of a table that was lost. All else reads as written.";
   return "CLEAN: tables and refcounts agree. Data were not read.";
 }
 
@@ -111,11 +111,10 @@ static void print_totals(const struct check *check)
          result->corruptions, result->leaks, result->defects, result->used_clusters,
          1u << check->layer.header->cluster_bits);
   if (result->unreadable > 0)
-    printf("%" PRIu64
-           " parts of tables cannot be read, so the numbers above are not the whole truth\n",
+    printf("%" PRIu64 " parts of tables cannot be read, so the numbers above may be wrong\n",
            result->unreadable);
   else if (!result->is_complete)
-    printf("The work's bound was reached: refcounts were compared up to byte %" PRIu64
+    printf("The bound of work was reached: refcounts were compared up to byte %" PRIu64
            " of %" PRIu64 "\n",
            result->checked_to, check->layer.file_size);
   if (result->unreferenced_clusters > 0)

@@ -16,8 +16,7 @@
 #define EXIT_NOT_ENABLED 3 /* status: the loader does not pick the plugin */
 #define EXIT_DAMAGED 4     /* verify, diff: some of it cannot be read; check: it is corrupt */
 #define EXIT_LEAKS 5       /* check: leaks and nothing else */
-#define EXIT_INCOMPLETE \
-  6 /* check: nothing serious as far as it went, but it did not reach the end */
+#define EXIT_INCOMPLETE 6  /* check: nothing serious was found, but not everything was checked */
 
 /* Each gets the arguments after its own name, NULL-terminated, and returns an exit status. */
 int command_bitmap(int argc, char *argv[]);
@@ -48,18 +47,18 @@ void help_print_all(FILE *out);
 /* Print what info prints, as JSON, on stdout. Returns an exit status. */
 int info_print_json(const struct tsk_qcow2_opened *opened);
 
-/* The path of the library that the dynamic loader picks for libtsk's soname, here and now (also by
-   LD_LIBRARY_PATH), in `path`. False: none can be loaded, and `path` says why. */
+/* Write to `path` the library that the dynamic loader picks for libtsk's soname in this process,
+   with its LD_LIBRARY_PATH. False: none can be loaded, and `path` says why. */
 bool loader_picks(char *path, size_t path_size);
 
 /* True if `path`, as loader_picks() gave it, is the drop-in. */
 bool loader_is_dropin(const char *path);
 
-/* True if `path` is the libtsk that the drop-in stands in front of, under whatever name. */
+/* True if `path` is the libtsk that the drop-in loads, whatever the name in `path` is. */
 bool loader_is_real(const char *path);
 
-/* What fls, as PATH finds it, says of the types that it knows: it may load another libtsk than the
-   one behind the drop-in. */
+/* Whether the fls in PATH lists qcow2 among its image types: it may load another libtsk than the
+   drop-in does. */
 enum loader_answer {
   LOADER_NO_FLS,
   LOADER_FLS_WITHOUT_QCOW2,

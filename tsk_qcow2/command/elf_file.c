@@ -13,7 +13,7 @@
 #define PART_BYTES_MAX ((size_t) 64 << 20)
 #define SECTIONS_MAX 4096u
 
-/* ELF(X): X of this machine's word size. */
+/* ELF(X): Elf64_X or Elf32_X, as on this machine. */
 #define ELF(name) ELF_OF(__ELF_NATIVE_CLASS, name)
 #define ELF_OF(bits, name) ELF_PASTE(bits, name)
 #define ELF_PASTE(bits, name) ELF##bits##_##name
@@ -42,8 +42,8 @@ static bool read_exactly(int descriptor, uint64_t offset, void *buffer, size_t b
   return true;
 }
 
-/* Allocate a part and read it; a zero is put behind it. NULL: too large, behind the end, or no
-   memory. */
+/* Allocate a part and read it, with a zero after it. NULL: it is too large, or after the end of the
+   file, or there is no memory. */
 static void *read_part(int descriptor, uint64_t offset, uint64_t bytes)
 {
   char *part = bytes > PART_BYTES_MAX ? NULL : malloc((size_t) bytes + 1);
@@ -85,7 +85,7 @@ static const ElfW(Shdr) * find_section(const ElfW(Shdr) * sections, size_t count
 
 /* ---- The tables ---------------------------------------------------------------- */
 
-/* What the dynamic section and the dynamic symbols say. They share their strings. */
+/* The dynamic section and the dynamic symbols. They share their strings. */
 static bool read_tables(int descriptor, const ElfW(Shdr) * sections, size_t count,
                         struct elf_file *file)
 {
@@ -163,7 +163,7 @@ static bool read_file(int descriptor, bool with_relocations, struct elf_file *fi
   return is_read;
 }
 
-/* Open a regular file for reading; -1: it is none, or cannot be opened. */
+/* Open a regular file for reading. -1: it is no regular file, or cannot be opened. */
 static int open_regular(const char *path)
 {
   struct stat status;
@@ -234,7 +234,7 @@ bool elf_file_relocates(const struct elf_file *file, const char *name)
 
 /* ---- Text ----------------------------------------------------------------------------- */
 
-/* True if the rest of the file, from `offset` on, holds the text. Pieces overlap by the text's
+/* True if the rest of the file, from `offset` on, contains the text. Pieces overlap by the text's
    length. */
 static bool search(int descriptor, const char *text)
 {

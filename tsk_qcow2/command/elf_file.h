@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The dynamic symbols of a program or library, by its file: nothing of it is loaded or run. */
+/* The dynamic symbols of a program or library, read from its file. The file is not loaded or
+   run. */
 #ifndef TSK_QCOW2_ELF_FILE_H
 #define TSK_QCOW2_ELF_FILE_H
 
@@ -15,32 +16,32 @@ struct elf_file {
   size_t dynamic_count;
   ElfW(Sym) * symbols;
   size_t symbol_count;
-  bool *is_relocated; /* of each symbol: does a relocation name it, so that the loader decides what
-                         it is? NULL: not read */
+  bool *is_relocated; /* for each symbol: does a relocation name it, so that the loader resolves it?
+                         NULL: not read */
   char *strings;      /* of the symbols and the dynamic entries; ends with a zero */
   size_t strings_bytes;
 };
 
-/* Read `path`. The caller frees with elf_file_free(). False: it cannot be read, or is nothing of
-   that kind. */
+/* Read `path`. The caller frees with elf_file_free(). False: it cannot be read, or is no such
+   file. */
 bool elf_file_read(const char *path, bool with_relocations, struct elf_file *file);
 
 /* All zero is allowed. */
 void elf_file_free(struct elf_file *file);
 
-/* The string of the dynamic entry with this tag, such as DT_NEEDED, that comes `index`-th; NULL:
-   there are fewer. */
+/* The string of the `index`-th dynamic entry with this tag, such as DT_NEEDED. NULL: there are
+   fewer. */
 const char *elf_file_dynamic(const struct elf_file *file, int64_t tag, size_t index);
 
 const char *elf_file_symbol_name(const struct elf_file *file, size_t index);
 
-/* True if the file has this symbol for others. */
+/* True if the file defines this symbol for other files. */
 bool elf_file_defines(const struct elf_file *file, const char *name);
 
 /* True if a relocation names the symbol. They must have been read. */
 bool elf_file_relocates(const struct elf_file *file, const char *name);
 
-/* True if the file is of this machine's kind, and holds the text somewhere. */
+/* True if the file is for this machine, and contains the text somewhere. */
 bool elf_file_contains(const char *path, const char *text);
 
 #endif

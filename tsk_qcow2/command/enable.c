@@ -16,8 +16,8 @@
 #define CONFIGURATION "/etc/ld.so.conf.d/00-tsk-qcow2.conf"
 #define LDCONFIG "/sbin/ldconfig"
 
-/* Run a program without output; returns its exit status, or -1. Nothing of the environment helps
-   it, and with an empty PATH "status" looks at no programs. */
+/* Run a program without output, with an environment that has only an empty PATH (so that "status"
+   looks at no programs). Returns its exit status, or -1. */
 static int run_quietly(const char *program, const char *argument)
 {
   char *const arguments[] = { (char *) (uintptr_t) program, (char *) (uintptr_t) argument, NULL };
@@ -42,8 +42,8 @@ static bool run_ldconfig(void)
   return run_quietly(LDCONFIG, NULL) == 0;
 }
 
-/* True if a program that is started now, with no environment to help it, gets the drop-in: this
-   command, for one. */
+/* True if a program that is started now without an environment loads the drop-in. This command is
+   used for the test. */
 static bool loader_obeys(void)
 {
   return run_quietly("/proc/self/exe", "status") == EXIT_OK;
@@ -87,8 +87,8 @@ static int check_root(int argc, const char *command)
   return EXIT_OK;
 }
 
-/* The plugin loads the one libtsk that it was built for. Where programs load another of the same
-   soname, such as one below /usr/local, they might not even start with that. */
+/* The plugin loads the libtsk that it was built for. If programs load another one of the same
+   soname, such as one below /usr/local, they might not even start with the plugin. */
 static int check_libtsk(void)
 {
   char path[4096];

@@ -5,7 +5,8 @@
 
 #include <qcow2core.h>
 
-/* The number of findings that may make reading fail, or give something else than was written. */
+/* The number of findings because of which reading may fail, or give other bytes than were
+   written. */
 uint64_t findings_serious(const struct qcow2_check_result *result);
 
 /* The bytes of the clusters that are marked as used, but that nothing refers to. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * `tsk-qcow2 info --json`, as info-json.md describes it. Keys are the format's own terms, sizes and
- * offsets are bytes, absent things are null or empty lists. Names are escaped as in messages, since
- * JSON has no place for bytes that are not UTF-8.
+ * offsets are bytes, absent things are null or empty lists. Names are escaped as in messages,
+ * because JSON cannot contain bytes that are not UTF-8.
  */
 #include <inttypes.h>
 #include <jansson.h>
@@ -13,7 +13,7 @@
 #include "json_value.h"
 #include "report.h"
 
-/* Of a header extension's data, so many bytes are shown. */
+/* The most bytes of a header extension's data that are shown. */
 #define HEX_BYTES_MAX 1024u
 
 static json_t *features(const struct qcow2_image *image, enum qcow2_feature_type type,
@@ -31,7 +31,7 @@ static json_t *features(const struct qcow2_image *image, enum qcow2_feature_type
   return list;
 }
 
-/* Every feature bit that has a name: the image's, else the format's own. */
+/* Every feature bit that has a name, from the image's table or else from the format. */
 static json_t *feature_names_value(const struct qcow2_image *image)
 {
   static const char *const types[] = { "incompatible", "compatible", "autoclear" };
@@ -192,7 +192,8 @@ static json_t *bitmap_value(const struct qcow2_image *image, size_t index, uint6
 
 /* ---- The whole --------------------------------------------------------------- */
 
-/* Print a list of `count` items as a member. `runs` is what describing the items may look at. */
+/* Print a list of `count` items as a member. `runs` is the number of runs of bits that may be
+   looked at to describe the items. */
 static bool print_list(const char *key, const struct qcow2_image *image, size_t count,
                        json_t *(*item)(const struct qcow2_image *image, size_t index,
                                        uint64_t *runs))
@@ -227,5 +228,5 @@ int info_print_json(const struct tsk_qcow2_opened *opened)
       !json_print_member("warnings", json_warnings(image)))
     return complain_failed("cannot write the JSON: out of memory");
   printf("\n}\n");
-  return EXIT_OK; /* whether all of it got out is found out at the end */
+  return EXIT_OK; /* whether all of it was written is found out at the end */
 }

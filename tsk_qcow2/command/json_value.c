@@ -24,8 +24,9 @@ json_t *json_text(const char *text, size_t length)
   return value;
 }
 
-/* How an integer that jansson has no room for begins, as a string, and as that is printed. No text
-   of an image's begins so: control characters in it are escaped before JSON sees them. */
+/* The mark at the start of a string that stands for an integer too large for jansson, and the same
+   mark as jansson prints it. No text from an image starts with it: control characters are escaped
+   before they are put into JSON. */
 #define LARGE_MARK "\001"
 #define LARGE_MARK_PRINTED "\"\\u0001"
 
@@ -64,7 +65,7 @@ json_t *json_notes(const struct qcow2_image *image, size_t layer)
   return list;
 }
 
-/* Take the marks and quotes from around large integers. */
+/* Remove the mark and the quotes of large integers. */
 static void uncover_large(char *text)
 {
   char *from = text, *to = text;

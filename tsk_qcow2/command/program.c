@@ -35,7 +35,8 @@ static bool opens_images(const char *symbol)
          strstr(symbol, "PKPKc17TSK_IMG_TYPE_ENUM") != NULL;
 }
 
-/* The symbol by which a program has libtsk open images unseen; NULL: none. */
+/* The symbol through which a program opens images inside libtsk, where the plugin does not see it.
+   NULL: none. */
 static const char *find_bypass(const struct elf_file *program)
 {
   struct elf_file dropin;
@@ -77,14 +78,14 @@ static bool needs(const struct elf_file *program, const char *soname)
   return false;
 }
 
-/* libtsk is C++: what carries it loads that, too, or nothing at all. */
+/* libtsk is C++: a program that contains it also loads the C++ library, or no library at all. */
 static bool carries_libtsk(const char *path, const struct elf_file *program)
 {
   return (program->dynamic_count == 0 || needs(program, "libstdc++.so.6")) &&
          elf_file_contains(path, "tsk_img_open");
 }
 
-/* Write a directory of a run path, with the soname behind it; $ORIGIN is the program's directory.
+/* Write a directory of a run path, with the soname after it. $ORIGIN is the program's directory.
    False: it is too long. */
 static bool compose(const char *program, const char *directory, size_t length, char *out,
                     size_t out_size)
@@ -187,7 +188,7 @@ void program_explain(const struct program_answer *answer, char *text, size_t tex
   case PROGRAM_OTHER:
   case PROGRAM_UNDERSTANDS: snprintf(text, text_size, "%s", ""); break;
   case PROGRAM_OWN_LIBTSK:
-    snprintf(text, text_size, "carries a libtsk of its own, which does not know qcow2");
+    snprintf(text, text_size, "contains a libtsk of its own, which does not know qcow2");
     break;
   case PROGRAM_OTHER_LIBTSK:
     snprintf(text, text_size, "needs %s, and the plugin was built for " TSK_LIBRARY,

@@ -19,7 +19,7 @@ void progress_start(struct progress *progress, const char *title, uint64_t total
 /* Draw the bar, a few times a second at most. */
 void progress_show(struct progress *progress, uint64_t done);
 
-/* Take the bar away, so that something else can be printed. The next progress_show() draws it
+/* Remove the bar, so that something else can be printed. The next progress_show() draws it
    again. */
 void progress_hide(struct progress *progress);
 

@@ -19,7 +19,7 @@
 #include "selector_mac.h"
 
 #define QUOTED_BYTES 256
-/* Files of one name before we give up finding a free one. */
+/* The most names that are tried to find a free one. */
 #define SAME_NAME_MAX 1000
 
 /* What was asked for. */
@@ -30,13 +30,13 @@ struct request {
   int image_count;
 };
 
-/* Where selectors are written to. */
+/* The directory to which selectors are written. */
 struct target {
   int descriptor;
   const char *given;                /* as given, or "."; for messages */
   char *real;                       /* the real path, with a "/" at its end */
   struct tsk_qcow2_strings written; /* the files there */
-  struct tsk_qcow2_strings lines;   /* what is said of them, once all are written */
+  struct tsk_qcow2_strings lines;   /* the lines to print about them, once all are written */
 };
 
 /* One selector to be written. */
@@ -86,7 +86,7 @@ static int parse_request(int argc, char *argv[], struct request *request)
   return check_request(request);
 }
 
-/* ---- The directory to write to --------------------------------------------------- */
+/* ---- The directory --------------------------------------------------- */
 
 static void target_close(struct target *target)
 {
@@ -126,7 +126,7 @@ static int target_open(const char *given, struct target *target)
   return EXIT_FAILED;
 }
 
-/* Nothing is written beside the evidence unless the user asks for just that. */
+/* Nothing is written into the directory of the evidence unless the user asks for it. */
 static int refuse_beside(const struct target *target, const char *image)
 {
   char *real = realpath(image, NULL);
@@ -136,15 +136,16 @@ static int refuse_beside(const struct target *target, const char *image)
 
   free(real);
   return !beside ? EXIT_OK
-                 : complain_failed("the selector would lie beside the image, in %s; \"--directory "
-                                   "DIR\" writes it somewhere else, and \"--directory .\" there",
-                                   target->real);
+                 : complain_failed(
+                       "the selector would be written into the image's own directory, %s; "
+                       "\"--directory DIR\" writes it somewhere else, and \"--directory .\" there",
+                       target->real);
 }
 
 /* ---- The image name ------------------------------------------------------------- */
 
-/* The path below the target's directory; NULL: it lies elsewhere, or is one that only the user's
-   word leads to. */
+/* The path below the target's directory. NULL: it is elsewhere, or a selector without
+   authentication code may not lead there. */
 static const char *below_target(const struct target *target, const char *real)
 {
   size_t length = strlen(target->real);
@@ -156,7 +157,7 @@ static const char *below_target(const struct target *target, const char *real)
   return real + length;
 }
 
-/* tsk_qcow2_map_path: the real path, absolute. `context` has QUOTED_BYTES for the last one that
+/* tsk_qcow2_map_path: the real path, absolute. `context` has QUOTED_BYTES for the last path that
    leads nowhere, or is NULL. */
 static char *map_absolute(void *context, const char *path)
 {
@@ -187,7 +188,7 @@ static char *map_below(void *context, const char *path)
   return text;
 }
 
-/* Say why a name cannot be written. */
+/* Print why a selector for a name cannot be written. */
 static int complain_name(const struct piece *piece, const char *problem)
 {
   char quoted[QUOTED_BYTES];
@@ -198,8 +199,8 @@ static int complain_name(const struct piece *piece, const char *problem)
                          problem);
 }
 
-/* The name is read as it is meant: one line, whose IMAGE part is the image and not a file with a
-   longer name. */
+/* Check that the name will be read as it is meant: as one line, whose IMAGE part is the image and
+   not a file with a longer name. */
 static int check_text(const struct piece *piece, const char *text, bool is_below)
 {
   struct qcow2_error error;
@@ -216,15 +217,16 @@ static int check_text(const struct piece *piece, const char *text, bool is_below
   if (code != 0)
     return complain_name(piece, error.message);
   if (strpbrk(text, "\r\n") != NULL)
-    return complain_name(piece, "a line break in a path has no place there; give the file another "
-                                "name, or make a link to it by \"ln -s\"");
+    return complain_name(piece,
+                         "a path in a selector cannot have a line break; give the file another "
+                         "name, or make a link to it by \"ln -s\"");
   return same ? EXIT_OK
-              : complain_name(piece, "another file has the name that stands for the snapshot; give "
-                                     "that file another name");
+              : complain_name(piece, "the image name with the snapshot is also the name of another "
+                                     "file; give that file another name");
 }
 
-/* True if a file of the name is read through open_foreign, which a selector without authentication
-   code may not ask for. */
+/* True if a file of the name is read through open_foreign. A selector without authentication code
+   may not do that. */
 static bool leads_to_foreign(const struct tsk_qcow2_name *name)
 {
   for (size_t i = 0; i < name->backing.count; i++)
@@ -234,8 +236,8 @@ static bool leads_to_foreign(const struct tsk_qcow2_name *name)
   return name->data_file != NULL && qcow2_foreign_probe(name->data_file, name->data_format) != 0;
 }
 
-/* Write the image name, with all paths below the target's directory if that is enough, or else all
-   of them absolute and authenticated. */
+/* Write the image name. If all paths are below the target's directory, they are written relative to
+   it; or else all are absolute, and the selector has an authentication code. */
 static int write_name(const struct piece *piece, struct tsk_qcow2_selector *selector)
 {
   char failed[QUOTED_BYTES] = "", *signed_text;
@@ -271,8 +273,8 @@ static int write_name(const struct piece *piece, struct tsk_qcow2_selector *sele
 
 /* ---- The file --------------------------------------------------------------------- */
 
-/* Make a new file, of the name or with a number added. Returns its descriptor, or -1 with errno
-   set. */
+/* Make a new file with this name, or with a number added to it. Returns its descriptor, or -1 with
+   errno set. */
 static int create_file(const struct target *target, const char *stem,
                        char path[SELECTOR_FILE_NAME_BYTES])
 {
@@ -347,7 +349,7 @@ static int note_written(const struct piece *piece, const char *file)
   return status;
 }
 
-/* Say what was written; after a failure take it away: nothing is left half done. */
+/* Print what was written. After a failure, remove all of it, so that nothing is left half done. */
 static void conclude(const struct target *target, int status)
 {
   for (size_t i = 0; status != EXIT_OK && i < target->written.count; i++)
@@ -377,7 +379,7 @@ static int write_piece(const struct piece *piece)
   return status;
 }
 
-/* ---- Which of them ----------------------------------------------------------------- */
+/* ---- Which states ----------------------------------------------------------------- */
 
 /* True if the ID can stand in a selector, and no other snapshot has it. */
 static bool has_own_id(const struct qcow2_image *image, const struct qcow2_snapshot *snapshot)
@@ -388,7 +390,7 @@ static bool has_own_id(const struct qcow2_image *image, const struct qcow2_snaps
          qcow2_snapshot_find(image, snapshot->id, QCOW2_BY_ID, &index, NULL) == 0;
 }
 
-/* Write the selector of one view; all but the view is as in `name`. */
+/* Write the selector of one view. Everything except the view is taken from `name`. */
 static int write_view(struct target *target, const struct tsk_qcow2_name *name,
                       const struct qcow2_image *image, size_t index, bool vm_state)
 {
@@ -423,7 +425,7 @@ static int write_all(const struct request *request, struct target *target,
   return status;
 }
 
-/* Write the selectors of an image name that was parsed, and opened as far as its header. */
+/* Write the selectors of a parsed image name, of which only the header was opened. */
 static int write_opened(const struct request *request, struct target *target,
                         const struct tsk_qcow2_name *name, const struct tsk_qcow2_opened *opened)
 {
@@ -448,7 +450,7 @@ static int write_image(const struct request *request, struct target *target, con
     return complain_failed("%s", error.message);
   is_selector = tsk_qcow2_is_selector(name.path, &error);
   if (is_selector > 0)
-    status = complain_failed("%s is a selector file itself: name the image that stands in it",
+    status = complain_failed("%s is a selector file itself: name the image that is in it",
                              name.path);
   else if (is_selector < 0 ||
            tsk_qcow2_open_names(1, &image, TSK_QCOW2_HEADER_ONLY, NULL, &opened, &error) != 0)
@@ -473,8 +475,9 @@ int command_selector(int argc, char *argv[])
     return status;
   for (int i = 0; status == EXIT_OK && i < request.image_count; i++) {
     status = write_image(&request, &target, request.images[i]);
-    if (status != EXIT_OK && i > 0) /* those who know fls may have typed a backing chain */
-      fputs("If further names were meant as backing files, they belong to the first: tsk-qcow2 "
+    if (status != EXIT_OK && i > 0) /* as with fls, the further names may be meant as a backing
+                                       chain */
+      fputs("If the further names are backing files, put them into the first name: tsk-qcow2 "
             "selector 'TOP,backing=NEXT'\n",
             stderr);
   }

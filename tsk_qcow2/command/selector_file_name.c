@@ -5,7 +5,7 @@
 #include <string.h>
 #include <strings.h>
 
-/* The longest part that is kept of an image's or a snapshot's name. */
+/* The most bytes that are kept of an image's or a snapshot's name. */
 #define PART_BYTES 72
 
 static bool is_plain(char c)
@@ -27,7 +27,7 @@ static void append_plain(char *out, const char *text, size_t length)
   out[at] = '\0';
 }
 
-/* The length of a file name without an extension that says no more than that it is an image. */
+/* The length of a file name without an extension that only says that it is an image. */
 static size_t without_extension(const char *name)
 {
   static const char *const EXTENSIONS[] = { ".qcow2", ".qcow", ".img" };
@@ -66,7 +66,7 @@ void selector_file_name_stem(const struct tsk_qcow2_name *image_name,
 
   stem[0] = '\0';
   append_plain(stem, image, without_extension(image));
-  if (stem[0] == '-' || stem[0] == '.') /* no option, and not hidden */
+  if (stem[0] == '-' || stem[0] == '.') /* so that it is no option, and not hidden */
     stem[0] = '_';
   strcat(stem, "-");
   if (snapshot == NULL)

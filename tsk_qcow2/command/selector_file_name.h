@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* How a new selector file is called: letters, digits, ".", "_" and "-" only, so that shells need no
-   quotes and Autopsy takes it. */
+/* The name of a new selector file: only letters, digits, ".", "_" and "-", so that shells need no
+   quotes and Autopsy accepts it. */
 #ifndef TSK_QCOW2_SELECTOR_FILE_NAME_H
 #define TSK_QCOW2_SELECTOR_FILE_NAME_H
 
@@ -8,8 +8,9 @@
 
 #define SELECTOR_FILE_NAME_BYTES 200
 
-/* Write the name without its end: the image's, the snapshot's (NULL: the active disk) or, if it has
-   none, its ID or its index, and what else the image name says of what is shown. */
+/* Write the name without its end: the name of the image, the name of the snapshot (NULL: the active
+   disk), and what else the image name says about what is shown. A snapshot without a name has its
+   ID or its index there. */
 void selector_file_name_stem(const struct tsk_qcow2_name *image_name,
                              const struct qcow2_snapshot *snapshot, size_t snapshot_index,
                              char stem[SELECTOR_FILE_NAME_BYTES]);

@@ -11,7 +11,7 @@ static const char *presence(const char *path)
   return access(path, R_OK) == 0 ? path : "missing";
 }
 
-/* What the user's own fls says is what counts in the end. */
+/* What the user's own fls reports decides in the end. */
 static void print_fls(void)
 {
   static const char *const answers[] = {
@@ -30,7 +30,7 @@ struct found {
   size_t understand, take_for_raw;
 };
 
-/* Count a program, and name it if it takes qcow2 images for raw disks. */
+/* Count a program. If it takes qcow2 images for raw disks, print its name. */
 static void visit_program(void *context, const char *path, const struct program_answer *answer)
 {
   struct found *found = context;
@@ -79,9 +79,9 @@ int command_status(int argc, char *argv[])
     print_fls();
   printf("Calls inside libtsk: %s\n",
          program_libtsk_binds_calls()
-             ? "do not reach the plugin, which answers those of the programs instead"
+             ? "do not reach the plugin, which handles the programs' calls instead"
              : "reach the plugin");
   print_programs(ours);
-  printf("Never covered:       what carries a libtsk of its own, such as Python's pytsk3\n");
+  printf("Never reached:       what contains a libtsk of its own, such as Python's pytsk3\n");
   return ours ? EXIT_OK : EXIT_NOT_ENABLED;
 }

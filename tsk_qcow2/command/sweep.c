@@ -10,7 +10,7 @@
 
 #define CHUNK_BYTES ((size_t) 1 << 20)
 #define WORKERS_MAX 8
-/* Two chunks for each worker, so that it need not wait for the listener, and one for the
+/* Two chunks for each worker, so that a worker need not wait for the listener, and one for the
    listener. */
 #define SLOTS_MAX (2 * WORKERS_MAX + 1)
 
@@ -33,8 +33,8 @@ struct sweep {
   pthread_cond_t changed;
   struct chunk chunks[SLOTS_MAX];
   size_t slot_count;
-  uint64_t taken, heard; /* how many chunks were taken by workers, and heard by the listener */
-  uint64_t position;     /* guest offset from which on nothing was taken */
+  uint64_t taken, heard; /* how many chunks workers have taken, and the listener has handled */
+  uint64_t position;     /* guest offset from which on no chunk was taken */
   bool stop;
 };
 
@@ -64,7 +64,8 @@ static bool reads_zeros(enum qcow2_cluster_kind kind)
          kind == QCOW2_CLUSTER_ZERO_ALLOCATED;
 }
 
-/* Move on to the next byte that is worth reading. What cannot be mapped is: the read tells why. */
+/* Move on to the next byte that must be read. What cannot be mapped must be read, too: the read
+   reports why. */
 static void skip_zeros(struct sweep *sweep)
 {
   uint64_t size = qcow2_view_size(sweep->view);
@@ -76,7 +77,8 @@ static void skip_zeros(struct sweep *sweep)
     sweep->position += extent.length;
 }
 
-/* Take the next chunk, with the lock held, when there is a slot for it. NULL: all are taken. */
+/* Take the next chunk, when there is a slot for it. Call this with the lock held. NULL: all are
+   taken. */
 static struct chunk *take_chunk(struct sweep *sweep)
 {
   uint64_t left;
@@ -92,7 +94,7 @@ static struct chunk *take_chunk(struct sweep *sweep)
     return NULL;
   chunk = &sweep->chunks[sweep->taken++ % sweep->slot_count];
   chunk->guest_offset = sweep->position;
-  /* Chunks end at multiples of their size: so each cluster is in as few as can be. */
+  /* Chunks end at multiples of their size, so that each cluster is in as few chunks as possible. */
   chunk->length = CHUNK_BYTES - (size_t) (sweep->position % CHUNK_BYTES);
   if (chunk->length > left)
     chunk->length = (size_t) left;
@@ -119,7 +121,7 @@ static void *work(void *context)
     chunk->is_ready = true;
     pthread_cond_broadcast(&sweep->changed);
   }
-  sweep->stop = true; /* also for the others, and for the listener when it has heard all */
+  sweep->stop = true; /* for the other workers too, and for the listener when it has handled all */
   pthread_cond_broadcast(&sweep->changed);
   pthread_mutex_unlock(&sweep->lock);
   return NULL;

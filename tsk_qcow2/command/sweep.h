@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: MIT */
-/* Reading a whole view once, with all cores, in the order of guest offsets. What is damaged is read
-   around. */
+/* Reading a whole view once, with all cores, in the order of guest offsets. Damaged ranges are
+   skipped. */
 #ifndef TSK_QCOW2_SWEEP_H
 #define TSK_QCOW2_SWEEP_H
 
 #include <qcow2core.h>
 #include <stdbool.h>
 
-/* Gets what was read, chunk by chunk in ascending order, from the thread that called
+/* Gets what was read, chunk by chunk in ascending order. It is called in the thread that called
    sweep_view(). */
 struct sweep_listener {
   void *context;
-  /* A damaged range, before the bytes that are zeros for it. It may go on past the chunk, and then
-     is told again with the next. */
+  /* A damaged range. It comes before the chunk that has zeros for it. If it continues after the
+     chunk, it comes again with the next one. */
   void (*damage)(void *context, const struct qcow2_error *damage);
   /* The bytes at `guest_offset`. */
   void (*bytes)(void *context, uint64_t guest_offset, const void *bytes, size_t length);

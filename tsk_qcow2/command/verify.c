@@ -32,9 +32,10 @@ static int verify_all(struct verify *verify)
 
 /* ---- What was not read ----------------------------------------------------------- */
 
-/* What there is besides the states that were read. */
+/* What the image has in addition to the states that were read. */
 struct unread {
-  uint64_t vm_states, vm_state_bytes; /* saved memory: how often, and how much if that is known: */
+  uint64_t vm_states, vm_state_bytes; /* saved memory: of how many snapshots, and how many bytes if
+                                         that is known: */
   bool has_bytes;                     /* it is no more than 2^64 - 1 */
   uint64_t others;                    /* disks, if the image's name chooses a state */
 };
@@ -92,7 +93,7 @@ static struct verdict judge(const struct verify *verify)
                              .lost_bitmaps = qcow2_bitmap_lost_count(verify->opened.image),
                              .unread = find_unread(verify) };
 
-  /* What is wrong may not be of the one state that was read. */
+  /* What is wrong may be outside the one state that was read. */
   bool is_elsewhere = verify->opened.snapshot_index != QCOW2_ACTIVE;
   bool is_broken = verdict.lost_snapshots > 0 || verdict.lost_bitmaps > 0 ||
                    tables->finding_count > 0;
@@ -159,20 +160,21 @@ static void print_readable(const struct verify *verify, const struct verdict *ve
     printf("Readable: this state can be read as a whole, but the image is damaged elsewhere.");
     return;
   }
-  printf("Readable: all that the tables refer to can be read, but ");
+  printf("Readable: everything that the tables refer to can be read, but ");
   if (tables->unreferenced_count > 0)
     printf("nothing refers to %" PRIu64 " cluster%s (%" PRIu64
-           " bytes) marked as used: old data, or what a lost table led to.",
+           " bytes) that are marked as used: old data, or data of a table that was lost.",
            tables->unreferenced_count, tables->unreferenced_count == 1 ? "" : "s",
            tables->unreferenced_bytes);
   else if (tables->leak_count > 0)
-    printf("less refers to %" PRIu64 " cluster%s than refcounts say, as where a table was lost.",
-           tables->leak_count, tables->leak_count == 1 ? "" : "s");
+    printf("%" PRIu64
+           " cluster%s fewer references than the refcount says, as after the loss of a table.",
+           tables->leak_count, tables->leak_count == 1 ? " has" : "s have");
   else
-    printf("refcounts are wrong, which reading does not notice.");
+    printf("refcounts are wrong, which does not affect reading.");
 }
 
-/* Print the last line, with what to type where there is more to see. */
+/* Print the last line. If there is more to see, it ends with the command to type. */
 static void print_verdict(const struct verify *verify, const struct verdict *verdict)
 {
   const struct unread *unread = &verdict->unread;
@@ -241,8 +243,8 @@ static int conclude(struct verify *verify)
 
 /* ---- The command ------------------------------------------------------------------ */
 
-/* That the snapshot which the image's name chooses has no VM state is no damage but the user's
-   mistake. */
+/* If the image name chooses a VM state that its snapshot does not have, that is the user's mistake
+   and no damage. */
 static int check_choice(const struct verify *verify)
 {
   struct qcow2_view *view;
@@ -289,7 +291,7 @@ int command_verify(int argc, char *argv[])
   else
     print_warnings(verify.opened.image);
   verify_print_files(&verify);
-  /* A snapshot in the image's name: that state alone. */
+  /* If the image name chooses a snapshot, read only that state. */
   status = verify.opened.snapshot_index == QCOW2_ACTIVE
                ? verify_all(&verify)
                : verify_state(&verify, verify.opened.snapshot_index, verify.opened.is_vm_state);

@@ -7,12 +7,13 @@
 
 #include "open_names.h"
 
-/* What is wrong with the tables and refcounts of the chain's files, whether or not it was met where
-   states were read. */
+/* What is wrong with the tables and refcounts of the chain's files, whether or not reading the
+   states met it. */
 struct verify_tables {
-  uint64_t finding_count;  /* of what may read as an error, or as something else than was written */
+  uint64_t finding_count;  /* because of which reading may fail, or give other bytes than were
+                              written */
   uint64_t refcount_count; /* of wrong refcounts, which reading does not use */
-  uint64_t leak_count;     /* clusters with a higher refcount than references, */
+  uint64_t leak_count;     /* clusters whose refcount is higher than their number of references, */
   uint64_t unreferenced_count, unreferenced_bytes; /* and those of them that nothing refers to */
   uint64_t unfinished_count;                       /* files that were not checked to the end */
   const char *first_path; /* of the first file with any of these. Borrowed; NULL: it has none, or
@@ -31,14 +32,14 @@ struct verify {
   struct verify_tables tables;
 };
 
-/* Read one state, and print what came of it. Returns EXIT_OK, also for damage, or EXIT_FAILED after
-   complaining. */
+/* Read one state, and print the result. Returns EXIT_OK, even if there is damage, or EXIT_FAILED
+   after complaining. */
 int verify_state(struct verify *verify, size_t index, bool is_vm_state);
 
-/* Print which files the states are read from; nothing for JSON. */
+/* Print which files the states are read from. For JSON print nothing. */
 void verify_print_files(const struct verify *verify);
 
-/* Check the tables and refcounts of the chain's files, and print what came of it, or fill
+/* Check the tables and refcounts of the chain's files, and print the result, or put it into
    verify->tables.files. Returns EXIT_OK, or EXIT_FAILED after complaining. */
 int verify_check_files(struct verify *verify);
 

@@ -10,12 +10,12 @@
 #include "notes.h"
 #include "verify.h"
 
-/* What checking all files of the chain may cost, in bytes of tables: see struct
+/* The most work of checking all files of the chain, in bytes of tables: see struct
    qcow2_check_options. */
 #define WORK_BYTES (UINT64_C(64) << 30)
 #define ESCAPED_BYTES 4096
 
-/* ---- Which they are ----------------------------------------------------------- */
+/* ---- Their names ----------------------------------------------------------- */
 
 static char *escape_path(const char *path, char out[ESCAPED_BYTES])
 {
@@ -75,9 +75,9 @@ static void keep_values(struct verify *verify, size_t index, const struct qcow2_
                                     layer->data_format, "size", "tables", "notes"));
 }
 
-/* ---- What is in them ------------------------------------------------------------ */
+/* ---- Their tables ------------------------------------------------------------ */
 
-/* Say what the check found. */
+/* Print what the check found. */
 static void print_result(const struct qcow2_layer_info *layer,
                          const struct qcow2_check_result *result)
 {
@@ -86,10 +86,9 @@ static void print_result(const struct qcow2_layer_info *layer,
 
   escape_path(layer->path, path);
   if (serious > 0)
-    printf(
-        "Tables of %s: %" PRIu64
-        " finding%s; what these name may read as an error, or as something else than was written\n",
-        path, serious, serious == 1 ? "" : "s");
+    printf("Tables of %s: %" PRIu64
+           " finding%s; reading what these name may fail, or give other bytes than were written\n",
+           path, serious, serious == 1 ? "" : "s");
   if (of_refcounts > 0)
     printf("Refcounts of %s: %" PRIu64 " finding%s; reading does not use refcounts\n", path,
            of_refcounts, of_refcounts == 1 ? "" : "s");

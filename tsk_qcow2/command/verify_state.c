@@ -12,7 +12,7 @@
 #include "sweep.h"
 #include "verify.h"
 
-/* As many damaged ranges of a state are listed; all are counted. */
+/* The most damaged ranges of a state that are listed. All are counted. */
 #define LISTED_MAX 10000u
 #define TITLE_BYTES 640
 
@@ -42,7 +42,7 @@ static json_t *damage_value(const struct qcow2_error *damage)
                    "reason", damage->message);
 }
 
-/* Tell and count the damaged range that ends here. */
+/* Report and count the damaged range that ends here. */
 static void end_damage(struct state *state)
 {
   const struct qcow2_error *damage = &state->damage;
@@ -63,7 +63,8 @@ static void end_damage(struct state *state)
          damage->guest_length, damage->guest_offset, damage->message);
 }
 
-/* True if the damage is more of the range before, told again for the next chunk, or going on. */
+/* True if the damage belongs to the range before it: that range was reported again for the next
+   chunk, or goes on. */
 static bool goes_on(const struct state *state, const struct qcow2_error *damage)
 {
   const struct tsk_qcow2_damaged_range known = tsk_qcow2_damaged_range_of(&state->damage);
@@ -193,7 +194,7 @@ static void hear_warnings(struct state *state, const struct qcow2_view *view)
   }
 }
 
-/* Count what was found, and print it. Returns an exit status, after complaining if it is not
+/* Count the damage, and print the result. Returns an exit status, after complaining if it is not
    EXIT_OK. */
 static int end_state(struct state *state, const char *failure)
 {

@@ -4,10 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* As many ranges are kept: 1.5 MiB. */
+/* The most ranges that are kept: 1.5 MiB. */
 #define RANGES_MAX 65536u
-/* As many are told one by one. */
-#define TOLD_MAX 100u
+/* The most ranges that are reported one by one. */
+#define REPORTED_MAX 100u
 
 void tsk_qcow2_damage_init(struct tsk_qcow2_damage *damage)
 {
@@ -22,7 +22,7 @@ void tsk_qcow2_damage_free(struct tsk_qcow2_damage *damage)
   memset(damage, 0, sizeof(*damage));
 }
 
-/* The index of the first range that ends at `offset` or behind it. */
+/* The index of the first range that ends at `offset` or after it. */
 static size_t find(const struct tsk_qcow2_damage *damage, uint64_t offset)
 {
   size_t low = 0, high = damage->count;
@@ -71,14 +71,14 @@ static bool make_room(struct tsk_qcow2_damage *damage)
   return true;
 }
 
-/* Put the range at `index` in place of the `replaced` ranges there, which it covers. */
+/* Put the range at `index`. It replaces the next `replaced` ranges, which it covers. */
 static void put(struct tsk_qcow2_damage *damage, size_t index, size_t replaced,
                 const struct tsk_qcow2_damaged_range *range)
 {
-  struct tsk_qcow2_damaged_range *place = damage->ranges + index;
+  struct tsk_qcow2_damaged_range *slot = damage->ranges + index;
 
-  memmove(place + 1, place + replaced, (damage->count - index - replaced) * sizeof(place[0]));
-  *place = *range;
+  memmove(slot + 1, slot + replaced, (damage->count - index - replaced) * sizeof(slot[0]));
+  *slot = *range;
   damage->count = damage->count - replaced + 1;
 }
 
@@ -88,7 +88,7 @@ static bool add(struct tsk_qcow2_damage *damage, struct tsk_qcow2_damaged_range 
 
   if (index < damage->count && damage->ranges[index].end == range.start &&
       !tsk_qcow2_damage_goes_on(&damage->ranges[index], &range))
-    index++; /* one that ends where this begins, and is another */
+    index++; /* a range that ends where this one begins, but does not go on in it */
   for (; index + replaced < damage->count; replaced++) {
     const struct tsk_qcow2_damaged_range *known = &damage->ranges[index + replaced];
 
@@ -104,13 +104,13 @@ static bool add(struct tsk_qcow2_damage *damage, struct tsk_qcow2_damaged_range 
 
 bool tsk_qcow2_damage_add(struct tsk_qcow2_damage *damage, const struct qcow2_error *error)
 {
-  bool tell;
+  bool is_new;
 
   pthread_mutex_lock(&damage->lock);
-  tell = add(damage, tsk_qcow2_damaged_range_of(error)) && damage->told < TOLD_MAX;
-  damage->told += tell;
+  is_new = add(damage, tsk_qcow2_damaged_range_of(error)) && damage->reported < REPORTED_MAX;
+  damage->reported += is_new;
   pthread_mutex_unlock(&damage->lock);
-  return tell;
+  return is_new;
 }
 
 size_t tsk_qcow2_damage_count(struct tsk_qcow2_damage *damage, uint64_t *bytes, bool *is_complete)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The damaged ranges of one view that reads have met: each is told once, and they are counted. */
+/* The damaged ranges of one view that reads have met. Each is reported once, and they are
+   counted. */
 #ifndef TSK_QCOW2_DAMAGE_H
 #define TSK_QCOW2_DAMAGE_H
 
@@ -15,9 +16,9 @@ struct tsk_qcow2_damaged_range {
 /* The range that an error of a read concerns. */
 struct tsk_qcow2_damaged_range tsk_qcow2_damaged_range_of(const struct qcow2_error *error);
 
-/* True if `next` belongs to the damaged range `known`: it overlaps it, or touches it and what is
-   lost goes on. Of two damaged entries side by side each is a range, with a reason of its own.
-   Whoever counts damaged ranges counts them by this. */
+/* True if `next` belongs to the damaged range `known`: it overlaps it, or continues it. Two damaged
+   table entries side by side are two ranges, each with its own reason. All code that counts damaged
+   ranges uses this rule. */
 bool tsk_qcow2_damage_goes_on(const struct tsk_qcow2_damaged_range *known,
                               const struct tsk_qcow2_damaged_range *next);
 
@@ -26,18 +27,18 @@ struct tsk_qcow2_damage {
   pthread_mutex_t lock;
   struct tsk_qcow2_damaged_range *ranges; /* in order, disjoint */
   size_t count, room;
-  uint64_t told; /* how often tsk_qcow2_damage_add() said so */
+  uint64_t reported; /* how often tsk_qcow2_damage_add() returned true */
 };
 
 void tsk_qcow2_damage_init(struct tsk_qcow2_damage *damage);
 
 void tsk_qcow2_damage_free(struct tsk_qcow2_damage *damage);
 
-/* Note the range of an error that a read gave. True if it should be told: it belongs to no known
-   range, and not too many have been told already. Any thread. */
+/* Note the range of a read error. True if it should be reported: it belongs to no known range, and
+   not too many ranges were reported already. Any thread. */
 bool tsk_qcow2_damage_add(struct tsk_qcow2_damage *damage, const struct qcow2_error *error);
 
-/* The number of ranges that are known, and their bytes. Once they are very many, further ones are
+/* The number of known ranges, and their bytes. If there are more than can be kept, the rest are
    left out, and *is_complete is false. Any thread. */
 size_t tsk_qcow2_damage_count(struct tsk_qcow2_damage *damage, uint64_t *bytes, bool *is_complete);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The public face of image names: an image opened by them, what of it is read, and what of it is
-   damaged. */
+/* The functions of qcow2names.h: an image that is opened by its names, reading it, and reporting
+   its damage. */
 #include "disk.h"
 
 #include <errno.h>
@@ -18,7 +18,7 @@
 struct qcow2_disk {
   struct tsk_qcow2_opened opened;
   struct tsk_qcow2_damage damage;
-  qcow2_damage_sentence *report; /* NULL: nobody wants to know */
+  qcow2_damage_sentence *report; /* NULL: damage is not reported */
   void *report_context;
   bool was_filled; /* zeros were given together with an error; any thread sets it */
 };
@@ -51,8 +51,8 @@ int qcow2_disk_open(size_t count, const char *const names[], qcow2_open_foreign 
                     struct qcow2_disk **disk, struct qcow2_error *error)
 {
   struct qcow2_disk *made = calloc(1, sizeof(*made));
-  struct qcow2_error unwanted,
-      failure; /* what fails may succeed in another way: with the key file of the environment */
+  struct qcow2_error unwanted, failure; /* this failure is not reported, because opening may succeed
+                                           with the key file of the environment */
   int code;
 
   if (error == NULL)
@@ -103,7 +103,7 @@ void qcow2_disk_print(const struct qcow2_disk *disk, FILE *out)
   tsk_qcow2_report_print(out, &disk->opened);
 }
 
-/* ---- Reading, and telling of damage ------------------------------------------- */
+/* ---- Reading, and reporting damage ------------------------------------------- */
 
 void qcow2_disk_report_damage(struct qcow2_disk *disk, qcow2_damage_sentence *report, void *context)
 {
@@ -157,16 +157,16 @@ int tsk_qcow2_disk_read_filled(struct qcow2_disk *disk, uint64_t guest_offset, v
   return code;
 }
 
-/* What became of the damaged ranges. */
+/* What the reads of damaged ranges gave. */
 static const char *fate(const struct qcow2_disk *disk)
 {
   if (disk->opened.errors_zero)
-    return "was given as zeros";
+    return "lost bytes were replaced by zeros";
   if (__atomic_load_n(&disk->was_filled, __ATOMIC_RELAXED))
-    return "could not be read, and this libtsk may have passed zeros on without an error "
+    return "these reads failed, and this libtsk may have passed zeros on without an error "
            "(\",errors=zero\" after the image name always gives zeros; "
            "\"tsk-qcow2 verify\" lists all damage)";
-  return "could not be read (\",errors=zero\" after the image name gives zeros instead; "
+  return "these reads failed (\",errors=zero\" after the image name gives zeros instead; "
          "\"tsk-qcow2 verify\" lists all damage)";
 }
 
@@ -180,7 +180,7 @@ void tsk_qcow2_disk_report_count(struct qcow2_disk *disk)
   if (count == 0 || disk->report == NULL)
     return;
   snprintf(sentence, sizeof(sentence),
-           "%s%zu damaged range%s (%" PRIu64 " bytes) of the image %s met; what is there %s",
+           "%s%zu damaged range%s (%" PRIu64 " bytes) of the image %s read; %s",
            is_complete ? "" : "more than ", count, count == 1 ? "" : "s", bytes,
            count == 1 ? "was" : "were", fate(disk));
   disk->report(disk->report_context, sentence);

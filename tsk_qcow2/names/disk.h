@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What the backend needs of images opened by name beyond <qcow2names.h>. */
+/* What the backend needs in addition to <qcow2names.h>. */
 #ifndef TSK_QCOW2_DISK_H
 #define TSK_QCOW2_DISK_H
 
@@ -10,7 +10,7 @@
 int tsk_qcow2_disk_read_filled(struct qcow2_disk *disk, uint64_t guest_offset, void *buffer,
                                size_t length, struct qcow2_error *error);
 
-/* Tell how much damage was met, once, as qcow2_disk_close() does: for programs that exit without
+/* Report once how much damage was met, as qcow2_disk_close() does. For programs that exit without
    closing. */
 void tsk_qcow2_disk_report_count(struct qcow2_disk *disk);
 

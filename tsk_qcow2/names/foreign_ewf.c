@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * EWF images (E01), read by libewf, which is loaded when it is needed. libtsk reads them by it too,
- * but there what is damaged or missing reads as zeros: libewf only notes it, and here each read
- * asks for these notes.
+ * EWF images (E01), read by libewf, which is loaded when it is needed. libtsk reads them through
+ * libewf too, but gives zeros for what is damaged or missing. libewf only notes such parts; here
+ * each read asks for these notes.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE /* RTLD_DEFAULT's relatives */
@@ -18,11 +18,11 @@
 #include "complain.h"
 #include "foreign.h"
 
-/* libewf's LIBEWF_ACCESS_FLAG_READ, and its word for "by the file's name". */
+/* libewf's LIBEWF_ACCESS_FLAG_READ, and its value for "format by the file's name". */
 #define EWF_READ 1
 #define EWF_ANY_FORMAT 0
-/* libewf loses as much memory as it is asked for of missing segments, so after this it is not asked
-   any more: all reads fail. */
+/* When libewf reads missing segments, it leaks as much memory as it is asked for. After this many
+   bytes it is not called any more: all reads fail. */
 #define MISSING_BYTES_MAX (UINT64_C(64) << 20)
 
 /* libewf's functions. Handles and errors are its own; unless said otherwise they return 1, 0 for
@@ -97,7 +97,7 @@ static int complain_ewf(struct qcow2_error *error, void **problem)
     reason[0] = '\0';
   ewf.free_error(problem);
   return qcow2_error_set(error, QCOW2_ERROR_CORRUPT,
-                         "libewf cannot open the EWF image: %s; ewfinfo may tell more",
+                         "libewf cannot open the EWF image: %s; ewfinfo may say more",
                          qcow2_text_escape(reason, strlen(reason), escaped, sizeof(escaped)));
 }
 
@@ -162,8 +162,8 @@ static void ewf_close(void *context)
 
 /* ---- Opening ---------------------------------------------------------------------- */
 
-/* Open all segments; of a file whose name says nothing of further ones, that file. Returns 1, or
-   something else with *problem set. */
+/* Open all segments. If the file's name is not that of a first segment, open only this file.
+   Returns 1, or something else with *problem set. */
 static int open_segments(void *handle, const char *path, int *count, void **problem)
 {
   char *alone = (char *) (uintptr_t) path;
@@ -195,8 +195,8 @@ static int image_open(struct ewf_image *image, const char *path, uint64_t *size,
   image->lacks_segments = ewf.is_corrupted(image->handle, NULL) != 0;
   if (image->lacks_segments)
     snprintf(warning, QCOW2_FOREIGN_WARNING_BYTES,
-             "segments of this EWF image are missing or damaged (%d file%s found); what they held "
-             "reads as an error, and ewfverify tells more",
+             "segments of this EWF image are missing or damaged (%d file%s found); reading what "
+             "was in them is an error, and ewfverify says more",
              count, count == 1 ? " was" : "s were");
   return 0;
 }

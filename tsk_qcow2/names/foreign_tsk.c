@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Disks that libtsk reads: VMDK, VHD, AFF, and raw ones in several parts. Nothing here is linked to
- * libtsk: a program that has it in it lends it, and for others it is loaded when it is needed. Of
- * TSK_IMG_INFO only the beginning is used, which all versions share.
+ * Disks that libtsk reads: VMDK, VHD, AFF, and raw ones in several parts. Nothing here is linked
+ * with libtsk. If the program has loaded libtsk, that one is used; otherwise libtsk is loaded when
+ * it is needed. Only the beginning of TSK_IMG_INFO is used, which is the same in all versions.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE /* RTLD_DEFAULT */
@@ -18,8 +18,8 @@
 #include "complain.h"
 #include "foreign.h"
 
-/* libtsk up to 4.15 turns errors of reads that are longer than this, or no multiple of the sector,
-   into garbage. */
+/* In libtsk up to 4.15, a read that is longer than this, or that is not a multiple of the sector
+   size, gives garbage instead of an error. */
 #define READ_BYTES_MAX 65536u
 #define SECTOR_BYTES 512u
 
@@ -35,7 +35,7 @@ static struct {
   struct image_start *(*open)(const char *path, int type, unsigned sector_bytes); /* NULL: failed */
   ssize_t (*read)(struct image_start *image, int64_t offset, char *buffer, size_t length);
   void (*close)(struct image_start *image);
-  int (*type)(const char *name); /* TYPE_UNKNOWN: it cannot read that */
+  int (*type)(const char *name); /* TYPE_UNKNOWN: it cannot read this type */
   const char *(*error)(void);
 } tsk;
 #define TYPE_UNKNOWN 0xffff /* TSK_IMG_TYPE_UNSUPP */
@@ -54,9 +54,9 @@ static bool find_all(void *library)
          FIND(type, "img_type_toid_utf8") && FIND(error, "error_get");
 }
 
-/* Some builds of libtsk need a libbfio of the system's, whose functions then take the place of
-   those inside libewf and libvslvm, which crash. Libraries that are loaded first, each in a scope
-   of its own, find their own. */
+/* Some builds of libtsk load the system's libbfio. Its functions then replace the ones inside
+   libewf and libvslvm, and these crash. If libewf and libvslvm are loaded first, each in its own
+   scope, they find their own functions. */
 static void load_first(void)
 {
   /* cppcheck-suppress leakReturnValNotUsed */
@@ -65,7 +65,7 @@ static void load_first(void)
   dlopen("libvslvm.so.1", RTLD_NOW | RTLD_LOCAL);
 }
 
-/* The libtsk of the program, if it has one, else the one that this was built for. */
+/* The libtsk of the program, if it has one, or else the one that this library was built for. */
 static void load(void)
 {
   void *library = NULL;

@@ -58,8 +58,8 @@ void tsk_qcow2_name_free(struct tsk_qcow2_name *name)
 
 /* ---- Pieces -------------------------------------------------------------- */
 
-/* Take the piece that *rest starts with, up to a single comma or the end, with ",," undone, and
-   advance *rest to that comma or end. The caller frees it. NULL: no memory. */
+/* Take the piece at the start of *rest, up to a single comma or the end. ",," in it becomes ",".
+ *rest is advanced to that comma or end. The caller frees it. NULL: no memory. */
 static char *take_piece(const char **rest)
 {
   char *piece = malloc(strlen(*rest) + 1), *out = piece;
@@ -140,7 +140,7 @@ static int check_format(const char *value, bool is_data_file, struct qcow2_error
                          qcow2_text_escape(value, strlen(value), quoted, sizeof(quoted)));
 }
 
-/* How the file is stored that the option just before this one names. */
+/* The format of the file that the option right before this one names. */
 static int take_format(struct tsk_qcow2_name *name, const char *value, struct qcow2_error *error)
 {
   int code;
@@ -210,7 +210,7 @@ static int take_under_zeros(struct tsk_qcow2_name *name, const char *value,
 
 static const struct option {
   const char *name;
-  const char *value; /* what stands after "=" in messages; NULL: the option takes no value */
+  const char *value; /* what messages show after "="; NULL: the option takes no value */
   int (*take)(struct tsk_qcow2_name *name, const char *value, struct qcow2_error *error);
 } OPTIONS[] = {
   { "backing", "PATH", take_backing },   { "data-file", "PATH", take_data_file },
@@ -227,7 +227,7 @@ static const struct option *find_option(const char *text, size_t length)
   return NULL;
 }
 
-/* Check that a value is there, if one is wanted, and only then. */
+/* Check that there is a value if the option takes one, and none if it does not. */
 static int check_value(const struct option *option, const char *value, struct qcow2_error *error)
 {
   if (option->value == NULL && value != NULL)
@@ -285,9 +285,9 @@ int tsk_qcow2_name_parse_rest(const char *rest, struct tsk_qcow2_name *name,
   return code;
 }
 
-/* ---- Slips of those who type ---------------------------------------------- */
+/* ---- Typing mistakes ---------------------------------------------- */
 
-/* The shell puts the home directory only where "~" starts a word. `option` was typed as `typed`. */
+/* The shell replaces "~" only at the start of an argument. `option` was typed as `typed`. */
 static int check_tilde(const char *option, const char *typed, size_t length,
                        struct qcow2_error *error)
 {
@@ -304,13 +304,13 @@ static int check_tilde(const char *option, const char *typed, size_t length,
     snprintf(quoted, sizeof(quoted), "/PATH");
   free(rest);
   return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
-                         "there is no such file, and within a word the shell leaves \"~\" as it "
-                         "is: type %.*s=\"$HOME\"%s",
+                         "there is no such file: the shell replaces \"~\" only at the start of an "
+                         "argument. Type %.*s=\"$HOME\"%s",
                          (int) (value - option), option, quoted);
 }
 
-/* True if the option would be one without what follows its last "@", but is none, or leads nowhere,
-   with it. */
+/* True if the option is valid without its last "@" and what follows, but with it is unknown or
+   names no file. */
 static bool ends_in_snapshot(const char *option)
 {
   const char *at = strrchr(option, '@'), *value = strchr(option, '=');
@@ -328,7 +328,7 @@ static bool ends_in_snapshot(const char *option)
   return is_there;
 }
 
-/* "disk.qcow2,errors=zero@first": the snapshot stands last. */
+/* "disk.qcow2,errors=zero@first": the snapshot was typed last. */
 static int complain_order(const char *path, const char *options, struct qcow2_error *error)
 {
   const char *at = strrchr(options, '@');
@@ -342,10 +342,10 @@ static int complain_order(const char *path, const char *options, struct qcow2_er
     snprintf(quoted, sizeof(quoted), "IMAGE@SNAPSHOT,OPTION");
   free(right);
   return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
-                         "in an image name the snapshot stands before the options: %s", quoted);
+                         "in an image name the snapshot comes before the options: %s", quoted);
 }
 
-/* What follows the path in a name that was typed: nothing that cannot be meant so. */
+/* Check what follows the path in a name that was typed for mistakes. */
 static int check_typed(const char *path, const char *rest, struct qcow2_error *error)
 {
   const char *at = rest;
@@ -381,8 +381,8 @@ static int cannot_examine(const char *path, int os_errno, struct qcow2_error *er
   return QCOW2_ERROR_IO;
 }
 
-/* Say whether a path of `length` bytes, which starts from `directory` ("": as it stands), leads to
-   a file that is no directory. */
+/* Find out whether a path of `length` bytes leads to a file that is no directory. The path starts
+   from `directory` ("": from the working directory). */
 static int names_file(const char *directory, const char *text, size_t length, bool *exists,
                       struct qcow2_error *error)
 {
@@ -413,7 +413,7 @@ static bool leads_out(const char *path, size_t length)
   return path[0] == '/';
 }
 
-/* The longest prefix that names a file. `directory` NULL: the text is the user's. */
+/* The longest prefix that names a file. `directory` NULL: the user typed the text. */
 static int find_path_length(const char *directory, const char *text, size_t *length,
                             struct qcow2_error *error)
 {
@@ -456,7 +456,7 @@ static int no_file(const char *text, struct qcow2_error *error)
       error, QCOW2_ERROR_IO, "there is no file \"%s\"%s%s", quoted,
       strpbrk(text, "@,") == NULL ? "" : ", nor one of the name before an \"@\" or \",\" in it",
       starts_with(text, "~/")
-          ? "; the shell puts the home directory for \"~\" only outside of quotes"
+          ? "; the shell replaces \"~\" by the home directory only outside of quotes"
           : "");
 }
 

@@ -2,8 +2,7 @@
 /*
  * Image names: IMAGE[@SNAPSHOT][,OPTION[=VALUE]]...
  *
- * IMAGE is the longest prefix that names an existing file, and is taken as it stands. In what
- * follows it, ",," stands for a comma.
+ * IMAGE is the longest prefix that names an existing file. After it, ",," stands for a comma.
  */
 #ifndef TSK_QCOW2_IMAGE_NAME_H
 #define TSK_QCOW2_IMAGE_NAME_H
@@ -23,7 +22,7 @@ struct tsk_qcow2_name {
   bool has_snapshot;
   char *snapshot; /* if has_snapshot: a snapshot's ID or name, maybe empty */
   enum qcow2_snapshot_key snapshot_key;
-  bool snapshot_is_index;           /* `snapshot` is its place in the snapshot table, from 0 on */
+  bool snapshot_is_index;           /* `snapshot` is its index in the snapshot table */
   struct tsk_qcow2_strings backing; /* backing=, in order */
   struct tsk_qcow2_strings
       backing_formats;                /* the format= of each of them; an item is NULL: not given */
@@ -32,7 +31,7 @@ struct tsk_qcow2_name {
   char *data_file;                    /* data-file=; NULL: not given */
   char *data_format;                  /* its format=; NULL: not given */
   char **last_format;                 /* while parsing: where a format= belongs; NULL: nowhere */
-  bool errors_zero; /* errors=zero: what cannot be read reads as zeros, and is told */
+  bool errors_zero; /* errors=zero: what cannot be read reads as zeros, and is reported */
   bool vm_state;    /* vmstate: the snapshot's saved memory instead of its disk */
   bool under_zeros; /* under-zeros: zero, allocated clusters read as what is stored */
 };
@@ -41,8 +40,8 @@ struct tsk_qcow2_name {
    ARGUMENT, UNSUPPORTED, NOMEM. */
 int tsk_qcow2_name_parse(const char *text, struct tsk_qcow2_name *name, struct qcow2_error *error);
 
-/* Parse what follows the IMAGE part (empty, or from its '@' or ',' on) into a name whose other
-   fields are kept. */
+/* Parse what follows the IMAGE part (nothing, or a text that begins with '@' or ',') into a name.
+   Its other fields are kept. */
 int tsk_qcow2_name_parse_rest(const char *rest, struct tsk_qcow2_name *name,
                               struct qcow2_error *error);
 
@@ -51,8 +50,8 @@ int tsk_qcow2_name_parse_rest(const char *rest, struct tsk_qcow2_name *name,
    be examined: a shorter prefix would be another one). */
 int tsk_qcow2_name_path_length(const char *text, size_t *length, struct qcow2_error *error);
 
-/* The same for a name whose paths start from `directory`, by somebody's word who may not lead out
-   of it: a prefix that is an absolute path, or has a component "..", is not even looked for. */
+/* The same for a name whose paths start from `directory` and may not leave it: a prefix that is an
+   absolute path, or has a component "..", is not even looked for. */
 int tsk_qcow2_name_path_length_below(const char *directory, const char *text, size_t *length,
                                      struct qcow2_error *error);
 

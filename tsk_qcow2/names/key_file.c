@@ -40,7 +40,7 @@ static int complain_too_large(const char *path, struct qcow2_error *error)
   return complain_path(error, QCOW2_ERROR_ARGUMENT, path, "is larger than 8 MiB");
 }
 
-/* Read all of a file of `length` bytes; one that has shrunk since is an error. */
+/* Read all of a file of `length` bytes. It is an error if the file has become shorter. */
 static int read_all(int descriptor, const char *path, uint8_t *out, size_t length,
                     struct qcow2_error *error)
 {

@@ -11,9 +11,10 @@ struct tsk_qcow2_keys {
   size_t count;
 };
 
-/* Read the files, which the referrer names (NULL: the user), each a passphrase without the newline
-   that may end it. The caller frees with tsk_qcow2_keys_free(), also after an error. Errors: IO,
-   ARGUMENT (no regular file, too long), DENIED (the referrer may not lead there), NOMEM. */
+/* Read the files, each of which has a passphrase; a newline at its end is dropped. The referrer
+   names the files (NULL: the user does). The caller frees with tsk_qcow2_keys_free(), also after an
+   error. Errors: IO, ARGUMENT (no regular file, too long), DENIED (the referrer may not lead
+   there), NOMEM. */
 int tsk_qcow2_keys_read(const struct tsk_qcow2_strings *paths,
                         const struct qcow2_referrer *referrer, struct tsk_qcow2_keys *keys,
                         struct qcow2_error *error);

@@ -26,7 +26,7 @@ static void put_value(const struct composer *composer, const char *value)
   }
 }
 
-/* The path as it shall stand in the text, or NULL after noting the failure. */
+/* The path as it is written into the text, or NULL after noting the failure. */
 static char *mapped(struct composer *composer, const char *path)
 {
   char *text = composer->map(composer->context, path);

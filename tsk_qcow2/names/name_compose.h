@@ -5,7 +5,7 @@
 
 #include "image_name.h"
 
-/* Gives a path as it shall stand in the text: an allocated string, or NULL with errno set. */
+/* Returns a path as it is written into the text: an allocated string, or NULL with errno set. */
 typedef char *tsk_qcow2_map_path(void *context, const char *path);
 
 /* Write a name as text, with the paths as map() gives them. Returns NULL with errno set if map()

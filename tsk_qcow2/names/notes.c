@@ -6,8 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* A raw file is as long as its disk, so a copy that was broken off looks like a base that the
-   overlay has outgrown. */
+/* A raw file is as long as its disk. So an incomplete copy looks like a base whose overlay was
+   enlarged. */
 static bool note_short(const struct qcow2_image *image, size_t index,
                        const struct qcow2_layer_info *layer, char *out)
 {
@@ -29,8 +29,8 @@ static bool note_ewf(const char *format, char *out)
   if (format == NULL || strcmp(format, "ewf") != 0)
     return false;
   snprintf(out, TSK_QCOW2_NOTE_BYTES,
-           "only the parts of this EWF image that are read are checked; whether all of it is as it "
-           "was acquired, ewfverify tells");
+           "only the parts of this EWF image that are read are checked; use ewfverify to find out "
+           "whether all of it is as it was acquired");
   return true;
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What whoever reads a file of the chain should know of it, though nothing is wrong. */
+/* What is worth knowing about a file of the chain, though nothing is wrong with it. */
 #ifndef TSK_QCOW2_NOTES_H
 #define TSK_QCOW2_NOTES_H
 

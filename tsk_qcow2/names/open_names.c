@@ -87,7 +87,7 @@ static int open_with_keys(const struct tsk_qcow2_followed *followed, enum tsk_qc
   return qcow2_image_open(name->path, &options, image, error);
 }
 
-/* Open with the key files of the name, which are the referrer's word if there is one. */
+/* Open with the key files of the name. If there is a referrer, it is the one that names them. */
 static int open_by_name(const struct tsk_qcow2_followed *followed, enum tsk_qcow2_depth depth,
                         qcow2_open_foreign *open_foreign, struct qcow2_image **image,
                         struct qcow2_error *error)
@@ -103,7 +103,8 @@ static int open_by_name(const struct tsk_qcow2_followed *followed, enum tsk_qcow
   return code;
 }
 
-/* Open with the key file that the variable names, and say so if it is of no use. */
+/* Open with the key file that the environment variable names. If that fails because of the key
+   file, the error names the variable. */
 static int open_by_variable(const struct tsk_qcow2_followed *followed, char *path,
                             qcow2_open_foreign *open_foreign, struct qcow2_image **image,
                             struct qcow2_error *error)
@@ -136,16 +137,15 @@ static int open_image(const struct tsk_qcow2_followed *followed, enum tsk_qcow2_
   char *path = getenv(KEY_FILE_VARIABLE);
   int code = open_by_name(followed, depth, open_foreign, image, error);
 
-  /* The variable is for whatever images need a passphrase; others do without, and without the
-     file. */
+  /* The variable applies only to images that need a passphrase. For others the file need not even
+     exist. */
   if (code == QCOW2_ERROR_KEY && followed->name.key_files.count == 0 && path != NULL &&
       *path != '\0')
     code = open_by_variable(followed, path, open_foreign, image, error);
   return tsk_qcow2_followed_explain(followed, code, error);
 }
 
-/* The snapshot at a place in the table: the way to one whose ID and name are empty, or another's
-   too. */
+/* The snapshot at an index of the table: for one whose ID and name are empty, or not unique. */
 static int find_by_index(const struct qcow2_image *image, const char *text, size_t *index,
                          struct qcow2_error *error)
 {
@@ -198,7 +198,7 @@ static int open_view(const struct tsk_qcow2_name *name, enum tsk_qcow2_depth dep
   return tsk_qcow2_open_state(opened, opened->snapshot_index, name->vm_state, &opened->view, error);
 }
 
-/* From image names to one whose paths can be opened. The caller frees *followed, also after an
+/* From image names to one name whose paths can be opened. The caller frees *followed, also after an
    error. */
 static int follow_names(size_t count, const char *const names[],
                         struct tsk_qcow2_followed *followed, struct qcow2_error *error)
@@ -217,17 +217,17 @@ static int follow_names(size_t count, const char *const names[],
     return code != 0 ? code : add_chain(&followed->name, count - 1, names + 1, error);
   }
   is_alone = count == 1 && strcmp(typed.path, names[0]) == 0;
-  code =
-      is_alone
-          ? tsk_qcow2_selector_follow(typed.path, followed, error)
-          : qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
-                            "a selector file stands for a whole image name: nothing can be added "
-                            "to it. To write another: tsk-qcow2 selector IMAGE@SNAPSHOT,OPTION");
+  code = is_alone ? tsk_qcow2_selector_follow(typed.path, followed, error)
+                  : qcow2_error_set(
+                        error, QCOW2_ERROR_ARGUMENT,
+                        "a selector file stands for a whole image name, so nothing can be added to "
+                        "it. To write another one: tsk-qcow2 selector IMAGE@SNAPSHOT,OPTION");
   tsk_qcow2_name_free(&typed);
   return code;
 }
 
-/* A selector stands for a whole image name, and so for no file that is a part of one. */
+/* A selector stands for a whole image name, so it cannot be one of the files that an image name
+   names. */
 static int refuse_selector(const char *role, const char *path, struct qcow2_error *error)
 {
   char quoted[QUOTED_BYTES];
@@ -235,10 +235,9 @@ static int refuse_selector(const char *role, const char *path, struct qcow2_erro
 
   if (is_selector <= 0)
     return is_selector;
-  return qcow2_error_set(
-      error, QCOW2_ERROR_ARGUMENT,
-      "the %s \"%s\" is a selector file: name the image that stands in it instead", role,
-      qcow2_text_escape(path, strlen(path), quoted, sizeof(quoted)));
+  return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
+                         "the %s \"%s\" is a selector file: name the image that is in it instead",
+                         role, qcow2_text_escape(path, strlen(path), quoted, sizeof(quoted)));
 }
 
 static int refuse_selectors(const struct tsk_qcow2_name *name, struct qcow2_error *error)

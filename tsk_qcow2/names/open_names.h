@@ -22,11 +22,11 @@ enum tsk_qcow2_depth {
   TSK_QCOW2_HEADER_ONLY /* no file but the one named */
 };
 
-/* Open the image that names[0] says, or the selector file that it is, with the other names as its
-   backing chain, and the environment variable TSK_QCOW2_SEARCH (directories, separated by colons)
-   after the name's own search=. If the name has no key-file=, but a passphrase is needed, the
-   environment variable TSK_QCOW2_KEY_FILE says which file holds it. `open_foreign` opens backing
-   and data files in other formats but EWF; NULL: libtsk does. The caller closes with
+/* Open the image of names[0], or of the selector file that it leads to, with the other names as its
+   backing chain. The directories of the environment variable TSK_QCOW2_SEARCH (separated by colons)
+   are searched after those of the name's search=. If a passphrase is needed and the name has no
+   key-file=, the environment variable TSK_QCOW2_KEY_FILE names the file. `open_foreign` opens
+   backing and data files in other formats than EWF; NULL: libtsk does. The caller closes with
    tsk_qcow2_opened_close(). Errors: those of tsk_qcow2_name_parse(), qcow2_image_open(),
    qcow2_snapshot_find(). */
 int tsk_qcow2_open_names(size_t count, const char *const names[], enum tsk_qcow2_depth depth,

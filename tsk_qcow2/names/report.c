@@ -158,7 +158,7 @@ static void print_extensions(FILE *out, const struct qcow2_image *image)
             extension->type, extension->length, extension->host_offset);
 }
 
-/* The parts of a snapshot that only a machine which ran has. */
+/* The facts that are there only if the machine was running. */
 static void print_machine(FILE *out, const struct qcow2_snapshot *snapshot)
 {
   fprintf(out, ", VM state of %" PRIu64 " bytes, VM clock %" PRIu64 ".%09" PRIu64 " s",
@@ -226,7 +226,7 @@ void tsk_qcow2_report_print(FILE *out, const struct tsk_qcow2_opened *opened)
   print_extensions(out, opened->image);
   print_snapshots(out, opened);
   if (opened->errors_zero)
-    fprintf(out, "Errors: what cannot be read is given as zeros (errors=zero)\n");
+    fprintf(out, "Errors: what cannot be read reads as zeros (errors=zero)\n");
   if (opened->under_zeros)
     fprintf(out, "Zeros: what is stored under zero, allocated clusters is shown (under-zeros)\n");
   print_bitmaps(out, opened->image);

@@ -13,8 +13,8 @@ void tsk_qcow2_report_print(FILE *out, const struct tsk_qcow2_opened *opened);
 /* "YYYY-MM-DD hh:mm:ss (UTC)" for a snapshot, in `out`; returns `out`. */
 char *tsk_qcow2_report_date(const struct qcow2_snapshot *snapshot, char *out, size_t out_size);
 
-/* How many runs of bits a report looks at, in all bitmaps together, to count dirty bytes: about a
-   second's worth. */
+/* The most runs of bits that a report looks at, in all bitmaps together, to count dirty bytes. This
+   takes about a second. */
 #define TSK_QCOW2_REPORT_RUNS UINT64_C(4000000)
 
 #endif

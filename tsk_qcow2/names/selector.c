@@ -15,7 +15,7 @@
 #define MAC_START "MAC "
 #define QUOTED_BYTES 128
 
-_Static_assert(sizeof(START) - 1 == TSK_QCOW2_SELECTOR_START_BYTES, "what tells a selector");
+_Static_assert(sizeof(START) - 1 == TSK_QCOW2_SELECTOR_START_BYTES, "the start of a selector");
 
 bool tsk_qcow2_selector_starts(const void *bytes, size_t length)
 {
@@ -29,7 +29,7 @@ struct line {
   size_t length;
 };
 
-/* Take the next line, without the LF or CR LF that ends it. */
+/* Take the next line, without the LF or CR LF at its end. */
 static struct line take_line(const char **rest, const char *end)
 {
   struct line line = { *rest, (size_t) (end - *rest) };
@@ -68,7 +68,7 @@ static int digit_value(char digit)
   return at == NULL ? -1 : (int) (at - DIGITS);
 }
 
-/* True if the line is that of a MAC, which goes into the selector. */
+/* True if the line has a MAC, which is put into the selector. */
 static bool take_mac(struct line line, struct tsk_qcow2_selector *selector)
 {
   const char *digits = line.text + strlen(MAC_START);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The text of a selector file: an image name in a file, for those who cannot type one.
+ * The text of a selector file: an image name in a file, for programs in which one cannot be typed.
  *
  *   TSK-QCOW2-SELECTOR 1
  *   ./disk.qcow2@id=1
@@ -18,7 +18,7 @@
 
 /* Enough for several of the longest paths. */
 #define TSK_QCOW2_SELECTOR_BYTES_MAX ((size_t) 64 << 10)
-/* So many bytes at a file's start tell whether it is a selector. */
+/* The number of bytes at a file's start that show whether it is a selector. */
 #define TSK_QCOW2_SELECTOR_START_BYTES ((size_t) 19)
 #define TSK_QCOW2_MAC_BYTES 32
 
@@ -31,9 +31,9 @@ struct tsk_qcow2_selector {
 /* True if a file that starts with these bytes is a selector, of whatever version. */
 bool tsk_qcow2_selector_starts(const void *bytes, size_t length);
 
-/* Parse a whole file. The caller frees with tsk_qcow2_selector_free(), on success only. Errors,
-   which begin with a clause that fits behind "the selector file": UNSUPPORTED (another version),
-   ARGUMENT, NOMEM. */
+/* Parse a whole file. The caller frees with tsk_qcow2_selector_free(), on success only. Errors:
+   UNSUPPORTED (another version), ARGUMENT, NOMEM. The message continues the sentence "the selector
+   file ...". */
 int tsk_qcow2_selector_parse(const void *bytes, size_t length, struct tsk_qcow2_selector *selector,
                              struct qcow2_error *error);
 
@@ -42,8 +42,8 @@ void tsk_qcow2_selector_free(struct tsk_qcow2_selector *selector);
 /* The selector as a file's text. NULL: no memory; the caller frees. */
 char *tsk_qcow2_selector_format(const struct tsk_qcow2_selector *selector);
 
-/* What a MAC covers: all before its line, and the real directory that the selector lies in, so that
-   it is of no use elsewhere. NULL: no memory; the caller frees. */
+/* The text that a MAC covers: everything before its line, and the real directory of the selector,
+   so that the MAC is not valid elsewhere. NULL: no memory; the caller frees. */
 char *tsk_qcow2_selector_signed_text(const char *name, const char *directory);
 
 #endif

@@ -12,7 +12,7 @@
 #include "shell.h"
 
 #define QUOTED_BYTES 256
-/* A longer command is not worth its place in a message. */
+/* A longer command does not fit into a message. */
 
 /* ---- Recognising ---------------------------------------------------------------- */
 
@@ -94,10 +94,9 @@ static int read_selector(const char *path, const struct qcow2_referrer *referrer
   return code;
 }
 
-/* ---- Whose word it is --------------------------------------------------------------- */
+/* ---- Is it trusted? --------------------------------------------------------------- */
 
-/* The directory that the selector really lies in, with a "/" at its end. NULL: no memory; the
-   caller frees. */
+/* The real directory of the selector, with a "/" at its end. NULL: no memory; the caller frees. */
 static char *real_directory(const struct qcow2_referrer *referrer)
 {
   const char *path = qcow2_referrer_path(referrer);
@@ -105,8 +104,8 @@ static char *real_directory(const struct qcow2_referrer *referrer)
   return strndup(path, (size_t) (strrchr(path, '/') - path) + 1);
 }
 
-/* Return 0 if this user wrote the selector for this directory, else an error that says why that is
-   not known. */
+/* Return 0 if this user wrote the selector for this directory, or else an error that says why this
+   is not certain. */
 static int authenticate(const struct tsk_qcow2_selector *selector, const char *directory,
                         struct qcow2_error *error)
 {
@@ -132,7 +131,7 @@ static int parse_below(const char *text, const char *directory, struct tsk_qcow2
 
   if (code != 0)
     return code;
-  if (length == 0) /* whatever this leads to, it will be refused */
+  if (length == 0) /* a path outside is refused later */
     length = strcspn(text, "@,");
   if (length == 0)
     length = strlen(text);
@@ -141,7 +140,7 @@ static int parse_below(const char *text, const char *directory, struct tsk_qcow2
                             : tsk_qcow2_name_parse_rest(text + length, name, error);
 }
 
-/* The image that the user's own selector names may have gone since. */
+/* The image in a selector that the user wrote may be gone. */
 static int explain_stale(const char *path, int code, struct qcow2_error *error)
 {
   const struct qcow2_error failure = *error;
@@ -234,7 +233,7 @@ static void compose_command(const struct tsk_qcow2_followed *followed,
   free(directory);
 }
 
-/* What the selector names, it may not lead to; the user may. */
+/* The selector names a file that it may not lead to. The user may. */
 static int explain_referrer(const struct tsk_qcow2_followed *followed, struct qcow2_error *error)
 {
   const struct qcow2_error refusal = *error;
@@ -247,7 +246,7 @@ static int explain_referrer(const struct tsk_qcow2_followed *followed, struct qc
                          refusal.message, followed->distrust.message, command);
 }
 
-/* Something is to be added to the image name, which stands in the selector. */
+/* The user must add something to the image name, but the name is in the selector. */
 static int explain_addition(const struct tsk_qcow2_followed *followed, struct qcow2_error *error)
 {
   const struct qcow2_error refusal = *error;
@@ -256,11 +255,11 @@ static int explain_addition(const struct tsk_qcow2_followed *followed, struct qc
   compose_command(followed, command);
   return qcow2_error_set(
       error, refusal.code,
-      "%s. The image name stands in the selector; this writes one to which more can be added: %s",
+      "%s. The image name is in the selector; this writes one to which more can be added: %s",
       refusal.message, command);
 }
 
-/* True if what the selector names is a selector in its turn. */
+/* True if the file that the selector names is a selector too. */
 static bool names_selector(const struct tsk_qcow2_followed *followed)
 {
   struct qcow2_storage storage;

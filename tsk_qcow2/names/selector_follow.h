@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: MIT */
-/* From a selector file to the image name in it, and to whose word that is. */
+/* From a selector file to the image name in it, and whether that is trusted. */
 #ifndef TSK_QCOW2_SELECTOR_FOLLOW_H
 #define TSK_QCOW2_SELECTOR_FOLLOW_H
 
 #include "image_name.h"
 
-/* An image name, and whose word its paths are. */
+/* An image name, and whether its paths are trusted. */
 struct tsk_qcow2_followed {
   struct tsk_qcow2_name name;
   char *selector;          /* the selector's path as given; NULL: the user typed the name */
-  size_t own_search_count; /* the name's search directories; those of the environment come behind
-                              them */
-  struct qcow2_referrer *referrer; /* the selector, if its word is not the user's; else NULL */
-  struct qcow2_error
-      distrust; /* if there is a referrer: why, as a clause that fits behind "because" */
+  size_t own_search_count; /* the number of search directories of the name; those of the environment
+                              come after them */
+  struct qcow2_referrer *referrer; /* the selector, if it is not trusted; else NULL */
+  struct qcow2_error distrust; /* if there is a referrer: why it is not trusted, as a clause that
+                                  continues "because ..." */
 };
 
 /* 1 if the path leads to a selector file, by its first line; 0 if not. Errors, if that cannot be
@@ -25,8 +25,8 @@ int tsk_qcow2_is_selector(const char *path, struct qcow2_error *error);
 int tsk_qcow2_selector_follow(const char *path, struct tsk_qcow2_followed *followed,
                               struct qcow2_error *error);
 
-/* Complete the error with which opening the image failed by what the selector has to do with it.
-   Returns the status to go on with. */
+/* Add to the error with which opening the image failed, if the selector has to do with it. Returns
+   the status of the completed error. */
 int tsk_qcow2_followed_explain(const struct tsk_qcow2_followed *followed, int code,
                                struct qcow2_error *error);
 

@@ -19,7 +19,7 @@
 
 /* ---- Where it is --------------------------------------------------------------- */
 
-/* The path of the directory that holds the key. The caller frees it. Errors: NOT_FOUND, NOMEM. */
+/* The path of the key's directory. The caller frees it. Errors: NOT_FOUND, NOMEM. */
 static int find_directory(char **path, struct qcow2_error *error)
 {
   const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
@@ -65,7 +65,7 @@ static int complain_absent(struct qcow2_error *error, const char *directory)
   char quoted[QUOTED_BYTES];
 
   return qcow2_error_set(error, QCOW2_ERROR_NOT_FOUND,
-                         "user %u, who asks, has no key of its own yet (\"%s/" KEY_NAME "\")",
+                         "user %u, who opens it, has no key yet (\"%s/" KEY_NAME "\")",
                          (unsigned) geteuid(),
                          qcow2_text_escape(directory, strlen(directory), quoted, sizeof(quoted)));
 }
@@ -88,8 +88,8 @@ static bool is_mine_alone(const struct stat *status)
 
 /* ---- Reading ------------------------------------------------------------------- */
 
-/* Open the directory, which must be this account's alone. Returns the descriptor, or a negative
-   status. */
+/* Open the directory, which only this account may be able to use. Returns the descriptor, or a
+   negative status. */
 static int open_directory(const char *path, struct qcow2_error *error)
 {
   int descriptor = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -148,7 +148,7 @@ int tsk_qcow2_selector_key_read(uint8_t key[TSK_QCOW2_SELECTOR_KEY_BYTES],
 
 /* ---- Making -------------------------------------------------------------------- */
 
-/* Make the directory, and those above it. What cannot be made is noticed when it is opened. */
+/* Make the directory, and those above it. If one cannot be made, opening it fails later. */
 static void make_directories(char *path)
 {
   for (char *slash = strchr(path + 1, '/'); slash != NULL; slash = strchr(slash + 1, '/')) {

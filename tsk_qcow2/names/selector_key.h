@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The key with which a user's selectors are authenticated: $XDG_STATE_HOME/tsk-qcow2/selector-key,
-   or the same in ~/.local/state. It is this account's alone: one that anybody else could have
-   written or read is refused. */
+   or the same in ~/.local/state. Only this account may have access to it: a key that another user
+   could have written or read is refused. */
 #ifndef TSK_QCOW2_SELECTOR_KEY_H
 #define TSK_QCOW2_SELECTOR_KEY_H
 
@@ -9,8 +9,8 @@
 
 #define TSK_QCOW2_SELECTOR_KEY_BYTES 32
 
-/* Read the key. NOT_FOUND: there is none yet. DENIED: it is damaged, or not this account's alone.
-   Others: IO, NOMEM. The message is a clause that fits behind "because". */
+/* Read the key. NOT_FOUND: there is none yet. DENIED: it is damaged, or another account has access
+   to it. Others: IO, NOMEM. The message continues the sentence "... because". */
 int tsk_qcow2_selector_key_read(uint8_t key[TSK_QCOW2_SELECTOR_KEY_BYTES],
                                 struct qcow2_error *error);
 

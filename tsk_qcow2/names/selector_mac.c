@@ -75,8 +75,8 @@ int tsk_qcow2_mac_verify(const char *text, const uint8_t mac[TSK_QCOW2_MAC_BYTES
   }
   if (gcry_err_code(status) == GPG_ERR_CHECKSUM)
     return qcow2_error_set(error, QCOW2_ERROR_DENIED,
-                           "its authentication code is not by your key, or not for this text in "
-                           "this directory (root, under sudo, has a key of its own)");
+                           "its authentication code was not made with your key, or not for this "
+                           "text in this directory (root, under sudo, has its own key)");
   return status == 0 ? 0 : complain_libgcrypt(error, status);
 }
 

@@ -11,8 +11,8 @@
 int tsk_qcow2_mac_sign(const char *text, uint8_t mac[TSK_QCOW2_MAC_BYTES],
                        struct qcow2_error *error);
 
-/* Return 0 if this user made the MAC for this text. Else an error, whose message is a clause that
-   fits behind "because": DENIED (it is not), and as for signing. */
+/* Return 0 if this user made the MAC for this text. Else an error: DENIED (this user did not), and
+   those of signing. The message continues the sentence "... because". */
 int tsk_qcow2_mac_verify(const char *text, const uint8_t mac[TSK_QCOW2_MAC_BYTES],
                          struct qcow2_error *error);
 

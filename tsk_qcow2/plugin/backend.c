@@ -3,9 +3,9 @@
  * TSK_IMG_INFO over a view of a qcow2 image.
  *
  * libtsk's structure differs from version to version, and so does how much of it libtsk writes;
- * only a prefix is the same everywhere. So an image lives in a mapping of its own: TSK_AREA_BYTES
- * of zero pages for whatever libtsk keeps there (untouched pages cost nothing), and our state
- * behind them. We touch the common prefix only.
+ * only its beginning is the same everywhere. So each image has a mapping of its own: TSK_AREA_BYTES
+ * of zero pages for whatever libtsk keeps there (untouched pages cost nothing), and our state after
+ * them. We use only the common beginning.
  */
 #define _GNU_SOURCE /* MAP_ANONYMOUS, RTLD_DEFAULT */
 #include "../tsk_qcow2.h"
@@ -20,7 +20,7 @@
 #include "../names/complain.h"
 #include "../names/disk.h"
 
-/* The largest structure so far, with libtsk's 2 MiB cache inside, fits twice. */
+/* Twice the size of the largest structure so far, which has libtsk's 2 MiB cache inside. */
 #define TSK_AREA_BYTES ((size_t) 4 << 20)
 
 struct backend {
@@ -56,7 +56,7 @@ static void list_remove(const struct backend *backend)
   pthread_rwlock_unlock(&open_lock);
 }
 
-/* Our image, or NULL if it is somebody else's. */
+/* Our image, or NULL if another reader opened it. */
 static struct backend *list_find(const TSK_IMG_INFO *img)
 {
   struct backend *backend;
@@ -161,7 +161,7 @@ ssize_t tsk_qcow2_read(TSK_IMG_INFO *img, TSK_OFF_T off, char *buf, size_t len)
   return backend_read(backend, off, buf, len, qcow2_disk_read);
 }
 
-/* ---- Telling of damage ----------------------------------------------------- */
+/* ---- Reporting damage ----------------------------------------------------- */
 
 void tsk_qcow2_report_damage(TSK_IMG_INFO *img, tsk_qcow2_damage_sentence *report, void *context)
 {
@@ -181,8 +181,8 @@ void tsk_qcow2_report_counts(void)
 
 /* ---- libtsk's callbacks ---------------------------------------------------- */
 
-/* Called by libtsk's own tsk_img_read(). Those of 4.11 to 4.15, but for 4.13, report some errors as
-   success, with what is in the buffer. */
+/* Called by libtsk's own tsk_img_read(). In 4.11 to 4.15, except 4.13, that reports some errors as
+   success, and gives what is in the buffer. */
 static ssize_t callback_read(TSK_IMG_INFO *img, TSK_OFF_T off, char *buf, size_t len)
 {
   return backend_read((struct backend *) img, off, buf, len, tsk_qcow2_disk_read_filled);
@@ -225,7 +225,7 @@ int tsk_qcow2_probe(const TSK_TCHAR *image)
   return qcow2_name_probe(image);
 }
 
-/* The Java classes of TSK throw on a type that they don't know. */
+/* The Java classes of TSK throw an exception on a type that they don't know. */
 static TSK_IMG_TYPE_ENUM reported_type(void)
 {
   return dlsym(RTLD_DEFAULT, "JNI_GetCreatedJavaVMs") != NULL ? TSK_IMG_TYPE_RAW

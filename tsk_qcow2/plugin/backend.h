@@ -3,8 +3,8 @@
 #ifndef TSK_QCOW2_BACKEND_H
 #define TSK_QCOW2_BACKEND_H
 
-/* Have the damage of images that are still open told as if they were closed now: for programs that
-   exit without closing. */
+/* Report the damage of all images that are still open, as if they were closed now. For programs
+   that exit without closing. */
 void tsk_qcow2_report_counts(void);
 
 #endif

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The drop-in: a library with libtsk's soname that programs load in its place. It needs the real
- * libtsk by its absolute path, so every symbol that is not here is found there, and answers the
- * image-opening functions and tsk_img_read() itself: for qcow2 images from our backend, for all
- * others by passing the call on. dropin_auto.c does the same for C++ methods.
+ * The drop-in: a library with libtsk's soname that programs load instead of libtsk. It loads the
+ * real libtsk by its absolute path, so every symbol that is not here is found there. It defines the
+ * functions that open images, and tsk_img_read(): for qcow2 images they call our backend, for all
+ * others the real function. dropin_auto.c does the same for C++ methods.
  */
 #define _GNU_SOURCE /* RTLD_NOLOAD */
 #ifdef HAVE_CONFIG_H
@@ -31,8 +31,7 @@ static void real_find(void)
   real_library = dlopen(TSK_LIBRARY, RTLD_LAZY | RTLD_NOLOAD);
 }
 
-/* Without the real function there is no way to go on, nor to report an error: the call that we
-   stand for cannot be made. */
+/* Without the real function the call cannot be made, and there is no way to report an error. */
 void *tsk_qcow2_dropin_real(const char *symbol)
 {
   static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -42,8 +41,7 @@ void *tsk_qcow2_dropin_real(const char *symbol)
   function = real_library == NULL ? NULL : dlsym(real_library, symbol);
   if (function == NULL) {
     fprintf(stderr,
-            "tsk-qcow2: %s of %s cannot be found; \"tsk-qcow2 disable\" takes tsk-qcow2 out of the "
-            "way\n",
+            "tsk-qcow2: %s of %s cannot be found; \"tsk-qcow2 disable\" turns the plugin off\n",
             symbol, TSK_LIBRARY);
     abort();
   }
@@ -101,7 +99,7 @@ EXPORT TSK_IMG_INFO *tsk_img_open_sing(const TSK_TCHAR *image, TSK_IMG_TYPE_ENUM
   return tsk_img_open(1, &image, type, a_ssize);
 }
 
-/* TSK_TCHAR is char wherever there are shared libraries of this kind. */
+/* TSK_TCHAR is char on all systems with shared libraries of this kind. */
 EXPORT TSK_IMG_INFO *tsk_img_open_utf8(int num_img, const char *const images[],
                                        TSK_IMG_TYPE_ENUM type, unsigned int a_ssize)
 {

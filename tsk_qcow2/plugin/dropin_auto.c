@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The drop-in's answers to the C++ methods of libtsk that take image names and an image type.
+ * The drop-in's versions of the C++ methods of libtsk that take image names and an image type.
  *
  * A libtsk that is linked with -Bsymbolic-functions, as Ubuntu links every library, calls its own
  * tsk_img_open() and not the drop-in's. But programs call these methods through the dynamic symbol
- * table, and so does the vtable of each class that a program derives. So they are answered here,
- * whatever the libtsk: a qcow2 image is opened, and given to libtsk as one that is open already.
+ * table, and the vtables of classes that a program derives refer to them in the same way. So the
+ * methods are defined here, for every libtsk: they open a qcow2 image, and give it to libtsk as an
+ * image that is already open.
  *
- * C has no methods. One is a function whose first argument is the object, and is declared with its
- * C++ symbol; what is in the object depends on libtsk's version, and is left alone.
+ * In C, a method is a function whose first argument is the object; it is declared with its C++
+ * symbol. What is in the object depends on libtsk's version, and is not used.
  */
 #include <pthread.h>
 #include <stdint.h>
@@ -40,9 +41,9 @@ typedef void close_method(void *object);
 
 /* ---- The images that objects were given --------------------------------------- */
 
-/* libtsk does not close an image that it was given, so that is done here: when the object lets go
-   of it. If a pointer to an object of libtsk's own class is deleted, that is not noticed: its image
-   is closed when another object at that address lets go. */
+/* libtsk does not close an image that it was given. So it is closed here, when the object releases
+   it. The deletion of an object of libtsk's own class is not noticed: its image is closed when
+   another object at that address releases its own. */
 struct given {
   const void *object;
   TSK_IMG_INFO *img;
@@ -65,7 +66,7 @@ static void remember(const void *object, TSK_IMG_INFO *img)
   pthread_mutex_unlock(&given_lock);
 }
 
-/* Close the image that the object was given, if any. libtsk has let go of it. */
+/* Close the image that the object was given, if any. libtsk does not use it any more. */
 static void let_go(const void *object)
 {
   struct given **link = &given_images, *found;
@@ -101,7 +102,7 @@ static bool is_ours(const struct call *call)
   return tsk_qcow2_dropin_is_ours(call->num_img, call->images, call->type);
 }
 
-/* Have libtsk do it. */
+/* Call libtsk's method. */
 static uint8_t pass_on(const struct call *call)
 {
   if (call->has_device_id)
@@ -111,13 +112,13 @@ static uint8_t pass_on(const struct call *call)
                                          call->a_ssize);
 }
 
-/* Have the object close what it has, or examine an image. */
+/* Call a method of the object: closeImage(), or the one that examines an open image. */
 static uint8_t set_image(void *object, TSK_IMG_INFO *img)
 {
   return REAL(handle_method, "_ZN7TskAuto15openImageHandleEP12TSK_IMG_INFO")(object, img);
 }
 
-/* Close what the object has, and open the image for it. NULL: libtsk's error says why. */
+/* Close the object's image, and open the new one for it. NULL: libtsk's error says why. */
 static TSK_IMG_INFO *open_here(const struct call *call)
 {
   TSK_IMG_INFO *img;
@@ -238,7 +239,7 @@ uint8_t tsk_qcow2_case_add(void *object, int num_img, const TSK_TCHAR *const ima
     REAL(revert_method, "_ZN9TskAutoDb14revertAddImageEv")(process);
   else
     result = REAL(commit_method, "_ZN9TskAutoDb14commitAddImageEv")(process) !=
-             0; /* the image's number, as libtsk does */
+             0; /* the image's number, as libtsk returns it */
   REAL(close_method, "_ZN9TskAutoDbD0Ev")(process);
   let_go(process);
   return result;

@@ -9,10 +9,10 @@
         sector = disk.read(512)
 
 A name is IMAGE[@SNAPSHOT][,OPTION[=VALUE]]..., as tsk-qcow2-image-names(7) describes it. Images are
-opened read-only, and open no other files on their own word alone unless these lie below their own
-directory. For pytsk3 see qcow2core.tsk.
+opened read-only. A file that an image refers to is opened automatically only if it is below the
+image's own directory. For pytsk3 see qcow2core.tsk.
 
-The environment variable QCOW2CORE_LIBRARY names the library where the system's loader does not find
+If the system's loader does not find the library, the environment variable QCOW2CORE_LIBRARY names
 it.
 """
 import ctypes
@@ -49,9 +49,9 @@ def __getattr__(name):
 
 
 class Error(OSError):
-    """A failure. `code` is the status's name, such as "TRUNCATED"; the message is a sentence that
-    says what to do. The guest and the host offset of the place, in bytes, are None where they do
-    not apply."""
+    """A failure. `code` is the status's name, such as "TRUNCATED"; the message says what
+    is wrong and what to do. The guest and the host offset, in bytes, are None if they do not
+    apply."""
 
     def __init__(self, error):
         self.code = _library().qcow2_status_name(error.code).decode()
@@ -68,7 +68,7 @@ def _call(function, *arguments):
 
 
 def _text(address, length):
-    """Text as the image's maker chose it; bytes that are not UTF-8 are kept as surrogates."""
+    """Text as it is in the image; bytes that are not UTF-8 are kept as surrogates."""
     return ctypes.string_at(address, length).decode(errors="surrogateescape") if address else None
 
 
@@ -109,8 +109,10 @@ class Disk(io.RawIOBase):
         self.name = name
         self.size = _library().qcow2_view_size(_library().qcow2_disk_view(handle))
         if on_damage is not None:
-            self._tell = declarations.TELL(lambda _context, sentence: on_damage(sentence.decode()))
-            _library().qcow2_disk_report_damage(handle, self._tell, None)
+            self._on_damage = declarations.DAMAGE_SENTENCE(
+                lambda _context, sentence: on_damage(sentence.decode())
+            )
+            _library().qcow2_disk_report_damage(handle, self._on_damage, None)
 
     def close(self):
         """Close the image. Reads must have ended."""
@@ -180,8 +182,8 @@ class Disk(io.RawIOBase):
         """The snapshots kept inside the image, whichever of its disks is open."""
         self._checked()
         found = []
-        for place in range(_library().qcow2_snapshot_count(self._image)):
-            raw = _library().qcow2_snapshot_get(self._image, place).contents
+        for number in range(_library().qcow2_snapshot_count(self._image)):
+            raw = _library().qcow2_snapshot_get(self._image, number).contents
             found.append(
                 Snapshot(
                     _text(raw.id, raw.id_length),
@@ -197,8 +199,8 @@ class Disk(io.RawIOBase):
 
     @property
     def warnings(self):
-        """Sentences about what is wrong with the image though it could be opened: snapshots that
-        are lost, and more; and about what the name has the disk show."""
+        """Sentences about what is wrong with the image, though it could be opened, such as lost
+        snapshots; and about what the name makes the disk show."""
         self._checked()
         found = []
         while (text := _library().qcow2_disk_warning(self._handle, len(found))) is not None:
@@ -207,10 +209,12 @@ class Disk(io.RawIOBase):
 
     @property
     def info(self):
-        """What the image says of itself, as a dictionary; "layers" are the files of its chain, the
+        """What the image says about itself, as a dictionary; "layers" are the files of its chain, the
         image first."""
         self._checked()
-        layers = [self._layer(place) for place in range(_library().qcow2_layer_count(self._image))]
+        layers = [
+            self._layer(number) for number in range(_library().qcow2_layer_count(self._image))
+        ]
         header = layers[0].header.contents
         return {
             "version": header.version,
@@ -235,7 +239,7 @@ class Disk(io.RawIOBase):
             ],
         }
 
-    def _layer(self, place):
+    def _layer(self, number):
         layer = declarations.RawLayer()
-        _call(_library().qcow2_layer_get, self._image, place, byref(layer))
+        _call(_library().qcow2_layer_get, self._image, number, byref(layer))
         return layer

@@ -6,12 +6,12 @@ from ctypes import POINTER, c_char_p, c_int, c_int64, c_size_t, c_uint, c_uint32
 
 READ_CALLBACK = ctypes.CFUNCTYPE(c_int, c_void_p, c_uint64, c_void_p, c_size_t)
 CLOSE_CALLBACK = ctypes.CFUNCTYPE(None, c_void_p)
-TELL = ctypes.CFUNCTYPE(None, c_void_p, c_char_p)
+DAMAGE_SENTENCE = ctypes.CFUNCTYPE(None, c_void_p, c_char_p)
 
 
 def encode(name):
-    """A path or name (str, bytes, or what os.fspath() takes) as bytes. C would read it up to a NUL
-    only, and so find another one."""
+    """A path or name (str, bytes, or what os.fspath() takes) as bytes. A NUL in it is an
+    error: C would read only what is before it, and so find another file."""
     data = os.fsencode(name)
     if b"\0" in data:
         raise ValueError("embedded null byte")
@@ -336,7 +336,7 @@ PROTOTYPES = {
     "qcow2_disk_view": (HANDLE, HANDLE),
     "qcow2_disk_warning": (c_char_p, HANDLE, c_size_t),
     "qcow2_disk_read": (c_int, HANDLE, c_uint64, c_void_p, c_size_t, ERROR),
-    "qcow2_disk_report_damage": (None, HANDLE, TELL, c_void_p),
+    "qcow2_disk_report_damage": (None, HANDLE, DAMAGE_SENTENCE, c_void_p),
     "qcow2_name_probe": (c_int, c_char_p),
     "qcow2_text_escape": (c_char_p, c_char_p, c_size_t, c_void_p, c_size_t),
 }

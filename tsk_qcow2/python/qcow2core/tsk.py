@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""qcow2 images for pytsk3, which carries a libtsk of its own that the plugin does not reach.
+"""qcow2 images for pytsk3, which contains a libtsk of its own that the plugin does not reach.
 
     import pytsk3
     from qcow2core.tsk import ImgInfo
