@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 # Print debian/changelog: the version stands in configure.ac, its date in NEWS.md. An argument is
-# put behind the version.
+# put after the version.
 set -eu
 source_dir=$(cd "$(dirname "$0")/.." && pwd)
 version=$(sed -n 's/^AC_INIT(\[tsk-qcow2\], \[\(.*\)\])$/\1/p' "$source_dir/configure.ac")

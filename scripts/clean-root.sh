@@ -6,7 +6,7 @@
 # Needs root, debootstrap, and a package mirror, which is taken from this machine's own apt.
 
 # Print the mirror and the suite of this machine: "http://deb.debian.org/debian/ trixie".
-# os-release alone does not tell sid from testing.
+# os-release alone does not show whether it is sid or testing.
 own_mirror_and_suite() {
   apt-get indextargets --format '$(ORIGIN) $(REPO_URI) $(CODENAME)' 'Identifier: Packages' |
     awk -v own="$(. /etc/os-release && echo "$VERSION_CODENAME")" \

@@ -222,7 +222,7 @@ def assert_agreement(path, only_reading=False, only_warning=False):
             and "Data were not read" in answers.check.stdout
         )
         assert (verify_status == 0) != only_reading, about
-    # what is lost is told at every door, with the same sentences
+    # every door reports what is lost, with the same sentences
     told = answers.info_json["warnings"]
     assert told == answers.python_warnings == answers.verify_json["warnings"], about
     assert [f"Warning: {one}" for one in told] == re.findall(

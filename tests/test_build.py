@@ -71,7 +71,7 @@ def undefined(library):
 
 @pytest.mark.parametrize("library", [each[0] for each in LIBRARIES])
 def test_library_names_each_library_that_it_uses(library):
-    """Whoever links with it, and the packages' dependencies, rely on that."""
+    """Programs that link with it, and the packages' dependencies, rely on that."""
     library = os.path.join(BUILD, library)
     needed = re.findall(r"NEEDED.*\[(.*)\]", run("readelf", "-d", library).stdout)
     places = dict(

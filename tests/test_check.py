@@ -53,7 +53,7 @@ def check(core, path, **options):
 
 def filled(snapshot=True, **options):
     """Clusters of every kind, some shared with a snapshot. Guest clusters 0 and 1 are the active
-    disk's own, 3 is shared, 4 is a compressed one; 600 is behind the first L2 table."""
+    disk's own, 3 is shared, 4 is a compressed one; 600 is after those of the first L2 table."""
     image = Image(700 * C, cluster_bits=12, **options)
     disk = image.disk
     disk.normal(3, pattern(3, C))
@@ -152,7 +152,7 @@ def cut(data, length):
 
 
 def no_disk_size(data, image):
-    """The extra data end behind the VM state size; ID and name stay readable."""
+    """The extra data end after the VM state size; ID and name stay readable."""
     at = snapshot_entry(image)
     poke(data, at + 36, "I", 8)
 
@@ -775,7 +775,7 @@ def damages(core, image, index):
 
 
 def test_where_qemu_counts_otherwise(core, tmp_path):
-    """The differences that check-json.md tells of."""
+    """The differences that check-json.md lists."""
     image = filled()  # QEMU reads the header as an L2 table
     data = image.build()
     path = image.write(tmp_path / "flags.qcow2", poke(data, image.disk.l1_offset + 8, "Q", COPIED))

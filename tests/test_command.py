@@ -107,7 +107,8 @@ def test_enable_then_plain_fls_then_disable(command, disk):
 
 
 def test_enable_leaves_another_libtsk_of_the_same_soname_alone(command):
-    """One below /usr/local, say: its programs need not work with the libtsk behind the plugin."""
+    """One below /usr/local, say: its programs need not work with the libtsk that the plugin
+    loads."""
     result = in_namespace(
         f"""
         mkdir $etc/own

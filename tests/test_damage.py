@@ -137,14 +137,14 @@ def damage_stream(image, data):
 
 
 def lose_l2_table(image, data):
-    """An L2 table behind the file's end."""
+    """An L2 table after the end of the file."""
     place = len(data) + 8 * C
     poke(data, image.disk.l1_offset + 8, "Q", place)
     return [Bad(REACH, 2 * REACH, "TRUNCATED", place, "L2 table")]
 
 
 def lose_cluster(image, data):
-    """Two clusters behind the file's end, one after the other: one damaged range."""
+    """Two clusters in sequence after the end of the file: one damaged range."""
     for i in (1, 2):
         poke(data, image.disk.entry_offset(i), "Q", len(data) + (4 + i) * C)
     return [Bad(C, 3 * C, "TRUNCATED", image.disk.entry_offset(1), "truncated")]
@@ -247,7 +247,7 @@ def test_damage_in_a_backing_file(core, tmp_path, rng):
 
 
 def test_damage_ends_where_a_shorter_backing_file_does(core, tmp_path, rng):
-    """What its lost table says is lost; behind its end the overlay reads as zeros."""
+    """What its lost table says is lost; after its end the overlay reads as zeros."""
     base = filled()
     data = base.build()
     place = len(data) + 8 * C

@@ -46,7 +46,7 @@ def pack(bits):
 
 
 def zeros(count, codes):
-    """So many code lengths of 0."""
+    """This number of code lengths of 0."""
     out = ""
     while count >= 11:
         out += codes[18] + number(min(count, 138) - 11, 7)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""tsk-qcow2 diff --ranges: exact ranges, no reading of what is stored in the same bytes, and nothing
-said to be equal that cannot be read. Random histories are compared in agreement.py."""
+"""tsk-qcow2 diff --ranges: exact ranges, no reading of what is stored in the same bytes, and
+nothing said to be equal that cannot be read. Random histories are compared in agreement.py."""
 import os
 import re
 import subprocess

@@ -59,8 +59,8 @@ SEEDS = (
 SEEDS_ENCRYPTED = (32, 33)  # each takes seconds: qemu-img chooses key derivations that slow
 SECONDS_MAX = 120  # a history takes one second; ends the whole run, since the library hangs
 
-# What the fixed seeds must do together, at least so many times. They do about twice as much under
-# QEMU 7.2; another version may refuse other steps.
+# How often, at least, the fixed seeds together must do each of these. They do about twice as much
+# under QEMU 7.2; another version may refuse other steps.
 COVERED = {
     "v2": 6,
     "v3": 30,

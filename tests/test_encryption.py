@@ -909,7 +909,7 @@ LUKS_WORK_MAX = 400_000_000  # hashes, for one file; twice as many for a chain
 
 
 def set_iterations(path, numbers, iterations):
-    """Make the slots active, with so many iterations each; SHA-256 derives a key of 64 bytes from
+    """Make the slots active, with `iterations` each; SHA-256 derives a key of 64 bytes from
     two chains of them."""
     data, start = bytearray(path.read_bytes()), header_offset(path)
     for number in numbers:

@@ -79,7 +79,7 @@ def vm_state(folder):
     made = filled(image())
     disk = made.disk.copy()
     disk.l1_entries = 2
-    for cluster in range(512, 515):  # from the second L2 table on, behind the disk
+    for cluster in range(512, 515):  # from the second L2 table on, after the disk
         disk.normal(cluster, pattern(cluster, CLUSTER))
     made.snapshot(b"1", b"live", disk=disk, vm_state_size=3 * CLUSTER)
     return made.write(folder / "disk.qcow2")

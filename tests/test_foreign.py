@@ -139,7 +139,7 @@ def test_declared_vhd_opens_by_itself(base, tmp_path):
 
 
 def test_declared_vmdk_needs_the_users_word(base, tmp_path):
-    """A VMDK can name further files, so an image may not lead to one by itself."""
+    """A VMDK can name further files, so one that only the image names is not opened."""
     convert(base, "vmdk", "base.vmdk", tmp_path)
     overlay, expected = overlay_over(base, "base.vmdk", "vmdk", tmp_path)
     refused(overlay, "vmdk", "backing=PATH")
@@ -405,7 +405,7 @@ def test_a_data_file_as_e01(base, apart, e01, tmp_path):
     image, data = apart
     os.remove(data)
     assert sha256(f"{image},data-file={e01}") == sha256_of(base)
-    environment = tools.way_round_e01()  # a selector's name does not tell
+    environment = tools.way_round_e01()  # a selector's name does not show it
     assert by_selector(f"{image},data-file={e01}", tmp_path / "cases", environment) == sha256_of(
         base
     )
@@ -509,7 +509,7 @@ def test_a_selector_beside_the_image(base, make, request, tmp_path):
     environment = {}
     if make == "E01":
         name = request.getfixturevalue("e01").name
-        environment = tools.way_round_e01()  # a selector's name does not tell
+        environment = tools.way_round_e01()  # a selector's name does not show it
     elif make == "parts":
         name = "base.001"
         (tmp_path / name).write_bytes(base.read_bytes()[: SIZE // 2])
@@ -565,8 +565,8 @@ def over_e01(e01):
 
 
 def test_e01_with_a_missing_segment(base, e01):
-    """libewf gives zeros and success for what is lost; here it is an error, told at once and where
-    it is read."""
+    """libewf gives zeros and success for what is lost; here it is an error, reported at once and
+    where it is read."""
     name = over_e01(e01)
     os.remove(e01.with_suffix(".E02"))
     expected = base.read_bytes()
@@ -647,7 +647,7 @@ def test_e01_with_a_wrong_checksum(base, e01):
 
 
 def test_a_renamed_e01(base, e01, tmp_path):
-    """Its first segment alone is found then: the others are missing, which is told."""
+    """Its first segment alone is found then: the others are missing, which is reported."""
     with open(base, "rb") as disk:
         run("ewfacquirestream", "-q", "-t", tmp_path / "whole", "-f", "encase6", stdin=disk)
     (tmp_path / "whole.E01").rename(tmp_path / "whole.data")
@@ -755,7 +755,7 @@ def notes(name):
 
 @pytest.mark.parametrize("cut", [0, 512, SIZE - 65536])
 def test_a_short_raw_base_is_noted(base, cut, tmp_path):
-    """It may be a copy that was broken off: zeros beyond its end are right, but whoever reads them
+    """It may be a copy that was broken off: zeros beyond its end are right, but the user
     must know."""
     (tmp_path / "short.raw").write_bytes(base.read_bytes()[: SIZE - cut])
     overlay = tmp_path / "overlay.qcow2"

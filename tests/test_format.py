@@ -1370,7 +1370,7 @@ def test_snapshots(cluster_bits, version, tmp_path, rng):
 
 
 def test_snapshot_equals_qemu_img_snapshot_apply(tmp_path):
-    """QEMU's word for the builder's model of snapshots."""
+    """QEMU confirms the builder's model of snapshots."""
     image = mixed_image(12)
     disk = image.snapshot(b"7", b"seven")
     image.disk.normal(0, pattern(30, 4096))
@@ -1429,7 +1429,7 @@ def test_snapshot_without_a_size_has_the_active_disks(rng):
     data = image.build()
     poke(
         data, snapshot.l1_offset + 8, "Q", snapshot.l2_offsets[0]
-    )  # behind the table: not looked at
+    )  # after the table: not looked at
     with opened_bytes(data) as opened:
         assert opened.snapshots[0].l1_size == 1
         check_view(opened.view(0), snapshot.model, rng)

@@ -67,7 +67,7 @@ def refused(path, codes, *words, **options):
     return error
 
 
-# ---- What opens by itself --------------------------------------------------------
+# ---- What opens automatically --------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -305,7 +305,7 @@ def test_an_unreadable_directory_is_no_zeros(tmp_path):
         refused(overlay(tmp_path / "top.qcow2", name, cluster_bits=12), "DENIED IO", "backing=")
 
 
-# ---- The user's word -------------------------------------------------------------
+# ---- What the user names -------------------------------------------------------------
 
 
 def test_backing_path_overrides_every_reference(tmp_path):
@@ -633,7 +633,7 @@ def test_data_file_given_by_the_caller(tmp_path):
 
 
 def test_data_file_that_is_the_image_itself(tmp_path):
-    """By its name, a hard link, or the caller's word."""
+    """By its name, by a hard link, or named by the caller."""
     path = data_file_image(tmp_path / "top.qcow2", "top.qcow2")
     refused(path, "CORRUPT DENIED ARGUMENT", "data file")
     data_file_image(path, "other.data")
@@ -732,7 +732,7 @@ def test_no_descriptors_are_left_open(tmp_path):
 
 
 def test_no_descriptors_are_left_to_open_with(tmp_path):
-    """No other name would help: nobody is told to give one."""
+    """No other name would help, so the error does not ask for one."""
     raw(tmp_path / "base.raw")
     for index in range(30):
         below = ("base.raw", b"raw") if index == 0 else (f"{index - 1}.qcow2", b"qcow2")

@@ -231,8 +231,8 @@ def test_files_that_are_not_regular_are_never_opened_nor_waited_for(tmp_path):
 
 
 def test_hard_link_is_a_regular_file(tmp_path):
-    """Whoever could make it could have copied the file: nothing tells one name of a file from
-    another."""
+    """A user who can make a hard link could have copied the file as well, and no name of a file
+    differs from another."""
     (tmp_path / "elsewhere").write_bytes(BASE)
     (tmp_path / "inside").mkdir()
     os.link(tmp_path / "elsewhere", tmp_path / "inside" / "base.raw")
@@ -243,8 +243,8 @@ def test_hard_link_is_a_regular_file(tmp_path):
 
 
 def test_data_file_that_is_an_image_of_the_chain_under_any_name(tmp_path):
-    """By a link of each kind, the caller's word; of the image itself, and of one above it. A search
-    passes over it."""
+    """By a link of each kind, and named by the caller; to the image itself, and to one above it. A
+    search skips it."""
     (tmp_path / "search").mkdir()
     top = data_file_image(tmp_path / "top.qcow2", "gone/guest.data")
     (tmp_path / "link").symlink_to(top)

@@ -22,7 +22,7 @@ def page(name):
 
 
 def words(text):
-    """Without spaces, as markup leaves them in places."""
+    """Without spaces, because markup leaves some."""
     return re.sub(r"\s+", "", text)
 
 

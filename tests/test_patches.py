@@ -35,7 +35,7 @@ def test_every_release_is_there():
 
 @pytest.mark.parametrize("patch", PATCHES, ids=lambda path: "-".join(path.parts[-2:]))
 def test_form(patch):
-    """Nothing of upstream's but what is changed: no context, neither in hunks nor behind their
+    """Nothing of upstream's but what is changed: no context, neither in hunks nor after their
     headers."""
     assert patch.read_text().startswith("SPDX-License-Identifier: MIT\n")
     for path, before, _, lines in files(patch):

@@ -197,7 +197,7 @@ def test_probe(disk):
 
 
 def test_damage_is_told(disk, tmp_path):
-    """The first cluster's entry points behind the end of the file, and the image was not closed
+    """The first cluster's entry points past the end of the file, and the image was not closed
     properly."""
     damaged = tmp_path / "damaged.qcow2"
     data = bytearray(disk[0].read_bytes())

@@ -158,7 +158,7 @@ def test_several_readers_at_once(compressed, tmp_path, rng):
 
 
 def test_deep_chain(tmp_path, rng):
-    """Layers of several sizes and cluster sizes; each place is read more than once, for what is
+    """Layers of several sizes and cluster sizes; each region is read more than once, for what is
     remembered of its holes."""
     below, size = None, 40 * 64 * KIB
     for depth in range(9):

@@ -42,7 +42,7 @@ def test_everything_says_the_same_version(monkeypatch):
 
 
 def test_the_version_stands_in_one_place():
-    """In the source: in configure.ac. NEWS.md tells of it."""
+    """In the source: in configure.ac. NEWS.md has an entry for it."""
     written = re.compile(rf"(?<![\d.]){re.escape(VERSION)}(?![\d.])")
     sources = [
         path

@@ -92,7 +92,7 @@ def test_what_is_right_is_not_reported(tmp_path):
 
 @pytest.mark.skipif("address" not in SANITIZERS, reason="for AddressSanitizer")
 def test_the_library_in_python_is_watched(tmp_path):
-    """It is told that a buffer is larger than it is."""
+    """A caller claims that a buffer is larger than it is."""
     script = (
         "import ctypes, sys; sys.path.insert(0, sys.argv[1]); from lib import core; "
         "core.library().qcow2_text_escape(b'x' * 99, 99, ctypes.create_string_buffer(99), 100)"

@@ -2,9 +2,8 @@
 """Selector files: an image name in a file, opened by the tools of The Sleuth Kit, and written by
 `tsk-qcow2 selector`.
 
-A selector can come with the evidence. So by itself it may only lead to files below its own
-directory; one that this user wrote, as its authentication code shows, may lead anywhere.
-"""
+A selector can come with the evidence. So it is not trusted, and may only lead to files below its
+own directory; one that this user wrote, as its authentication code shows, may lead anywhere."""
 import contextlib
 import hashlib
 import hmac
@@ -165,7 +164,7 @@ def test_opens_as_the_image_name_in_it(name, byte, image_type, evidence):
 
 
 def test_every_tool_takes_it(tmp_path):
-    """A disk with a partition and a file system: tools, with the type told or not, agree with what
+    """A disk with a partition and a file system: tools, with the type given or not, agree with what
     they say of the image."""
     from lib import disks
 
@@ -220,7 +219,7 @@ def test_paths_start_from_the_real_directory(evidence, case, tmp_path, monkeypat
 
 def test_options_lead_below_the_directory(tmp_path):
     """The backing file, directories to search, the data file, each deeper down; and the
-    environment's word is the user's still."""
+    environment is the user's, so it is still trusted."""
     case = tmp_path / "case"
     overlay(case / "top.qcow2", "/lost/base.raw")
     raw(case / "bases/base.raw", 0x44)
@@ -337,8 +336,8 @@ def test_a_selector_that_leads_outside_is_refused(name, image_type, trap, home):
 
 @BOTH
 def test_the_image_of_a_selector_leads_outside(image_type, trap, home):
-    """It is the image's word that does not count, so a selector with an authentication code would
-    not help: the advice is to add to the name, in a selector, and following it does help."""
+    """It is the image that is not trusted, so a selector with an authentication code would not
+    help. The error says what to add to the name in a new selector, and that helps."""
     path = selector(trap / "case/some.img", "top.qcow2")
     result = img_cat(path, image_type=image_type, home=home)
     assert_refused(
@@ -359,7 +358,7 @@ def test_the_image_of_a_selector_leads_outside(image_type, trap, home):
 
 
 def test_a_selector_does_not_open_formats_that_lead_on(tmp_path, home):
-    """A VMDK names further files, so only the user's word opens one."""
+    """A VMDK names further files, so one is opened only if the user names it."""
     case = tmp_path / "case"
     raw(case / "base.raw", 0x44)
     subprocess.run(
@@ -450,7 +449,7 @@ BAD = {
         "line 3",
     ),
     "a NUL in the name": (b"TSK-QCOW2-SELECTOR 1\ndisk.qcow2\0@x\n", "NUL"),
-    "NULs behind": (b"TSK-QCOW2-SELECTOR 1\ndisk.qcow2\n" + bytes(512), "NUL"),
+    "NULs after it": (b"TSK-QCOW2-SELECTOR 1\ndisk.qcow2\n" + bytes(512), "NUL"),
     "a CR in the name": (b"TSK-QCOW2-SELECTOR 1\rdisk.qcow2\n", "version"),
     "two names by CR": (b"TSK-QCOW2-SELECTOR 1\ndisk.qcow2\rother\n", "CR"),
     "rubbish": (b"TSK-QCOW2-SELECTOR 1\n" + bytes(range(1, 256)) * 9, ""),
@@ -484,7 +483,7 @@ def test_a_huge_selector_is_not_read(tmp_path):
 HARMLESS = {
     "CR LF": b"TSK-QCOW2-SELECTOR 1\r\ndisk.qcow2@1\r\n",
     "no end of line": b"TSK-QCOW2-SELECTOR 1\ndisk.qcow2@1",
-    "blank lines behind": b"TSK-QCOW2-SELECTOR 1\ndisk.qcow2@1\n\n  \t\r\n",
+    "blank lines after it": b"TSK-QCOW2-SELECTOR 1\ndisk.qcow2@1\n\n  \t\r\n",
     "padding": b"TSK-QCOW2-SELECTOR 1\ndisk.qcow2@1\n".ljust(65536),
     "a MAC that is not needed": b"TSK-QCOW2-SELECTOR 1\ndisk.qcow2@1\nMAC " + b"0" * 64 + b"\n",
 }
@@ -523,7 +522,7 @@ def test_odd_image_names(tmp_path):
         assert_byte(img_cat(selector(tmp_path / "case/some.img", name)), byte)
 
 
-# ---- Whose word it is ------------------------------------------------------------
+# ---- Is it trusted? ------------------------------------------------------------
 
 
 def test_a_selector_of_this_user_may_lead_anywhere(evidence, case, home):

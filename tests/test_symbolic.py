@@ -90,7 +90,7 @@ def damaged(tmp_path_factory):
 
 @pytest.fixture
 def ask(own, with_own):
-    """ask(way, image, offset, length): what the program got, behind the drop-in or not."""
+    """ask(way, image, offset, length): what the program got, with the drop-in or without."""
 
     def call(way, image, *piece, dropin=True, program="program"):
         environment = dict(CLEAN, LD_LIBRARY_PATH=str(DROPIN if dropin else own / "lib"))
@@ -217,7 +217,7 @@ def test_enabled_a_run_path_wins(command, own):
 
 
 def test_damaged_programs_are_looked_at_safely(own, tmp_path, rng):
-    """status reads the files of whoever is in PATH."""
+    """status reads the files of all programs in PATH."""
     whole = (own / "program").read_bytes()
     header = 64
     sections = int.from_bytes(whole[40:48], "little")

@@ -723,7 +723,7 @@ def test_lost_inode_is_not_made_up(command, shops, evidence, facts, stock, tmp_p
 
 
 def lose_cluster(source, folder, raw, lost):
-    """Copy a qcow2 image so that the cluster at guest offset `lost` alone lies behind the file's
+    """Copy a qcow2 image so that the cluster at guest offset `lost` alone is after the file's
     end."""
     image = folder / "disk.qcow2"
     shutil.copyfile(source, image)

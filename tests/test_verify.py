@@ -521,8 +521,8 @@ def side_by_side():
     return image, data, [(2 * C, C), (3 * C, C), (4 * C, 3 * C), (7 * C, C), (9 * C, C)]
 
 
-def told_count(text):
-    """(ranges, bytes) of the line that tells how many there were."""
+def reported_count(text):
+    """(ranges, bytes) of the line that says how many there were."""
     count, length = re.search(r"(\d+) damaged ranges? \((\d+) bytes\)", text).groups()
     return int(count), int(length)
 
@@ -538,7 +538,7 @@ def test_damaged_ranges_are_counted_in_one_way(tmp_path, rng, monkeypatch):
     assert (state["bad_range_count"], state["bad_bytes"]) == expected
     for tool, more in ((["img_cat"], []), (["blkls", "-f", "raw", "-e"], [f"0-{30 * C // 512}"])):
         assert (
-            told_count(tools.run(*tool, f"{path},errors=zero", *more).complaint) == expected
+            reported_count(tools.run(*tool, f"{path},errors=zero", *more).complaint) == expected
         ), tool
     for step in (512, 5000, C, 3 * C):
         offsets = list(range(0, image.disk.size, step))
@@ -547,7 +547,7 @@ def test_damaged_ranges_are_counted_in_one_way(tmp_path, rng, monkeypatch):
             with qcow2core.open(f"{path},errors=zero", on_damage=told.append) as disk:
                 for offset in order:
                     disk.read_at(offset, step)
-            assert told_count(told[-1]) == expected, (step, order[:3])
+            assert reported_count(told[-1]) == expected, (step, order[:3])
 
 
 def test_progress_is_shown_on_a_terminal_only(tmp_path):
@@ -610,9 +610,9 @@ def test_errors_zero_on_a_snapshot(damaged):
     )
 
 
-def test_every_tool_tells_of_damage(tmp_path):
-    """A file's block and a directory are lost: fls and icat replace the reason by words of their
-    own, so we tell it."""
+def test_every_tool_reports_damage(tmp_path):
+    """A file's block and a directory are lost: fls and icat print a reason of their own, so we
+    report the real one."""
     files = tmp_path / "files"
     (files / "sub").mkdir(parents=True)
     (files / "one.bin").write_bytes(pattern("one", 300000))

@@ -187,7 +187,7 @@ def hash_of(value):
 
 def pick_files(source, tree, bytes_max):
     """Link (or copy, to another file system) directories from everywhere below `source`, each with
-    all its files, into `tree`, until they take so many bytes."""
+    all its files, into `tree`, until they take this many bytes."""
     total = 0
     for directory in sorted((directory for directory, _, _ in os.walk(source)), key=hash_of):
         for entry in sorted(os.scandir(directory), key=lambda entry: entry.name):

@@ -17,7 +17,7 @@
 #include "qcow2core.h"
 
 #define PIECE 4096u
-/* Where the working set begins: behind the partition table, in the file system. */
+/* Where the working set begins: after the partition table, in the file system. */
 #define START (UINT64_C(256) << 20)
 
 struct source {

@@ -89,8 +89,8 @@ class Bench:
         return Contender([tool, "-i", "raw", *options, self.images.path("disk"), *after], **more)
 
     def qemu_options(self, variant):
-        """How QEMU's programs are told to open an image: what comes before its name, and its
-        name."""
+        """The arguments with which QEMU's programs open an image: what comes before its name, and
+        its name."""
         path = self.images.path(variant)
         if variant == "luks":
             return (
@@ -160,7 +160,7 @@ class Bench:
         )
 
     def random(self, name, variant):
-        """4 KiB at random places of 32 MiB, which fit the cache."""
+        """4 KiB at random offsets in 32 MiB, which fit into the cache."""
         image, socket = self.images.path(variant), self.scratch / "nbd"
         server = [
             "qemu-nbd",

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The consistency check of a whole image. With little memory it goes through the file in many
- * parts, and must find the same as in one go; each finding is told with a sentence, and counted
+ * parts, and must find the same as in one go; each finding is reported with a sentence, and counted
  * once.
  */
 #include <stdlib.h>
@@ -12,7 +12,7 @@
 #define WORK_BYTES (UINT64_C(48) << 20)
 #define LITTLE_MEMORY 64u
 
-/* The findings as they were told. */
+/* The findings as they were reported. */
 struct told {
   uint64_t counts[QCOW2_FINDING_KINDS];
   uint64_t weights[QCOW2_WEIGHT_UNREADABLE + 1];
@@ -31,7 +31,7 @@ static int note_finding(void *context, const struct qcow2_finding *finding)
   return 0;
 }
 
-/* Check that what was counted is what was told. */
+/* Check that what was counted is what was reported. */
 static struct qcow2_check_result check(const struct qcow2_image *image, size_t memory_bytes)
 {
   struct told told = { { 0 }, { 0 } };

@@ -18,7 +18,7 @@ sys.path.insert(0, str(HERE.parent))
 
 from fuzz.seeds import SEEDS, seeds  # noqa: E402
 
-# Found inputs in a target's archive: the smallest ones, up to so many bytes packed.
+# Found inputs in a target's archive: the smallest ones, up to this many bytes in the archive.
 ARCHIVE_BYTES_MAX = 240_000
 
 

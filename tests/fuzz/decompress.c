@@ -18,7 +18,7 @@
 #define WINDOW_LOG_MAX 23
 
 struct outcome {
-  bool is_known; /* the oracle can tell */
+  bool is_known; /* the oracle knows */
   bool is_ok;
   uint8_t *bytes; /* a cluster */
 };
@@ -49,9 +49,9 @@ static uint64_t le_peek(struct fuzz_input input, size_t at, unsigned count)
   return value;
 }
 
-/* True if a frame has a compressed block of no bytes. There is no such (RFC 8878, 3.1.1.2.3: it is
-   smaller than what it gives), but libzstd's streams, other than its whole frames, pass over
-   one. */
+/* True if a frame has a compressed block of no bytes. The format does not allow that (RFC 8878,
+   3.1.1.2.3: a compressed block is smaller than what it gives). libzstd refuses it when it decodes
+   a whole frame, but its streaming interface skips it. */
 static bool has_empty_compressed_block(struct fuzz_input input)
 {
   static const unsigned id_bytes[] = { 0, 1, 2, 4 }, size_bytes[] = { 0, 2, 4, 8 };

@@ -68,13 +68,13 @@ uint64_t fuzz_take(struct fuzz_input *input, unsigned width);
    end. */
 struct qcow2_storage fuzz_storage(struct fuzz_input *input);
 
-/* The same, but one in eight of its sectors behind the first cluster cannot be read (EIO). */
+/* The same, but one in eight of its sectors after the first cluster cannot be read (EIO). */
 struct qcow2_storage fuzz_storage_failing(struct fuzz_input *input);
 
 /* Whether such a sector is in the range, of more than 0 bytes. */
 bool fuzz_is_bad(const struct fuzz_input *input, uint64_t offset, uint64_t length);
 
-/* So many files can hold the input at once. */
+/* The number of files that can hold the input at once. */
 #define FUZZ_FILES 2u
 
 /* Write the input to a file of this process, always the same for a number below FUZZ_FILES. Returns

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A whole image. It is opened for its description alone; with nothing but its own word; and with
- * all that it may want: its passphrase, and as its data file or backing files the input once more,
- * in files. Then every view is walked (views.c).
+ * A whole image. It is opened for its description alone; with only the files that it may open
+ * automatically; and with all that it may want: its passphrase, and as its data file or backing
+ * files the input once more, in files. Then every view is walked (views.c).
  */
 #include <stdio.h>
 #include <string.h>

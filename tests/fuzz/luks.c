@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A LUKS header, 592 bytes, and up to four sectors of encrypted data behind it. All further bytes
- * of the file, the key material among them, are zeros: with that a header whose digest fits can be
+ * A LUKS header, 592 bytes, and up to four sectors of encrypted data after it. All further bytes of
+ * the file, the key material among them, are zeros: with that a header whose digest fits can be
  * small (seeds.py makes some), and is opened by the passphrase.
  */
 #include "../../core/format/luks.h"

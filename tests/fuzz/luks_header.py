@@ -76,7 +76,7 @@ def sector_iv(cipher, algorithm, generator, key, sector):
 
 
 def decrypted_zeros(algorithm, mode, key, length):
-    """What so many zeros decrypt to."""
+    """What a run of zeros of this length decrypts to."""
     chain, _, generator = mode.partition("-")
     cipher = Cipher(algorithm, chain, key)
     function = "gcry_cipher_decrypt" if chain != "ctr" else "gcry_cipher_encrypt"

@@ -54,7 +54,7 @@ static uint64_t get(const struct image *image, uint64_t at, unsigned width)
   return value;
 }
 
-/* The host offset of some cluster, in the file or just behind it. */
+/* The host offset of some cluster, in the file or just after it. */
 static uint64_t some_cluster(struct image *image)
 {
   return pick(image, (image->size >> image->cluster_bits) + 2) << image->cluster_bits;

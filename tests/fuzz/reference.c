@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The gate: a name that an image refers to, among traps. The first byte chooses whether a search
- * directory is given and whether the image's word counts, the rest is the name. Only regular files
- * below the image's directory, and those in the search directory, may ever be opened.
+ * directory is given and whether what the image names may be opened, the rest is the name. Only
+ * regular files below the image's directory, and those in the search directory, may ever be opened.
  */
 #include "../../core/storage/gate.h"
 

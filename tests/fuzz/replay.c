@@ -17,7 +17,7 @@ static const struct target {
   { "image", fuzz_image },         { "check", fuzz_check },           { "order", fuzz_order },
   { "mapping", fuzz_mapping },     { "decompress", fuzz_decompress }, { "luks", fuzz_luks },
   { "tables", fuzz_tables },
-#ifndef _WIN32 /* the gate's part that follows an image's word, and names */
+#ifndef _WIN32 /* the part of the gate that opens what an image names, and image names */
   { "reference", fuzz_reference }, { "selector", fuzz_selector },     { "name", fuzz_name },
 #endif
 };

@@ -185,7 +185,7 @@ def long_disk(kind, **more):
 
 def bad_entries():
     image = Image(200 * 512, 9)
-    image.disk.force(0, 1 << 40)  # behind the end
+    image.disk.force(0, 1 << 40)  # after the end
     image.disk.force(1, 0x300 | 1 << 62 | 1 << 61)  # a stream of other bytes
     image.disk.compressed(2, squeezable(1, 512), sectors=0)
     image.disk.normal(70, pattern(2, 512))

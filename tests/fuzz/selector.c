@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A selector file, among traps. It is parsed, and written again; and an image is opened by it as by
- * any name. No selector here is the user's word, so whatever is opened lies below its directory.
+ * any name. No selector here is trusted, so every file that is opened must be below its directory.
  */
 #include "../../tsk_qcow2/names/selector.h"
 

@@ -15,7 +15,7 @@
 #include "fuzz.h"
 
 #define CLUSTER 512u
-#define TABLES_AT (2 * CLUSTER) /* behind the header and the L1 table */
+#define TABLES_AT (2 * CLUSTER) /* after the header and the L1 table */
 #define DISK_BYTES (UINT64_C(1) << 20)
 #define L1_ENTRIES (DISK_BYTES / CLUSTER / (CLUSTER / 8))
 #define RANGES_MAX 64

@@ -37,8 +37,9 @@ static void note_damage(void *context, const struct qcow2_error *error)
          (size_t) min_u64(damage->length - start, error->guest_length));
 }
 
-/* Salvaged bytes are zeros where damage was told, and elsewhere what a read of them alone gives. No
-   more is told than is lost, but for bad sectors, which cost more than themselves. */
+/* Salvaged bytes are zeros where damage was reported, and elsewhere what a read of them alone
+   gives. No more is reported than is lost, except for bad sectors, with which neighbouring bytes
+   are lost too. */
 static void check_salvage(const struct fuzz_walk *walk, uint64_t guest_offset, size_t length,
                           int read_code, const uint8_t *read_bytes)
 {

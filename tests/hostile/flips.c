@@ -3,7 +3,7 @@
  * Damages an image in memory again and again, and checks each time that what can be read of it is
  * right.
  *
- *   flips IMAGE CONTENT flip [RULE...]    each bit of the first cluster flipped by itself
+ *   flips IMAGE CONTENT flip [RULE...]    each bit of the first cluster flipped, one at a time
  *   flips IMAGE CONTENT truncate STEP     cut at each multiple of STEP bytes
  *
  * CONTENT is the disk as it must read. A RULE, "FIRST-LAST=WHAT", says what may become of a flip of

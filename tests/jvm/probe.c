@@ -32,7 +32,7 @@ JNIEXPORT jlong JNICALL Java_Probe_size(JNIEnv *env, jclass class)
   return image->size;
 }
 
-/* The names in the root directory of the file system, each with a blank behind it. */
+/* The names in the root directory of the file system, each followed by a blank. */
 JNIEXPORT jstring JNICALL Java_Probe_listRoot(JNIEnv *env, jclass class)
 {
   TSK_FS_INFO *fs = tsk_fs_open_img(image, 0, TSK_FS_TYPE_DETECT);

@@ -363,7 +363,7 @@ class Disk:
         return divide_up(self.size, self.image.cluster_size * self.image.l2_entries)
 
     def place_tables(self):
-        """Give the L1 and L2 tables their places."""
+        """Choose the offsets of the L1 and L2 tables."""
         image = self.image
         needed = self.needed_l1()
         self.l1_count = needed if self.l1_entries is None else self.l1_entries
@@ -484,7 +484,7 @@ class Image:
         return at
 
     def allocate_metadata(self, data):
-        """The same, in the clusters reserved behind the header while there are any."""
+        """The same, in the clusters reserved after the header, while there are any."""
         start, end = self.reserved
         length = divide_up(len(data), self.cluster_size) * self.cluster_size
         if length > end - start:
@@ -494,7 +494,8 @@ class Image:
         return start
 
     def allocate_stream(self, stream):
-        """Pack a compressed stream behind the one before, as QEMU does; it may cross clusters."""
+        """Put a compressed stream right after the one before it, as QEMU does; it may cross
+        clusters."""
         if self.stream_end % self.cluster_size == 0 or divide_up(
             self.stream_end, self.cluster_size
         ) * self.cluster_size != len(self.host):

@@ -442,7 +442,7 @@ class View:
 
 
 class Named:
-    """What image names open: `told` gets the sentences on damage, the last of them when it is
+    """What image names open: `told` gets the sentences about damage, the last of them when it is
     closed."""
 
     def __init__(self, *names):

@@ -2,9 +2,8 @@
 """Image names of every kind, with what they must give: the rows of the table of doors (doors.py).
 
 Each function of GROUPS makes files in the working directory, and returns rows. The disks are file
-systems of 1 MiB, told apart by a mark in their boot block. Their content is known from what wrote
-it, or from QEMU.
-"""
+systems of 1 MiB, distinguished by a mark in their boot block. Their content is known from what
+wrote it, or from QEMU."""
 import itertools
 import os
 from functools import cache

@@ -263,7 +263,7 @@ def lost_tables():
             ]
             rows.append(
                 Row(
-                    "a snapshot in it by its place",
+                    "a snapshot in it by its index",
                     (f"{title}.qcow2@index=0",),
                     refused=("no snapshot",),
                     warnings=warnings,
@@ -313,7 +313,8 @@ def astray():
 
 
 def trusted_too_far():
-    """An undeclared backing file may be qcow2, but what it refers to needs the user's word."""
+    """An undeclared backing file may be qcow2, but what it refers to is opened only if the user
+    names it."""
     overlay("case/undeclared.qcow2", "middle.qcow2", None, mark=3)
     overlay("case/middle.qcow2", "base.raw", mark=4)
     raw("case/base.raw", 5)
@@ -430,7 +431,7 @@ def refused_selectors():
         *rows,
         Row("a selector of another version", ("case/40.img",), refused=("version",), selector=True),
         Row(
-            "a selector with more behind it",
+            "a selector with more after it",
             ("case/0.img@first",),
             refused=("nothing can be added",),
             selector=True,

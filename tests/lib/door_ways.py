@@ -349,8 +349,8 @@ def verify(row, names=None):
         return Answer(REFUSED, complaint)
     found = re.search(
         (
-            r"^(?:Active disk.*|Snapshot .*|VM state .*): (\d+) bytes.*SHA-256(?: with zeros there)?"
-            r" (\w+)$"
+            r"^(?:Active disk.*|Snapshot .*|VM state .*): (\d+) bytes.*"
+            r"SHA-256(?: with zeros there)? (\w+)$"
         ),
         out,
         re.MULTILINE,

@@ -77,7 +77,7 @@ class Door:
     depth: int
     answer: object  # Row -> Answer, or None: it cannot be asked
     reads: bool = True  # all bytes, so that it meets the damage
-    detects: bool = False  # nobody tells it that this is qcow2
+    detects: bool = False  # the type qcow2 is not given to it
     one_name: bool = False  # it takes no further names for the backing chain
 
     def kind_of(self, row):
@@ -177,7 +177,7 @@ def check_warnings(door, row, answer, reference):
 
 
 def by_sectors(ranges, size):
-    """As reads of sectors meet them, which do not tell where one range ends and the next begins."""
+    """As reads of sectors meet them, which do not show where one range ends and the next begins."""
     out = []
     for start, length in ranges:
         end = min(size, -(-(start + length) // SECTOR) * SECTOR)

@@ -65,7 +65,7 @@ def undisturbed():
 
 
 def survives(tool, *arguments, environment=None):
-    """Whether a stock tool ends in time, and by itself."""
+    """Whether a stock tool ends in time, and without a signal."""
     variables = {**CLEAN, **stock(), **(environment or {})}
     try:
         done = subprocess.run(

@@ -149,7 +149,7 @@ def chain(*options_of_layers):
                 backing_format=lower_format,
             )
             lower, lower_format = f"layer{number}.qcow2", "qcow2"
-        # A place behind the last partition: zeros on the disk, random bytes in all layers but the
+        # A region after the last partition: zeros on the disk, random bytes in all layers but the
         # topmost.
         blank = ((shop.size // MIB - 8) // 4 * 4 + 3) * MIB
         qemu_io(folder, lower, f"write -z {blank} 64k", f"discard {blank + (64 << 10)} 64k")

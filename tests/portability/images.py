@@ -204,7 +204,7 @@ def make(folder):
     ]
     cases.append(
         Case(("overlay.qcow2",), expected(images["overlay"]), ["DENIED"])
-    )  # by the image's word
+    )  # named by the image alone
     cases.append(Case(("missing.qcow2",), ["IO"]))
     images["mixed"].write(folder / UNICODE_NAME, bytes(images["mixed"].host))
     cases.append(Case((UNICODE_NAME,), expected(images["mixed"])))

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A small library with the functions and methods of libtsk by which images are opened and read. It
- * knows raw images only. The tests link it with -Bsymbolic-functions, and put it in libtsk's place
- * behind the drop-in.
+ * A small library with the functions and methods of libtsk that open and read images. It knows raw
+ * images only. The tests link it with -Bsymbolic-functions, and let the drop-in load it as the real
+ * libtsk.
  */
 #include "libtsk.h"
 

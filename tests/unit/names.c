@@ -117,8 +117,8 @@ void test_damaged_ranges(void)
   tsk_qcow2_damage_free(&damage);
 }
 
-/* Far more ranges than are kept: memory stays bounded, few are told, and the count says that it is
-   not all. */
+/* Far more ranges than are kept: memory stays bounded, few are reported, and the count says that it
+   is not all. */
 void test_damaged_ranges_without_end(void)
 {
   struct tsk_qcow2_damage damage;

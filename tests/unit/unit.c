@@ -365,7 +365,7 @@ struct loads {
   int code; /* what to answer */
 };
 
-/* Fill a block with a byte that tells its key. */
+/* Fill a block with a byte that identifies its key. */
 static int count_load(void *context, struct qcow2_cache_key key, struct qcow2_cache_block *block,
                       struct qcow2_error *error)
 {
@@ -483,7 +483,7 @@ static void test_cache_take(void)
   for (uint64_t offset = 0; offset < 40; offset++)
     take_block(cache, offset, BLOCK / 2, &loads);
   for (uint64_t offset = 1000; offset < 1150;
-       offset++) /* read through in two pieces, and so out of the way */
+       offset++) /* read through in two pieces, and so the next to be evicted */
     for (int half = 0; half < 2; half++)
       take_block(cache, offset, BLOCK / 2, &loads);
   check_number(loads.count, 40 + 150, "loads", "two sweeps");

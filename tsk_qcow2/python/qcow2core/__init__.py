@@ -209,8 +209,8 @@ class Disk(io.RawIOBase):
 
     @property
     def info(self):
-        """What the image says about itself, as a dictionary; "layers" are the files of its chain, the
-        image first."""
+        """What the image says about itself, as a dictionary; "layers" are the files of its chain,
+        the image first."""
         self._checked()
         layers = [
             self._layer(number) for number in range(_library().qcow2_layer_count(self._image))
