@@ -106,11 +106,29 @@ enum qcow2_status {
 /* Stands in an error's offsets, in bytes, for "does not apply". */
 #define QCOW2_NO_OFFSET UINT64_MAX
 
-/* What else than the message says would help; for layers above that know more than the library
-   does. */
+/* What the caller could do about an error, where the message does not say it: the library does not
+   know how a program's users give it options. */
 enum qcow2_help {
   QCOW2_HELP_NONE,
-  QCOW2_HELP_REFERRER /* the referrer's word was not enough for this, the caller's would be */
+  QCOW2_HELP_REFERRER,   /* name the file in the options: a referrer may not lead to it */
+  QCOW2_HELP_NAME_FILE,  /* name the file, or a directory where it is, by one of `help_options` */
+  QCOW2_HELP_FORMAT,     /* give the format of the file that `help_options` name: raw, or, if it is
+                            not NULL, `help_format` */
+  QCOW2_HELP_END_CHAIN,  /* name all backing files by backing_paths, with QCOW2_BACKING_NONE last */
+  QCOW2_HELP_PASSPHRASE, /* give a passphrase, or another one */
+  QCOW2_HELP_LEAVE_OUT,  /* leave out `help_options`, or some of what they list */
+  QCOW2_HELP_SNAPSHOT_KEY,  /* look the snapshot up by its ID alone or its name alone, or take it
+                               by its index */
+  QCOW2_HELP_SNAPSHOT_LIST, /* list the snapshots: the message names only some of them */
+  QCOW2_HELP_ANOTHER_READER /* read the file with something else: it is not qcow2 */
+};
+
+/* Fields of struct qcow2_open_options, one bit each, for an error's `help_options`. */
+enum {
+  QCOW2_OPTION_BACKING_PATHS = 1,
+  QCOW2_OPTION_DATA_FILE = 2,
+  QCOW2_OPTION_SEARCH_DIRECTORIES = 4,
+  QCOW2_OPTION_PASSPHRASES = 8
 };
 
 /* What went wrong. Owned by the caller, filled on failure only. `message` is one
@@ -119,13 +137,15 @@ struct qcow2_error {
   int code;              /* enum qcow2_status */
   int os_errno;          /* errno for QCOW2_ERROR_IO, else 0 */
   int help;              /* enum qcow2_help */
-  int reserved;          /* 0 */
+  int help_options;      /* QCOW2_OPTION_..., for `help`; else 0 */
   uint64_t guest_offset; /* bytes, or QCOW2_NO_OFFSET */
   uint64_t guest_length; /* of a read or look-up: bytes from guest_offset on that this error
                             concerns, as far as is known. Else 0 */
   uint64_t host_offset;  /* bytes, or QCOW2_NO_OFFSET */
   uint64_t
       table_offset; /* host offset of the L1 or L2 entry that was followed, or QCOW2_NO_OFFSET */
+  const char *help_format; /* static: a format as in struct qcow2_foreign; NULL: none */
+  uint64_t reserved[2];    /* 0 */
   char message[960];
 };
 

@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -283,6 +284,54 @@ def test_backend_uses_the_core_by_its_public_header():
                 assert name in SHARED_HEADERS, path
             assert not re.match(r"(\.\./)*core/", name), path
     assert found == SHARED_HEADERS
+
+
+def string_literals(text):
+    """Those of C, with those that stand side by side joined; comments and includes are left out."""
+    token = r'/\*.*?\*/|//[^\n]*|#include[^\n]*|"(?:\\.|[^"\\])*"|\S'
+    whole = ""
+    for found in re.findall(token, text, re.S):
+        if found[0] == '"':
+            whole += found[1:-1]
+        elif whole and not found.startswith(("/*", "//")):
+            yield whole
+            whole = ""
+
+
+@pytest.mark.skipif(shutil.which("clang") is None, reason="only clang checks the locks")
+@pytest.mark.parametrize("name", ("cache", "ahead"))
+def test_a_missed_lock_is_an_error(name):
+    """With clang, as lint.sh builds: each call that locks or unlocks is left out in turn."""
+    text = Path(SOURCE, f"core/read/{name}.c").read_text()
+    pieces = [found.span() for found in re.finditer(r"^ +(un)?lock(_list)?\(\w*\);\n", text, re.M)]
+    assert len(pieces) > 12
+    command = ["clang", "-fsyntax-only", "-std=gnu11", "-Wthread-safety", "-Werror"]
+    command += ["-I", f"{SOURCE}/core/read", "-x", "c", "-"]
+    unnoticed = []
+    for start, end in [(0, 0), *pieces]:
+        broken = text[:start] + text[end:]
+        broken = broken.replace('"../', f'"{SOURCE}/core/')
+        done = subprocess.run(command, input=broken, text=True, capture_output=True)
+        if (done.returncode == 0) != (start == end):
+            unnoticed.append(f"{text[:start].count(chr(10)) + 1}: {text[start:end]} {done.stderr}")
+    assert not unnoticed
+
+
+# What users type, which the core knows nothing of: a program that calls it may have none of it.
+TYPED = (
+    r"tsk-qcow2|-i qcow2|Sleuth Kit|image name|selector|\bword\b|"
+    r"\b(backing|data-file|search|key-file|format|errors)=|\b(vmstate)\b|@(id|name|index)\b"
+)
+
+
+def test_messages_of_the_core_name_no_option_of_layers_above():
+    """An error says by its `help` what would help; the layer above says how to type it."""
+    seen = 0
+    for path in glob.glob(f"{SOURCE}/core/**/*.[ch]", recursive=True):
+        for literal in string_literals(Path(path).read_text()):
+            seen += 1
+            assert not re.search(TYPED, literal), f"{path}: {literal}"
+    assert seen > 300
 
 
 def test_each_rule_stands_once():

@@ -399,14 +399,14 @@ def test_find(key, by, index, named):
 
 
 def test_find_an_id_that_is_anothers_name(named):
-    message = fails("NOT_FOUND", named.find, b"3").message
+    message = fails("NOT_FOUND", named.find, b"3").with_help
     assert 'ID 2 "3"' in message and 'ID 3 "other"' in message and "ID 4" not in message
     assert "id=" in message and "name=" in message
 
 
 def test_find_a_name_that_several_have(named):
     for by in (BY_ID_OR_NAME, BY_NAME):
-        message = fails("NOT_FOUND", named.find, b"twice", by).message
+        message = fails("NOT_FOUND", named.find, b"twice", by).with_help
         assert (
             'ID 4 "twice"' in message
             and 'ID 5 "twice"' in message
@@ -450,8 +450,8 @@ def test_find_among_very_many():
         image.snapshot(b"%d" % number, b"n" * 60 + b"%d" % number)
     with Opened.from_storage(image.build()) as opened:
         assert opened.find(b"299") == 299
-        message = fails("NOT_FOUND", opened.find, b"x\n" * 400).message
-        assert "more" in message and "ID 0 " in message
+        error = fails("NOT_FOUND", opened.find, b"x\n" * 400)
+        assert "more" in error.message and "ID 0 " in error.message and "list" in error.with_help
 
 
 # ---- Escaping --------------------------------------------------------------------
@@ -538,7 +538,8 @@ def test_storage_without_a_directory_needs_the_callers_word(tmp_path):
     here = os.getcwd()
     os.chdir(tmp_path)
     try:
-        assert "backing=" in fails("DENIED", Opened.from_storage, data).message
+        error = fails("DENIED", Opened.from_storage, data)
+        assert "backing= search=" in error.with_help
     finally:
         os.chdir(here)
     for options in ({"backing": [tmp_path / "base"]}, {"search": [tmp_path]}):

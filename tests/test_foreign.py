@@ -533,7 +533,7 @@ def test_a_selector_beside_the_image(base, make, request, tmp_path):
     unsigned = tmp_path / "unsigned.img"
     unsigned.write_text(f"TSK-QCOW2-SELECTOR 1\n./overlay.qcow2,backing=./{name}\n")
     result = tools.run("img_cat", unsigned)
-    tools.assert_refused(result, "needs your word", "tsk-qcow2 selector '")
+    tools.assert_refused(result, "only if you name it", "tsk-qcow2 selector '")
     command = result.complaint[result.complaint.index("tsk-qcow2 selector '") :].rstrip(")\n")
     (tmp_path / "case").mkdir()
     run(

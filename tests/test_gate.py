@@ -61,7 +61,7 @@ def refused(path, codes, *words, **options):
     error = caught.value
     assert error.code in codes.split(), error
     for word in words:
-        assert word in error.message, error
+        assert word in error.with_help, error
     with Opened(path, no_chain=True) as opened:
         assert opened.header.size == SIZE
     return error
@@ -237,7 +237,7 @@ for path in sys.argv[2:]:
             image.view().read(512, 512)
         print(json.dumps(["opened", ""]))
     except QcowError as error:
-        print(json.dumps([error.code, error.message]), flush=True)
+        print(json.dumps([error.code, error.with_help]), flush=True)
 """
 
 
@@ -404,7 +404,7 @@ def test_search_directory_without_the_file(tmp_path):
         overlay(tmp_path / "top.qcow2", "/gone/base.raw"),
         "DENIED",
         "/gone/base.raw",
-        "another directory",
+        "backing= search=",
         search=[tmp_path / "empty"],
     )
 

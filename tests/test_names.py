@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from lib import tools
+from lib import builder, tools
 from lib.tools import assert_refused
 
 SIZE = 256 << 10  # of every disk here, bytes
@@ -229,6 +229,23 @@ def test_search_variable_does_not_find_what_is_not_there(chain):
         img_cat(chain / "case/top.qcow2", environment={"TSK_QCOW2_SEARCH": f"{chain}/nowhere"}),
         "nowhere",
     )
+
+
+def test_the_advice_after_a_long_message_is_whole(tmp_path):
+    """What to type comes last, whatever names the image's maker chose."""
+    long = "n" * 200
+    image = builder.Image(
+        size=4096, cluster_bits=12, backing=("../" + "\u00e4" * 120).encode(), backing_format=b"raw"
+    )
+    (tmp_path / long).mkdir()
+    path = image.write(tmp_path / long / f"{long}.qcow2")
+    for name in (path, f"{path},search={tmp_path}"):
+        result = img_cat(name)
+        assert_refused(result, "..", "backing=PATH", "search=DIRECTORY", "to the image name")
+    assert "another directory than those searched" in result.complaint
+    selector = tmp_path / long / "unsigned.img"
+    selector.write_text(f"TSK-QCOW2-SELECTOR 1\n./{long}.qcow2\n")
+    assert_refused(img_cat(selector), "to the image name. The image name is in the selector")
 
 
 WRONG_CHAINS = {

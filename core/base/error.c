@@ -33,11 +33,13 @@ static void error_fill(struct qcow2_error *error, int code, uint64_t guest_offse
   error->code = code;
   error->os_errno = 0;
   error->help = QCOW2_HELP_NONE;
-  error->reserved = 0;
+  error->help_options = 0;
   error->guest_offset = guest_offset;
   error->guest_length = 0;
   error->host_offset = host_offset;
   error->table_offset = QCOW2_NO_OFFSET;
+  error->help_format = NULL;
+  memset(error->reserved, 0, sizeof(error->reserved));
   vsnprintf(error->message, sizeof(error->message), format, arguments);
   trim_character(error->message, sizeof(error->message));
 }
@@ -105,6 +107,15 @@ int qcow2_error_set_errno(struct qcow2_error *error, int os_errno, uint64_t host
 int qcow2_error_set_nomem(struct qcow2_error *error)
 {
   return qcow2_error_set(error, QCOW2_ERROR_NOMEM, "out of memory");
+}
+
+int qcow2_error_add_help(struct qcow2_error *error, int code, enum qcow2_help help, int options)
+{
+  if (error != NULL) {
+    error->help = help;
+    error->help_options = options;
+  }
+  return code;
 }
 
 int qcow2_error_add_file(struct qcow2_error *error, int code, const char *path)

@@ -34,6 +34,9 @@ char *qcow2_errno_text(int os_errno, char *out, size_t out_size);
 /* QCOW2_ERROR_NOMEM. */
 int qcow2_error_set_nomem(struct qcow2_error *error);
 
+/* Add to an error what would help, and by which options (QCOW2_OPTION_...). Returns `code`. */
+int qcow2_error_add_help(struct qcow2_error *error, int code, enum qcow2_help help, int options);
+
 /* Add the path of the file to the error, if the function that detected it did not know the path.
    NULL adds nothing. Returns `code`. */
 int qcow2_error_add_file(struct qcow2_error *error, int code, const char *path);
@@ -55,6 +58,8 @@ int qcow2_error_add_place(struct qcow2_error *error, int code,
 #define qcow2_error_set(error, code, ...) (qcow2_error_set(error, code, __VA_ARGS__), (code))
 #define qcow2_error_set_at(error, code, ...) (qcow2_error_set_at(error, code, __VA_ARGS__), (code))
 #define qcow2_error_set_errno(...) (qcow2_error_set_errno(__VA_ARGS__), QCOW2_ERROR_IO)
+#define qcow2_error_add_help(error, code, help, options) \
+  (qcow2_error_add_help(error, code, help, options), (code))
 #define qcow2_error_set_nomem(error) (qcow2_error_set_nomem(error), QCOW2_ERROR_NOMEM)
 #endif
 

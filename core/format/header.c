@@ -27,20 +27,20 @@ static const uint64_t KNOWN_INCOMPATIBLE = QCOW2_INCOMPATIBLE_DIRTY | QCOW2_INCO
 static int foreign_error(const uint8_t *bytes, size_t length, struct qcow2_error *error)
 {
   const struct qcow2_file_format *format = qcow2_format_by_content(bytes, length, NULL);
-  const char *advice = "The Sleuth Kit reads it without \"-i qcow2\"";
+  const char *advice = "";
 
+  if (format != NULL && format->use == FORMAT_PACKED)
+    advice = "; unpack it first";
+  else if (format != NULL && format->use == FORMAT_UNREADABLE)
+    advice = "; convert it first: qemu-img convert -O raw IMAGE NEW";
   if (format == NULL)
-    return qcow2_error_set(
-        error, QCOW2_ERROR_NOT_QCOW2,
-        "this is not a qcow2 image: it does not start with \"QFI\\xfb\"; if it is a raw disk, %s",
-        advice);
-  if (format->use == FORMAT_PACKED)
-    advice = "unpack it first";
-  else if (format->use == FORMAT_UNREADABLE)
-    advice = "convert it first: qemu-img convert -O raw IMAGE NEW";
-  return qcow2_error_set(error, QCOW2_ERROR_NOT_QCOW2,
-                         "this is not a qcow2 image, but starts as %s does; %s", format->title,
-                         advice);
+    qcow2_error_set(error, QCOW2_ERROR_NOT_QCOW2,
+                    "this is not a qcow2 image: it does not start with \"QFI\\xfb\"");
+  else
+    qcow2_error_set(error, QCOW2_ERROR_NOT_QCOW2,
+                    "this is not a qcow2 image, but starts as %s does%s", format->title, advice);
+  return qcow2_error_add_help(error, QCOW2_ERROR_NOT_QCOW2,
+                              advice[0] == '\0' ? QCOW2_HELP_ANOTHER_READER : QCOW2_HELP_NONE, 0);
 }
 
 int qcow2_header_measure(const uint8_t *bytes, size_t length, size_t *needed,

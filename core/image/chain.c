@@ -65,6 +65,7 @@ static void add_search(const struct qcow2_chain *chain, const struct qcow2_open_
   reference->search_count = options->search_count;
   reference->search_variable = options->search_variable;
   reference->search_variable_count = options->search_variable_count;
+  reference->is_of_image = true;
   reference->is_taken = chain_holds;
   reference->taken_context = chain;
   qcow2_referrer_share_search(options->referrer, options->referrer_search_count, reference);
@@ -87,15 +88,28 @@ static int open_given(const struct qcow2_open_options *options, const char *path
              : qcow2_referrer_open_file(options->referrer, path, role, file, error);
 }
 
+/* The data file is none. `help_options` are those that can name another. */
+static int complain_data_file(const struct qcow2_layer *layer, int code, const char *problem,
+                              int help_options, struct qcow2_error *error)
+{
+  char quoted[TEXT_ESCAPED_BYTES];
+
+  qcow2_error_set(error, code, "\"%s\" keeps its data in an external data file, but %s",
+                  layer_name(layer, quoted), problem);
+  return qcow2_error_add_help(error, code,
+                              help_options == 0 ? QCOW2_HELP_NONE : QCOW2_HELP_NAME_FILE,
+                              help_options);
+}
+
 static int open_data_file(const struct qcow2_chain *chain, struct qcow2_layer *layer,
                           const struct qcow2_open_options *options, struct qcow2_error *error)
 {
-  const char *given = layer == chain->layers[0] ? options->data_file : NULL;
+  const bool is_top = layer == chain->layers[0];
+  const char *given = is_top ? options->data_file : NULL;
   struct qcow2_reference reference = { .from = &layer->file,
                                        .name = layer->metadata.data_file,
                                        .role = "data file",
-                                       .advice = layer == chain->layers[0] ? "\",data-file=PATH\""
-                                                                           : "",
+                                       .help_options = is_top ? QCOW2_OPTION_DATA_FILE : 0,
                                        .distrust = layer->is_probed ? PROBED_DISTRUST : NULL };
   const struct qcow2_contents_question question = {
     .named_by = given == NULL ? NAMED_BY_IMAGE : given_by(options),
@@ -104,24 +118,21 @@ static int open_data_file(const struct qcow2_chain *chain, struct qcow2_layer *l
   };
   struct qcow2_contents contents;
   struct qcow2_opened_file file;
-  char quoted[TEXT_ESCAPED_BYTES];
   int code;
 
   add_search(chain, options, &reference);
   if (given == NULL && reference.name == NULL)
-    return qcow2_error_set(error, QCOW2_ERROR_DENIED,
-                           "\"%s\" keeps its data in an external data file, but does not name it "
-                           "(or by more than %u bytes); add \",data-file=PATH\" to the image name",
-                           layer_name(layer, quoted), EXTENSION_NAME_BYTES_MAX);
+    return complain_data_file(layer, QCOW2_ERROR_DENIED,
+                              "does not name it, or by more than 4095 bytes",
+                              reference.help_options, error);
   code = given != NULL ? open_given(options, given, "data file", &file, error)
                        : qcow2_gate_open_reference(&reference, &file, error);
   if (code != 0)
     return code;
   code = chain_holds(chain, &file)
-             ? qcow2_error_set(error, QCOW2_ERROR_CORRUPT,
-                               "the external data file of \"%s\" is an image of the chain itself; "
-                               "to name another, add \",data-file=PATH\" to the image name",
-                               layer_name(layer, quoted))
+             ? complain_data_file(layer, QCOW2_ERROR_CORRUPT,
+                                  "that is an image of the chain itself", reference.help_options,
+                                  error)
              : qcow2_contents_open(&question, options, &file, &contents, error);
   if (code != 0) {
     qcow2_opened_file_close(&file);
@@ -140,8 +151,8 @@ static void explain_key_order(size_t index, struct qcow2_error *error)
   const struct qcow2_error failure = *error;
 
   snprintf(error->message, sizeof(error->message),
-           "%.*s. It is encrypted file %zu of the chain, from the top, and the key-file= options "
-           "are for these in turn",
+           "%.*s. It is encrypted file %zu of the chain, from the top, and the passphrases are for "
+           "these in turn",
            (int) sizeof(error->message) - 160, failure.message, index + 1);
 }
 
@@ -169,16 +180,20 @@ static int check_passphrases(const struct qcow2_chain *chain,
 
   if (options->passphrase_count <= chain->encrypted_count)
     return 0;
+  layer_name(chain->layers[0], quoted);
   if (chain->encrypted_count == 0)
-    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
-                           "a passphrase was given, but neither \"%s\" nor a backing file of it is "
-                           "encrypted; leave out \",key-file=\"",
-                           layer_name(chain->layers[0], quoted));
-  return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
-                         "%zu passphrases were given, but the chain of \"%s\" has only %zu "
-                         "encrypted file%s; leave out \",key-file=\" beyond that",
-                         options->passphrase_count, layer_name(chain->layers[0], quoted),
-                         chain->encrypted_count, chain->encrypted_count == 1 ? "" : "s");
+    qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
+                    "a passphrase was given, but neither \"%s\" nor a backing file of it is "
+                    "encrypted",
+                    quoted);
+  else
+    qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
+                    "%zu passphrases were given, but the chain of \"%s\" has only %zu encrypted "
+                    "file%s",
+                    options->passphrase_count, quoted, chain->encrypted_count,
+                    chain->encrypted_count == 1 ? "" : "s");
+  return qcow2_error_add_help(error, QCOW2_ERROR_ARGUMENT, QCOW2_HELP_LEAVE_OUT,
+                              QCOW2_OPTION_PASSPHRASES);
 }
 
 /* ---- Both --------------------------------------------------------------- */
@@ -194,10 +209,12 @@ static int complete_layer(struct qcow2_chain *chain, struct qcow2_layer *layer,
   if (layer->geometry.has_data_file)
     code = open_data_file(chain, layer, options, error);
   else if (is_top && options->data_file != NULL)
-    code = qcow2_error_set(
-        error, QCOW2_ERROR_ARGUMENT,
-        "a data file was given, but \"%s\" has no external data file; leave out \",data-file=\"",
-        layer_name(layer, quoted));
+    code = qcow2_error_add_help(
+        error,
+        qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
+                        "a data file was given, but \"%s\" has no external data file",
+                        layer_name(layer, quoted)),
+        QCOW2_HELP_LEAVE_OUT, QCOW2_OPTION_DATA_FILE);
   if (code == 0 && layer->metadata.header.crypt_method != 0)
     code = unlock_layer(chain, layer, options, error);
   return code;
@@ -223,7 +240,7 @@ static int choose_next(const struct qcow2_chain *chain, const struct qcow2_open_
     return given + 1 == options->backing_count
                ? 0
                : qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
-                                 "backing=none ends the chain, but more backing files are given "
+                                 "the backing file \"none\" ends the chain, but more are given "
                                  "after it; leave out one or the other");
   }
   if (!refers)
@@ -242,14 +259,11 @@ static int open_backing(const struct qcow2_chain *chain, const struct qcow2_open
                         struct qcow2_error *error)
 {
   const struct qcow2_layer *lowest = chain->layers[chain->count - 1];
-  struct qcow2_reference reference = {
-    .from = &lowest->file,
-    .name = lowest->metadata.backing_file,
-    .role = "backing file",
-    .advice = "\",backing=PATH\" (once for each layer, the topmost first; "
-              "\",backing=none\" examines the overlay alone)",
-    .distrust = lowest->is_probed ? PROBED_DISTRUST : NULL
-  };
+  struct qcow2_reference reference = { .from = &lowest->file,
+                                       .name = lowest->metadata.backing_file,
+                                       .role = "backing file",
+                                       .help_options = QCOW2_OPTION_BACKING_PATHS,
+                                       .distrust = lowest->is_probed ? PROBED_DISTRUST : NULL };
 
   if (named_by != NAMED_BY_IMAGE)
     return open_given(options, options->backing_paths[chain->count - 1], reference.role, file,
@@ -265,11 +279,12 @@ static int check_backing(const struct qcow2_chain *chain, const struct qcow2_ope
   char quoted[TEXT_ESCAPED_BYTES];
 
   if (chain_holds(chain, file))
-    return qcow2_error_set(
-        error, QCOW2_ERROR_CORRUPT,
-        "the backing chain is a loop: it comes back to \"%s\"; to end it before that, add "
-        "\",backing=PATH\" for each layer above, and then \",backing=none\"",
-        qcow2_text_quote(file->path, quoted));
+    return qcow2_error_add_help(
+        error,
+        qcow2_error_set(error, QCOW2_ERROR_CORRUPT,
+                        "the backing chain is a loop: it comes back to \"%s\"",
+                        qcow2_text_quote(file->path, quoted)),
+        QCOW2_HELP_END_CHAIN, QCOW2_OPTION_BACKING_PATHS);
   if (chain->count >= CHAIN_DEPTH_MAX)
     return qcow2_error_set(error, QCOW2_ERROR_UNSUPPORTED,
                            "the backing chain has more than %u files; \"qemu-img convert -O qcow2 "

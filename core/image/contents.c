@@ -51,13 +51,19 @@ static const char *declared_text(const struct qcow2_contents_question *question,
   return out;
 }
 
-/* What to add to the image name to say that the file is of the format. */
-static const char *word_text(const struct qcow2_contents_question *question, const char *format,
-                             char out[64])
+/* The option that names the file. */
+static int naming_option(const struct qcow2_contents_question *question)
 {
-  snprintf(out, 64, "\",%s=PATH,format=%s\"", question->is_data_file ? "data-file" : "backing",
-           format);
-  return out;
+  return question->is_data_file ? QCOW2_OPTION_DATA_FILE : QCOW2_OPTION_BACKING_PATHS;
+}
+
+/* The caller can say that the file is raw, or of this format (NULL: none). `code` is passed on. */
+static int add_format_help(const struct qcow2_contents_question *question, int code,
+                           const char *format, struct qcow2_error *error)
+{
+  if (error != NULL)
+    error->help_format = format;
+  return qcow2_error_add_help(error, code, QCOW2_HELP_FORMAT, naming_option(question));
 }
 
 static bool is_use(const struct qcow2_file_format *format, enum qcow2_format_use use)
@@ -79,26 +85,26 @@ static int content_error(const struct qcow2_contents_question *question,
                          const struct qcow2_opened_file *file,
                          const struct qcow2_file_format *content, struct qcow2_error *error)
 {
-  char path[FILE_TEXT_BYTES], declared[FILE_TEXT_BYTES], raw[64], other[64];
+  char path[FILE_TEXT_BYTES], declared[FILE_TEXT_BYTES];
   const int code = question->named_by == NAMED_BY_IMAGE ? QCOW2_ERROR_DENIED : QCOW2_ERROR_ARGUMENT;
+  const char *format = NULL;
 
   file_text(question, file, path);
-  word_text(question, "raw", raw);
   if (content->use == FORMAT_PACKED)
-    return qcow2_error_set(error, code,
-                           "%s is compressed by %s: unpack it first. If the disk itself starts so, "
-                           "add %s to the image name",
-                           path, content->title, raw);
-  if (is_unreadable(question, content))
-    return qcow2_error_set(error, code,
-                           "%s starts as %s does, which cannot be read here: convert it to raw "
-                           "first. If the disk itself starts so, add %s to the image name",
-                           path, content->title, raw);
-  return qcow2_error_set(
-      error, code,
-      "%s starts as %s does, but %s. To say what it is, add %s or %s to the image name", path,
-      content->title, declared_text(question, declared), word_text(question, content->name, other),
-      raw);
+    qcow2_error_set(error, code,
+                    "%s is compressed by %s: unpack it first, unless the disk itself starts so",
+                    path, content->title);
+  else if (is_unreadable(question, content))
+    qcow2_error_set(error, code,
+                    "%s starts as %s does, which cannot be read here: convert it to raw first, "
+                    "unless the disk itself starts so",
+                    path, content->title);
+  else {
+    qcow2_error_set(error, code, "%s starts as %s does, but %s", path, content->title,
+                    declared_text(question, declared));
+    format = content->name;
+  }
+  return add_format_help(question, code, format, error);
 }
 
 /* The file does not start as the format that its name or the image gives it. */
@@ -106,13 +112,12 @@ static int missing_error(const struct qcow2_contents_question *question,
                          const struct qcow2_opened_file *file, const char *format,
                          struct qcow2_error *error)
 {
-  char path[FILE_TEXT_BYTES], quoted[TEXT_ESCAPED_BYTES], raw[64];
+  char path[FILE_TEXT_BYTES], quoted[TEXT_ESCAPED_BYTES];
 
-  return qcow2_error_set(error, QCOW2_ERROR_CORRUPT,
-                         "%s should be of format \"%s\", but does not start as such a file does. "
-                         "If it was converted to raw, add %s to the image name",
-                         file_text(question, file, path), qcow2_text_quote(format, quoted),
-                         word_text(question, "raw", raw));
+  qcow2_error_set(error, QCOW2_ERROR_CORRUPT,
+                  "%s should be of format \"%s\", but does not start as such a file does",
+                  file_text(question, file, path), qcow2_text_quote(format, quoted));
+  return add_format_help(question, QCOW2_ERROR_CORRUPT, NULL, error);
 }
 
 static int unreadable_error(const struct qcow2_contents_question *question,
@@ -121,10 +126,12 @@ static int unreadable_error(const struct qcow2_contents_question *question,
 {
   char path[FILE_TEXT_BYTES], quoted[TEXT_ESCAPED_BYTES];
 
-  return qcow2_error_set(error, QCOW2_ERROR_UNSUPPORTED,
-                         "%s is of format \"%s\", which cannot be read here. Convert it to raw, "
-                         "and add \",backing=PATH\" with the new file to the image name",
-                         file_text(question, file, path), qcow2_text_quote(format, quoted));
+  qcow2_error_set(error, QCOW2_ERROR_UNSUPPORTED,
+                  "%s is of format \"%s\", which cannot be read here: convert it to raw, and use "
+                  "the new file",
+                  file_text(question, file, path), qcow2_text_quote(format, quoted));
+  return qcow2_error_add_help(error, QCOW2_ERROR_UNSUPPORTED, QCOW2_HELP_NAME_FILE,
+                              naming_option(question));
 }
 
 /* ---- Deciding --------------------------------------------------------------------- */
@@ -276,19 +283,18 @@ static int check_trust(const struct qcow2_contents_question *question,
                        struct qcow2_error *error)
 {
   char path[FILE_TEXT_BYTES];
-  int code;
 
   if (question->named_by == NAMED_BY_CALLER ||
       (question->named_by == NAMED_BY_IMAGE && !format->leads_further))
     return 0;
-  code = qcow2_error_set(
-      error, QCOW2_ERROR_DENIED,
-      "%s is of format \"%s\", and reading it can lead to further files, so it needs your word%s",
-      file_text(question, file, path), format->name,
-      question->named_by == NAMED_BY_IMAGE ? ": add \",backing=PATH\" to the image name" : ".");
-  if (error != NULL && question->named_by == NAMED_BY_REFERRER)
-    error->help = QCOW2_HELP_REFERRER;
-  return code;
+  qcow2_error_set(error, QCOW2_ERROR_DENIED,
+                  "%s is of format \"%s\", and reading it can lead to further files, so it is "
+                  "opened only if you name it",
+                  file_text(question, file, path), format->name);
+  return question->named_by == NAMED_BY_REFERRER
+             ? qcow2_error_add_help(error, QCOW2_ERROR_DENIED, QCOW2_HELP_REFERRER, 0)
+             : qcow2_error_add_help(error, QCOW2_ERROR_DENIED, QCOW2_HELP_NAME_FILE,
+                                    naming_option(question));
 }
 
 static int open_foreign(const struct qcow2_contents_question *question,

@@ -66,9 +66,8 @@ int qcow2_referrer_open_file(const struct qcow2_referrer *referrer, const char *
   const struct qcow2_reference reference = { .from = &referrer->file, .name = name, .role = role };
   int code = qcow2_gate_open_reference(&reference, file, error);
 
-  if (code == QCOW2_ERROR_DENIED && error != NULL)
-    error->help = QCOW2_HELP_REFERRER;
-  return code;
+  return code == QCOW2_ERROR_DENIED ? qcow2_error_add_help(error, code, QCOW2_HELP_REFERRER, 0)
+                                    : code;
 }
 
 int qcow2_referrer_follow(const struct qcow2_referrer *referrer, const char *name, const char *role,

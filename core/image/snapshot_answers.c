@@ -45,11 +45,11 @@ static bool is_listed(const struct qcow2_snapshot *snapshot, const char *key,
   return key[0] == '\0' || snapshot_matches(snapshot, key, by);
 }
 
-/* Append snapshots as 'ID 1 "name"', as many as fit before the text's end. */
-static void list_snapshots(const struct qcow2_image *image, const char *key,
+/* Append snapshots as 'ID 1 "name"', as many as fit before the text's end. True if all do. */
+static bool list_snapshots(const struct qcow2_image *image, const char *key,
                            enum qcow2_snapshot_key by, char *out, size_t out_size)
 {
-  static const char more[] = ", and more (see: tsk-qcow2 info)";
+  static const char more[] = ", and more";
   size_t used = 0;
 
   out[0] = '\0';
@@ -64,11 +64,12 @@ static void list_snapshots(const struct qcow2_image *image, const char *key,
     snprintf(item, sizeof(item), "%sID %s \"%s\"", used > 0 ? ", " : "", id, name);
     if (used + strlen(item) + sizeof(more) > out_size) {
       snprintf(out + used, out_size - used, "%s", more);
-      return;
+      return false;
     }
     memcpy(out + used, item, strlen(item) + 1);
     used += strlen(item);
   }
+  return true;
 }
 
 static int not_found(const struct qcow2_image *image, const char *key, struct qcow2_error *error)
@@ -76,15 +77,17 @@ static int not_found(const struct qcow2_image *image, const char *key, struct qc
   size_t lost = qcow2_snapshot_lost_count(image);
   char list[560], quoted[TEXT_ESCAPED_BYTES];
   const char *what = key[0] == '\0' ? "the snapshot's name is empty" : "there is no such snapshot";
+  bool lists_all = list_snapshots(image, "", QCOW2_BY_ID_OR_NAME, list, sizeof(list));
 
   qcow2_text_quote(key, quoted);
-  list_snapshots(image, "", QCOW2_BY_ID_OR_NAME, list, sizeof(list));
   if (image->snapshots.count == 0)
     return qcow2_error_set(error, QCOW2_ERROR_NOT_FOUND, "%s: \"%s\"; the image has %s", what,
                            quoted,
                            lost == 0 ? "no snapshots" : "a snapshot table that cannot be read");
-  return qcow2_error_set(error, QCOW2_ERROR_NOT_FOUND, "%s: \"%s\"; the image has %s%s", what,
-                         quoted, list, lost == 0 ? "" : ", and more that cannot be read");
+  qcow2_error_set(error, QCOW2_ERROR_NOT_FOUND, "%s: \"%s\"; the image has %s%s", what, quoted,
+                  list, lost == 0 ? "" : ", and more that cannot be read");
+  return qcow2_error_add_help(error, QCOW2_ERROR_NOT_FOUND,
+                              lists_all ? QCOW2_HELP_NONE : QCOW2_HELP_SNAPSHOT_LIST, 0);
 }
 
 int qcow2_snapshot_find(const struct qcow2_image *image, const char *key,
@@ -103,10 +106,9 @@ int qcow2_snapshot_find(const struct qcow2_image *image, const char *key,
   if (matches == 0)
     return not_found(image, key, error);
   list_snapshots(image, key, by, list, sizeof(list));
-  return qcow2_error_set(error, QCOW2_ERROR_NOT_FOUND,
-                         "\"%s\" means several snapshots: %s; choose one with @id=ID, @name=NAME "
-                         "or @index=N (see: tsk-qcow2 snapshots)",
-                         qcow2_text_quote(key, quoted), list);
+  qcow2_error_set(error, QCOW2_ERROR_NOT_FOUND, "\"%s\" means several snapshots: %s",
+                  qcow2_text_quote(key, quoted), list);
+  return qcow2_error_add_help(error, QCOW2_ERROR_NOT_FOUND, QCOW2_HELP_SNAPSHOT_KEY, 0);
 }
 
 int qcow2_snapshot_check(const struct qcow2_image *image, size_t index, struct qcow2_error *error)

@@ -29,9 +29,9 @@ static int check_passphrase(const struct qcow2_passphrase *passphrase, struct qc
 {
   if (passphrase != NULL)
     return 0;
-  return qcow2_error_set(error, QCOW2_ERROR_KEY,
-                         "it needs a passphrase: add \",key-file=PATH\" to the image name, where "
-                         "PATH is a file that holds it");
+  qcow2_error_set(error, QCOW2_ERROR_KEY, "it needs a passphrase, and none was given");
+  return qcow2_error_add_help(error, QCOW2_ERROR_KEY, QCOW2_HELP_PASSPHRASE,
+                              QCOW2_OPTION_PASSPHRASES);
 }
 
 /* ---- Key derivation ------------------------------------------------------- */
@@ -183,10 +183,12 @@ static int wrong_passphrase(const struct qcow2_luks *luks,
     return qcow2_error_set(
         error, QCOW2_ERROR_KEY,
         "no passphrase can open it: none of the key slots in its LUKS header is active");
-  return qcow2_error_set(error, QCOW2_ERROR_KEY,
-                         "the passphrase is %s: it opens none of the active key slots, which are "
-                         "number %s; give another one by \",key-file=PATH\" in the image name",
-                         passphrase->length == 0 ? "empty" : "wrong", list);
+  qcow2_error_set(error, QCOW2_ERROR_KEY,
+                  "the passphrase is %s: it opens none of the active key slots, which are number "
+                  "%s",
+                  passphrase->length == 0 ? "empty" : "wrong", list);
+  return qcow2_error_add_help(error, QCOW2_ERROR_KEY, QCOW2_HELP_PASSPHRASE,
+                              QCOW2_OPTION_PASSPHRASES);
 }
 
 /* Try the active slots in turn. One that cannot be tried does not keep the others from being

@@ -343,9 +343,8 @@ static int open_search_directory(struct search *search, int *directory, struct q
   if (search->index < reference->search_from_count) {
     int code = open_search_directory_below(reference->search_from, name, directory, error);
 
-    if (code == QCOW2_ERROR_DENIED && error != NULL)
-      error->help = QCOW2_HELP_REFERRER;
-    return code;
+    return code == QCOW2_ERROR_DENIED ? qcow2_error_add_help(error, code, QCOW2_HELP_REFERRER, 0)
+                                      : code;
   }
   *directory = open(name, O_PATH | O_DIRECTORY | O_CLOEXEC);
   if (*directory >= 0)
@@ -456,7 +455,7 @@ static int note_search(const struct search *search, bool was_found, struct qcow2
   if (was_found && leads_elsewhere(reference, file))
     used = (size_t) snprintf(note, sizeof(note),
                              "the %s was found by searching the directory %s although another file "
-                             "lies where the image says; %s",
+                             "lies where the image says; to use that one, %s",
                              reference->role,
                              qcow2_reference_directory(reference, search->index, directory),
                              qcow2_reference_unsearch(reference, search->index, advice));

@@ -149,15 +149,15 @@ int qcow2_gate_open_reference(const struct qcow2_reference *reference,
                               struct qcow2_opened_file *file, struct qcow2_error *error)
 {
   const char *image = reference->from->path == NULL ? "the image" : reference->from->path;
-  bool advised = reference->advice != NULL && reference->advice[0] != '\0';
   char name[TEXT_ESCAPED_BYTES], from[TEXT_ESCAPED_BYTES];
 
   (void) file;
-  return qcow2_error_set(error, QCOW2_ERROR_DENIED,
-                         "the %s \"%s\" of \"%s\" was not opened: on Windows no file is opened by "
-                         "the word of another.%s%s%s",
-                         reference->role, qcow2_text_quote(reference->name, name),
-                         qcow2_text_quote(image, from),
-                         advised ? " To say which file it is, add " : "",
-                         advised ? reference->advice : "", advised ? " to the image name" : "");
+  qcow2_error_set(error, QCOW2_ERROR_DENIED,
+                  "the %s \"%s\" of \"%s\" was not opened: on Windows no file is opened because "
+                  "another names it",
+                  reference->role, qcow2_text_quote(reference->name, name),
+                  qcow2_text_quote(image, from));
+  return qcow2_error_add_help(error, QCOW2_ERROR_DENIED,
+                              reference->help_options == 0 ? QCOW2_HELP_NONE : QCOW2_HELP_NAME_FILE,
+                              reference->help_options);
 }

@@ -66,7 +66,7 @@ static void hint_beside(const struct qcow2_reference *reference, char *out, size
   if (has_protocol(reference->name) || name[0] == '\0' || strcmp(name, "..") == 0 ||
       strcmp(name, reference->name) == 0 || !qcow2_opened_file_lies_beside(reference->from, name))
     return;
-  snprintf(out, out_size, " A file named \"%s\" lies beside it.", qcow2_text_quote(name, quoted));
+  snprintf(out, out_size, ". A file named \"%s\" lies beside it", qcow2_text_quote(name, quoted));
 }
 
 /* "D:\vm\base.raw": where a machine on Windows left it. */
@@ -90,39 +90,32 @@ const char *qcow2_reference_searched_name(const struct qcow2_reference *referenc
   return name[0] == '\0' || strcmp(name, ".") == 0 || strcmp(name, "..") == 0 ? NULL : name;
 }
 
-/* A sentence that says what to add to the image name so that the reference leads somewhere. */
-static void advise(const struct qcow2_reference *reference, char *out, size_t out_size)
+/* The options by which the caller can say which file it is. */
+static int helpful_options(const struct qcow2_reference *reference)
 {
-  bool searchable = qcow2_reference_searched_name(reference) != NULL;
-  bool given = reference->advice != NULL && reference->advice[0] != '\0';
-  const char *search = reference->search_count > 0
-                           ? "\",search=DIRECTORY\" with another directory than those searched"
-                           : "\",search=DIRECTORY\"";
+  bool is_searchable = reference->is_of_image && qcow2_reference_searched_name(reference) != NULL;
 
-  if (reference->advice == NULL)
-    out[0] = '\0';
-  else if (!searchable && !given)
-    snprintf(out, out_size, " Which file it is cannot be said for a deeper layer");
-  else
-    snprintf(out, out_size, " To say which file it is, add %s%s%s to the image name",
-             reference->advice, searchable && given ? " or " : "", searchable ? search : "");
+  return reference->help_options | (is_searchable ? QCOW2_OPTION_SEARCH_DIRECTORIES : 0);
 }
 
 int qcow2_reference_refuse(const struct qcow2_reference *reference, const char *reason,
                            struct qcow2_error *error)
 {
-  char name[TEXT_ESCAPED_BYTES], from[TEXT_ESCAPED_BYTES], hint[TEXT_ESCAPED_BYTES + 64],
-      advice[256];
+  char name[TEXT_ESCAPED_BYTES], from[TEXT_ESCAPED_BYTES], hint[TEXT_ESCAPED_BYTES + 64];
+  int options = helpful_options(reference);
   const char *image = reference->from->path == NULL
                           ? "the image"
                           : qcow2_reference_base_name(reference->from->path);
 
   hint_beside(reference, hint, sizeof(hint));
-  advise(reference, advice, sizeof(advice));
-  return qcow2_error_set(error, QCOW2_ERROR_DENIED,
-                         "the %s \"%s\" of \"%s\" was not opened: %s.%s%s", reference->role,
-                         qcow2_text_quote(reference->name, name), qcow2_text_quote(image, from),
-                         reason, hint, advice);
+  qcow2_error_set(error, QCOW2_ERROR_DENIED, "the %s \"%s\" of \"%s\" was not opened: %s%s%s",
+                  reference->role, qcow2_text_quote(reference->name, name),
+                  qcow2_text_quote(image, from), reason, hint,
+                  reference->is_of_image && options == 0
+                      ? ". Of a file below the topmost image, no other can be named"
+                      : "");
+  return qcow2_error_add_help(error, QCOW2_ERROR_DENIED,
+                              options == 0 ? QCOW2_HELP_NONE : QCOW2_HELP_NAME_FILE, options);
 }
 
 int qcow2_reference_refuse_errno(const struct qcow2_reference *reference, int os_errno,
@@ -166,12 +159,9 @@ const char *qcow2_reference_directory(const struct qcow2_reference *reference, s
 const char *qcow2_reference_unsearch(const struct qcow2_reference *reference, size_t index,
                                      char out[REFERENCE_DIRECTORY_BYTES])
 {
-  char quoted[TEXT_ESCAPED_BYTES];
-
   if (is_by_variable(reference, index))
-    snprintf(out, REFERENCE_DIRECTORY_BYTES, "for that one: unset %s", reference->search_variable);
+    snprintf(out, REFERENCE_DIRECTORY_BYTES, "unset %s", reference->search_variable);
   else
-    snprintf(out, REFERENCE_DIRECTORY_BYTES, "for that one, leave out \",search=%s\"",
-             qcow2_text_quote(reference->search_directories[index], quoted));
+    snprintf(out, REFERENCE_DIRECTORY_BYTES, "do not have this directory searched");
   return out;
 }

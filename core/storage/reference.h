@@ -13,9 +13,9 @@
 struct qcow2_reference {
   const struct qcow2_opened_file *from; /* the image or referrer that refers to it */
   const char *name;                     /* as written */
-  const char *role;   /* for messages: "backing file", "data file", "image", "key file" */
-  const char *advice; /* for messages: what to add to the image name; "": nothing but search= helps;
-                         NULL: say nothing of that */
+  const char *role;     /* for messages: "backing file", "data file", "image", "key file" */
+  bool is_of_image;     /* an image refers to it: the caller can have it searched for */
+  int help_options;     /* QCOW2_OPTION_...: those by which the caller can name the file itself */
   const char *distrust; /* why the image's word does not count at all, as a clause; NULL: it does */
   const char *const *search_directories;
   size_t search_count;
@@ -40,7 +40,7 @@ const char *qcow2_reference_problem(const struct qcow2_reference *reference);
 /* The reference's base name, to be looked for in the user's directories. NULL: it has none. */
 const char *qcow2_reference_searched_name(const struct qcow2_reference *reference);
 
-/* Refuse the reference for the given reason (a clause), and say what to type. Returns DENIED. */
+/* Refuse the reference for the given reason (a clause). Returns DENIED, with what would help. */
 int qcow2_reference_refuse(const struct qcow2_reference *reference, const char *reason,
                            struct qcow2_error *error);
 
@@ -48,11 +48,10 @@ int qcow2_reference_refuse(const struct qcow2_reference *reference, const char *
 int qcow2_reference_refuse_errno(const struct qcow2_reference *reference, int os_errno,
                                  struct qcow2_error *error);
 
-/* Describe one of the directories to search, in `out`; returns `out`. */
+/* Describe one of the directories to search, in `out`, or say what to do so that it is not
+   searched. Both return `out`. */
 const char *qcow2_reference_directory(const struct qcow2_reference *reference, size_t index,
                                       char out[REFERENCE_DIRECTORY_BYTES]);
-
-/* What to do so that the directory is not searched, in `out`; returns `out`. */
 const char *qcow2_reference_unsearch(const struct qcow2_reference *reference, size_t index,
                                      char out[REFERENCE_DIRECTORY_BYTES]);
 

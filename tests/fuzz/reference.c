@@ -33,7 +33,9 @@ void fuzz_reference(const uint8_t *data, size_t size)
   struct qcow2_reference reference = { .from = &image,
                                        .name = name,
                                        .role = "backing file",
-                                       .advice = (flags & 4) != 0 ? "\",backing=PATH\"" : "",
+                                       .is_of_image = true,
+                                       .help_options = (flags & 4) != 0 ? QCOW2_OPTION_BACKING_PATHS
+                                                                        : 0,
                                        .distrust = distrusted ? "it does not count" : NULL,
                                        .search_directories = directories,
                                        .search_count = searched };

@@ -54,8 +54,32 @@ def library():
     return load(str(Path(os.environ["TSK_QCOW2_BUILD"], "core/.libs/libqcow2core.so")))
 
 
+# What an error's `help` says would help, and by which options (bit 0 first): the names that image
+# names have for them.
+HELP = (
+    "",
+    "referrer",
+    "name it:",
+    "format=raw",
+    "end the chain:",
+    "passphrase:",
+    "leave out:",
+    "id= name=",
+    "list",
+    "another reader",
+)
+HELP_OPTIONS = ("backing=", "data-file=", "search=", "key-file=")
+
+
+def help_of(error):
+    options = [name for bit, name in enumerate(HELP_OPTIONS) if error.help_options >> bit & 1]
+    formats = [f"format={error.help_format.decode()}"] if error.help_format else []
+    return " ".join((HELP[error.help], *options, *formats))
+
+
 class QcowError(Exception):
-    """A failed call. `code` is the status's name; the offsets are None where they do not apply."""
+    """A failed call. `code` is the status's name; the offsets are None where they do not apply;
+    `with_help` is the message with what would help."""
 
     def __init__(self, error):
         self.code = library().qcow2_status_name(error.code).decode()
@@ -65,6 +89,7 @@ class QcowError(Exception):
         self.host_offset = offset_or_none(error.host_offset)
         self.table_offset = offset_or_none(error.table_offset)
         self.message = error.message.decode()  # always UTF-8
+        self.with_help = f"{self.message} ({help_of(error)})"
         super().__init__(
             f"{self.code}: {self.message} (guest {self.guest_offset}, host {self.host_offset})"
         )

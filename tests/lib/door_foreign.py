@@ -123,7 +123,7 @@ def renamed(form, name):
         Row(
             f"{form} alone",
             (name,),
-            refused=("not a qcow2 image", "starts as", 'without "-i qcow2"'),
+            refused=("not a qcow2 image", "starts as", 'leave out "-i qcow2"'),
             detected="other",
         ),
     ]

@@ -493,7 +493,7 @@ def chains():
         f"{top},search=nowhere": ("nowhere",),
         f"{top},backing=missing": ("missing",),
         f"{top},backing={base}": ("format=raw",),
-        f"{top},backing=none,backing={base}": ("backing=none ends",),
+        f"{top},backing=none,backing={base}": ('"none" ends',),
         f"{top},backing={middle},backing={base},backing={base}": ("raw",),
         f"{top},backing={top}": ("loop",),
         f"{top},backing=one": ("directory",),

@@ -1,12 +1,59 @@
 /* SPDX-License-Identifier: MIT */
 /* Tests of what makes images of names (tsk_qcow2/). */
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "../../tsk_qcow2/names/complain.h"
 #include "../../tsk_qcow2/names/damage.h"
 #include "../../tsk_qcow2/names/image_name.h"
 #include "../../tsk_qcow2/names/selector.h"
 #include "unit.h"
+
+/* ---- Messages ---------------------------------------------------------------- */
+
+static bool ends_with(const char *text, const char *end)
+{
+  return strlen(text) >= strlen(end) && strcmp(text + strlen(text) - strlen(end), end) == 0;
+}
+
+static size_t count_quotes(const char *text)
+{
+  size_t count = 0;
+
+  for (; *text != '\0'; text++)
+    count += *text == '"';
+  return count;
+}
+
+/* What to type stands whole at the end, whatever the length of what is wrong. */
+void test_long_complaints(void)
+{
+  static const char advice[] = "To say where it is, add \",backing=PATH\"";
+  struct qcow2_error error;
+  char text[1200];
+
+  for (size_t length = 0; length < sizeof(text); length++) {
+    memset(text, 'x', length);
+    text[length] = '\0';
+    qcow2_error_set(&error, QCOW2_ERROR_DENIED, "the file \"%s\" was not opened", text);
+    tsk_qcow2_complain_more(&error, advice);
+    CHECK(ends_with(error.message, advice));
+    CHECK(count_quotes(error.message) % 2 == 0);
+    CHECK(strlen(error.message) > length || length > 800);
+  }
+  for (size_t shift = 0; shift < 4; shift++) { /* characters of four bytes are not cut inside */
+    size_t at;
+
+    memset(text, 'x', shift);
+    for (at = shift; at + 5 < sizeof(text); at += 4)
+      memcpy(text + at, "\xf0\x9f\x92\xbe", 5);
+    qcow2_error_set(&error, QCOW2_ERROR_DENIED, "%s", text);
+    tsk_qcow2_complain_more(&error, advice);
+    at = strcspn(error.message, ".");
+    CHECK(at % 4 == shift % 4 && ends_with(error.message, advice));
+  }
+}
 
 /* ---- Image names ------------------------------------------------------------ */
 

@@ -636,6 +636,7 @@ static const struct {
   { "damaged_ranges", test_damaged_ranges },
   { "damaged_ranges_without_end", test_damaged_ranges_without_end },
   { "image_names", test_image_names },
+  { "long_complaints", test_long_complaints },
   { "selectors", test_selectors },
 #endif
 };

@@ -16,6 +16,7 @@ void check_number(uint64_t got, uint64_t expected, const char *what, const char 
 void test_damaged_ranges(void);
 void test_damaged_ranges_without_end(void);
 void test_image_names(void);
+void test_long_complaints(void);
 void test_selectors(void);
 
 #endif

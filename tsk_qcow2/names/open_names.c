@@ -142,7 +142,7 @@ static int open_image(const struct tsk_qcow2_followed *followed, enum tsk_qcow2_
   if (code == QCOW2_ERROR_KEY && followed->name.key_files.count == 0 && path != NULL &&
       *path != '\0')
     code = open_by_variable(followed, path, open_foreign, image, error);
-  return tsk_qcow2_followed_explain(followed, code, error);
+  return code;
 }
 
 /* The snapshot at an index of the table: for one whose ID and name are empty, or not unique. */
@@ -266,8 +266,10 @@ int tsk_qcow2_open_names(size_t count, const char *const names[], enum tsk_qcow2
     code = open_image(&followed, depth, open_foreign, &opened->image, error);
   if (code == 0)
     code = open_view(&followed.name, depth, opened, error);
-  if (code != 0)
+  if (code != 0) {
+    code = tsk_qcow2_followed_explain(&followed, code, error);
     tsk_qcow2_opened_close(opened);
+  }
   tsk_qcow2_followed_free(&followed);
   return code;
 }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "advice.h"
 #include "complain.h"
 #include "name_compose.h"
 #include "selector.h"
@@ -12,7 +13,6 @@
 #include "shell.h"
 
 #define QUOTED_BYTES 256
-/* A longer command does not fit into a message. */
 
 /* ---- Recognising ---------------------------------------------------------------- */
 
@@ -234,29 +234,37 @@ static void compose_command(const struct tsk_qcow2_followed *followed,
 }
 
 /* The selector names a file that it may not lead to. The user may. */
-static int explain_referrer(const struct tsk_qcow2_followed *followed, struct qcow2_error *error)
+static void explain_referrer(const struct tsk_qcow2_followed *followed, struct qcow2_error *error)
 {
-  const struct qcow2_error refusal = *error;
-  char command[SHELL_COMMAND_BYTES];
+  char command[SHELL_COMMAND_BYTES], sentence[SHELL_COMMAND_BYTES + 420];
 
   compose_command(followed, command);
-  return qcow2_error_set(error, QCOW2_ERROR_DENIED,
-                         "%s The selector may not lead there, because %s. If you trust it, this "
-                         "writes one that may, into the working directory: %s",
-                         refusal.message, followed->distrust.message, command);
+  snprintf(sentence, sizeof(sentence),
+           "The selector may not lead there, because %.280s. If you trust it, this writes one that "
+           "may, into the working directory: %s",
+           followed->distrust.message, command);
+  tsk_qcow2_complain_more(error, sentence);
 }
 
-/* The user must add something to the image name, but the name is in the selector. */
-static int explain_addition(const struct tsk_qcow2_followed *followed, struct qcow2_error *error)
+/* Say what to type. If the user must add something to the image name, the name may be in the
+   selector. */
+static void advise(const struct tsk_qcow2_followed *followed, struct qcow2_error *error)
 {
-  const struct qcow2_error refusal = *error;
-  char command[SHELL_COMMAND_BYTES];
+  char advice[ADVICE_BYTES], command[SHELL_COMMAND_BYTES], sentence[sizeof(advice) + 500];
 
+  tsk_qcow2_advice(error, &followed->name, followed->referrer == NULL ? followed->name.path : NULL,
+                   advice);
+  if (advice[0] == '\0')
+    return;
+  if (followed->selector == NULL || !tsk_qcow2_advice_adds(error)) {
+    tsk_qcow2_complain_more(error, advice);
+    return;
+  }
   compose_command(followed, command);
-  return qcow2_error_set(
-      error, refusal.code,
-      "%s. The image name is in the selector; this writes one to which more can be added: %s",
-      refusal.message, command);
+  snprintf(sentence, sizeof(sentence),
+           "%s. The image name is in the selector; this writes one to which more can be added: %s",
+           advice, command);
+  tsk_qcow2_complain_more(error, sentence);
 }
 
 /* True if the file that the selector names is a selector too. */
@@ -278,14 +286,14 @@ static bool names_selector(const struct tsk_qcow2_followed *followed)
 int tsk_qcow2_followed_explain(const struct tsk_qcow2_followed *followed, int code,
                                struct qcow2_error *error)
 {
-  if (code != 0 && error->help == QCOW2_HELP_REFERRER && followed->referrer != NULL)
-    return explain_referrer(followed, error);
-  if (code == QCOW2_ERROR_DENIED && followed->selector != NULL)
-    return explain_addition(followed, error);
   if (code == QCOW2_ERROR_NOT_QCOW2 && followed->selector != NULL)
     return complain_file(error, QCOW2_ERROR_ARGUMENT, followed->selector,
                          names_selector(followed)
                              ? "names another selector file, which is not followed"
                              : "names a file that is not a qcow2 image");
+  if (error->help == QCOW2_HELP_REFERRER && followed->referrer != NULL)
+    explain_referrer(followed, error);
+  else
+    advise(followed, error);
   return code;
 }

@@ -25,8 +25,8 @@ int tsk_qcow2_is_selector(const char *path, struct qcow2_error *error);
 int tsk_qcow2_selector_follow(const char *path, struct tsk_qcow2_followed *followed,
                               struct qcow2_error *error);
 
-/* Add to the error with which opening the image failed, if the selector has to do with it. Returns
-   the status of the completed error. */
+/* Add to the error with which opening failed: what to type, and what the selector has to do with
+   it. Returns the status that takes the place of `code`. */
 int tsk_qcow2_followed_explain(const struct tsk_qcow2_followed *followed, int code,
                                struct qcow2_error *error);
 

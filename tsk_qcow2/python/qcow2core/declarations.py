@@ -28,11 +28,13 @@ class Error(ctypes.Structure):
         ("code", c_int),
         ("os_errno", c_int),
         ("help", c_int),
-        ("reserved", c_int),
+        ("help_options", c_int),
         ("guest_offset", c_uint64),
         ("guest_length", c_uint64),
         ("host_offset", c_uint64),
         ("table_offset", c_uint64),
+        ("help_format", c_char_p),
+        ("reserved", c_uint64 * 2),
         ("message", ctypes.c_char * 960),
     ]
 

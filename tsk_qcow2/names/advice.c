@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: MIT */
+#include "advice.h"
+
+#include <stdio.h>
+
+static const char *path_option(const struct qcow2_error *error)
+{
+  return (error->help_options & QCOW2_OPTION_BACKING_PATHS) != 0 ? "backing" : "data-file";
+}
+
+static void advise_file(const struct qcow2_error *error, const struct tsk_qcow2_name *name,
+                        char out[ADVICE_BYTES])
+{
+  bool by_search = (error->help_options & QCOW2_OPTION_SEARCH_DIRECTORIES) != 0;
+  const char *by_path = "";
+
+  if ((error->help_options & QCOW2_OPTION_BACKING_PATHS) != 0)
+    by_path = "\",backing=PATH\" (once for each layer, the topmost first; \",backing=none\" "
+              "examines the overlay alone)";
+  else if ((error->help_options & QCOW2_OPTION_DATA_FILE) != 0)
+    by_path = "\",data-file=PATH\"";
+  snprintf(out, ADVICE_BYTES, "To say where it is, add %s%s%s%s to the image name", by_path,
+           by_path[0] != '\0' && by_search ? " or " : "", by_search ? "\",search=DIRECTORY\"" : "",
+           by_search && name->search.count > 0 ? " with another directory than those searched"
+                                               : "");
+}
+
+static void advise_format(const struct qcow2_error *error, char out[ADVICE_BYTES])
+{
+  const char *option = path_option(error);
+
+  if (error->help_format == NULL)
+    snprintf(out, ADVICE_BYTES,
+             "To say that it is raw, add \",%s=PATH,format=raw\" to the image name", option);
+  else
+    snprintf(
+        out, ADVICE_BYTES,
+        "To say what it is, add \",%s=PATH,format=%s\" or \",%s=PATH,format=raw\" to the image "
+        "name",
+        option, error->help_format, option);
+}
+
+static void advise_key(const struct tsk_qcow2_name *name, char out[ADVICE_BYTES])
+{
+  snprintf(out, ADVICE_BYTES, "%s",
+           name->key_files.count == 0
+               ? "Add \",key-file=PATH\" to the image name, where PATH is a file that holds the "
+                 "passphrase"
+               : "Give another one by \",key-file=PATH\" in the image name");
+}
+
+static void advise_snapshots(const char *before, const char *path, char out[ADVICE_BYTES])
+{
+  char command[SHELL_COMMAND_BYTES];
+
+  snprintf(out, ADVICE_BYTES, "%s: %s", before,
+           tsk_qcow2_shell_command("snapshots", path, command));
+}
+
+char *tsk_qcow2_advice(const struct qcow2_error *error, const struct tsk_qcow2_name *name,
+                       const char *path, char out[ADVICE_BYTES])
+{
+  out[0] = '\0';
+  switch ((enum qcow2_help) error->help) {
+  case QCOW2_HELP_NONE:
+  case QCOW2_HELP_REFERRER: break;
+  case QCOW2_HELP_NAME_FILE: advise_file(error, name, out); break;
+  case QCOW2_HELP_FORMAT: advise_format(error, out); break;
+  case QCOW2_HELP_END_CHAIN:
+    snprintf(out, ADVICE_BYTES,
+             "To end it before that, add \",backing=PATH\" for each layer above, and then "
+             "\",backing=none\", to the image name");
+    break;
+  case QCOW2_HELP_PASSPHRASE: advise_key(name, out); break;
+  case QCOW2_HELP_LEAVE_OUT:
+    snprintf(out, ADVICE_BYTES, "%s",
+             (error->help_options & QCOW2_OPTION_PASSPHRASES) != 0
+                 ? "Leave out each \",key-file=\" that nothing needs"
+                 : "Leave out \",data-file=\"");
+    break;
+  case QCOW2_HELP_SNAPSHOT_KEY:
+    advise_snapshots("Choose one with @id=ID, @name=NAME or @index=N, as listed by", path, out);
+    break;
+  case QCOW2_HELP_SNAPSHOT_LIST: advise_snapshots("To list all", path, out); break;
+  case QCOW2_HELP_ANOTHER_READER:
+    snprintf(out, ADVICE_BYTES, "To read it with The Sleuth Kit, leave out \"-i qcow2\"");
+    break;
+  }
+  return out;
+}
+
+bool tsk_qcow2_advice_adds(const struct qcow2_error *error)
+{
+  switch ((enum qcow2_help) error->help) {
+  case QCOW2_HELP_NAME_FILE:
+  case QCOW2_HELP_FORMAT:
+  case QCOW2_HELP_END_CHAIN:
+  case QCOW2_HELP_PASSPHRASE: return true;
+  case QCOW2_HELP_NONE:
+  case QCOW2_HELP_REFERRER:
+  case QCOW2_HELP_LEAVE_OUT:
+  case QCOW2_HELP_SNAPSHOT_KEY:
+  case QCOW2_HELP_SNAPSHOT_LIST:
+  case QCOW2_HELP_ANOTHER_READER: break;
+  }
+  return false;
+}
