@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "../base/checked.h"
+#include "../base/locks.h"
 #include "../base/system.h"
 #include "streams.h"
 
@@ -18,6 +19,10 @@
 /* Of so many units it is remembered that they were begun; more than are guessed at a time. */
 #define BEGUN_SLOTS 256u
 
+/* The lock of struct qcow2_ahead, and that of the list of all. */
+LOCK_KIND(ahead_lock);
+LOCK_KIND(ahead_list_lock);
+
 enum job_state {
   JOB_NONE,
   JOB_QUEUED,
@@ -26,10 +31,10 @@ enum job_state {
 
 /* A unit to be decoded. */
 struct job {
-  enum job_state state;
-  struct qcow2_ahead_reader *reader;
-  uint64_t unit;
-  uint64_t number; /* jobs are begun in this order */
+  enum job_state state GUARDED_BY(ahead_lock);
+  struct qcow2_ahead_reader *reader GUARDED_BY(ahead_lock);
+  uint64_t unit GUARDED_BY(ahead_lock);
+  uint64_t number GUARDED_BY(ahead_lock); /* jobs are begun in this order */
 };
 
 struct qcow2_ahead {
@@ -37,14 +42,14 @@ struct qcow2_ahead {
   pthread_cond_t queued; /* a job was queued, or the threads are to end */
   pthread_cond_t done;   /* a job is done */
   size_t budget;
-  unsigned reached; /* units, until threads are worth starting */
+  unsigned reached GUARDED_BY(ahead_lock); /* units, until threads are worth starting */
   struct job jobs[JOBS_MAX];
-  uint64_t last_number;
-  pthread_t threads[THREADS_MAX];
-  unsigned thread_count, thread_limit;
-  unsigned busy; /* threads that run a job */
-  bool is_ending, is_paused;
-  struct qcow2_ahead *next; /* in the list of all */
+  uint64_t last_number GUARDED_BY(ahead_lock);
+  pthread_t threads[THREADS_MAX] GUARDED_BY(ahead_lock);
+  unsigned thread_count GUARDED_BY(ahead_lock), thread_limit GUARDED_BY(ahead_lock);
+  unsigned busy GUARDED_BY(ahead_lock); /* threads that run a job */
+  bool is_ending GUARDED_BY(ahead_lock), is_paused GUARDED_BY(ahead_lock);
+  struct qcow2_ahead *next GUARDED_BY(ahead_list_lock); /* in the list of all */
 };
 
 struct qcow2_ahead_reader {
@@ -53,15 +58,25 @@ struct qcow2_ahead_reader {
   unsigned window; /* units */
   uint64_t unit_count;
   _Atomic uint64_t last_unit; /* reached; UINT64_MAX: none yet */
-  uint64_t
-      begun[BEGUN_SLOTS]; /* by a thread, and not reached since: a unit's number + 1, 0: none */
-  struct qcow2_streams streams;
+  uint64_t begun[BEGUN_SLOTS] GUARDED_BY(
+      ahead_lock); /* by a thread, and not reached since: a unit's number + 1, 0: none */
+  struct qcow2_streams streams GUARDED_BY(ahead_lock);
 };
+
+static void lock(struct qcow2_ahead *ahead) LOCKS(ahead_lock)
+{
+  pthread_mutex_lock(&ahead->lock);
+}
+
+static void unlock(struct qcow2_ahead *ahead) UNLOCKS(ahead_lock)
+{
+  pthread_mutex_unlock(&ahead->lock);
+}
 
 /* ---- Jobs, with the lock held --------------------------------------------- */
 
 static struct job *job_find(struct qcow2_ahead *ahead, const struct qcow2_ahead_reader *reader,
-                            uint64_t unit)
+                            uint64_t unit) NEEDS_LOCK(ahead_lock)
 {
   for (size_t i = 0; i < JOBS_MAX; i++) {
     struct job *job = &ahead->jobs[i];
@@ -74,6 +89,7 @@ static struct job *job_find(struct qcow2_ahead *ahead, const struct qcow2_ahead_
 
 /* The job that is to be begun next, of one reader or (NULL) of all. */
 static struct job *job_next(struct qcow2_ahead *ahead, const struct qcow2_ahead_reader *reader)
+    NEEDS_LOCK(ahead_lock)
 {
   struct job *next = NULL;
 
@@ -89,6 +105,7 @@ static struct job *job_next(struct qcow2_ahead *ahead, const struct qcow2_ahead_
 
 /* Queue a unit. Returns false if there is no room. */
 static bool job_add(struct qcow2_ahead *ahead, struct qcow2_ahead_reader *reader, uint64_t unit)
+    NEEDS_LOCK(ahead_lock)
 {
   for (size_t i = 0; i < JOBS_MAX; i++)
     if (ahead->jobs[i].state == JOB_NONE) {
@@ -99,22 +116,22 @@ static bool job_add(struct qcow2_ahead *ahead, struct qcow2_ahead_reader *reader
 }
 
 /* Where it is remembered that the unit was begun, or another one of the same slot. */
-static uint64_t *begun_slot(struct qcow2_ahead_reader *reader, uint64_t unit)
+static uint64_t *begun_slot(struct qcow2_ahead_reader *reader, uint64_t unit) NEEDS_LOCK(ahead_lock)
 {
   return &reader->begun[unit % BEGUN_SLOTS];
 }
 
 /* Run the job; the lock is not held meanwhile. */
-static void job_run(struct qcow2_ahead *ahead, struct job *job)
+static void job_run(struct qcow2_ahead *ahead, struct job *job) NEEDS_LOCK(ahead_lock)
 {
   const struct qcow2_ahead_disk *disk = &job->reader->disk;
   uint64_t guest_offset = job->unit * disk->unit;
 
   *begun_slot(job->reader, job->unit) = job->unit + 1;
   job->state = JOB_RUNNING;
-  pthread_mutex_unlock(&ahead->lock);
+  unlock(ahead);
   disk->work(disk->context, guest_offset, min_u64(disk->unit, disk->end - guest_offset));
-  pthread_mutex_lock(&ahead->lock);
+  lock(ahead);
   job->state = JOB_NONE;
   pthread_cond_broadcast(&ahead->done);
 }
@@ -122,10 +139,21 @@ static void job_run(struct qcow2_ahead *ahead, struct job *job)
 /* ---- fork() ---------------------------------------------------------------- */
 
 static pthread_mutex_t list_lock = PTHREAD_MUTEX_INITIALIZER;
-static struct qcow2_ahead *list; /* of all */
+static struct qcow2_ahead *list GUARDED_BY(ahead_list_lock); /* of all */
 
-/* Wait until no thread of ours is at work, and keep it so. */
-static void before_fork(void)
+static void lock_list(void) LOCKS(ahead_list_lock)
+{
+  pthread_mutex_lock(&list_lock);
+}
+
+static void unlock_list(void) UNLOCKS(ahead_list_lock)
+{
+  pthread_mutex_unlock(&list_lock);
+}
+
+/* These hold the locks of all objects at once, which the check cannot follow. First: wait until no
+   thread of ours runs a job, and keep it so. */
+static void before_fork(void) LOCK_NOT_CHECKED
 {
   pthread_mutex_lock(&list_lock);
   for (struct qcow2_ahead *ahead = list; ahead != NULL; ahead = ahead->next) {
@@ -136,14 +164,14 @@ static void before_fork(void)
   }
 }
 
-static void resume(struct qcow2_ahead *ahead)
+static void resume(struct qcow2_ahead *ahead) LOCK_NOT_CHECKED
 {
   ahead->is_paused = false;
   pthread_cond_broadcast(&ahead->queued);
   pthread_mutex_unlock(&ahead->lock);
 }
 
-static void after_fork_in_parent(void)
+static void after_fork_in_parent(void) LOCK_NOT_CHECKED
 {
   for (struct qcow2_ahead *ahead = list; ahead != NULL; ahead = ahead->next)
     resume(ahead);
@@ -152,7 +180,7 @@ static void after_fork_in_parent(void)
 
 /* Only the thread that forked is here: forget the others, and what they did. The child does
    without, for a process that had threads cannot count on being able to start some after a fork. */
-static void after_fork_in_child(void)
+static void after_fork_in_child(void) LOCK_NOT_CHECKED
 {
   for (struct qcow2_ahead *ahead = list; ahead != NULL; ahead = ahead->next) {
     if (ahead->thread_count > 0)
@@ -176,21 +204,21 @@ static void list_add(struct qcow2_ahead *ahead)
   static pthread_once_t once = PTHREAD_ONCE_INIT;
 
   pthread_once(&once, watch_forks);
-  pthread_mutex_lock(&list_lock);
+  lock_list();
   ahead->next = list;
   list = ahead;
-  pthread_mutex_unlock(&list_lock);
+  unlock_list();
 }
 
 static void list_remove(const struct qcow2_ahead *ahead)
 {
   struct qcow2_ahead **link = &list;
 
-  pthread_mutex_lock(&list_lock);
+  lock_list();
   while (*link != ahead)
     link = &(*link)->next;
   *link = ahead->next;
-  pthread_mutex_unlock(&list_lock);
+  unlock_list();
 }
 
 /* ---- Threads ---------------------------------------------------------------- */
@@ -200,7 +228,7 @@ static void *thread_main(void *context)
   struct qcow2_ahead *ahead = context;
 
   pthread_setname_np(pthread_self(), "qcow2-ahead");
-  pthread_mutex_lock(&ahead->lock);
+  lock(ahead);
   while (!ahead->is_ending) {
     struct job *job = ahead->is_paused ? NULL : job_next(ahead, NULL);
 
@@ -212,12 +240,12 @@ static void *thread_main(void *context)
     job_run(ahead, job);
     ahead->busy--;
   }
-  pthread_mutex_unlock(&ahead->lock);
+  unlock(ahead);
   return NULL;
 }
 
 /* Start the threads, with the lock held. Without threads the readers do all. */
-static void start_threads(struct qcow2_ahead *ahead)
+static void start_threads(struct qcow2_ahead *ahead) NEEDS_LOCK(ahead_lock)
 {
   while (ahead->thread_count < ahead->thread_limit &&
          qcow2_system_thread_start(&ahead->threads[ahead->thread_count], thread_main, ahead) == 0)
@@ -231,7 +259,7 @@ static unsigned processors_to_spare(void)
   return (unsigned) min_u64(qcow2_system_processors() - 1, THREADS_MAX);
 }
 
-struct qcow2_ahead *qcow2_ahead_new(size_t budget)
+struct qcow2_ahead *qcow2_ahead_new(size_t budget) LOCK_NOT_CHECKED
 {
   struct qcow2_ahead *ahead = calloc(1, sizeof(*ahead));
 
@@ -246,17 +274,23 @@ struct qcow2_ahead *qcow2_ahead_new(size_t budget)
   return ahead;
 }
 
+/* No reader is left, so no thread is started meanwhile. */
+static void join_threads(const struct qcow2_ahead *ahead) LOCK_NOT_CHECKED
+{
+  for (unsigned i = 0; i < ahead->thread_count; i++)
+    pthread_join(ahead->threads[i], NULL);
+}
+
 void qcow2_ahead_free(struct qcow2_ahead *ahead)
 {
   if (ahead == NULL)
     return;
   list_remove(ahead);
-  pthread_mutex_lock(&ahead->lock);
+  lock(ahead);
   ahead->is_ending = true;
   pthread_cond_broadcast(&ahead->queued);
-  pthread_mutex_unlock(&ahead->lock);
-  for (unsigned i = 0; i < ahead->thread_count; i++)
-    pthread_join(ahead->threads[i], NULL);
+  unlock(ahead);
+  join_threads(ahead);
   pthread_cond_destroy(&ahead->done);
   pthread_cond_destroy(&ahead->queued);
   pthread_mutex_destroy(&ahead->lock);
@@ -269,9 +303,9 @@ static bool has_threads(struct qcow2_ahead *ahead)
 {
   bool answer;
 
-  pthread_mutex_lock(&ahead->lock);
+  lock(ahead);
   answer = ahead->thread_limit > 0;
-  pthread_mutex_unlock(&ahead->lock);
+  unlock(ahead);
   return answer;
 }
 
@@ -296,6 +330,7 @@ struct qcow2_ahead_reader *qcow2_ahead_reader_new(struct qcow2_ahead *ahead,
 
 /* Drop the reader's jobs that were not begun. Returns whether there is one that was. */
 static bool drop_jobs(struct qcow2_ahead *ahead, const struct qcow2_ahead_reader *reader)
+    NEEDS_LOCK(ahead_lock)
 {
   bool is_running = false;
 
@@ -316,16 +351,17 @@ void qcow2_ahead_reader_free(struct qcow2_ahead_reader *reader)
   if (reader == NULL)
     return;
   ahead = reader->ahead;
-  pthread_mutex_lock(&ahead->lock);
+  lock(ahead);
   while (drop_jobs(ahead, reader))
     pthread_cond_wait(&ahead->done, &ahead->lock);
-  pthread_mutex_unlock(&ahead->lock);
+  unlock(ahead);
   free(reader);
 }
 
 /* Queue what is worth decoding now that the reader is at `unit`, in place of what was before.
    Returns whether there is something to do for the threads. */
 static bool queue_ahead(struct qcow2_ahead *ahead, struct qcow2_ahead_reader *reader, uint64_t unit)
+    NEEDS_LOCK(ahead_lock)
 {
   uint64_t units[UNITS_GUESSED_MAX];
   size_t count = qcow2_streams_note(&reader->streams, unit, reader->window, units);
@@ -348,7 +384,7 @@ static bool queue_ahead(struct qcow2_ahead *ahead, struct qcow2_ahead_reader *re
 
 /* Return when the unit is nobody's job: take it back, or see it done. */
 static void settle(struct qcow2_ahead *ahead, const struct qcow2_ahead_reader *reader,
-                   uint64_t unit)
+                   uint64_t unit) NEEDS_LOCK(ahead_lock)
 {
   struct job *job;
 
@@ -377,12 +413,12 @@ void qcow2_ahead_reach(struct qcow2_ahead_reader *reader, uint64_t guest_offset)
 
   if (atomic_exchange_explicit(&reader->last_unit, unit, memory_order_relaxed) == unit)
     return;
-  pthread_mutex_lock(&ahead->lock);
+  lock(ahead);
   is_new = queue_ahead(ahead, reader, unit);
-  pthread_mutex_unlock(&ahead->lock);
+  unlock(ahead);
   if (is_new) /* without the lock: a thread that wakes wants it */
     pthread_cond_broadcast(&ahead->queued);
-  pthread_mutex_lock(&ahead->lock);
+  lock(ahead);
   settle(ahead, reader, unit);
-  pthread_mutex_unlock(&ahead->lock);
+  unlock(ahead);
 }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "../base/error.h"
+#include "../base/locks.h"
 #include "../base/system.h"
 
 /* The hash table has one bucket for every so many bytes of budget: the usual size of a block and
@@ -20,6 +21,9 @@
    all, it will be found. */
 #define PREFERENCE 4u
 
+/* The cache's lock. */
+LOCK_KIND(cache_lock);
+
 enum entry_state {
   ENTRY_LOADING, /* one thread fills it, others wait */
   ENTRY_READY,
@@ -30,13 +34,13 @@ struct entry {
   struct qcow2_cache_block
       block; /* its data follows the entry. First: a block pointer is an entry pointer */
   struct qcow2_cache_key key;
-  enum entry_state state;
-  bool is_unused; /* it was loaded ahead, and nobody has asked for it yet */
-  size_t taken;   /* bytes, see qcow2_cache_take() */
-  unsigned pins;  /* users, loader and waiters */
-  struct entry *bucket_next;
-  struct segment *segment;
-  struct entry *newer, *older; /* in its list */
+  enum entry_state state GUARDED_BY(cache_lock);
+  bool is_unused GUARDED_BY(cache_lock); /* it was loaded ahead, and was not asked for yet */
+  size_t taken GUARDED_BY(cache_lock);   /* bytes, see qcow2_cache_take() */
+  unsigned pins GUARDED_BY(cache_lock);  /* users, loader and waiters */
+  struct entry *bucket_next GUARDED_BY(cache_lock);
+  struct segment *segment GUARDED_BY(cache_lock);
+  struct entry *newer GUARDED_BY(cache_lock), *older GUARDED_BY(cache_lock); /* in its segment */
 };
 
 /* What an entry costs of the budget. */
@@ -47,8 +51,8 @@ static size_t entry_bytes(size_t length)
 
 /* A list of entries by age, with the bytes they hold. */
 struct segment {
-  struct entry *newest, *oldest;
-  size_t bytes;
+  struct entry *newest GUARDED_BY(cache_lock), *oldest GUARDED_BY(cache_lock);
+  size_t bytes GUARDED_BY(cache_lock);
 };
 
 struct qcow2_cache {
@@ -56,17 +60,27 @@ struct qcow2_cache {
   pthread_cond_t loaded_one;
   size_t budget;
   bool prefers_old;
-  unsigned passed; /* how many entries had no claim to be kept */
+  unsigned passed GUARDED_BY(cache_lock); /* how many entries had no claim to be kept */
   struct segment new, probation, protected;
   struct entry **buckets; /* 1 << bucket_bits */
   unsigned bucket_bits;
   uint64_t offset_factor, space_factor; /* odd */
 };
 
-/* ---- Segments ---------------------------------------------------------- */
+static void lock(struct qcow2_cache *cache) LOCKS(cache_lock)
+{
+  pthread_mutex_lock(&cache->lock);
+}
+
+static void unlock(struct qcow2_cache *cache) UNLOCKS(cache_lock)
+{
+  pthread_mutex_unlock(&cache->lock);
+}
+
+/* ---- Segments, with the lock held ---------------------------------------- */
 
 /* Add the entry as the newest of the segment. */
-static void segment_add(struct segment *segment, struct entry *entry)
+static void segment_add(struct segment *segment, struct entry *entry) NEEDS_LOCK(cache_lock)
 {
   entry->segment = segment;
   entry->older = segment->newest;
@@ -80,7 +94,7 @@ static void segment_add(struct segment *segment, struct entry *entry)
 }
 
 /* Add the entry as the oldest. */
-static void segment_add_oldest(struct segment *segment, struct entry *entry)
+static void segment_add_oldest(struct segment *segment, struct entry *entry) NEEDS_LOCK(cache_lock)
 {
   entry->segment = segment;
   entry->older = NULL;
@@ -93,7 +107,7 @@ static void segment_add_oldest(struct segment *segment, struct entry *entry)
   segment->bytes += entry_bytes(entry->block.length);
 }
 
-static void segment_remove(struct entry *entry)
+static void segment_remove(struct entry *entry) NEEDS_LOCK(cache_lock)
 {
   struct segment *segment = entry->segment;
 
@@ -109,7 +123,7 @@ static void segment_remove(struct entry *entry)
   segment->bytes -= entry_bytes(entry->block.length);
 }
 
-/* ---- The table --------------------------------------------------------- */
+/* ---- The table, with the lock held ---------------------------------------- */
 
 struct qcow2_cache_key qcow2_cache_key_make(enum qcow2_cache_kind kind, uint64_t owner,
                                             uint32_t detail, uint64_t offset)
@@ -124,6 +138,7 @@ struct qcow2_cache_key qcow2_cache_key_make(enum qcow2_cache_kind kind, uint64_t
 /* Multiply-shift hashing: the highest bits of a product. The factors are random, for an image's
    maker chooses the offsets, and could choose those that all fall into one bucket. */
 static struct entry **bucket_of(struct qcow2_cache *cache, struct qcow2_cache_key key)
+    NEEDS_LOCK(cache_lock)
 {
   uint64_t hash = key.offset * cache->offset_factor + key.space * cache->space_factor;
 
@@ -131,6 +146,7 @@ static struct entry **bucket_of(struct qcow2_cache *cache, struct qcow2_cache_ke
 }
 
 static struct entry *table_find(struct qcow2_cache *cache, struct qcow2_cache_key key)
+    NEEDS_LOCK(cache_lock)
 {
   struct entry *entry = *bucket_of(cache, key);
 
@@ -140,6 +156,7 @@ static struct entry *table_find(struct qcow2_cache *cache, struct qcow2_cache_ke
 }
 
 static void table_remove(struct qcow2_cache *cache, const struct entry *entry)
+    NEEDS_LOCK(cache_lock)
 {
   struct entry **link = bucket_of(cache, entry->key);
 
@@ -151,13 +168,13 @@ static void table_remove(struct qcow2_cache *cache, const struct entry *entry)
 /* ---- Entries, with the lock held ---------------------------------------- */
 
 /* Take the entry out of the table and its segment; it lives on as long as it is pinned. */
-static void entry_detach(struct qcow2_cache *cache, struct entry *entry)
+static void entry_detach(struct qcow2_cache *cache, struct entry *entry) NEEDS_LOCK(cache_lock)
 {
   table_remove(cache, entry);
   segment_remove(entry);
 }
 
-static void entry_unpin(struct entry *entry)
+static void entry_unpin(struct entry *entry) NEEDS_LOCK(cache_lock)
 {
   entry->pins--;
   if (entry->pins == 0 && entry->state == ENTRY_FAILED)
@@ -165,7 +182,7 @@ static void entry_unpin(struct entry *entry)
 }
 
 /* Evict the oldest unpinned entry of a segment. Returns whether there was one. */
-static bool evict_from(struct qcow2_cache *cache, struct segment *segment)
+static bool evict_from(struct qcow2_cache *cache, struct segment *segment) NEEDS_LOCK(cache_lock)
 {
   for (struct entry *entry = segment->oldest; entry != NULL; entry = entry->newer) {
     if (entry->pins >
@@ -178,14 +195,14 @@ static bool evict_from(struct qcow2_cache *cache, struct segment *segment)
   return false;
 }
 
-static bool evict_any(struct qcow2_cache *cache)
+static bool evict_any(struct qcow2_cache *cache) NEEDS_LOCK(cache_lock)
 {
   return evict_from(cache, &cache->probation) || evict_from(cache, &cache->new) ||
          evict_from(cache, &cache->protected);
 }
 
 /* Evict until a block of `length` bytes fits the budget, or everything left is pinned. */
-static void make_room(struct qcow2_cache *cache, size_t length)
+static void make_room(struct qcow2_cache *cache, size_t length) NEEDS_LOCK(cache_lock)
 {
   while (cache->new.bytes + cache->probation.bytes + cache->protected.bytes + entry_bytes(length) >
          cache->budget)
@@ -194,13 +211,13 @@ static void make_room(struct qcow2_cache *cache, size_t length)
 }
 
 /* Whether an entry that has no claim to be kept is kept like others. */
-static bool is_kept(struct qcow2_cache *cache)
+static bool is_kept(struct qcow2_cache *cache) NEEDS_LOCK(cache_lock)
 {
   return ++cache->passed % PREFERENCE == 0;
 }
 
 /* Add the entry to the new ones. The oldest of them stop being new when they are too many. */
-static void add_new(struct qcow2_cache *cache, struct entry *entry)
+static void add_new(struct qcow2_cache *cache, struct entry *entry) NEEDS_LOCK(cache_lock)
 {
   segment_add(&cache->new, entry);
   while (cache->new.bytes > NEW_SHARE(cache->budget) && cache->new.oldest != entry) {
@@ -216,7 +233,7 @@ static void add_new(struct qcow2_cache *cache, struct entry *entry)
 
 /* Add the entry to the protected ones. The oldest of them are on probation again when they are too
    many. */
-static void add_protected(struct qcow2_cache *cache, struct entry *entry)
+static void add_protected(struct qcow2_cache *cache, struct entry *entry) NEEDS_LOCK(cache_lock)
 {
   segment_add(&cache->protected, entry);
   while (cache->protected.bytes > PROTECTED_SHARE(cache->budget) &&
@@ -229,7 +246,7 @@ static void add_protected(struct qcow2_cache *cache, struct entry *entry)
 }
 
 /* Note a use of a ready entry. What was loaded ahead becomes new with its first use. */
-static void entry_touch(struct qcow2_cache *cache, struct entry *entry)
+static void entry_touch(struct qcow2_cache *cache, struct entry *entry) NEEDS_LOCK(cache_lock)
 {
   bool is_new = entry->is_unused || entry->segment == &cache->new;
 
@@ -242,6 +259,7 @@ static void entry_touch(struct qcow2_cache *cache, struct entry *entry)
 }
 
 static struct entry *entry_new(struct qcow2_cache *cache, struct qcow2_cache_key key, size_t length)
+    NEEDS_LOCK(cache_lock)
 {
   struct entry *entry, **bucket = bucket_of(cache, key);
 
@@ -261,7 +279,7 @@ static struct entry *entry_new(struct qcow2_cache *cache, struct qcow2_cache_key
 
 /* Wait until the entry is ready (true), or its load has failed (false, and it is no longer
    ours). */
-static bool entry_wait(struct qcow2_cache *cache, struct entry *entry)
+static bool entry_wait(struct qcow2_cache *cache, struct entry *entry) NEEDS_LOCK(cache_lock)
 {
   entry->pins++;
   while (entry->state == ENTRY_LOADING)
@@ -274,7 +292,7 @@ static bool entry_wait(struct qcow2_cache *cache, struct entry *entry)
 
 /* Find a ready entry and pin it, or make a new one, which the caller loads. NULL: no memory. */
 static struct entry *find_or_add(struct qcow2_cache *cache, struct qcow2_cache_key key,
-                                 size_t length)
+                                 size_t length) NEEDS_LOCK(cache_lock)
 {
   struct entry *entry;
 
@@ -291,13 +309,13 @@ static struct entry *find_or_add(struct qcow2_cache *cache, struct qcow2_cache_k
 /* Load a new entry. The lock is held before and after, but not while it loads. A failed entry is
    gone. */
 static int entry_load(struct qcow2_cache *cache, struct entry *entry, qcow2_cache_load *load,
-                      void *context, struct qcow2_error *error)
+                      void *context, struct qcow2_error *error) NEEDS_LOCK(cache_lock)
 {
   int code;
 
-  pthread_mutex_unlock(&cache->lock);
+  unlock(cache);
   code = load(context, entry->key, &entry->block, error);
-  pthread_mutex_lock(&cache->lock);
+  lock(cache);
   entry->state = code == 0 ? ENTRY_READY : ENTRY_FAILED;
   if (entry->pins > 1)
     pthread_cond_broadcast(&cache->loaded_one);
@@ -315,13 +333,13 @@ int qcow2_cache_pin(struct qcow2_cache *cache, struct qcow2_cache_key key, size_
   struct entry *entry;
   int code = 0;
 
-  pthread_mutex_lock(&cache->lock);
+  lock(cache);
   entry = find_or_add(cache, key, length);
   if (entry == NULL)
     code = qcow2_error_set_nomem(error);
   else if (entry->state == ENTRY_LOADING)
     code = entry_load(cache, entry, load, context, error);
-  pthread_mutex_unlock(&cache->lock);
+  unlock(cache);
   *block = code == 0 ? &entry->block : NULL;
   return code;
 }
@@ -332,7 +350,7 @@ bool qcow2_cache_pin_ready(struct qcow2_cache *cache, struct qcow2_cache_key key
   struct entry *entry;
   bool is_ready;
 
-  pthread_mutex_lock(&cache->lock);
+  lock(cache);
   entry = table_find(cache, key);
   is_ready = entry != NULL && entry->state == ENTRY_READY;
   if (is_ready) {
@@ -340,7 +358,7 @@ bool qcow2_cache_pin_ready(struct qcow2_cache *cache, struct qcow2_cache_key key
     entry_touch(cache, entry);
     *block = &entry->block;
   }
-  pthread_mutex_unlock(&cache->lock);
+  unlock(cache);
   return is_ready;
 }
 
@@ -349,10 +367,10 @@ bool qcow2_cache_is_used(struct qcow2_cache *cache, struct qcow2_cache_key key)
   const struct entry *entry;
   bool is_used;
 
-  pthread_mutex_lock(&cache->lock);
+  lock(cache);
   entry = table_find(cache, key);
   is_used = entry != NULL && entry->state == ENTRY_READY && !entry->is_unused;
-  pthread_mutex_unlock(&cache->lock);
+  unlock(cache);
   return is_used;
 }
 
@@ -361,35 +379,35 @@ void qcow2_cache_load_ahead(struct qcow2_cache *cache, struct qcow2_cache_key ke
 {
   struct entry *entry;
 
-  pthread_mutex_lock(&cache->lock);
+  lock(cache);
   entry = table_find(cache, key) == NULL ? entry_new(cache, key, length) : NULL;
   if (entry != NULL) {
     entry->is_unused = true;
     if (entry_load(cache, entry, load, context, NULL) == 0)
       entry_unpin(entry);
   }
-  pthread_mutex_unlock(&cache->lock);
+  unlock(cache);
 }
 
 void qcow2_cache_unpin(struct qcow2_cache *cache, struct qcow2_cache_block *block)
 {
-  pthread_mutex_lock(&cache->lock);
+  lock(cache);
   entry_unpin((struct entry *) block);
-  pthread_mutex_unlock(&cache->lock);
+  unlock(cache);
 }
 
 void qcow2_cache_take(struct qcow2_cache *cache, struct qcow2_cache_block *block, size_t length)
 {
   struct entry *entry = (struct entry *) block;
 
-  pthread_mutex_lock(&cache->lock);
+  lock(cache);
   if (entry->taken < block->length && entry->taken + length >= block->length && !is_kept(cache)) {
     segment_remove(entry);
     segment_add_oldest(&cache->probation, entry);
   }
   entry->taken += length;
   entry_unpin(entry);
-  pthread_mutex_unlock(&cache->lock);
+  unlock(cache);
 }
 
 static void choose_factors(struct qcow2_cache *cache)
@@ -430,8 +448,10 @@ void qcow2_cache_free(struct qcow2_cache *cache)
 {
   if (cache == NULL)
     return;
+  lock(cache);
   while (evict_any(cache))
     ;
+  unlock(cache);
   pthread_cond_destroy(&cache->loaded_one);
   pthread_mutex_destroy(&cache->lock);
   free(cache->buckets);
