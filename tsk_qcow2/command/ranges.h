@@ -15,7 +15,7 @@ enum {
 };
 
 enum range_kind {
-  RANGE_DIFFERS, /* no byte of it is the same */
+  RANGE_DIFFERS, /* each byte of it differs */
   RANGE_ONLY_A,  /* the other disk ends before it */
   RANGE_ONLY_B,
   RANGE_UNREADABLE /* it cannot be read on a side, so nobody knows */
@@ -36,7 +36,7 @@ struct ranges_listener {
   void (*progress)(void *context, uint64_t guest_offset);
 };
 
-/* Compare the views byte by byte, and tell of every range that is not the same. Memory is some
+/* Compare the views byte by byte, and report every range that is not the same. Memory is some
    8 MiB at most. Errors: those of qcow2_view_salvage(). */
 int ranges_compare(struct qcow2_view *const views[SIDES], const struct ranges_listener *listener,
                    struct qcow2_error *error);
