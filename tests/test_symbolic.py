@@ -198,7 +198,7 @@ def test_status_names_the_programs_that_see_raw(command, own, with_own, tmp_path
     raw = {"future": "opens", "rpath": "finds", "other": "needs", "static": "contains"}
     assert named == {str(own / name): why for name, why in raw.items()}
     assert "Understand qcow2:    2 programs in PATH" in result  # program, runpath
-    assert "Take it for raw:     none in PATH\nUnderstand qcow2:    0 " in status(command, tmp_path)
+    assert "Read it as raw:      none in PATH\nUnderstand qcow2:    0 " in status(command, tmp_path)
 
 
 def test_status_of_debians_libtsk(command):

@@ -91,7 +91,7 @@ def test_one_state_alone(tmp_path):
         'VM state of snapshot ID 1 "running": 5000 bytes, SHA-256 '
     )
     assert (
-        unread == "Not read: 3 other disks of the image, since its name chooses one state"
+        unread == "Not read: 3 other disks of the image, because the image name chooses one state"
         and verdict == "Good: all that was read can be read."
     )
     status, report = verify_json(f"{path}@2")

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Which guest ranges of two disks differ. Of what both store in the same bytes of the same file
-   nothing is read. */
+/* Which guest ranges of two disks differ. What both store in the same bytes of the same file is not
+   read. */
 #ifndef TSK_QCOW2_RANGES_H
 #define TSK_QCOW2_RANGES_H
 
@@ -18,11 +18,11 @@ enum range_kind {
   RANGE_DIFFERS, /* each byte of it differs */
   RANGE_ONLY_A,  /* the other disk ends before it */
   RANGE_ONLY_B,
-  RANGE_UNREADABLE /* it cannot be read on a side, so nobody knows */
+  RANGE_UNREADABLE /* a side cannot be read, so it is not known whether they differ */
 };
 
-/* A range of guest bytes. Ranges of one kind neither overlap nor touch, but for those that cannot
-   be read for different reasons. */
+/* A range of guest bytes. Ranges of one kind neither overlap nor touch, except unreadable ones with
+   different reasons. */
 struct range {
   enum range_kind kind;
   uint64_t start, length;                  /* bytes */

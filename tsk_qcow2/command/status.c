@@ -34,7 +34,7 @@ struct found {
 static void visit_program(void *context, const char *path, const struct program_answer *answer)
 {
   struct found *found = context;
-  const char *label = found->take_for_raw == 0 ? "Take it for raw:" : "";
+  const char *label = found->take_for_raw == 0 ? "Read it as raw:" : "";
   char why[768];
 
   if (answer->kind == PROGRAM_UNDERSTANDS) {
@@ -52,7 +52,7 @@ static void print_programs(bool is_enabled)
 
   program_each_in_path(is_enabled, visit_program, &found);
   if (found.take_for_raw == 0)
-    printf("Take it for raw:     none in PATH\n");
+    printf("Read it as raw:      none in PATH\n");
   printf("Understand qcow2:    %zu programs in PATH%s\n", found.understand,
          is_enabled ? "" : ", with tsk-qcow2 run");
 }

@@ -65,7 +65,8 @@ static struct unread find_unread(const struct verify *verify)
 static void print_unread(const struct unread *unread)
 {
   if (unread->others > 0)
-    printf("Not read: %" PRIu64 " other disk%s of the image, since its name chooses one state\n",
+    printf("Not read: %" PRIu64
+           " other disk%s of the image, because the image name chooses one state\n",
            unread->others, unread->others == 1 ? "" : "s");
   if (unread->vm_states > 0)
     printf("Not read: saved memory of %" PRIu64 " snapshot%s (%s%" PRIu64

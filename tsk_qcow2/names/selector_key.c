@@ -75,8 +75,8 @@ static int complain_shared(struct qcow2_error *error, const char *directory, con
   char quoted[QUOTED_BYTES];
 
   return qcow2_error_set(error, QCOW2_ERROR_DENIED,
-                         "\"%s%s\" is not yours alone: it must belong to you, be no symbolic link, "
-                         "and give nobody else any right",
+                         "\"%s%s\" is not yours alone: it must belong to you, must not be a "
+                         "symbolic link, and must give other users no rights",
                          qcow2_text_escape(directory, strlen(directory), quoted, sizeof(quoted)),
                          name);
 }
