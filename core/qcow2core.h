@@ -373,6 +373,21 @@ enum {
 QCOW2_API int qcow2_view_open_as(struct qcow2_image *image, size_t snapshot_index, unsigned flags,
                                  struct qcow2_view **view, struct qcow2_error *error);
 
+/* Open a view of the residue of the image file itself (no other file of the chain): as long as the
+   file; the byte at an offset is the file's byte at that host offset, or zero if something refers
+   to it. What refers to bytes: the header, all tables as far as they are in use, and what reading
+   the active disk, the snapshots' disks and their VM states comes to. So all else is residue:
+   clusters that nothing refers to, whatever their refcount; what tables do not fill of their
+   clusters; gaps between compressed streams; what is stored under zeros and in unallocated
+   subclusters, after the end of a disk and after the last cluster. If LUKS encrypts the image,
+   residue is decrypted, by sectors that are not all zeros; with legacy AES, which needs to know
+   where in the disk a sector was, it is as stored, and so is that of an image with an external data
+   file. Reads all L1 and L2 tables, at most 64 GiB of work as in struct qcow2_check_options, and
+   again for each part of a very large file. Takes 48 MiB. Errors: NOMEM, UNSUPPORTED (that bound),
+   ARGUMENT (no chain). */
+QCOW2_API int qcow2_view_open_residue(struct qcow2_image *image, struct qcow2_view **view,
+                                      struct qcow2_error *error);
+
 /* Sentences that a reader of this view must know, in addition to those of qcow2_warning(). NULL if
    `index` is not below their number. Owned by the view. */
 QCOW2_API const char *qcow2_view_warning(const struct qcow2_view *view, size_t index);

@@ -22,7 +22,7 @@ for group in "$@"; do
   demo) packages="$packages e2fsprogs fdisk qemu-utils" ;;
   test) packages="$packages python3 python3-pytest python3-pytest-xdist python3-tsk g++ e2fsprogs
     fdisk qemu-utils qemu-system-x86 sleuthkit ntfs-3g mtools dosfstools strace util-linux ewf-tools
-    afflib-tools valgrind groff-base" ;;
+    afflib-tools valgrind groff-base testdisk" ;;
   autopsy) packages="$packages autopsy chromium chromium-driver" ;;
   portability) packages="$packages python3 qemu-utils clang musl-tools gcc-i686-linux-gnu
     libc6-dev-i386-cross gcc-s390x-linux-gnu libc6-dev-s390x-cross qemu-user-static

@@ -493,6 +493,7 @@ def test_json_is_as_documented(tmp_path):
         "active",
         "snapshot",
         "vm_state",
+        "residue",
         "image",
         "data_file",
         "backing_file",

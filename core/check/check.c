@@ -46,7 +46,7 @@ static size_t tally_capacity(const struct qcow2_checker *checker)
   return (size_t) min_u64(allowed > 0 ? allowed : 1, checker->cluster_end + 2);
 }
 
-static int checker_make(struct qcow2_checker *checker, struct qcow2_error *error)
+int qcow2_checker_start(struct qcow2_checker *checker, struct qcow2_error *error)
 {
   const struct qcow2_geometry *geometry = &checker->layer->geometry;
 
@@ -60,19 +60,16 @@ static int checker_make(struct qcow2_checker *checker, struct qcow2_error *error
   checker->peeked = qcow2_peeked_new();
   checker->l1_piece = malloc(CHECK_PIECE_BYTES);
   checker->l2_piece = malloc(CHECK_PIECE_BYTES);
-  if (!qcow2_tally_init(&checker->tally, tally_capacity(checker),
-                        count_limit(checker->layer->metadata.header.refcount_order)) ||
-      checker->peeked == NULL || checker->l1_piece == NULL || checker->l2_piece == NULL)
+  if (checker->peeked == NULL || checker->l1_piece == NULL || checker->l2_piece == NULL)
     return qcow2_error_set_nomem(error);
   return 0;
 }
 
-static void checker_free(struct qcow2_checker *checker)
+void qcow2_checker_end(struct qcow2_checker *checker)
 {
   free(checker->l2_piece);
   free(checker->l1_piece);
   qcow2_peeked_free(checker->peeked);
-  qcow2_tally_free(&checker->tally);
 }
 
 /* ---- Walking ------------------------------------------------------------------- */
@@ -129,6 +126,10 @@ static void check_all(struct qcow2_checker *checker)
   }
 }
 
+static const struct qcow2_checker_visitor COUNT = { .reference = qcow2_checker_count,
+                                                    .l1_entry = qcow2_checker_l1_entry,
+                                                    .l2_entry = qcow2_checker_entry };
+
 /* Check the file that the checker is for. */
 static int check_file(struct qcow2_checker *checker, const struct qcow2_check_options *given,
                       struct qcow2_error *error)
@@ -138,10 +139,15 @@ static int check_file(struct qcow2_checker *checker, const struct qcow2_check_op
   if (code != 0)
     return code;
   checker->result->is_complete = 1;
-  code = checker_make(checker, error);
+  checker->visitor = &COUNT;
+  code = qcow2_checker_start(checker, error);
+  if (code == 0 && !qcow2_tally_init(&checker->tally, tally_capacity(checker),
+                                     count_limit(checker->layer->metadata.header.refcount_order)))
+    code = qcow2_error_set_nomem(error);
   if (code == 0)
     check_all(checker);
-  checker_free(checker);
+  qcow2_tally_free(&checker->tally);
+  qcow2_checker_end(checker);
   return code;
 }
 

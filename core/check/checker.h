@@ -16,7 +16,28 @@
 /* The work of looking at an entry that is not zero, in addition to its bytes. */
 #define CHECK_ENTRY_BYTES 24u
 
+struct qcow2_checker;
+struct qcow2_reference_made;
+struct qcow2_checked_l1_entry;
+struct qcow2_checked_entry;
+
+/* What is done with what a walk meets. A check counts references, and reports what is wrong; its
+   visitor is in check.c. Those that return false end the walk. */
+struct qcow2_checker_visitor {
+  /* Something refers to [offset, offset + length), bytes: not an L1 or an L2 entry. */
+  void (*reference)(struct qcow2_checker *checker, const struct qcow2_reference_made *reference,
+                    uint64_t offset, uint64_t length);
+  /* An L1 entry that is not zero. */
+  bool (*l1_entry)(struct qcow2_checker *checker, const struct qcow2_checked_l1_entry *entry);
+  /* Are the entries of the L2 table wanted that an L1 entry names? NULL: of all. */
+  bool (*wants_l2)(struct qcow2_checker *checker, const struct qcow2_checked_l1_entry *entry);
+  /* An L2 entry that is not zero. */
+  bool (*l2_entry)(struct qcow2_checker *checker, const struct qcow2_checked_entry *entry);
+};
+
 struct qcow2_checker {
+  const struct qcow2_checker_visitor *visitor;
+  void *context; /* the visitor's */
   const struct qcow2_layer *layer;
   const struct qcow2_snapshots *snapshots;
   const struct qcow2_bitmaps *bitmaps;
@@ -33,6 +54,12 @@ struct qcow2_checker {
   struct qcow2_peeked *peeked;  /* refcounts that were looked at */
   uint8_t *l1_piece, *l2_piece; /* CHECK_PIECE_BYTES each */
 };
+
+/* Make ready for walks of the file that checker->layer is, within checker->options.work_bytes; the
+   tally is the caller's. The caller ends it with qcow2_checker_end(), also after an error. Errors:
+   NOMEM. */
+int qcow2_checker_start(struct qcow2_checker *checker, struct qcow2_error *error);
+void qcow2_checker_end(struct qcow2_checker *checker);
 
 /* ---- Findings (findings.c) --------------------------------------------------- */
 
@@ -88,6 +115,12 @@ bool qcow2_checker_mark_refcounts(struct qcow2_checker *checker);
    reference. */
 bool qcow2_checker_count_refcount_blocks(struct qcow2_checker *checker);
 
+/* Call `visit` for the clusters of all valid refcount blocks below the cluster `end` and within the
+   tally. With `report` the first walk reports the others. */
+bool qcow2_checker_each_refcount_block(struct qcow2_checker *checker, uint64_t end, bool report,
+                                       void (*visit)(struct qcow2_checker *checker, uint64_t index,
+                                                     uint64_t cluster));
+
 /* ---- References (references.c) --------------------------------------------------- */
 
 /* One thing that refers to clusters. */
@@ -122,6 +155,18 @@ struct qcow2_checked_disk {
   uint64_t l1_offset;
   uint32_t l1_size; /* entries */
 };
+
+/* One L1 entry, and where it is. */
+struct qcow2_checked_l1_entry {
+  const struct qcow2_checked_disk *disk;
+  uint64_t entry;
+  uint64_t guest_offset; /* the first that its L2 table maps */
+  uint64_t table_offset; /* host offset of the entry */
+};
+
+/* Check an L1 entry, and count its reference. False: the bound is reached. */
+bool qcow2_checker_l1_entry(struct qcow2_checker *checker,
+                            const struct qcow2_checked_l1_entry *entry);
 
 /* Walk all L1 tables: count them and their L2 tables. False: the bound is reached. */
 bool qcow2_checker_walk_l1(struct qcow2_checker *checker);

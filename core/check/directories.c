@@ -20,7 +20,7 @@ static void count(struct qcow2_checker *checker, uint32_t use, const char *what,
                                             .table_offset = QCOW2_NO_OFFSET,
                                             .snapshot_index = QCOW2_ACTIVE };
 
-  qcow2_checker_count(checker, &reference, offset, length);
+  checker->visitor->reference(checker, &reference, offset, length);
 }
 
 /* Say that a table is not valid. */

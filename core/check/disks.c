@@ -9,15 +9,7 @@
 
 #define L1_RESERVED_MASK UINT64_C(0x7f000000000001ff)
 
-/* One L1 entry, and where it is. */
-struct l1_entry {
-  const struct qcow2_checked_disk *disk;
-  uint64_t entry;
-  uint64_t guest_offset; /* the first that its L2 table maps */
-  uint64_t table_offset; /* host offset of the entry */
-};
-
-typedef bool visit_l1(struct qcow2_checker *checker, const struct l1_entry *entry);
+typedef bool visit_l1(struct qcow2_checker *checker, const struct qcow2_checked_l1_entry *entry);
 
 /* Call `visit` for each entry of an L1 table that names an L2 table or has bits set that must be
    zero. False: the bound is reached. */
@@ -36,11 +28,12 @@ static bool each_l1_entry(struct qcow2_checker *checker, const struct qcow2_chec
                             checker->l1_piece, length))
       return false;
     for (size_t at = 0; at < length; at += L1_ENTRY_BYTES) {
-      struct l1_entry entry = { .disk = disk,
-                                .entry = be64_get(checker->l1_piece + at),
-                                .guest_offset = (done + at) / L1_ENTRY_BYTES
-                                                << (geometry->cluster_bits + geometry->l2_bits),
-                                .table_offset = disk->l1_offset + done + at };
+      struct qcow2_checked_l1_entry entry = { .disk = disk,
+                                              .entry = be64_get(checker->l1_piece + at),
+                                              .guest_offset = (done + at) / L1_ENTRY_BYTES
+                                                              << (geometry->cluster_bits +
+                                                                  geometry->l2_bits),
+                                              .table_offset = disk->l1_offset + done + at };
 
       if (entry.entry != 0 &&
           (!qcow2_checker_work(checker, CHECK_ENTRY_BYTES) || !visit(checker, &entry)))
@@ -52,7 +45,8 @@ static bool each_l1_entry(struct qcow2_checker *checker, const struct qcow2_chec
 
 /* ---- L1 entries -------------------------------------------------------------- */
 
-static struct qcow2_finding finding_of(const struct l1_entry *entry, enum qcow2_finding_kind kind)
+static struct qcow2_finding finding_of(const struct qcow2_checked_l1_entry *entry,
+                                       enum qcow2_finding_kind kind)
 {
   struct qcow2_finding finding = FINDING(kind, QCOW2_WEIGHT_CORRUPTION);
 
@@ -64,7 +58,8 @@ static struct qcow2_finding finding_of(const struct l1_entry *entry, enum qcow2_
 }
 
 /* Say what is wrong with the entry itself. */
-static void look_at_l1_entry(struct qcow2_checker *checker, const struct l1_entry *entry)
+static void look_at_l1_entry(struct qcow2_checker *checker,
+                             const struct qcow2_checked_l1_entry *entry)
 {
   const char *problem = qcow2_l1_entry_problem(&checker->layer->geometry, entry->entry);
   struct qcow2_finding finding = finding_of(entry, QCOW2_FINDING_RESERVED_BITS);
@@ -88,7 +83,8 @@ static void look_at_l1_entry(struct qcow2_checker *checker, const struct l1_entr
                          entry->table_offset);
 }
 
-static bool visit_l1_entry(struct qcow2_checker *checker, const struct l1_entry *entry)
+bool qcow2_checker_l1_entry(struct qcow2_checker *checker,
+                            const struct qcow2_checked_l1_entry *entry)
 {
   struct qcow2_reference_made reference = { .use = USE_L2,
                                             .what = "an L2 table",
@@ -109,8 +105,8 @@ static bool visit_l1_entry(struct qcow2_checker *checker, const struct l1_entry 
 
 /* ---- L2 tables --------------------------------------------------------------- */
 
-static bool visit_l2_piece(struct qcow2_checker *checker, const struct l1_entry *l1, uint64_t done,
-                           size_t length)
+static bool visit_l2_piece(struct qcow2_checker *checker, const struct qcow2_checked_l1_entry *l1,
+                           uint64_t done, size_t length)
 {
   const struct qcow2_geometry *geometry = &checker->layer->geometry;
 
@@ -124,18 +120,20 @@ static bool visit_l2_piece(struct qcow2_checker *checker, const struct l1_entry 
     checked.guest_offset = l1->guest_offset +
                            ((done + at) / geometry->l2_entry_bytes << geometry->cluster_bits);
     checked.table_offset = (l1->entry & TABLE_OFFSET_MASK) + done + at;
-    if (!qcow2_checker_work(checker, CHECK_ENTRY_BYTES) || !qcow2_checker_entry(checker, &checked))
+    if (!qcow2_checker_work(checker, CHECK_ENTRY_BYTES) ||
+        !checker->visitor->l2_entry(checker, &checked))
       return false;
   }
   return true;
 }
 
-static bool visit_l2_table(struct qcow2_checker *checker, const struct l1_entry *l1)
+static bool visit_l2_table(struct qcow2_checker *checker, const struct qcow2_checked_l1_entry *l1)
 {
   uint32_t cluster_size = checker->layer->geometry.cluster_size;
   uint64_t l2_offset = l1->entry & TABLE_OFFSET_MASK;
 
-  if (l2_offset == 0 || l2_offset >= checker->storage->size)
+  if (l2_offset == 0 || l2_offset >= checker->storage->size ||
+      (checker->visitor->wants_l2 != NULL && !checker->visitor->wants_l2(checker, l1)))
     return true;
   for (uint64_t done = 0; done < cluster_size; done += CHECK_PIECE_BYTES) {
     size_t length = (size_t) min_u64(cluster_size - done, CHECK_PIECE_BYTES);
@@ -216,9 +214,9 @@ bool qcow2_checker_walk_l1(struct qcow2_checker *checker)
     if (!disk_get(checker, i, checker->is_first_walk, &disk))
       continue;
     reference.snapshot_index = disk.snapshot_index;
-    qcow2_checker_count(checker, &reference, disk.l1_offset,
-                        (uint64_t) disk.l1_size * L1_ENTRY_BYTES);
-    if (!each_l1_entry(checker, &disk, checker->is_first_walk, visit_l1_entry))
+    checker->visitor->reference(checker, &reference, disk.l1_offset,
+                                (uint64_t) disk.l1_size * L1_ENTRY_BYTES);
+    if (!each_l1_entry(checker, &disk, checker->is_first_walk, checker->visitor->l1_entry))
       return false;
   }
   return true;

@@ -177,11 +177,9 @@ static enum block_state look_at_block(struct qcow2_checker *checker, uint64_t in
   return BLOCK_BAD;
 }
 
-/* Call `visit` for the clusters of all valid refcount blocks below the cluster `end` and within the
-   tally. */
-static bool each_block(struct qcow2_checker *checker, uint64_t end, bool report,
-                       void (*visit)(struct qcow2_checker *checker, uint64_t index,
-                                     uint64_t cluster))
+bool qcow2_checker_each_refcount_block(struct qcow2_checker *checker, uint64_t end, bool report,
+                                       void (*visit)(struct qcow2_checker *checker, uint64_t index,
+                                                     uint64_t cluster))
 {
   uint64_t blocks = qcow2_checker_refcount_blocks(checker);
 
@@ -209,7 +207,7 @@ static void mark_block(struct qcow2_checker *checker, uint64_t index, uint64_t c
    reported later, if nothing else refers to that region. */
 bool qcow2_checker_mark_refcounts(struct qcow2_checker *checker)
 {
-  return each_block(checker, UINT64_MAX, false, mark_block);
+  return qcow2_checker_each_refcount_block(checker, UINT64_MAX, false, mark_block);
 }
 
 static void count_block(struct qcow2_checker *checker, uint64_t index, uint64_t cluster)
@@ -234,5 +232,5 @@ static void count_block(struct qcow2_checker *checker, uint64_t index, uint64_t 
 
 bool qcow2_checker_count_refcount_blocks(struct qcow2_checker *checker)
 {
-  return each_block(checker, checker->cluster_end, true, count_block);
+  return qcow2_checker_each_refcount_block(checker, checker->cluster_end, true, count_block);
 }

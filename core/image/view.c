@@ -9,7 +9,7 @@
  *
  * The calls of qcow2_accelerator_...() make this faster and change no result: accelerate.h.
  */
-#include "image.h"
+#include "view.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -19,6 +19,7 @@
 #include "../base/checked.h"
 #include "../base/error.h"
 #include "../base/text.h"
+#include "../storage/storage.h"
 #include "sameness.h"
 #include "under_zeros.h"
 
@@ -28,8 +29,9 @@
    after the disk there. A view offset, which callers use, counts from the view's start. */
 struct qcow2_view {
   struct qcow2_stack stack;
-  uint64_t start; /* guest offset */
-  uint64_t size;  /* bytes */
+  struct qcow2_chain own; /* of one layer, if the view is not of the image's chain */
+  uint64_t start;         /* guest offset */
+  uint64_t size;          /* bytes */
   struct qcow2_warnings warnings;
   struct qcow2_accelerator accelerator;
 };
@@ -150,6 +152,55 @@ int qcow2_view_open_as(struct qcow2_image *image, size_t snapshot_index, unsigne
   return view_finish(view, image, view_set(view, image, snapshot_index, flags, error), out);
 }
 
+/* Give the view a chain of its own, of one raw file, which it owns from the call on. */
+static int view_set_storage(struct qcow2_view *view, const struct qcow2_image *image,
+                            const struct qcow2_storage *storage, struct qcow2_error *error)
+{
+  const struct qcow2_layer *top = image->chain.layers[0];
+  const struct qcow2_contents contents = { .format = "raw", .file_size = storage->size };
+  struct qcow2_opened_file file = { .storage = *storage,
+                                    .path = qcow2_text_duplicate(top->file.path),
+                                    .descriptor = -1,
+                                    .directory = -1 };
+  int code;
+
+  view->own.layers = calloc(1, sizeof(view->own.layers[0]));
+  if (view->own.layers == NULL || (file.path == NULL && top->file.path != NULL)) {
+    qcow2_opened_file_close(&file);
+    return qcow2_error_set_nomem(error);
+  }
+  code = qcow2_layer_new_raw(&file, &image->shared, UINT64_MAX, &contents, &view->own.layers[0],
+                             error);
+  if (code != 0)
+    return code;
+  view->own.count = 1;
+  view->own.is_complete = true;
+  view->stack.chain = &view->own;
+  view->stack.layer_count = 1;
+  view->size = storage->size;
+  view->stack.end = view->size;
+  return 0;
+}
+
+int qcow2_view_open_storage(struct qcow2_image *image, const struct qcow2_storage *storage,
+                            struct qcow2_view **out, struct qcow2_error *error)
+{
+  struct qcow2_storage owned = *storage;
+  struct qcow2_view *view = NULL;
+  int code = view_new(image, &view, error);
+
+  if (view == NULL) {
+    qcow2_storage_close(&owned);
+    return code;
+  }
+  return view_finish(view, image, view_set_storage(view, image, storage, error), out);
+}
+
+int qcow2_view_warn(struct qcow2_view *view, const char *sentence, struct qcow2_error *error)
+{
+  return qcow2_warnings_add(&view->warnings, NULL, sentence, error);
+}
+
 int qcow2_view_open(struct qcow2_image *image, size_t snapshot_index, struct qcow2_view **out,
                     struct qcow2_error *error)
 {
@@ -169,6 +220,7 @@ void qcow2_view_close(struct qcow2_view *view)
   qcow2_accelerator_stop(&view->accelerator);
   qcow2_stack_forget(&view->stack);
   qcow2_warnings_free(&view->warnings);
+  qcow2_chain_free(&view->own);
   free(view);
 }
 

@@ -144,7 +144,7 @@ static int load_compressed(void *context, struct qcow2_cache_key key,
   code = qcow2_storage_read(source->storage, load->host_offset, unpacker->input, length, &failure);
   if (code == 0)
     code = qcow2_decompress(unpacker->decompressor, source->compression, unpacker->input, length,
-                            block->data, block->length, &failure);
+                            block->data, block->length, NULL, &failure);
   pool_give(source->pool, unpacker);
   block->filled = block->length;
   if (code == QCOW2_ERROR_CORRUPT) {

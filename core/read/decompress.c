@@ -54,24 +54,24 @@ void qcow2_decompressor_free(struct qcow2_decompressor *decompressor)
    cannot be of that kind; and it wants the stream to end where the output does. Returns whether it
    gave the whole output; if not, zlib decides. */
 static int inflate_fast(struct qcow2_decompressor *decompressor, const uint8_t *input,
-                        size_t input_length, uint8_t *output, size_t output_length)
+                        size_t input_length, uint8_t *output, size_t output_length,
+                        size_t *consumed)
 {
 #ifdef HAVE_LIBDEFLATE
-  size_t consumed;
-
   if (!qcow2_deflate_is_plain(input, input_length))
     return 0;
   if (decompressor->libdeflate == NULL)
     decompressor->libdeflate = libdeflate_alloc_decompressor();
   return decompressor->libdeflate != NULL &&
          libdeflate_deflate_decompress_ex(decompressor->libdeflate, input, input_length, output,
-                                          output_length, &consumed, NULL) == LIBDEFLATE_SUCCESS;
+                                          output_length, consumed, NULL) == LIBDEFLATE_SUCCESS;
 #else
   (void) decompressor;
   (void) input;
   (void) input_length;
   (void) output;
   (void) output_length;
+  (void) consumed;
   return 0;
 #endif
 }
@@ -93,13 +93,13 @@ static int zlib_prepare(struct qcow2_decompressor *decompressor)
 
 static int decompress_deflate(struct qcow2_decompressor *decompressor, const uint8_t *input,
                               size_t input_length, uint8_t *output, size_t output_length,
-                              struct qcow2_error *error)
+                              size_t *consumed, struct qcow2_error *error)
 {
   z_stream *zlib;
   int status;
 
   /* With LIBDEFLATE_SUCCESS and no place for the actual length, the output is exactly full. */
-  if (inflate_fast(decompressor, input, input_length, output, output_length))
+  if (inflate_fast(decompressor, input, input_length, output, output_length, consumed))
     return 0;
   if (!zlib_prepare(decompressor))
     return qcow2_error_set_nomem(error);
@@ -109,6 +109,7 @@ static int decompress_deflate(struct qcow2_decompressor *decompressor, const uin
   zlib->next_out = output;
   zlib->avail_out = (uInt) output_length;
   status = inflate(zlib, Z_FINISH);
+  *consumed = input_length - zlib->avail_in;
   /* Z_BUF_ERROR: the stream goes on, but the cluster is full. */
   if ((status == Z_STREAM_END || status == Z_BUF_ERROR) && zlib->avail_out == 0)
     return 0;
@@ -133,10 +134,11 @@ static int zstd_error(size_t done, size_t output_length, size_t status, struct q
    of its own, however large a window the frame asks for. */
 static int decompress_zstd(struct qcow2_decompressor *decompressor, const uint8_t *input,
                            size_t input_length, uint8_t *output, size_t output_length,
-                           struct qcow2_error *error)
+                           size_t *consumed, struct qcow2_error *error)
 {
   size_t done = 0;
 
+  *consumed = 0;
   if (decompressor->zstd == NULL)
     decompressor->zstd = ZSTD_createDCtx();
   if (decompressor->zstd == NULL)
@@ -152,6 +154,7 @@ static int decompress_zstd(struct qcow2_decompressor *decompressor, const uint8_
     if (ZSTD_isError(count))
       return zstd_error(done, output_length, count, error);
     done += count;
+    *consumed += frame;
     input += frame;
     input_length -= frame;
   }
@@ -160,13 +163,18 @@ static int decompress_zstd(struct qcow2_decompressor *decompressor, const uint8_
 
 int qcow2_decompress(struct qcow2_decompressor *decompressor, enum qcow2_compression compression,
                      const uint8_t *input, size_t input_length, uint8_t *output,
-                     size_t output_length, struct qcow2_error *error)
+                     size_t output_length, size_t *consumed, struct qcow2_error *error)
 {
+  size_t unwanted;
+
+  consumed = consumed == NULL ? &unwanted : consumed;
   switch (compression) {
   case QCOW2_COMPRESSION_DEFLATE:
-    return decompress_deflate(decompressor, input, input_length, output, output_length, error);
+    return decompress_deflate(decompressor, input, input_length, output, output_length, consumed,
+                              error);
   case QCOW2_COMPRESSION_ZSTD:
-    return decompress_zstd(decompressor, input, input_length, output, output_length, error);
+    return decompress_zstd(decompressor, input, input_length, output, output_length, consumed,
+                           error);
   }
   return qcow2_error_set(error, QCOW2_ERROR_UNSUPPORTED, "its compression type is not known");
 }

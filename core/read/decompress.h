@@ -16,10 +16,12 @@ struct qcow2_decompressor *qcow2_decompressor_new(void);
 void qcow2_decompressor_free(struct qcow2_decompressor *decompressor);
 
 /* Fill `output` with exactly `output_length` bytes from the stream. What follows the stream in
-   `input` is not looked at: its exact length is not recorded. Memory stays below a constant
-   whatever the stream says. Errors: CORRUPT (the stream is damaged or too short), NOMEM. */
+   `input` is not looked at: its exact length is not recorded. *consumed (NULL is allowed) becomes
+   that length, or, if the stream would go on, how much of it was needed. Memory stays below a
+   constant whatever the stream says. Errors: CORRUPT (the stream is damaged or too short), NOMEM.
+ */
 int qcow2_decompress(struct qcow2_decompressor *decompressor, enum qcow2_compression compression,
                      const uint8_t *input, size_t input_length, uint8_t *output,
-                     size_t output_length, struct qcow2_error *error);
+                     size_t output_length, size_t *consumed, struct qcow2_error *error);
 
 #endif

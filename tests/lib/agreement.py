@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
-from lib import byte_ranges, core
+from lib import byte_ranges, core, residue
 from lib.history import CORRUPT, DIRTY, HUGE, MIB, PASSPHRASE, SECTOR, chance, patch
 
 AUTOCLEAR = 88  # offset in the header
@@ -56,6 +56,7 @@ def check_top(history, rng):
             check_facts(ours, history)
         if len(pairs) > 1 and chance(rng, 0.5):
             check_ranges(history, *rng.sample(pairs, 2))
+        check_residue(ours, history)
 
 
 def check_consistency(history):
@@ -128,6 +129,21 @@ def check_warnings(ours, history):
     expect(
         len(others) == aes, "warnings:", ours.warnings
     )  # one each: the passphrase cannot be checked
+
+
+def check_residue(ours, history):
+    """Every byte of the file is either referred to or residue, as an independent walk has it."""
+    if history.top.path.stat().st_size > HUGE:
+        history.counts["residue: too large"] += 1
+        return
+    with ours.residue() as view:
+        try:
+            used, left = residue.check(history.top.path, view, not history.top.encrypted)
+        except AssertionError as error:
+            raise Difference(f"residue: {error}") from error
+    history.counts["residue"] += left > 0
+    history.counts["residue: bytes"] += left
+    history.counts["residue: bytes in use"] += used
 
 
 def check_ranges(history, first, second):

@@ -213,6 +213,9 @@ class Image:
     def __exit__(self, *_):
         self.close()
 
+    def residue(self):
+        return View(self, None, "qcow2_view_open_residue")
+
     def view(self, snapshot_index=ACTIVE, under_zeros=False, vm_state=False):
         if not under_zeros:
             return View(self, snapshot_index)
@@ -399,7 +402,8 @@ class View:
         self.handle = c_void_p()
         self.image = image
         if flags is None:
-            call(function, image.handle, snapshot_index, byref(self.handle))
+            index = () if snapshot_index is None else (snapshot_index,)
+            call(function, image.handle, *index, byref(self.handle))
         else:
             call("qcow2_view_open_as", image.handle, snapshot_index, flags, byref(self.handle))
         image.views.append(self)

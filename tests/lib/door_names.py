@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from . import encrypted
-from .builder import Image, pattern
+from .builder import OFFSET_MASK, Image, pattern
 from .doors import CHAIN, VIEW, Row
 from .project import run
 
@@ -330,6 +330,7 @@ WRONG_OPTIONS = {
     ",errors=one": "takes the value",
     ",vmstate=1": "takes no value",
     ",under-zeros=1": "takes no value",
+    ",residue=1": "takes no value",
     ",backing=": "needs a value",
     ",backing": "needs a value",
     ",search=": "needs a value",
@@ -756,4 +757,67 @@ def under_zeros():
     ]
 
 
-GROUPS = [snapshots, saved_memory, file_names, options, chains, data_files, encryption, under_zeros]
+def residue():
+    """What nothing refers to: a file system in the file's last clusters, and what a snapshot's
+    table leaves of its cluster."""
+    os.mkdir("case")
+    made = Image(size=MIB, cluster_bits=12)
+    store(made.disk, disk(1), "zero_allocated")
+    at = made.junk(disk(2))
+    add_snapshot(made, b"1", b"first", disk(3))
+    data = made.build()
+    content = bytearray(len(data))
+    content[at : at + MIB] = disk(2)
+    for cluster, (descriptor, _) in made.disk.entries.items():
+        host = descriptor & OFFSET_MASK
+        content[host : host + C] = disk(1)[cluster * C :][:C]
+    slack = made.snapshots_offset + made.snapshots_length
+    data[slack : slack + 5] = content[slack : slack + 5] = b"older"
+    made.write("case/disk.qcow2", data)
+    made, data = image("base.qcow2", disk(4))
+    overlay("top.qcow2", "base.qcow2", b"qcow2", mark=5)
+    plain = {"filesystem": False}
+    return [
+        Row("residue", ("case/disk.qcow2,residue",), bytes(content), **plain),
+        Row(
+            "residue, errors=zero",
+            ("case/disk.qcow2,errors=zero,residue",),
+            bytes(content),
+            **plain,
+        ),
+        Row("residue without any", ("base.qcow2,residue",), bytes(len(data)), **plain),
+        Row(
+            "residue of the topmost file",
+            ("top.qcow2,residue",),
+            bytes(os.path.getsize("top.qcow2")),
+            **plain,
+        ),
+        Row(
+            "residue of a snapshot",
+            ("case/disk.qcow2@first,residue",),
+            refused=("type 'case/disk.qcow2,residue'",),
+        ),
+        Row(
+            "residue under zeros",
+            ("case/disk.qcow2,residue,under-zeros",),
+            refused=("type 'case/disk.qcow2,residue'",),
+        ),
+        Row(
+            "saved memory of residue",
+            ("case/disk.qcow2,residue,vmstate",),
+            refused=("needs a snapshot",),
+        ),
+    ]
+
+
+GROUPS = [
+    snapshots,
+    saved_memory,
+    file_names,
+    options,
+    chains,
+    data_files,
+    encryption,
+    under_zeros,
+    residue,
+]

@@ -314,10 +314,13 @@ def info(*options):
         if status != 0:
             return Answer(KINDS[status], complaint)
         chosen = re.search(
-            r"disk of (\d+) bytes.*?VM state of (\d+) bytes.*<- this one is open", out
+            r"disk of (\d+) bytes.*?VM state of (\d+) bytes.*<- this one is open"
+            r"|^Residue: a stream of (\d+) bytes",
+            out,
+            re.MULTILINE,
         )
         size = int(
-            chosen[1 + row.vm_state]
+            chosen[3] or chosen[1 + row.vm_state]
             if chosen
             else re.search(r"Virtual size in bytes: (\d+)", out)[1]
         )
@@ -349,7 +352,7 @@ def verify(row, names=None):
         return Answer(REFUSED, complaint)
     found = re.search(
         (
-            r"^(?:Active disk.*|Snapshot .*|VM state .*): (\d+) bytes.*"
+            r"^(?:Active disk.*|Snapshot .*|VM state .*|Residue): (\d+) bytes.*"
             r"SHA-256(?: with zeros there)? (\w+)$"
         ),
         out,

@@ -38,8 +38,8 @@ int complain_failed(const char *format, ...) __attribute__((format(printf, 1, 2)
 /* The same, with a hint at --help; returns EXIT_USAGE. */
 int complain_usage(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* Print the image's warnings on stderr. */
-void complain_warnings(const struct qcow2_image *image);
+/* Print the warnings of what was opened on stderr. */
+void complain_warnings(const struct tsk_qcow2_opened *opened);
 
 /* Print an overview of all commands and of image names. */
 void help_print_all(FILE *out);

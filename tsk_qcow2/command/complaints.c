@@ -36,10 +36,10 @@ int complain_usage(const char *format, ...)
   return EXIT_USAGE;
 }
 
-void complain_warnings(const struct qcow2_image *image)
+void complain_warnings(const struct tsk_qcow2_opened *opened)
 {
   const char *warning;
 
-  for (size_t i = 0; (warning = qcow2_warning(image, i)) != NULL; i++)
+  for (size_t i = 0; (warning = tsk_qcow2_opened_warning(opened, i)) != NULL; i++)
     complain_failed("warning: %s", warning);
 }

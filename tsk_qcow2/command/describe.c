@@ -68,7 +68,7 @@ int command_snapshots(int argc, char *argv[])
          "Name");
   for (size_t i = 0; (snapshot = qcow2_snapshot_get(opened.image, i)) != NULL; i++)
     print_snapshot_row(i, snapshot);
-  complain_warnings(opened.image);
+  complain_warnings(&opened);
   return arguments_finish(&opened, EXIT_OK);
 }
 
@@ -109,7 +109,7 @@ int command_bitmap(int argc, char *argv[])
 
   if (status != EXIT_OK)
     return status;
-  complain_warnings(opened.image);
+  complain_warnings(&opened);
   if (qcow2_bitmap_find(opened.image, arguments.operands[1], &index, &error) != 0)
     return arguments_finish(&opened, complain_failed("%s", error.message));
   if (!qcow2_bitmap_get(opened.image, index)->is_consistent)

@@ -24,7 +24,7 @@ int command_diff(int argc, char *argv[])
   for (int i = 0; status == EXIT_OK && i < 2; i++) {
     status = arguments_open(&arguments, i, TSK_QCOW2_WHOLE, &opened[i]);
     if (status == EXIT_OK)
-      complain_warnings(opened[i].image);
+      complain_warnings(&opened[i]);
   }
   if (status == EXIT_OK)
     status = diff_ranges(opened, (arguments.given & ARGUMENT_JSON) != 0);

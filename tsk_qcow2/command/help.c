@@ -85,6 +85,8 @@ static const struct topic TOPICS[] = {
     "  key-file=PATH                       the file with the passphrase; repeat it for\n"
     "                                      encrypted backing files with another passphrase\n"
     "  vmstate                             the snapshot's saved memory instead of its disk\n"
+    "  residue                             what nothing in the file refers to, at its offset in\n"
+    "                                      the file; everything else is zeros\n"
     "  under-zeros                         what is stored in clusters that were zeroed, instead\n"
     "                                      of the zeros\n"
     "  errors=zero                         what cannot be read reads as zeros, and is\n"

@@ -328,10 +328,11 @@ static int note_written(const struct piece *piece, const char *file)
   const char *given = piece->target->given;
   const char *more = piece->name.under_zeros ? ", with what is stored under zeros" : "";
   bool is_here = strcmp(given, ".") == 0, has_slash = given[strlen(given) - 1] == '/';
-  char id[64], name[QUOTED_BYTES], shows[QUOTED_BYTES + 128] = "the active disk", *line;
+  char id[64], name[QUOTED_BYTES], shows[QUOTED_BYTES + 128], *line;
   size_t size;
   int status;
 
+  snprintf(shows, sizeof(shows), piece->name.residue ? "the residue" : "the active disk");
   if (piece->snapshot != NULL)
     snprintf(shows, sizeof(shows), "%ssnapshot %s \"%s\"",
              piece->name.vm_state ? "saved memory of " : "",
@@ -429,14 +430,17 @@ static int write_all(const struct request *request, struct target *target,
 static int write_opened(const struct request *request, struct target *target,
                         const struct tsk_qcow2_name *name, const struct tsk_qcow2_opened *opened)
 {
-  complain_warnings(opened->image);
+  complain_warnings(opened);
   if (request->directory == NULL && refuse_beside(target, name->path) != EXIT_OK)
     return EXIT_FAILED;
   if (!request->all)
     return write_view(target, name, opened->image, opened->snapshot_index, name->vm_state);
-  return name->has_snapshot ? complain_usage("selector: --all takes an image, not one of its "
-                                             "snapshots: name it without \"@\"")
-                            : write_all(request, target, name, opened->image);
+  if (name->has_snapshot)
+    return complain_usage("selector: --all takes an image, not one of its snapshots: name it "
+                          "without \"@\"");
+  return name->residue ? complain_usage("selector: --all takes an image, not its residue: name it "
+                                        "without \",residue\"")
+                       : write_all(request, target, name, opened->image);
 }
 
 static int write_image(const struct request *request, struct target *target, const char *image)

@@ -69,7 +69,9 @@ void selector_file_name_stem(const struct tsk_qcow2_name *image_name,
   if (stem[0] == '-' || stem[0] == '.') /* so that it is no option, and not hidden */
     stem[0] = '_';
   strcat(stem, "-");
-  if (snapshot == NULL)
+  if (image_name->residue)
+    strcat(stem, "residue");
+  else if (snapshot == NULL)
     strcat(stem, "active");
   else
     append_snapshot(stem, snapshot, snapshot_index);

@@ -45,7 +45,7 @@ static struct unread find_unread(const struct verify *verify)
   const struct tsk_qcow2_opened *opened = &verify->opened;
   const struct qcow2_snapshot *snapshot;
   struct unread unread = { .has_bytes = true };
-  bool is_one = opened->snapshot_index != QCOW2_ACTIVE;
+  bool is_one = verify_is_one(verify);
 
   for (size_t i = 0; (snapshot = qcow2_snapshot_get(opened->image, i)) != NULL; i++) {
     bool is_read = is_one ? opened->is_vm_state && i == opened->snapshot_index : verify->vm_states;
@@ -58,7 +58,8 @@ static struct unread find_unread(const struct verify *verify)
     unread.vm_state_bytes += snapshot->vm_state_size;
   }
   if (is_one)
-    unread.others = qcow2_snapshot_count(opened->image) + (opened->is_vm_state ? 1 : 0);
+    unread.others = qcow2_snapshot_count(opened->image) +
+                    (opened->is_vm_state || opened->is_residue ? 1 : 0);
   return unread;
 }
 
@@ -95,7 +96,7 @@ static struct verdict judge(const struct verify *verify)
                              .unread = find_unread(verify) };
 
   /* What is wrong may be outside the one state that was read. */
-  bool is_elsewhere = verify->opened.snapshot_index != QCOW2_ACTIVE;
+  bool is_elsewhere = verify_is_one(verify);
   bool is_broken = verdict.lost_snapshots > 0 || verdict.lost_bitmaps > 0 ||
                    tables->finding_count > 0;
 
@@ -292,10 +293,9 @@ int command_verify(int argc, char *argv[])
   else
     print_warnings(verify.opened.image);
   verify_print_files(&verify);
-  /* If the image name chooses a snapshot, read only that state. */
-  status = verify.opened.snapshot_index == QCOW2_ACTIVE
-               ? verify_all(&verify)
-               : verify_state(&verify, verify.opened.snapshot_index, verify.opened.is_vm_state);
+  status = verify_is_one(&verify)
+               ? verify_state(&verify, verify.opened.snapshot_index, verify.opened.is_vm_state)
+               : verify_all(&verify);
   if (status == EXIT_OK)
     status = conclude(&verify);
   json_decref(verify.tables.files);

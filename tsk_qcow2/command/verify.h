@@ -32,6 +32,12 @@ struct verify {
   struct verify_tables tables;
 };
 
+/* True if the image name chooses one state, and only that is read. */
+static inline bool verify_is_one(const struct verify *verify)
+{
+  return verify->opened.snapshot_index != QCOW2_ACTIVE || verify->opened.is_residue;
+}
+
 /* Read one state, and print the result. Returns EXIT_OK, even if there is damage, or EXIT_FAILED
    after complaining. */
 int verify_state(struct verify *verify, size_t index, bool is_vm_state);

@@ -111,7 +111,9 @@ static void set_title(struct state *state)
   const struct qcow2_snapshot *snapshot = snapshot_of(state);
   char id[64], name[TITLE_BYTES - 128];
 
-  if (snapshot == NULL)
+  if (state->verify->opened.is_residue)
+    snprintf(state->title, sizeof(state->title), "Residue");
+  else if (snapshot == NULL)
     snprintf(state->title, sizeof(state->title), "Active disk%s", more);
   else
     snprintf(state->title, sizeof(state->title), "%s ID %s \"%s\"%s",
@@ -146,7 +148,10 @@ static json_t *digits_value(const struct state *state, bool with_zeros)
 static json_t *state_value(struct state *state, const char *failure)
 {
   const struct qcow2_snapshot *snapshot = snapshot_of(state);
-  const char *kind = snapshot == NULL ? "active" : state->is_vm_state ? "vm_state" : "snapshot";
+  const char *kind = state->verify->opened.is_residue ? "residue"
+                     : snapshot == NULL               ? "active"
+                     : state->is_vm_state             ? "vm_state"
+                                                      : "snapshot";
 
   return json_pack("{s:s, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:O, s:s?, s:O}", "state",
                    kind, "under_zeros", state->verify->opened.under_zeros, "index",
@@ -234,7 +239,7 @@ int verify_state(struct verify *verify, size_t index, bool is_vm_state)
       status = end_state(&state, NULL);
     else
       status = complain_failed("%s", error.message);
-  } else if (code == QCOW2_ERROR_NOMEM)
+  } else if (code == QCOW2_ERROR_NOMEM || verify->opened.is_residue)
     status = complain_failed("%s", error.message);
   else
     status = end_state(&state, error.message);

@@ -208,6 +208,14 @@ static int take_under_zeros(struct tsk_qcow2_name *name, const char *value,
   return 0;
 }
 
+static int take_residue(struct tsk_qcow2_name *name, const char *value, struct qcow2_error *error)
+{
+  (void) value;
+  (void) error;
+  name->residue = true;
+  return 0;
+}
+
 static const struct option {
   const char *name;
   const char *value; /* what messages show after "="; NULL: the option takes no value */
@@ -217,6 +225,7 @@ static const struct option {
   { "format", "FORMAT", take_format },   { "search", "DIRECTORY", take_search },
   { "vmstate", NULL, take_vm_state },    { "errors", "zero", take_errors },
   { "key-file", "PATH", take_key_file }, { "under-zeros", NULL, take_under_zeros },
+  { "residue", NULL, take_residue },
 };
 
 static const struct option *find_option(const char *text, size_t length)
@@ -254,7 +263,7 @@ static int apply_option(struct tsk_qcow2_name *name, const char *text, struct qc
         error, QCOW2_ERROR_ARGUMENT,
         "the image name has an unknown option \"%s\"; there are backing=PATH, "
         "backing=none, data-file=PATH, format=FORMAT, search=DIRECTORY, "
-        "key-file=PATH, vmstate, under-zeros and errors=zero (\",,\" stands for a comma)",
+        "key-file=PATH, vmstate, under-zeros, residue and errors=zero (\",,\" stands for a comma)",
         qcow2_text_escape(text, name_length, quoted, sizeof(quoted)));
   code = check_value(option, value, error);
   if (code == 0) {
@@ -263,6 +272,27 @@ static int apply_option(struct tsk_qcow2_name *name, const char *text, struct qc
       name->last_format = NULL;
   }
   return code;
+}
+
+/* The residue is of the file, not of one of the states in it. */
+static int check_residue(const struct tsk_qcow2_name *name, struct qcow2_error *error)
+{
+  char quoted[SHELL_COMMAND_BYTES], *right;
+  size_t size = strlen(name->path) + sizeof(",residue");
+
+  if (!name->residue || (!name->has_snapshot && !name->under_zeros))
+    return 0;
+  right = malloc(size);
+  if (right == NULL)
+    return tsk_qcow2_complain_nomem(error);
+  snprintf(right, size, "%s,residue", name->path);
+  if (!tsk_qcow2_shell_quote(right, quoted, sizeof(quoted)))
+    snprintf(quoted, sizeof(quoted), "IMAGE,residue");
+  free(right);
+  return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
+                         "the residue is of the whole file, with all its snapshots, so %s does not "
+                         "go with it: type %s",
+                         name->has_snapshot ? "\"@\"" : "\"under-zeros\"", quoted);
 }
 
 int tsk_qcow2_name_parse_rest(const char *rest, struct tsk_qcow2_name *name,
@@ -282,7 +312,7 @@ int tsk_qcow2_name_parse_rest(const char *rest, struct tsk_qcow2_name *name,
     code = piece == NULL ? tsk_qcow2_complain_nomem(error) : apply_option(name, piece, error);
     free(piece);
   }
-  return code;
+  return code == 0 ? check_residue(name, error) : code;
 }
 
 /* ---- Typing mistakes ---------------------------------------------- */

@@ -33,6 +33,7 @@ struct tsk_qcow2_name {
   char **last_format;                 /* while parsing: where a format= belongs; NULL: nowhere */
   bool errors_zero; /* errors=zero: what cannot be read reads as zeros, and is reported */
   bool vm_state;    /* vmstate: the snapshot's saved memory instead of its disk */
+  bool residue;     /* residue: what nothing refers to, instead of a disk */
   bool under_zeros; /* under-zeros: zero, allocated clusters read as what is stored */
 };
 

@@ -93,6 +93,8 @@ static void put_name(struct composer *composer, const struct tsk_qcow2_name *nam
   put_snapshot(composer, name);
   if (name->vm_state)
     fputs(",vmstate", composer->out);
+  if (name->residue)
+    fputs(",residue", composer->out);
   if (name->under_zeros)
     fputs(",under-zeros", composer->out);
   put_backing(composer, name);

@@ -179,7 +179,8 @@ int tsk_qcow2_open_state(const struct tsk_qcow2_opened *opened, size_t snapshot_
   unsigned flags = (is_vm_state ? (unsigned) QCOW2_VIEW_VM_STATE : 0) |
                    (opened->under_zeros ? (unsigned) QCOW2_VIEW_UNDER_ZEROS : 0);
 
-  return qcow2_view_open_as(opened->image, snapshot_index, flags, view, error);
+  return opened->is_residue ? qcow2_view_open_residue(opened->image, view, error)
+                            : qcow2_view_open_as(opened->image, snapshot_index, flags, view, error);
 }
 
 static int open_view(const struct tsk_qcow2_name *name, enum tsk_qcow2_depth depth,
@@ -190,6 +191,7 @@ static int open_view(const struct tsk_qcow2_name *name, enum tsk_qcow2_depth dep
   opened->snapshot_index = QCOW2_ACTIVE;
   opened->is_vm_state = name->vm_state;
   opened->errors_zero = name->errors_zero;
+  opened->is_residue = name->residue;
   opened->under_zeros = name->under_zeros;
   if (name->has_snapshot)
     code = find_snapshot(name, opened->image, &opened->snapshot_index, error);

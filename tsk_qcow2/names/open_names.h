@@ -13,6 +13,7 @@ struct tsk_qcow2_opened {
   size_t snapshot_index;   /* of the view; QCOW2_ACTIVE: the active disk */
   bool is_vm_state;        /* the view is the snapshot's VM state */
   bool errors_zero;        /* the user wants zeros for what cannot be read */
+  bool is_residue;         /* the view is the file's residue */
   bool under_zeros;        /* the user wants what is stored under zeros */
 };
 
@@ -34,7 +35,8 @@ int tsk_qcow2_open_names(size_t count, const char *const names[], enum tsk_qcow2
                          struct qcow2_error *error);
 
 /* Open a view of a state of an image that was opened so, with what the name says of how it is to be
-   read. Errors: those of qcow2_view_open_as(). */
+   read; if it asks for the residue, that is the only one. Errors: those of qcow2_view_open_as() and
+   qcow2_view_open_residue(). */
 int tsk_qcow2_open_state(const struct tsk_qcow2_opened *opened, size_t snapshot_index,
                          bool is_vm_state, struct qcow2_view **view, struct qcow2_error *error);
 

@@ -227,6 +227,11 @@ void tsk_qcow2_report_print(FILE *out, const struct tsk_qcow2_opened *opened)
   print_snapshots(out, opened);
   if (opened->errors_zero)
     fprintf(out, "Errors: what cannot be read reads as zeros (errors=zero)\n");
+  if (opened->is_residue)
+    fprintf(out,
+            "Residue: a stream of %" PRIu64 " bytes, in which every byte that something refers to "
+            "is zero (residue)\n",
+            top.file_size);
   if (opened->under_zeros)
     fprintf(out, "Zeros: what is stored under zero, allocated clusters is shown (under-zeros)\n");
   print_bitmaps(out, opened->image);

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What of a file something refers to, as far as any state of the image can show it or any table
+ * needs it:
+ *   - the header with its extensions and the backing file's name; the L1 tables, and the snapshot
+ *     table, bitmap directory and bitmap tables, to their last entry; the L2 tables, the refcount
+ *     table and its blocks, the bitmaps' clusters, the LUKS header, as a whole;
+ *   - of guest data, what reading the active disk, a snapshot's disk or its VM state can give: not
+ *     what lies after the end of these, nor what is zero or unallocated, nor what an invalid entry
+ *     names;
+ *   - compressed streams to their last byte.
+ * Everything else is residue. The tables are walked as a check walks them.
+ */
+#ifndef QCOW2_RESIDUE_REFERENCES_H
+#define QCOW2_RESIDUE_REFERENCES_H
+
+#include "../image/image.h"
+#include "map.h"
+
+/* How far a walk came. */
+struct qcow2_residue_walk {
+  bool is_bounded; /* the bound of work was reached: the map is of no use */
+  bool has_gaps;   /* a table could not be read: what only it refers to counts as residue */
+};
+
+/* The length in bytes of the shortest stream that can give a cluster. */
+uint32_t qcow2_residue_shortest_stream(const struct qcow2_layer *layer);
+
+/* Add everything that the topmost file's tables refer to to a map that was moved, and finish it.
+   `work_bytes` is as in struct qcow2_check_options. Errors: NOMEM, IO. */
+int qcow2_residue_collect(const struct qcow2_image *image, uint64_t work_bytes,
+                          struct qcow2_residue_map *map, struct qcow2_residue_walk *walk,
+                          struct qcow2_error *error);
+
+#endif
