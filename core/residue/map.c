@@ -41,7 +41,8 @@ void qcow2_residue_map_move(struct qcow2_residue_map *map, uint64_t first, uint6
   memset(map->states, 0, (size_t) divide_up(map->end - first, STATES_PER_BYTE));
 }
 
-/* No range is longer: as many bytes as a stream can have. So those that reach a byte are near it. */
+/* No range is longer: as many bytes as a stream can have. So those that reach a byte are near it.
+ */
 static uint32_t longest(const struct qcow2_residue_map *map)
 {
   return UINT32_C(2) << map->cluster_bits;
@@ -54,9 +55,8 @@ enum qcow2_residue_state qcow2_residue_map_state(const struct qcow2_residue_map 
 {
   uint64_t index = cluster - map->first;
 
-  return (enum qcow2_residue_state)(map->states[index / STATES_PER_BYTE] >>
-                                        index % STATES_PER_BYTE * 2 &
-                                    3);
+  return (enum qcow2_residue_state)(
+      map->states[index / STATES_PER_BYTE] >> index % STATES_PER_BYTE * 2 & 3);
 }
 
 /* A cluster can only come to be more in use than it was. */
@@ -237,8 +237,8 @@ static void add_range(struct qcow2_residue_map *map, uint64_t offset, uint32_t l
 
   if (!says_something(map, &range) || !make_room(map) || !says_something(map, &range))
     return;
-  raise_states(map, offset >> map->cluster_bits,
-               ((offset + length - 1) >> map->cluster_bits) + 1, RESIDUE_PARTLY);
+  raise_states(map, offset >> map->cluster_bits, ((offset + length - 1) >> map->cluster_bits) + 1,
+               RESIDUE_PARTLY);
   map->ranges[map->range_count++] = range;
   map->is_sorted = false;
 }
