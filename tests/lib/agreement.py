@@ -60,8 +60,8 @@ def check_top(history, rng):
 
 
 def check_consistency(history):
-    """Corruptions and leaks are as many as qemu-img check counts; it leaves some at times. No image
-    that QEMU made has other defects, unless it is corrupt, or guest data have been overwritten."""
+    """The numbers of corruptions and leaks must be those of qemu-img check. An image that QEMU made
+    has no other defects, unless it is corrupt, or guest data were overwritten."""
     for index, layer in enumerate(history.layers):
         if layer.format != "qcow2":
             continue
@@ -91,14 +91,14 @@ def check_consistency(history):
 
 
 def is_packed_into_data(finding):
-    """QEMU 7.2 goes on packing compressed data into the cluster where it did so last, though that
-    was freed and is guest data by now."""
+    """QEMU 7.2 goes on writing compressed data into the cluster that it used last for them, even if
+    that cluster was freed and has guest data now."""
     return finding.kind == "overlap" and "compressed data" in finding.sentence
 
 
 def check_damage(views, expected):
-    """QEMU 7.2 can spoil a compressed cluster when refcounts overflow: where it cannot read a view,
-    nor must we."""
+    """QEMU 7.2 can destroy a compressed cluster when refcounts overflow. If QEMU cannot read a
+    view, we must not be able to, either."""
     for view, oracle in zip(views, expected):
         try:
             for at in range(0, view.size, READ_MAX):
@@ -114,8 +114,8 @@ def check_damage(views, expected):
 
 
 def check_warnings(ours, history):
-    """One for each bit that says that something is wrong: QEMU 7.2 sets the corrupt bit after some
-    compressed writes."""
+    """One warning for each bit that says that something is wrong: QEMU 7.2 sets the corrupt bit
+    after some compressed writes."""
     features = [layer.incompatible_features for layer in history.layers if layer.format == "qcow2"]
     for bit, word in ((DIRTY, "dirty"), (CORRUPT, "corrupt")):
         found = sum(f"marked {word}" in warning for warning in ours.warnings)
@@ -165,7 +165,7 @@ def check_ranges(history, first, second):
 
 
 def state_name(history, oracle):
-    """What a user types for the view."""
+    """The name that a user types for the view."""
     snapshot = f"@id={oracle.snapshot}" if oracle.snapshot else ""
     key = ""
     if history.encrypted_chain():
@@ -183,7 +183,7 @@ def reader(raw):
 
 
 def disjoint(parts):
-    """Sorted parts, with those that overlap made one."""
+    """The parts in order, with overlapping ones merged."""
     merged = []
     for start, end in parts:
         if merged and start <= merged[-1][1]:
@@ -255,7 +255,7 @@ def convert(history, snapshot, name, files):
 
 @contextmanager
 def whole_sectors(image):
-    """QEMU ignores the odd bytes of a size; let it see them."""
+    """QEMU ignores the bytes of a size beyond whole sectors; make it read them."""
     size = image.size
     image.set_size(-(-size // SECTOR) * SECTOR)
     try:
@@ -472,7 +472,7 @@ def check_qemu_map(history, oracle, extents):
 
 
 def agrees(extent, entry):
-    """Two extents that overlap say the same."""
+    """Where two extents overlap, they must say the same."""
     if extent.kind in HOLDS_ZEROS:
         return entry["zero"]
     same_place = extent.kind == "normal" and "offset" in entry

@@ -84,7 +84,7 @@ def python_module(row, names=None):
 
 
 class TskInfo(ctypes.Structure):
-    """What all versions of TSK_IMG_INFO begin with."""
+    """The beginning of TSK_IMG_INFO, which is the same in all versions."""
 
     _fields_ = [
         ("tag", ctypes.c_uint32),
@@ -144,7 +144,7 @@ def backend_library(row):
 
 
 def pytsk3_info(row):
-    """The file system, through pytsk3; without one, or the module, there is nothing to ask."""
+    """The file system, through pytsk3. None if there is no file system, or no such module."""
     try:
         import pytsk3
         from qcow2core.tsk import ImgInfo
@@ -221,7 +221,7 @@ def img_stat(*options):
 
 
 def of_img_cat(result, row):
-    """Where it fails at damage, it has given what comes before."""
+    """If it fails at damage, it has given the bytes before that."""
     answer = of_tool(result)
     if answer.kind == GOOD or row.zeros and answer.kind == DAMAGED:
         answer.content = result.stdout
@@ -247,7 +247,7 @@ def img_cat(*options):
 
 
 def fls(row):
-    """Lists what fls lists of the raw content."""
+    """It must list what fls lists for the raw content."""
     result = run_tool(row, "fls", "-r", "-p", "-i", "qcow2")
     if row.refused:
         return of_tool(result)
@@ -265,7 +265,7 @@ def fls(row):
 
 
 def installed_run(command):
-    """A door for `tsk-qcow2 run`, which is installed."""
+    """A door through the installed `tsk-qcow2 run`."""
 
     def answer(row):
         done = subprocess.run(

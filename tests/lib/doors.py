@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The table of doors: what each way in which a program opens an image name must answer.
+"""The table of doors. A door is a way in which a program opens an image name.
 
     ask_all(Row("a snapshot", ("disk.qcow2@first",), content), DOORS, wrong)
 
@@ -20,7 +20,7 @@ SECTOR = 512
 
 
 class Wrong(AssertionError):
-    """A door does not answer as it must."""
+    """A door gives another answer than it must."""
 
 
 @dataclass
@@ -58,7 +58,7 @@ class Row:
 
 @dataclass
 class Answer:
-    """What a door says of a row. None: it does not say."""
+    """The answer of a door for a row. None: the door does not show that fact."""
 
     kind: str
     words: str = ""  # all that it printed, or the error's message
@@ -81,7 +81,7 @@ class Door:
     one_name: bool = False  # it takes no further names for the backing chain
 
     def kind_of(self, row):
-        """The kind of answer that it must give."""
+        """The kind of answer that the door must give."""
         kind = row.kind(self.depth)
         return GOOD if kind == DAMAGED and not self.reads else kind
 
@@ -99,7 +99,7 @@ def must(condition, *about):
 
 
 def expected_refusal(door, row):
-    """Words that the door must refuse the row with; None: it must not."""
+    """Words of the error with which the door must refuse the row. None: it must not refuse it."""
     if door.one_name and len(row.names) > 1:
         return () if row.refused else ("backing=NEXT",)
     if door.title == "tsk-qcow2 selector" and (row.selector or row.unselectable):
@@ -112,8 +112,8 @@ def expected_refusal(door, row):
 
 
 def compare(door, row, answer, reference):
-    """Raises Wrong unless the door answers as it must. `reference` is what the first of the doors
-    says: its sentences."""
+    """Raises Wrong unless the door gives the right answer. `reference` has the sentences of the
+    first door."""
     if door.detects and row.detected != "ours":
         must(
             answer.kind == (GOOD if row.detected == "other" else REFUSED), answer.kind, answer.words
@@ -158,7 +158,7 @@ def check_refusal(door, row, answer, reference, words):
 
 
 def without_libbfio(words):
-    """In libtsk's own words there is a line of libbfio's where a program has loaded that."""
+    """libtsk's own error messages have a line of libbfio if the program has loaded that."""
     return "\n".join(line for line in words.splitlines() if not line.startswith("libbfio_"))
 
 
@@ -177,7 +177,7 @@ def check_warnings(door, row, answer, reference):
 
 
 def by_sectors(ranges, size):
-    """As reads of sectors meet them, which do not show where one range ends and the next begins."""
+    """The ranges as reads of sectors find them: adjacent ranges are one."""
     out = []
     for start, length in ranges:
         end = min(size, -(-(start + length) // SECTOR) * SECTOR)
@@ -189,7 +189,7 @@ def by_sectors(ranges, size):
 
 
 def check_fact(row, answer, name):
-    """A fact that the answer has is the row's."""
+    """Every fact in the answer must be that of the row."""
     given, size, read = getattr(answer, name), len(row.content), answer.content is not None
     bad = () if read and row.zeros else by_sectors(row.bad, size) if read else row.bad
     content = bytearray(row.content)
