@@ -16,7 +16,7 @@ import pytest
 
 from lib import tools, webdriver
 from lib.disks import MIB, SECTOR, random_bytes, run
-from lib.project import BUILD, SOURCE
+from lib.project import BUILD, SOURCE, run_line
 
 AUTOPSY = "/usr/bin/autopsy"
 COMMAND = Path(BUILD, "tsk_qcow2", "tsk-qcow2")
@@ -75,34 +75,14 @@ def evidence(tmp_path_factory):
     (folder / "bases").mkdir(parents=True)
     raw = work / "disk.raw"
     make_raw(raw)
-    run("qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, folder / "disk.qcow2")
-    run("qemu-img", "snapshot", "-c", "before cleanup", folder / "disk.qcow2")
+    run_line("qemu-img convert -f raw -O qcow2", raw, folder / "disk.qcow2")
+    run_line("qemu-img snapshot -c", "before cleanup", folder / "disk.qcow2")
     shutil.copy(raw, work / "before.raw")
     overwrite_secret(raw)
-    run("qemu-img", "convert", "-n", "-f", "raw", "-O", "qcow2", raw, folder / "disk.qcow2")
-    run("qemu-img", "convert", "-c", "-f", "raw", "-O", "qcow2", raw, folder / "packed.qcow2")
-    run(
-        "qemu-img",
-        "convert",
-        "-f",
-        "raw",
-        "-O",
-        "qcow2",
-        work / "before.raw",
-        folder / "bases/base.qcow2",
-    )
-    run(
-        "qemu-img",
-        "create",
-        "-q",
-        "-f",
-        "qcow2",
-        "-b",
-        "bases/base.qcow2",
-        "-F",
-        "qcow2",
-        folder / "overlay.qcow2",
-    )
+    run_line("qemu-img convert -n -f raw -O qcow2", raw, folder / "disk.qcow2")
+    run_line("qemu-img convert -c -f raw -O qcow2", raw, folder / "packed.qcow2")
+    run_line("qemu-img convert -f raw -O qcow2", work / "before.raw", folder / "bases/base.qcow2")
+    run_line("qemu-img create -q -f qcow2 -b bases/base.qcow2 -F qcow2", folder / "overlay.qcow2")
     return folder
 
 

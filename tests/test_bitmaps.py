@@ -6,7 +6,7 @@ import subprocess
 import time
 
 import pytest
-from lib.project import BUILD, run
+from lib.project import BUILD, run, run_line
 
 COMMAND = os.path.join(BUILD, "tsk_qcow2", "tsk-qcow2")
 
@@ -35,9 +35,7 @@ def dirty_by_qemu(image, name, directory):
             f"driver=nbd,server.type=unix,server.path={socket}"
             f",x-dirty-bitmap=qemu:dirty-bitmap:{name}"
         )
-        extents = json.loads(
-            run("qemu-img", "map", "--output=json", "--image-opts", options).stdout
-        )
+        extents = json.loads(run_line("qemu-img map --output=json --image-opts", options).stdout)
     finally:
         server.terminate()
         server.wait()
@@ -65,8 +63,8 @@ def dirty_by_qemu(image, name, directory):
 )
 def test_dirty_ranges_are_qemus(tmp_path, rng, size, cluster, granularity):
     image = tmp_path / "disk.qcow2"
-    run("qemu-img", "create", "-q", "-f", "qcow2", "-o", f"cluster_size={cluster}", image, size)
-    run("qemu-img", "bitmap", "--add", "-g", granularity, image, "bits")
+    run_line(f"qemu-img create -q -f qcow2 -o cluster_size={cluster}", image, size)
+    run_line("qemu-img bitmap --add -g", granularity, image, "bits")
     for _ in range(3):
         writes = []
         for _ in range(20):
@@ -79,8 +77,8 @@ def test_dirty_ranges_are_qemus(tmp_path, rng, size, cluster, granularity):
 
 def test_all_ones_and_all_zeros(tmp_path):
     image = tmp_path / "disk.qcow2"
-    run("qemu-img", "create", "-q", "-f", "qcow2", image, "8M")
-    run("qemu-img", "bitmap", "--add", "-g", "64k", image, "bits")
+    run_line("qemu-img create -q -f qcow2", image, "8M")
+    run_line("qemu-img bitmap --add -g 64k", image, "bits")
     assert dirty(image, "bits") == []
     run("qemu-io", "-c", "write -q 0 8M", image)
     assert dirty(image, "bits") == [(0, 8 << 20)] == dirty_by_qemu(image, "bits", tmp_path)
@@ -105,11 +103,11 @@ def bitmaps(path):
 
 def test_info_lists_what_qemu_lists(tmp_path):
     image = tmp_path / "disk.qcow2"
-    run("qemu-img", "create", "-q", "-f", "qcow2", image, "8M")
-    run("qemu-img", "bitmap", "--add", "-g", "32k", image, "first")
-    run("qemu-img", "bitmap", "--add", "--disable", image, "sec,ond\n")
+    run_line("qemu-img create -q -f qcow2", image, "8M")
+    run_line("qemu-img bitmap --add -g 32k", image, "first")
+    run_line("qemu-img bitmap --add --disable", image, "sec,ond\n")
     run("qemu-io", "-c", "write -q 1M 64k", image)
-    theirs = json.loads(run("qemu-img", "info", "--output=json", image).stdout)["format-specific"][
+    theirs = json.loads(run_line("qemu-img info --output=json", image).stdout)["format-specific"][
         "data"
     ]["bitmaps"]
     ours = json.loads(run(COMMAND, "info", "--json", image).stdout)["bitmaps"]
@@ -128,8 +126,8 @@ def test_info_lists_what_qemu_lists(tmp_path):
 @pytest.fixture()
 def marked(tmp_path):
     image = tmp_path / "disk.qcow2"
-    run("qemu-img", "create", "-q", "-f", "qcow2", image, "8M")
-    run("qemu-img", "bitmap", "--add", image, "bits")
+    run_line("qemu-img create -q -f qcow2", image, "8M")
+    run_line("qemu-img bitmap --add", image, "bits")
     return image
 
 

@@ -166,6 +166,24 @@ def bitmaps_extension(count, directory_offset, directory_bytes):
     return extension(BITMAPS, struct.pack(">IIQQ", count, 0, directory_bytes, directory_offset))
 
 
+def bitmaps_image(path, size, l1, count, table_entries):
+    """An empty disk, and bitmaps that share a table. Its entries all lead to one cluster, in which
+    every other bit is set."""
+    directory = bitmap_entries(count, (131072, table_entries))
+    extensions = bitmaps_extension(count, 1 << 20, len(directory))
+    write(
+        path,
+        0,
+        {
+            0: header(16, size, l1, extensions=extensions),
+            131072: struct.pack(">Q", 196608) * table_entries,
+            196608: b"\xaa" * 65536,
+            1 << 20: directory,
+            l1[0]: bytes(8 * l1[1]),
+        },
+    )
+
+
 def compressed_word(cluster_bits, at, sectors):
     return COMPRESSED | (sectors - 1) << 62 - (cluster_bits - 8) | at
 
@@ -266,23 +284,7 @@ def test_snapshots_with_names_of_64_kib(build_directory, tmp_path):
 
 def test_most_bitmaps(build_directory, tmp_path):
     path = tmp_path / "65,535 fragmented bitmaps in 64 MiB"
-    directory = bitmap_entries(BITMAPS_MAX, (131072, 1))
-    write(
-        path,
-        0,
-        {
-            0: header(
-                16,
-                1 << 28,
-                (65536, 1),
-                extensions=bitmaps_extension(BITMAPS_MAX, 1 << 20, len(directory)),
-            ),
-            65536: bytes(8),
-            131072: struct.pack(">Q", 196608),
-            196608: b"\xaa" * 65536,
-            1 << 20: directory,
-        },
-    )
+    bitmaps_image(path, 1 << 28, (65536, 1), BITMAPS_MAX, 1)
     assert cost(build_directory, path) == "ok"
     with Opened(path) as opened:
         assert len(opened.bitmaps) == BITMAPS_MAX and not any(
@@ -293,23 +295,7 @@ def test_most_bitmaps(build_directory, tmp_path):
 def test_largest_bitmap(build_directory, tmp_path):
     """512 MiB of bits, every other one set."""
     path = tmp_path / "a bitmap of 512 MiB, fragmented"
-    directory = bitmap_entries(1, (131072, 8192))
-    write(
-        path,
-        0,
-        {
-            0: header(
-                16,
-                1 << 41,
-                (4 * MIB, 4096),
-                extensions=bitmaps_extension(1, 1 << 20, len(directory)),
-            ),
-            131072: struct.pack(">Q", 196608) * 8192,
-            196608: b"\xaa" * 65536,
-            1 << 20: directory,
-            4 * MIB: bytes(32768),
-        },
-    )
+    bitmaps_image(path, 1 << 41, (4 * MIB, 4096), 1, 8192)
     assert cost(build_directory, path) == "ok"
 
 
@@ -343,9 +329,10 @@ def test_deflate_streams_that_never_end(build_directory, tmp_path):
     """4 MiB each: empty stored blocks; blocks with codes of their own for a few bytes each."""
     stored = b"\0\0\0\xff\xff" * (4 * MIB // 5)
     packer = zlib.compressobj(9, zlib.DEFLATED, -15, 9, zlib.Z_HUFFMAN_ONLY)
+    # 5: Z_BLOCK.
     small = b"".join(
         packer.compress(pattern(index, 40) * 2) + packer.flush(5) for index in range(20000)
-    )  # 5: Z_BLOCK
+    )
     path = tmp_path / "deflate: empty blocks, small blocks"
     compressed_image(path, [stored, small[: 4 * MIB]], 32)
     assert cost(build_directory, path, 1 << 26) == "ok"

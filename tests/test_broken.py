@@ -14,7 +14,7 @@ import pytest
 import qcow2core
 from lib import core, encrypted, tools
 from lib.builder import COPIED, Image, pattern, poke, squeezable
-from lib.project import BUILD, run
+from lib.project import BUILD, run, run_line
 from test_check import (
     BITMAP_DEFECTS,
     DEFECTS,
@@ -337,10 +337,10 @@ def test_an_l1_table_in_the_header_is_none(tmp_path):
 @pytest.mark.parametrize("name", BITMAP_DEFECTS)
 def test_lost_bitmaps(tmp_path, name):
     image = tmp_path / "marked.qcow2"
-    run("qemu-img", "create", "-q", "-f", "qcow2", "-o", f"cluster_size={C}", image, "64M")
-    run("qemu-img", "bitmap", "--add", "-g", "512", image, "bits")
+    run_line(f"qemu-img create -q -f qcow2 -o cluster_size={C}", image, "64M")
+    run_line("qemu-img bitmap --add -g 512", image, "bits")
     run("qemu-io", "-c", "write -q 0 20k", "-c", "write -q 40M 70k", image)
-    run("qemu-img", "bitmap", "--add", image, "none")
+    run_line("qemu-img bitmap --add", image, "none")
     damage_bitmaps(image, bitmap_places(core, image), BITMAP_DEFECTS[name])
     assert bool(assert_agreement(image).lost) == (name != "nothing")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from lib import tools
 from lib.builder import pattern
-from lib.project import BUILD, SOURCE, run
+from lib.project import BUILD, SOURCE, run, run_line
 from qcow2core import declarations
 
 
@@ -405,7 +405,7 @@ def prefix(command):
 @pytest.fixture()
 def image(tmp_path):
     path = tmp_path / "small.qcow2"
-    run("qemu-img", "create", "-q", "-f", "qcow2", path, "1M")
+    run_line("qemu-img create -q -f qcow2", path, "1M")
     return path
 
 
@@ -439,13 +439,13 @@ def test_example(prefix, example, tmp_path):
     """As its own first lines say, on an image with two snapshots, one of them of a smaller disk."""
     raw, image = tmp_path / "disk.raw", tmp_path / "disk.qcow2"
     raw.write_bytes(pattern("before", 1 << 20))
-    run("qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, image)
+    run_line("qemu-img convert -f raw -O qcow2", raw, image)
     states = [("before", raw.read_bytes())]
-    run("qemu-img", "snapshot", "-c", "before", image)
-    run("qemu-img", "resize", "-q", image, "3M")
+    run_line("qemu-img snapshot -c before", image)
+    run_line("qemu-img resize -q", image, "3M")
     run("qemu-io", "-c", "write -P 0x5a 2M 512k", image)
     states.append(("after", states[0][1] + bytes(1 << 20) + b"\x5a" * (1 << 19) + bytes(1 << 19)))
-    run("qemu-img", "snapshot", "-c", "after", image)
+    run_line("qemu-img snapshot -c after", image)
     with open(example) as file:
         command = re.search(r"^ \*   (cc .*)$", file.read(), re.M)[1]
     shutil.copy(example, tmp_path)
@@ -596,7 +596,7 @@ def test_without_optional_libraries(source, tmp_path):
     raw, image = tmp_path / "disk.raw", tmp_path / "disk.qcow2"
     shutil.copy(os.path.join(BUILD, "core/.libs/libqcow2core.so"), raw)
     os.truncate(raw, (os.path.getsize(raw) + 511) // 512 * 512)
-    run("qemu-img", "convert", "-c", "-f", "raw", "-O", "qcow2", raw, image)
+    run_line("qemu-img convert -c -f raw -O qcow2", raw, image)
     environment = {
         "LD_LIBRARY_PATH": str(tmp_path / "tsk_qcow2/dropin"),
         "PATH": os.environ["PATH"],

@@ -12,7 +12,7 @@ import pytest
 from lib import encrypted
 from lib.builder import COMPRESSED, COPIED, OFFSET_MASK, Image, divide_up, pattern, poke, squeezable
 from lib.core import FINDING_KINDS, NO_OFFSET, PythonStorage
-from lib.project import BUILD, SOURCE, run
+from lib.project import BUILD, SOURCE, run, run_line
 
 C = 4096  # cluster size of the images below
 COMMAND = os.path.join(BUILD, "tsk_qcow2", "tsk-qcow2")
@@ -20,10 +20,8 @@ COMMAND = os.path.join(BUILD, "tsk_qcow2", "tsk-qcow2")
 
 def qemu_totals(path):
     """(corruptions, leaks) by qemu-img check; None if it gives up."""
-    done = run(
-        "qemu-img",
-        "check",
-        "--output=json",
+    done = run_line(
+        "qemu-img check --output=json",
         path.name,
         cwd=path.parent,
         check=False,
@@ -530,10 +528,10 @@ def test_each_defect_is_found_and_counts_as_in_qemu(core, tmp_path, name):
 def marked(tmp_path):
     """An image with two bitmaps, of which one has bits."""
     image = tmp_path / "marked.qcow2"
-    run("qemu-img", "create", "-q", "-f", "qcow2", "-o", f"cluster_size={C}", image, "64M")
-    run("qemu-img", "bitmap", "--add", "-g", "512", image, "bits")
+    run_line(f"qemu-img create -q -f qcow2 -o cluster_size={C}", image, "64M")
+    run_line("qemu-img bitmap --add -g 512", image, "bits")
     run("qemu-io", "-c", "write -q 0 20k", "-c", "write -q 40M 70k", image)
-    run("qemu-img", "bitmap", "--add", image, "none")
+    run_line("qemu-img bitmap --add", image, "none")
     return image
 
 
@@ -1002,7 +1000,7 @@ def test_each_file_of_a_chain_is_checked_as_if_alone(core, tmp_path):
     """With its own snapshots and bitmaps, of which only the topmost image's are kept."""
     image = leaky()
     base = image.write(tmp_path / "base.qcow2")
-    run("qemu-img", "bitmap", "--add", base, "bits")
+    run_line("qemu-img bitmap --add", base, "bits")
     overlay = Image(700 * C, cluster_bits=12, backing=b"base.qcow2", backing_format=b"qcow2")
     overlay.junk(pattern(1, C), leak=True)
     path = overlay.write(tmp_path / "overlay.qcow2")

@@ -11,7 +11,7 @@ from lib import tools
 from lib.builder import Image
 from lib.encrypted import create
 from lib.namespace import CLEAN, in_namespace
-from lib.project import BUILD, SOURCE, can_change_user, run
+from lib.project import BUILD, SOURCE, can_change_user, run, run_line
 
 
 @pytest.fixture
@@ -27,18 +27,9 @@ def disk(tmp_path_factory):
     files = directory / "files"
     files.mkdir()
     (files / "hello.txt").write_text("hello\n")
-    run("mke2fs", "-q", "-F", "-t", "ext4", "-d", files, directory / "disk.raw", "8M", env=CLEAN)
-    run(
-        "qemu-img",
-        "convert",
-        "-f",
-        "raw",
-        "-O",
-        "qcow2",
-        directory / "disk.raw",
-        directory / "disk.qcow2",
-    )
-    run("qemu-img", "snapshot", "-c", "first", directory / "disk.qcow2")
+    run_line("mke2fs -q -F -t ext4 -d", files, directory / "disk.raw", "8M", env=CLEAN)
+    run_line("qemu-img convert -f raw -O qcow2", directory / "disk.raw", directory / "disk.qcow2")
+    run_line("qemu-img snapshot -c first", directory / "disk.qcow2")
     return directory / "disk.qcow2"
 
 
@@ -194,7 +185,7 @@ def test_without_root_it_says_so(command, word):
 
 def test_info_agrees_with_qemu_img(built, disk):
     ours = json.loads(run(built, "info", "--json", disk).stdout)
-    theirs = json.loads(run("qemu-img", "info", "--output=json", disk).stdout)
+    theirs = json.loads(run_line("qemu-img info --output=json", disk).stdout)
     assert ours["format"] == theirs["format"] == "qcow2"
     assert ours["header"]["virtual_size"] == theirs["virtual-size"]
     assert ours["header"]["cluster_size"] == theirs["cluster-size"]
@@ -216,8 +207,8 @@ def test_info_json_is_as_documented(built, disk, tmp_path):
     locked = tmp_path / "locked.qcow2"
     create(locked, "1M")
     marked = tmp_path / "marked.qcow2"
-    run("qemu-img", "create", "-q", "-f", "qcow2", "-o", "lazy_refcounts=on", marked, "1M")
-    run("qemu-img", "bitmap", "--add", marked, "bits")
+    run_line("qemu-img create -q -f qcow2 -o lazy_refcounts=on", marked, "1M")
+    run_line("qemu-img bitmap --add", marked, "bits")
     printed = set().union(
         *(
             keys(json.loads(run(built, "info", "--json", path).stdout))
@@ -269,32 +260,22 @@ def test_json_numbers_are_exact(built, tmp_path):
     unread = json.loads(run(built, "verify", "--json", "--no-hash", path, check=False).stdout)[
         "not_read"
     ]
+    # The sum is more than that.
     assert unread == {
         "vm_states": 4,
         "vm_state_bytes": None,
         "other_disks": 0,
-    }  # the sum is more than that
+    }
 
 
 def test_info_says_what_qemu_img_info_says(built, tmp_path):
     image = tmp_path / "disk.qcow2"
-    run(
-        "qemu-img",
-        "create",
-        "-q",
-        "-f",
-        "qcow2",
-        "-o",
-        (
-            "compat=1.1,lazy_refcounts=on,refcount_bits=8,compression_type=zstd,extended_l2=on,"
-            "data_file=disk.data,"
-            "data_file_raw=on"
-        ),
-        image,
-        "3M",
-        cwd=tmp_path,
+    options = (
+        "compat=1.1,lazy_refcounts=on,refcount_bits=8,compression_type=zstd,extended_l2=on,"
+        "data_file=disk.data,data_file_raw=on"
     )
-    theirs = json.loads(run("qemu-img", "info", "--output=json", image.name, cwd=tmp_path).stdout)
+    run_line(f"qemu-img create -q -f qcow2 -o {options}", image, "3M", cwd=tmp_path)
+    theirs = json.loads(run_line("qemu-img info --output=json", image.name, cwd=tmp_path).stdout)
     ours = json.loads(run(built, "info", "--json", image).stdout)
     header, layer, data = ours["header"], ours["layers"][0], theirs["format-specific"]["data"]
     bits = {
@@ -316,20 +297,7 @@ def test_info_says_what_qemu_img_info_says(built, tmp_path):
 
 def test_info_opens_no_other_file(built, disk, tmp_path):
     overlay = tmp_path / "overlay.qcow2"
-    run(
-        "qemu-img",
-        "create",
-        "-q",
-        "-f",
-        "qcow2",
-        "-u",
-        "-b",
-        "/nonexistent/base.raw",
-        "-F",
-        "raw",
-        overlay,
-        "1M",
-    )
+    run_line("qemu-img create -q -f qcow2 -u -b /nonexistent/base.raw -F raw", overlay, "1M")
     assert "/nonexistent/base.raw" in run(built, "info", overlay).stdout
     failed = run(built, "info", "--chain", overlay, check=False)
     assert failed.returncode == 1 and "backing=" in failed.stderr
@@ -337,15 +305,15 @@ def test_info_opens_no_other_file(built, disk, tmp_path):
 
 def test_info_chain_lists_the_files(built, disk, tmp_path):
     overlay = disk.parent / "overlay.qcow2"
-    run("qemu-img", "create", "-q", "-f", "qcow2", "-b", disk.name, "-F", "qcow2", overlay)
+    run_line("qemu-img create -q -f qcow2 -b", disk.name, "-F", "qcow2", overlay)
     layers = json.loads(run(built, "info", "--chain", "--json", overlay).stdout)["layers"]
     assert [layer["path"] for layer in layers] == [str(overlay), str(disk)]
 
 
 def test_info_escapes_hostile_names(built, tmp_path):
     image = tmp_path / "hostile.qcow2"
-    run("qemu-img", "create", "-q", "-f", "qcow2", image, "1M")
-    run("qemu-img", "snapshot", "-c", "a\x1b[2Jb\nc", image)
+    run_line("qemu-img create -q -f qcow2", image, "1M")
+    run_line("qemu-img snapshot -c", "a\x1b[2Jb\nc", image)
     text = run(built, "info", image).stdout
     assert "\x1b" not in text and "a\\x1b[2Jb\\x0ac" in text
     assert (
@@ -394,10 +362,10 @@ def test_snapshots_is_a_short_table(built, disk):
 def test_snapshots_that_share_name_and_id_open_by_index(command, tmp_path):
     """An image's maker can give two snapshots the same ID and name, or none at all."""
     image = tmp_path / "twins.qcow2"
-    run("qemu-img", "create", "-q", "-f", "qcow2", image, "1M")
+    run_line("qemu-img create -q -f qcow2", image, "1M")
     for name, pattern in (("twin", 0x11), ("tw2n", 0x22)):
         run("qemu-io", "-c", f"write -q -P {pattern} 0 1M", image)
-        run("qemu-img", "snapshot", "-c", name, image)
+        run_line("qemu-img snapshot -c", name, image)
     data = image.read_bytes()
     at = data.index(b"2tw2n")  # the ID and the name of the second
     image.write_bytes(data[:at] + b"1twin" + data[at + 5 :])

@@ -11,7 +11,7 @@ import pytest
 
 from lib.agreement import can_decrypt, check_top
 from lib.history import SECRET, History, Qcow2, Raw
-from lib.project import run
+from lib.project import run_line
 
 SIZE = 5 * 1024 * 1024 + 512
 SWITCH = ["on", "off"]
@@ -52,7 +52,7 @@ VALUES = {
 
 def offered():
     """The names of the options, those for the file itself among them, for which a name is given."""
-    text = run("qemu-img", "create", "-f", "qcow2", "-o", "help", "x").stdout
+    text = run_line("qemu-img create -f qcow2 -o help x").stdout
     return re.findall(r"^  ([\w.-]+)=<", text, re.M)
 
 

@@ -45,7 +45,7 @@ def expected_bytes(model, bad, start, length):
     return bytes(out)
 
 
-def check_view(core, view, model, bad, rng):
+def check_damaged(core, view, model, bad, rng):
     """All reads, whole and in parts, give the right bytes or the right error."""
     size = view.size
     data, found = view.salvage(0, size)
@@ -174,7 +174,7 @@ def test_only_the_damaged_range_fails(core, damage, options, rng):
     data = image.build()
     bad = damage(image, data)
     with core.Image.from_storage(data) as opened, opened.view() as view:
-        check_view(core, view, image.disk.model, bad, rng)
+        check_damaged(core, view, image.disk.model, bad, rng)
 
 
 def test_several_damages_in_one_image(core, rng):
@@ -187,7 +187,7 @@ def test_several_damages_in_one_image(core, rng):
         + lose_l2_table(image, data)
     )
     with core.Image.from_storage(data) as opened, opened.view() as view:
-        check_view(core, view, image.disk.model, bad, rng)
+        check_damaged(core, view, image.disk.model, bad, rng)
 
 
 def test_lost_l1_table(core, rng):
@@ -198,7 +198,7 @@ def test_lost_l1_table(core, rng):
     data += data[image.disk.l1_offset : image.disk.l1_offset + 8]
     poke(data, 40, "Q", place)
     with core.Image.from_storage(data) as opened, opened.view() as view:
-        check_view(
+        check_damaged(
             core,
             view,
             image.disk.model,
@@ -218,7 +218,7 @@ def test_subclusters_fail_by_themselves(core, rng):
     poke(data, entry + 8, "Q", 0xFFFFFFFF | 3 << 34)  # subclusters 2 and 3 both allocated and zero
     bad = [Bad(16384 + 1024, 16384 + 2048, "CORRUPT", entry, "both allocated and zero")]
     with core.Image.from_storage(data) as opened, opened.view() as view:
-        check_view(core, view, image.disk.model, bad, rng)
+        check_damaged(core, view, image.disk.model, bad, rng)
 
 
 def test_damage_in_a_backing_file(core, tmp_path, rng):
@@ -243,7 +243,7 @@ def test_damage_in_a_backing_file(core, tmp_path, rng):
         Bad(covered * C + C, 2 * REACH, "TRUNCATED", None, "base.qcow2"),
     ]
     with core.Image(tmp_path / "top.qcow2") as opened, opened.view() as view:
-        check_view(core, view, top.disk.model, bad, rng)
+        check_damaged(core, view, top.disk.model, bad, rng)
 
 
 def test_damage_ends_where_a_shorter_backing_file_does(core, tmp_path, rng):
@@ -262,7 +262,7 @@ def test_damage_ends_where_a_shorter_backing_file_does(core, tmp_path, rng):
     )
     top.write(tmp_path / "top.qcow2")
     with core.Image(tmp_path / "top.qcow2") as opened, opened.view() as view:
-        check_view(
+        check_damaged(
             core,
             view,
             top.disk.model,
@@ -279,10 +279,9 @@ def test_damage_in_a_data_file(core, tmp_path, rng):
     with open(tmp_path / "disk.data", "r+b") as file:
         file.truncate(5 * C + 100)
     with core.Image(tmp_path / "disk.qcow2") as opened, opened.view() as view:
-        bad = Bad(
-            5 * C + 100, 9 * C, "TRUNCATED", image.disk.entry_offset(5), "disk.data"
-        )  # not the image's name
-        check_view(core, view, image.disk.model, [bad], rng)
+        # Not the image's name.
+        bad = Bad(5 * C + 100, 9 * C, "TRUNCATED", image.disk.entry_offset(5), "disk.data")
+        check_damaged(core, view, image.disk.model, [bad], rng)
         assert "disk.data" in opened.warnings[0]
 
 
@@ -311,8 +310,8 @@ def test_damage_in_a_snapshot(core, rng):
     entry = snapshot.entry_offset(1)
     poke(data, entry, "Q", 512 * 3)
     with core.Image.from_storage(data) as opened, opened.view() as active, opened.view(0) as before:
-        check_view(core, active, image.disk.model, [], rng)
-        check_view(core, before, snapshot.model, [Bad(C, 2 * C, "CORRUPT", entry)], rng)
+        check_damaged(core, active, image.disk.model, [], rng)
+        check_damaged(core, before, snapshot.model, [Bad(C, 2 * C, "CORRUPT", entry)], rng)
 
 
 def test_damage_in_a_vm_state_counts_from_its_start(core):
@@ -368,7 +367,7 @@ def test_bad_sectors_of_a_long_run(core, rng):
         disk.reads = 0
         view.salvage(0, view.size)
         assert disk.reads < 150
-        check_view(core, view, image.disk.model, bad, rng)
+        check_damaged(core, view, image.disk.model, bad, rng)
     assert disk.outside == []
 
 
@@ -421,7 +420,7 @@ def test_bad_sector_under_a_compressed_cluster(core, rng):
     bad = [Bad(3 * C, 4 * C, "IO", image.disk.entry_offset(3))]
     assert at // 512 < other // 512
     with core.Image.from_storage(DyingDisk(data, [at // 512])) as opened, opened.view() as view:
-        check_view(core, view, image.disk.model, bad, rng)
+        check_damaged(core, view, image.disk.model, bad, rng)
 
 
 def test_a_disk_that_recovers_is_read(core):

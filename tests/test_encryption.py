@@ -13,15 +13,17 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from lib import builder, tools
+from lib import builder, expect, tools
 from lib.builder import pattern, poke
 from lib.core import Image as Opened
 from lib.core import QcowError
 from lib.encrypted import content, create, has_libgcrypt, node, qemu, raw_node, write
+from lib.expect import assert_bytes, check_content
 from lib.project import BUILD
 
 SIZE = 1 << 20
@@ -36,39 +38,12 @@ def opened(path, *passphrases, **options):
     return Opened(path, passphrases=passphrases or [SECRET], **options)
 
 
-def refused(path, codes, *words, passphrases=(SECRET,), **options):
-    """Opening fails, with one of the codes and all of the words in the message."""
-    with pytest.raises(QcowError) as caught:
-        Opened(path, passphrases=passphrases, **options).close()
-    assert caught.value.code in codes.split(), caught.value
-    for word in words:
-        assert word in caught.value.with_help, f"no {word!r} in: {caught.value.with_help}"
-    return caught.value
+refused = partial(expect.refused, passphrases=[SECRET])
 
 
-def assert_same(got, want, what):
-    if got != want:
-        at = next(
-            (i for i, (a, b) in enumerate(zip(got, want)) if a != b), min(len(got), len(want))
-        )
-        pytest.fail(f"{what}: {len(got)} bytes, {len(want)} expected, byte {at} differs")
-
-
-def check_view(view, want, rng, reads=40):
-    """The whole, and odd pieces anywhere."""
-    assert view.size == len(want)
-    assert_same(view.read(0, len(want)), want, "the whole")
-    for _ in range(reads):
-        start = rng.randrange(len(want))
-        length = min(len(want) - start, int(2 ** rng.uniform(0, 17)))
-        assert_same(
-            view.read(start, length), want[start : start + length], f"{length} bytes at {start}"
-        )
-
-
-def check_image(path, want, rng, *passphrases, **options):
+def check_opened(path, want, rng, *passphrases, **options):
     with opened(path, *passphrases, **options) as image, image.view() as view:
-        check_view(view, want, rng)
+        check_content(view, want, rng)
 
 
 def some_writes(seed, size=SIZE, cluster=65536):
@@ -138,7 +113,7 @@ def check_made(kind, row, column, path, rng):
     write(node(path), some_writes(rng.randrange(1000)))
     want = content(node(path))
     assert want[3 * 65536 : 4 * 65536] not in path.read_bytes(), "not encrypted at all"
-    check_image(path, want, rng)
+    check_opened(path, want, rng)
     cells[row, column] = "same"
     return True
 
@@ -186,7 +161,7 @@ def test_hash(name, tmp_path, rng):
 def test_legacy_aes(plain_aes, rng):
     path, want = plain_aes
     with opened(path) as image, image.view() as view:
-        check_view(view, want, rng)
+        check_content(view, want, rng)
         assert any("wrong passphrase cannot be told" in warning for warning in image.warnings)
     with opened(path, b"wrong") as image, image.view() as view:
         assert view.read(3 * 65536, 65536) != want[3 * 65536 : 4 * 65536]
@@ -230,7 +205,7 @@ def test_sectors_beyond_32_bits(ivgen, tmp_path, rng):
     with opened(path, data_file=tmp_path / "data") as image, image.view() as view:
         for _ in range(20):
             start, end = sorted(rng.sample(range(65537), 2))
-            assert_same(view.read(far + start, end - start), data[start:end], "far")
+            assert_bytes(view.read(far + start, end - start), data[start:end], "far")
 
 
 def read_at(path, offset, length):
@@ -315,14 +290,14 @@ def test_odd_passphrases(method, secret, tmp_path, rng):
     if path is None:
         pytest.skip("this QEMU takes no empty secret")
     write(node(path, method), [(0, pattern(1, 65536))], [secret])
-    check_image(path, content(node(path, method), [secret]), rng, secret)
+    check_opened(path, content(node(path, method), [secret]), rng, secret)
 
 
 @needs_libgcrypt
 def test_legacy_aes_cuts_the_passphrase(tmp_path, rng):
     path = create(tmp_path / "image.qcow2", SIZE, "aes", secret=b"0123456789abcdef and more")
     write(node(path, "aes"), [(0, pattern(1, 65536))], [b"0123456789abcdef and more"])
-    check_image(path, pattern(1, 65536) + bytes(SIZE - 65536), rng, b"0123456789abcdef")
+    check_opened(path, pattern(1, 65536) + bytes(SIZE - 65536), rng, b"0123456789abcdef")
 
 
 # ---- Key slots -------------------------------------------------------------------
@@ -373,7 +348,7 @@ def active_slots(path):
 def test_every_key_slot(number, slots):
     assert active_slots(slots) == list(range(8))
     with opened(slots, SLOT_SECRETS[number]) as image, image.view() as view:
-        assert_same(view.read(0, 65536), pattern(1, 65536), "through the slot")
+        assert_bytes(view.read(0, 65536), pattern(1, 65536), "through the slot")
 
 
 @needs_libgcrypt
@@ -445,9 +420,9 @@ def test_snapshots(method, tmp_path, rng):
         assert len(image.snapshots) == 3
         for number in range(3):
             with image.view(number) as view:
-                check_view(view, want[number], rng, 10)
+                check_content(view, want[number], rng)
         with image.view() as view:
-            check_view(view, content(node(path, method)), rng, 10)
+            check_content(view, content(node(path, method)), rng)
 
 
 def take_snapshot(path, method, number):
@@ -484,7 +459,7 @@ def test_geometries(method, options, tmp_path, rng):
         node(path, method),
         some_writes(1, size, cluster) if cluster == 65536 else [(512, pattern(1, 70000))],
     )
-    check_image(path, content(node(path, method)), rng)
+    check_opened(path, content(node(path, method)), rng)
 
 
 @needs_libgcrypt
@@ -507,7 +482,7 @@ def test_compressed_clusters_are_not_encrypted(method, compression, tmp_path, rn
     want = content(node(path, method))
     with opened(path) as image, image.view() as view:
         assert [extent.kind for extent in view.map_all()].count("compressed") == 2
-        check_view(view, want, rng)
+        check_content(view, want, rng)
 
 
 @needs_libgcrypt
@@ -518,7 +493,7 @@ def test_data_file(method, tmp_path, rng):
     write(node(path, method), some_writes(1))
     want = content(node(path, method))
     assert want[3 * 65536 : 4 * 65536] not in data.read_bytes()
-    check_image(path, want, rng, data_file=data)
+    check_opened(path, want, rng, data_file=data)
 
 
 def raw_backing(tmp_path):
@@ -529,7 +504,7 @@ def raw_backing(tmp_path):
 
 def plain_backing(tmp_path):
     base = tmp_path / "base.qcow2"
-    qemu("qemu-img", "create", "-q", "-f", "qcow2", base, SIZE)
+    create(base, SIZE, None)
     write(node(base, None), [(0, pattern(50, SIZE - 70144))])
     return ("base.qcow2", "qcow2"), node(base, None), []
 
@@ -558,12 +533,7 @@ def test_chains(method, backing, tmp_path, rng):
     """Encrypted or not, above and below."""
     name, below, secrets = BACKINGS[backing](tmp_path)
     top = tmp_path / "top.qcow2"
-    if method is None:
-        qemu(
-            "qemu-img", "create", "-q", "-f", "qcow2", "-u", "-F", name[1], "-b", name[0], top, SIZE
-        )
-    else:
-        create(top, SIZE, method, backing=name)
+    create(top, SIZE, method, backing=name)
     described = node(top, method, backing=below)
     write(
         described, [(65536, pattern(1, 1024)), (5 * 65536, pattern(2, 65536))], [SECRET, *secrets]
@@ -571,7 +541,7 @@ def test_chains(method, backing, tmp_path, rng):
     want = content(described, [SECRET, *secrets])
     passphrases = ([SECRET] if method else []) + secrets
     with Opened(top, passphrases=passphrases) as image, image.view() as view:
-        check_view(view, want, rng)
+        check_content(view, want, rng)
         assert [image.encryption(layer).method for layer in (0, 1)] == [
             {"luks": 2, "aes": 1}.get(kind, 0) for kind in (method, backing)
         ]
@@ -592,20 +562,7 @@ def test_the_last_passphrase_serves_the_rest(tmp_path, rng):
     lower = create(
         tmp_path / "lower.qcow2", SIZE, secret=b"shared", backing=("base.qcow2", "qcow2")
     )
-    qemu(
-        "qemu-img",
-        "create",
-        "-q",
-        "-f",
-        "qcow2",
-        "-u",
-        "-F",
-        "qcow2",
-        "-b",
-        "lower.qcow2",
-        tmp_path / "plain.qcow2",
-        SIZE,
-    )
+    create(tmp_path / "plain.qcow2", SIZE, None, backing=("lower.qcow2", "qcow2"))
     top = create(tmp_path / "top.qcow2", SIZE, secret=b"own", backing=("plain.qcow2", "qcow2"))
     secrets = [b"own", b"shared"]
     layers = node(base, "luks", 1)
@@ -615,8 +572,8 @@ def test_the_last_passphrase_serves_the_rest(tmp_path, rng):
     layers = node(top, "luks", 0, backing=node(tmp_path / "plain.qcow2", None, backing=layers))
     write(layers, [(3 * 65536, pattern(3, 65536))], secrets)
     want = content(layers, secrets)
-    check_image(top, want, rng, *secrets)
-    check_image(top, want, rng, *secrets, b"shared")
+    check_opened(top, want, rng, *secrets)
+    check_opened(top, want, rng, *secrets, b"shared")
     refused(
         top,
         "ARGUMENT",
@@ -666,7 +623,7 @@ def test_every_short_read_around_a_sector(method, plain_luks, plain_aes):
             SIZE - 1030,
         ):
             for length in (1, 2, 3, 511, 512, 513, 514, 1023, 1024, 1025, 1030):
-                assert_same(
+                assert_bytes(
                     view.read(start, length), want[start : start + length], f"{length} at {start}"
                 )
 
@@ -1028,7 +985,7 @@ def test_truncated_data(method, plain_luks, plain_aes):
     cut = last.host_offset + 5 * 512 + 100
     with Opened.from_storage(data[:cut], passphrases=[SECRET]) as image, image.view() as view:
         at = last.guest_offset
-        assert_same(view.read(at, 5 * 512), want[at : at + 5 * 512], "before the cut")
+        assert_bytes(view.read(at, 5 * 512), want[at : at + 5 * 512], "before the cut")
         for start, length in (
             (5 * 512, 1),
             (5 * 512, 100),
@@ -1067,8 +1024,8 @@ def cat_refused(name, *words, **environment):
 @pytest.mark.parametrize("data", (b"secret", b"secret\n", b"secret\r\n"))
 def test_key_file(data, plain_luks, plain_aes, keys):
     for path, want in (plain_luks, plain_aes):
-        assert_same(img_cat(f"{path},key-file={keys('key', data)}").stdout, want, "by option")
-        assert_same(
+        assert_bytes(img_cat(f"{path},key-file={keys('key', data)}").stdout, want, "by option")
+        assert_bytes(
             img_cat(path, TSK_QCOW2_KEY_FILE=str(keys("key", data))).stdout, want, "by environment"
         )
 
@@ -1134,7 +1091,7 @@ def test_key_files_of_a_chain(tmp_path, keys):
     write(described, [(65536, pattern(1, 1024))], [SECRET, *secrets])
     want = content(described, [SECRET, *secrets])
     first, second = keys("first"), keys("second", secrets[0] + b"\n")
-    assert_same(img_cat(f"{top},key-file={first},key-file={second}").stdout, want, "in order")
+    assert_bytes(img_cat(f"{top},key-file={first},key-file={second}").stdout, want, "in order")
     cat_refused(f"{top},key-file={second},key-file={first}", "top.qcow2", "wrong")
     cat_refused(f"{top},key-file={first}", "base.qcow2", "wrong")
 
@@ -1142,22 +1099,9 @@ def test_key_files_of_a_chain(tmp_path, keys):
 @needs_libgcrypt
 def test_environment_unlocks_a_backing_file(tmp_path, keys):
     name, _, secrets = BACKINGS["luks"](tmp_path)
-    qemu(
-        "qemu-img",
-        "create",
-        "-q",
-        "-f",
-        "qcow2",
-        "-u",
-        "-F",
-        name[1],
-        "-b",
-        name[0],
-        tmp_path / "top.qcow2",
-        SIZE,
-    )
+    create(tmp_path / "top.qcow2", SIZE, None, backing=name)
     result = img_cat(tmp_path / "top.qcow2", TSK_QCOW2_KEY_FILE=str(keys("key", secrets[0])))
-    assert_same(result.stdout[:65536], pattern(50, 65536), "through the base")
+    assert_bytes(result.stdout[:65536], pattern(50, 65536), "through the base")
 
 
 @needs_libgcrypt

@@ -11,7 +11,7 @@ import zlib
 import pytest
 from lib.builder import Image, RawModel, deflate, pattern, squeezable
 from lib.encrypted import create, has_libgcrypt, node, write
-from lib.project import BUILD, run
+from lib.project import BUILD, run, run_line
 
 FAULTS = os.path.join(BUILD, "tests", "faults", "faults")
 CLUSTER = 4096
@@ -57,21 +57,11 @@ def extended_l2(folder):
 
 def snapshots(folder):
     """Snapshots of other contents and sizes, one with saved memory."""
-    run(
-        "qemu-img",
-        "create",
-        "-q",
-        "-f",
-        "qcow2",
-        "-o",
-        "cluster_size=4k",
-        folder / "disk.qcow2",
-        "100k",
-    )
+    run_line("qemu-img create -q -f qcow2 -o cluster_size=4k", folder / "disk.qcow2", "100k")
     for name in ("one", "two", "three"):
         run("qemu-io", "-c", f"write -P {len(name)} 3000 70000", folder / "disk.qcow2")
-        run("qemu-img", "snapshot", "-c", name, folder / "disk.qcow2")
-    run("qemu-img", "resize", "-q", folder / "disk.qcow2", "200k")
+        run_line("qemu-img snapshot -c", name, folder / "disk.qcow2")
+    run_line("qemu-img resize -q", folder / "disk.qcow2", "200k")
     return folder / "disk.qcow2"
 
 
@@ -127,9 +117,9 @@ def data_file(folder):
 
 def bitmaps(folder):
     path = folder / "disk.qcow2"
-    run("qemu-img", "create", "-q", "-f", "qcow2", "-o", "cluster_size=4k", path, "2M")
+    run_line("qemu-img create -q -f qcow2 -o cluster_size=4k", path, "2M")
     for name, granularity in (("fine", 512), ("coarse", 65536)):
-        run("qemu-img", "bitmap", "--add", "-g", granularity, path, name)
+        run_line("qemu-img bitmap --add -g", granularity, path, name)
     for at in (0, 300_000, 1_000_000):
         run("qemu-io", "-c", f"write -P 5 {at} 5000", path)
     return path

@@ -2,17 +2,18 @@
 """The gate: which files an image may make us open ("Evidence is hostile" in the design). A file
 that is missing or refused is an error that says what to type, never zeros.
 """
-import json
 import os
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from lib import images
 from lib.builder import Image, pattern
 from lib.core import Image as Opened
 from lib.core import QcowError
+from lib.expect import refused
+from lib.project import run_python
 
 pytestmark = pytest.mark.usefixtures("core")
 SIZE = 8192
@@ -22,20 +23,8 @@ BASE = pattern(1, SIZE)
 # ---- Making chains ---------------------------------------------------------------
 
 
-def overlay(path, backing, backing_format=b"raw", **options):
-    """An image of 8 KiB whose first cluster is its own, and whose rest is its backing file's."""
-    name = None if backing is None else os.fsencode(backing)
-    image = Image(
-        **{
-            "size": SIZE,
-            "cluster_bits": 9,
-            "backing": name,
-            "backing_format": backing_format,
-            **options,
-        }
-    )
-    image.disk.normal(0, b"\xcc" * 512)
-    return image.write(path)
+# An image of 8 KiB whose first cluster is its own, and whose rest is its backing file's.
+overlay = partial(images.overlay, size=SIZE, cluster_bits=9, first=b"\xcc" * 512)
 
 
 def raw(path, data=BASE):
@@ -53,15 +42,9 @@ def assert_base(path, **options):
     assert rest(path, **options) == BASE[512:]
 
 
-def refused(path, codes, *words, **options):
-    """The image does not open, with one of the codes; the message has the words. Its header can
-    still be read."""
-    with pytest.raises(QcowError) as caught:
-        Opened(path, **options)
-    error = caught.value
-    assert error.code in codes.split(), error
-    for word in words:
-        assert word in error.with_help, error
+def refused_with_its_header(path, codes, *words, **options):
+    """The image does not open, as refused() has it. Its header can still be read."""
+    error = refused(path, codes, *words, **options)
     with Opened(path, no_chain=True) as opened:
         assert opened.header.size == SIZE
     return error
@@ -126,7 +109,7 @@ def test_backing_image_may_not_leave_its_own_directory(tmp_path):
     (tmp_path / "sub").mkdir()
     raw(tmp_path / "base.raw")
     overlay(tmp_path / "sub" / "middle.qcow2", "../base.raw")
-    refused(
+    refused_with_its_header(
         overlay(tmp_path / "top.qcow2", "sub/middle.qcow2", b"qcow2"),
         "DENIED",
         "../base.raw",
@@ -229,9 +212,8 @@ def hostile_name(name, inside):
 # A FIFO or device that is opened would block for ever: the attempt is made in a process of its own.
 ATTEMPT = """
 import json, sys
-sys.path.insert(0, sys.argv[1])
 from lib.core import Image, QcowError
-for path in sys.argv[2:]:
+for path in sys.argv[1:]:
     try:
         with Image(path) as image:
             image.view().read(512, 512)
@@ -243,11 +225,7 @@ for path in sys.argv[2:]:
 
 def attempt(*paths):
     """Open images and read them in another process; the code and message of each."""
-    command = [sys.executable, "-B", "-c", ATTEMPT, str(Path(__file__).parent), *map(str, paths)]
-    done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20, check=True
-    )
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    return run_python(ATTEMPT, *paths)
 
 
 @pytest.mark.parametrize("role", ("backing", "data-file"))
@@ -285,7 +263,7 @@ def test_refused_references_mention_a_file_beside_the_image(tmp_path):
         ("missing.raw", False),
         ("/etc/fifo", False),
     ):
-        error = refused(
+        error = refused_with_its_header(
             overlay(inside / "top.qcow2", hostile_name(name, inside)), "DENIED", "backing="
         )
         assert ("beside" in error.message) == beside, error.message
@@ -296,13 +274,15 @@ def test_a_missing_data_file_names_its_option(tmp_path):
     image.disk.normal(0, BASE[:512])
     path = image.write(tmp_path / "top.qcow2")
     os.unlink(tmp_path / "gone.data")
-    refused(path, "DENIED", "gone.data", "data-file=")
+    refused_with_its_header(path, "DENIED", "gone.data", "data-file=")
 
 
 def test_an_unreadable_directory_is_no_zeros(tmp_path):
     """A name too long for the file system, and a path through a file."""
     for name in ("n" * 300, "top.qcow2/base"):
-        refused(overlay(tmp_path / "top.qcow2", name, cluster_bits=12), "DENIED IO", "backing=")
+        refused_with_its_header(
+            overlay(tmp_path / "top.qcow2", name, cluster_bits=12), "DENIED IO", "backing="
+        )
 
 
 # ---- What the user names -------------------------------------------------------------
@@ -321,11 +301,11 @@ def test_backing_path_overrides_every_reference(tmp_path):
 def test_backing_path_that_cannot_be_opened(tmp_path):
     path = overlay(tmp_path / "top.qcow2", "base.raw")
     raw(tmp_path / "base.raw")
-    error = refused(path, "IO", "nowhere.raw", backing=[tmp_path / "nowhere.raw"])
+    error = refused_with_its_header(path, "IO", "nowhere.raw", backing=[tmp_path / "nowhere.raw"])
     assert error.os_errno != 0
     os.mkfifo(tmp_path / "fifo")
     for given in (tmp_path, tmp_path / "fifo", "/dev/zero"):
-        refused(path, "ARGUMENT IO", backing=[given])
+        refused_with_its_header(path, "ARGUMENT IO", backing=[given])
 
 
 def test_backing_none(tmp_path):
@@ -343,7 +323,7 @@ def test_backing_none_below_a_given_layer(tmp_path):
     middle.disk.normal(1, BASE[:512])
     middle.write(tmp_path / "middle.qcow2")
     path = overlay(tmp_path / "top.qcow2", "middle.qcow2", b"qcow2")
-    refused(path, "DENIED", "/etc/passwd")
+    refused_with_its_header(path, "DENIED", "/etc/passwd")
     assert rest(path, backing=[tmp_path / "middle.qcow2", "none"]) == BASE[:512] + bytes(
         SIZE - 1024
     )
@@ -368,16 +348,20 @@ def test_backing_paths_are_taken_in_order(tmp_path):
     raw(tmp_path / "base.raw")
     path = overlay(tmp_path / "top.qcow2", "/nowhere/middle.qcow2", b"qcow2")
     assert_base(path, backing=[tmp_path / "middle.qcow2", tmp_path / "base.raw"])
-    refused(path, "CORRUPT ARGUMENT", backing=[tmp_path / "base.raw", tmp_path / "middle.qcow2"])
+    refused_with_its_header(
+        path, "CORRUPT ARGUMENT", backing=[tmp_path / "base.raw", tmp_path / "middle.qcow2"]
+    )
 
 
 def test_more_backing_paths_than_layers(tmp_path):
     raw(tmp_path / "base.raw")
     path = overlay(tmp_path / "top.qcow2", "base.raw")
-    refused(path, "ARGUMENT", "raw", backing=[tmp_path / "base.raw", tmp_path / "base.raw"])
-    refused(path, "ARGUMENT", backing=["none", tmp_path / "base.raw"])
+    refused_with_its_header(
+        path, "ARGUMENT", "raw", backing=[tmp_path / "base.raw", tmp_path / "base.raw"]
+    )
+    refused_with_its_header(path, "ARGUMENT", backing=["none", tmp_path / "base.raw"])
     alone = overlay(tmp_path / "alone.qcow2", None, None)
-    refused(alone, "ARGUMENT", "alone.qcow2", backing=[tmp_path / "base.raw"])
+    refused_with_its_header(alone, "ARGUMENT", "alone.qcow2", backing=[tmp_path / "base.raw"])
 
 
 def test_search_directory(tmp_path):
@@ -400,7 +384,7 @@ def test_search_directory_without_the_file(tmp_path):
     (tmp_path / "empty").mkdir()
     raw(tmp_path / "base.raw")
     assert_base(overlay(tmp_path / "top.qcow2", "base.raw"), search=[tmp_path / "empty"])
-    refused(
+    refused_with_its_header(
         overlay(tmp_path / "top.qcow2", "/gone/base.raw"),
         "DENIED",
         "/gone/base.raw",
@@ -413,10 +397,10 @@ def test_search_directory_that_is_gone(tmp_path):
     """An error only if the file is not found, else a warning."""
     raw(tmp_path / "base.raw")
     nowhere = tmp_path / "nowhere"
-    refused(
+    refused_with_its_header(
         overlay(tmp_path / "lost.qcow2", "gone.raw"), "IO", "gone.raw", "nowhere", search=[nowhere]
     )
-    refused(
+    refused_with_its_header(
         overlay(tmp_path / "lost.qcow2", "/gone/gone.raw"),
         "IO",
         "gone.raw",
@@ -461,7 +445,9 @@ def test_search_passes_over_the_images_of_the_chain(tmp_path):
     raw(tmp_path / "three" / "disk.img")
     directories = [tmp_path / folder for folder in ("one", "two", "three")]
     assert_base(tmp_path / "one" / "disk.img", search=directories)
-    refused(tmp_path / "one" / "disk.img", "DENIED", "../three/disk.img", search=directories[:2])
+    refused_with_its_header(
+        tmp_path / "one" / "disk.img", "DENIED", "../three/disk.img", search=directories[:2]
+    )
 
 
 @pytest.mark.parametrize(
@@ -471,7 +457,9 @@ def test_search_passes_over_the_images_of_the_chain(tmp_path):
 def test_search_directory_and_names_that_are_no_files(name, tmp_path):
     (tmp_path / "search" / "sub").mkdir(parents=True)
     raw(tmp_path / "search" / "base.raw")
-    refused(overlay(tmp_path / "top.qcow2", name), "DENIED", search=[tmp_path / "search"])
+    refused_with_its_header(
+        overlay(tmp_path / "top.qcow2", name), "DENIED", search=[tmp_path / "search"]
+    )
 
 
 def test_search_directory_in_deeper_layers(tmp_path):
@@ -490,7 +478,7 @@ def test_probed_image_needs_the_callers_word_for_its_own_reference(tmp_path):
     raw(tmp_path / "base.raw")
     overlay(tmp_path / "middle.qcow2", "base.raw")
     path = overlay(tmp_path / "top.qcow2", "middle.qcow2", None)
-    refused(path, "DENIED", "base.raw", "backing=")
+    refused_with_its_header(path, "DENIED", "base.raw", "backing=")
     middle, base = tmp_path / "middle.qcow2", tmp_path / "base.raw"
     assert_base(path, backing=[middle, base])
     assert rest(path, backing=[middle, "none"]) == bytes(SIZE - 512)
@@ -503,14 +491,18 @@ def test_probed_image_given_by_the_caller_still_may_not_lead_on(tmp_path):
     raw(tmp_path / "base.raw")
     overlay(tmp_path / "middle.qcow2", "base.raw")
     path = overlay(tmp_path / "top.qcow2", "middle.qcow2", None)
-    refused(path, "DENIED", "base.raw", "backing=", backing=[tmp_path / "middle.qcow2"])
+    refused_with_its_header(
+        path, "DENIED", "base.raw", "backing=", backing=[tmp_path / "middle.qcow2"]
+    )
 
 
 def test_probed_image_with_a_data_file_is_refused(tmp_path):
     image = Image(size=SIZE, cluster_bits=9, data_file=b"secret.data")
     image.disk.normal(1, BASE[:512])
     image.write(tmp_path / "middle.qcow2")
-    refused(overlay(tmp_path / "top.qcow2", "middle.qcow2", None), "DENIED", "secret.data")
+    refused_with_its_header(
+        overlay(tmp_path / "top.qcow2", "middle.qcow2", None), "DENIED", "secret.data"
+    )
     assert rest(overlay(tmp_path / "top.qcow2", "middle.qcow2", b"qcow2"))[:512] == BASE[:512]
 
 
@@ -522,14 +514,14 @@ def test_raw_backing_file_whose_guest_wrote_a_qcow2_header(tmp_path):
     with Opened(path) as opened:
         assert opened.layer(1).is_raw == 1 and len(opened.layers) == 2
     backing = [tmp_path / "base.raw"]
-    refused(path, "ARGUMENT", "starts as qcow2 does", "format=raw", backing=backing)
+    refused_with_its_header(path, "ARGUMENT", "starts as qcow2 does", "format=raw", backing=backing)
     assert rest(path, backing=backing, formats=[b"raw"]) == evil[512:SIZE]
 
 
 @pytest.mark.parametrize("data", (b"", b"QFI", BASE), ids=("empty", "short", "raw"))
 def test_declared_qcow2_that_is_not(data, tmp_path):
     raw(tmp_path / "base.qcow2", data)
-    refused(
+    refused_with_its_header(
         overlay(tmp_path / "top.qcow2", "base.qcow2", b"qcow2"),
         "CORRUPT NOT_QCOW2",
         "qcow2",
@@ -543,14 +535,14 @@ def test_broken_qcow2_backing_file_is_no_raw_file(tmp_path):
     data[36:40] = bytes(4)  # l1_size
     raw(tmp_path / "base.qcow2", data)
     for backing_format in (None, b"qcow2"):
-        refused(
+        refused_with_its_header(
             overlay(tmp_path / "top.qcow2", "base.qcow2", backing_format), "CORRUPT", "base.qcow2"
         )
 
 
 def test_encrypted_backing_file_is_refused(tmp_path):
     overlay(tmp_path / "base.qcow2", None, None, crypt_method=1)
-    refused(
+    refused_with_its_header(
         overlay(tmp_path / "top.qcow2", "base.qcow2", b"qcow2"), "UNSUPPORTED KEY", "base.qcow2"
     )
 
@@ -559,7 +551,7 @@ def test_encrypted_backing_file_is_refused(tmp_path):
 
 
 def loops(path, **options):
-    return refused(path, "CORRUPT DENIED UNSUPPORTED", "loop", **options)
+    return refused_with_its_header(path, "CORRUPT DENIED UNSUPPORTED", "loop", **options)
 
 
 @pytest.mark.parametrize("backing_format", (b"qcow2", b"raw", None))
@@ -605,8 +597,8 @@ def test_deep_chain(tmp_path):
 
 def test_chain_that_is_too_deep(tmp_path):
     path = chain(tmp_path, 300)
-    refused(path, "UNSUPPORTED CORRUPT DENIED", "chain")
-    refused(tmp_path / "257", "UNSUPPORTED CORRUPT DENIED", "chain")
+    refused_with_its_header(path, "UNSUPPORTED CORRUPT DENIED", "chain")
+    refused_with_its_header(tmp_path / "257", "UNSUPPORTED CORRUPT DENIED", "chain")
     assert_base(tmp_path / "200")
 
 
@@ -635,23 +627,25 @@ def test_data_file_given_by_the_caller(tmp_path):
 def test_data_file_that_is_the_image_itself(tmp_path):
     """By its name, by a hard link, or named by the caller."""
     path = data_file_image(tmp_path / "top.qcow2", "top.qcow2")
-    refused(path, "CORRUPT DENIED ARGUMENT", "data file")
+    refused_with_its_header(path, "CORRUPT DENIED ARGUMENT", "data file")
     data_file_image(path, "other.data")
     os.link(path, tmp_path / "other.data")
-    refused(path, "CORRUPT DENIED ARGUMENT", "data file")
-    refused(path, "CORRUPT DENIED ARGUMENT", "data file", data_file=path)
+    refused_with_its_header(path, "CORRUPT DENIED ARGUMENT", "data file")
+    refused_with_its_header(path, "CORRUPT DENIED ARGUMENT", "data file", data_file=path)
 
 
 def test_data_file_that_is_an_image_of_the_chain(tmp_path):
     """A backing image's data file may not be the image above it."""
     data_file_image(tmp_path / "base.qcow2", "top.qcow2")
-    refused(overlay(tmp_path / "top.qcow2", "base.qcow2", b"qcow2"), "CORRUPT DENIED", "data file")
+    refused_with_its_header(
+        overlay(tmp_path / "top.qcow2", "base.qcow2", b"qcow2"), "CORRUPT DENIED", "data file"
+    )
 
 
 def test_data_file_for_an_image_that_has_none(tmp_path):
     raw(tmp_path / "some.data")
     path = overlay(tmp_path / "top.qcow2", None, None)
-    refused(path, "ARGUMENT", "data file", data_file=tmp_path / "some.data")
+    refused_with_its_header(path, "ARGUMENT", "data file", data_file=tmp_path / "some.data")
 
 
 def test_data_file_of_a_backing_image(tmp_path):
@@ -665,7 +659,9 @@ def test_data_file_of_a_backing_image(tmp_path):
 
 
 def test_peer_dissect_absolute_backing_file(tmp_path):
-    refused(overlay(tmp_path / "top.qcow2", "/etc/passwd"), "DENIED", "/etc/passwd", "backing=")
+    refused_with_its_header(
+        overlay(tmp_path / "top.qcow2", "/etc/passwd"), "DENIED", "/etc/passwd", "backing="
+    )
 
 
 def test_peer_dissect_raw_backing_file_with_the_magic(tmp_path):
@@ -684,7 +680,9 @@ def test_peer_libqcow_overlay_opens_and_reads(tmp_path):
 
 
 def test_peer_xmount_a_missing_backing_file_is_no_zeros(tmp_path):
-    refused(overlay(tmp_path / "top.qcow2", "base.raw"), "DENIED", "base.raw", "no such file")
+    refused_with_its_header(
+        overlay(tmp_path / "top.qcow2", "base.raw"), "DENIED", "base.raw", "no such file"
+    )
 
 
 # ---- Nothing is written, nothing changes -----------------------------------------
@@ -737,25 +735,8 @@ def test_no_descriptors_are_left_to_open_with(tmp_path):
     for index in range(30):
         below = ("base.raw", b"raw") if index == 0 else (f"{index - 1}.qcow2", b"qcow2")
         overlay(tmp_path / f"{index}.qcow2", *below)
-    done = subprocess.run(
-        [
-            "sh",
-            "-c",
-            'ulimit -n 24; exec "$@"',
-            "sh",
-            sys.executable,
-            "-B",
-            "-c",
-            ATTEMPT,
-            Path(__file__).parent,
-            tmp_path / "29.qcow2",
-        ],
-        capture_output=True,
-        text=True,
-        timeout=20,
-        check=True,
-    )
-    code, message = json.loads(done.stdout)
+    few_descriptors = ("sh", "-c", 'ulimit -n 24; exec "$@"', "sh")
+    ((code, message),) = run_python(ATTEMPT, tmp_path / "29.qcow2", prefix=few_descriptors)
     assert (
         code == "IO"
         and "Too many open files" in message

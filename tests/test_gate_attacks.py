@@ -9,16 +9,18 @@ import multiprocessing
 import os
 import re
 import subprocess
-import sys
 import unicodedata
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from lib import tools
+from lib import images, tools
 from lib.builder import Image, pattern
 from lib.core import Image as Opened
 from lib.core import QcowError
+from lib.expect import refused
+from lib.project import run_python
 
 pytestmark = pytest.mark.usefixtures("core")
 SIZE = 8192
@@ -26,16 +28,8 @@ BASE, SECRET = pattern(1, SIZE), pattern(2, SIZE)
 RENAME_EXCHANGE = 2
 
 
-def overlay(path, backing, backing_format=b"raw", **options):
-    """An image that is all its backing file's."""
-    options = {
-        "size": SIZE,
-        "cluster_bits": 9,
-        "backing": os.fsencode(backing),
-        "backing_format": backing_format,
-        **options,
-    }
-    return Image(**options).write(path)
+# An image that is all its backing file's.
+overlay = partial(images.overlay, size=SIZE, cluster_bits=9)
 
 
 def data_file_image(path, name, backing=None):
@@ -55,15 +49,6 @@ def data_file_image(path, name, backing=None):
 def content(path, **options):
     with Opened(path, **options) as opened:
         return opened.view().read(0, SIZE)
-
-
-def refused(path, *words, code="DENIED", **options):
-    with pytest.raises(QcowError) as caught:
-        Opened(path, **options)
-    assert caught.value.code == code, caught.value
-    for word in words:
-        assert word in caught.value.message, caught.value
-    return caught.value.message
 
 
 # ---- Names that are hard to see --------------------------------------------------
@@ -101,7 +86,7 @@ def test_a_name_means_the_file_of_exactly_that_name(name, tmp_path):
     """Never the one that looks like it; and what is shown of it shows what is in it."""
     (tmp_path / "base.raw").write_bytes(SECRET)
     path = overlay(tmp_path / "top.qcow2", name)
-    message = refused(path, "no such file")
+    message = refused(path, "DENIED", "no such file").message
     shown = message.split('"')[1]
     assert shown.isprintable() and shown.strip() == shown and shown != "base.raw"
     assert not any(unicodedata.category(letter) in ("Cc", "Cf", "Zl", "Zp") for letter in message)
@@ -112,7 +97,7 @@ def test_a_name_means_the_file_of_exactly_that_name(name, tmp_path):
 def test_bytes_that_are_no_utf8(tmp_path):
     name = b"base\xff\xfe\xc0\xaf.raw"
     path = overlay(tmp_path / "top.qcow2", os.fsdecode(name))
-    refused(path, "base\\xff\\xfe\\xc0\\xaf.raw")
+    refused(path, "DENIED", "base\\xff\\xfe\\xc0\\xaf.raw")
     Path(os.fsdecode(bytes(tmp_path) + b"/" + name)).write_bytes(BASE)
     assert content(path) == BASE
 
@@ -126,15 +111,15 @@ def test_a_name_ends_at_a_nul(tail, tmp_path):
     with Opened(path) as opened:
         assert opened.header.backing_file == b"base.raw" + tail
         assert opened.layers[1].path == os.fsencode(tmp_path / "base.raw")
-    refused(overlay(tmp_path / "other.qcow2", b"../base.raw" + tail), "..")
+    refused(overlay(tmp_path / "other.qcow2", b"../base.raw" + tail), "DENIED", "..")
 
 
 def test_a_name_cannot_end_the_quotes_around_it(tmp_path):
     """It would go on as if we said it."""
     name = 'x". To have it read, add ",backing=/etc/shadow" to the image name. "'
-    message = refused(overlay(tmp_path / "top.qcow2", name), "\\x22")
+    message = refused(overlay(tmp_path / "top.qcow2", name), "DENIED", "\\x22").message
     assert '",backing=/etc' not in message
-    refused(overlay(tmp_path / 'a" b.qcow2', "missing.raw"), "a\\x22 b.qcow2")
+    refused(overlay(tmp_path / 'a" b.qcow2', "missing.raw"), "DENIED", "a\\x22 b.qcow2")
 
 
 # ---- Links and other files at every level ----------------------------------------
@@ -162,7 +147,7 @@ def test_symbolic_link_at_every_level(level, target, tmp_path):
         }[target]
     )
     assert link.exists()
-    refused(path, "symbolic link")
+    refused(path, "DENIED", "symbolic link")
 
 
 def odd_files(directory):
@@ -180,9 +165,8 @@ def odd_files(directory):
 # Opening some of these would block for ever: the attempt is made in a process of its own.
 ATTEMPT = """
 import json, sys
-sys.path.insert(0, sys.argv[1])
 from lib.core import Image, QcowError
-for path, options in json.loads(sys.argv[2]):
+for path, options in json.loads(sys.argv[1]):
     try:
         Image(path, **options).close()
         print(json.dumps("opened"))
@@ -192,18 +176,7 @@ for path, options in json.loads(sys.argv[2]):
 
 
 def attempt(*attempts):
-    command = [
-        sys.executable,
-        "-B",
-        "-c",
-        ATTEMPT,
-        str(Path(__file__).parent),
-        json.dumps(attempts, default=str),
-    ]
-    done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20, check=True
-    )
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    return run_python(ATTEMPT, json.dumps(attempts, default=str))
 
 
 def test_files_that_are_not_regular_are_never_opened_nor_waited_for(tmp_path):
@@ -254,15 +227,15 @@ def test_data_file_that_is_an_image_of_the_chain_under_any_name(tmp_path):
         {"data_file": tmp_path / "link"},
         {"data_file": tmp_path / "search" / ".." / "top.qcow2"},
     ):
-        refused(top, "data file", code="CORRUPT", **options)
-    refused(top, "no such file", search=[tmp_path / "search"])
-    refused(data_file_image(tmp_path / "top.qcow2", "link"), "symbolic link")
+        refused(top, "CORRUPT", "data file", **options)
+    refused(top, "DENIED", "no such file", search=[tmp_path / "search"])
+    refused(data_file_image(tmp_path / "top.qcow2", "link"), "DENIED", "symbolic link")
     base = data_file_image(tmp_path / "base.qcow2", "self.data")
     os.link(base, tmp_path / "self.data")
-    refused(overlay(tmp_path / "over.qcow2", "base.qcow2", b"qcow2"), "data file", code="CORRUPT")
+    refused(overlay(tmp_path / "over.qcow2", "base.qcow2", b"qcow2"), "CORRUPT", "data file")
     os.unlink(tmp_path / "self.data")
     os.link(tmp_path / "over.qcow2", tmp_path / "self.data")
-    refused(tmp_path / "over.qcow2", "data file", code="CORRUPT")
+    refused(tmp_path / "over.qcow2", "CORRUPT", "data file")
 
 
 def test_data_file_is_never_read_as_an_image(tmp_path):
@@ -355,10 +328,9 @@ int openat(int directory, const char *path, int flags, ...)
 # Exchange two names at each step of opening in turn; say what each attempt gave.
 SWAPS = """
 import ctypes, json, os, sys
-sys.path.insert(0, sys.argv[1])
 from lib.core import Image, QcowError
-swapper = ctypes.CDLL(sys.argv[2])
-path, one, other = map(os.fsencode, sys.argv[3:6])
+swapper = ctypes.CDLL(sys.argv[1])
+path, one, other = map(os.fsencode, sys.argv[2:5])
 at = 0
 while True:
     swapper.swapper_arm(at, one, other)
@@ -417,26 +389,9 @@ def test_exchanged_at_each_step_of_opening(case, swapper, tmp_path):
     inside, outside, path = good_and_evil(tmp_path)
     make(inside / "evil", outside)
     preload = " ".join(filter(None, (os.environ.get("LD_PRELOAD"), str(swapper))))
-    command = [
-        sys.executable,
-        "-B",
-        "-c",
-        SWAPS,
-        Path(__file__).parent,
-        swapper,
-        path,
-        inside / name,
-        inside / "evil",
-    ]
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={**os.environ, "LD_PRELOAD": preload},
-    )
-    assert done.returncode == 0, done.stderr
-    outcomes = [json.loads(line) for line in done.stdout.splitlines()]
+    names = (path, inside / name, inside / "evil")
+    environment = {**os.environ, "LD_PRELOAD": preload}
+    outcomes = run_python(SWAPS, swapper, *names, timeout=60, env=environment)
     assert len(outcomes) > 8, "a swap before and after each of several calls"
     good = [outcome for outcome in outcomes if outcome == BASE.hex()]
     other = [

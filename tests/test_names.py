@@ -3,35 +3,24 @@
 img_stat."""
 import os
 import struct
-import subprocess
+from functools import partial
 
 import pytest
 
 from lib import builder, tools
-from lib.tools import assert_refused
+from lib.project import run, run_line
+from lib.tools import assert_filled, assert_refused
 
 SIZE = 256 << 10  # of every disk here, bytes
 BOTH = pytest.mark.parametrize("image_type", ["qcow2", None], ids=["told", "detected"])
 
 
-def qemu(folder, *words):
-    subprocess.run(
-        [str(word) for word in words], cwd=folder, check=True, capture_output=True, timeout=60
-    )
-
-
 def fill(folder, name, byte):
-    qemu(folder, "qemu-io", "-f", "qcow2", "-c", f"write -P {byte} 0 {SIZE}", name)
+    run("qemu-io", "-f", "qcow2", "-c", f"write -P {byte} 0 {SIZE}", name, cwd=folder)
 
 
-def img_cat(*images, image_type="qcow2", **options):
-    return tools.run("img_cat", *(["-i", image_type] if image_type else []), *images, **options)
-
-
-def assert_byte(result, byte):
-    """The disk was read, and is filled with this byte alone."""
-    assert result.returncode == 0, result.complaint
-    assert result.stdout == bytes([byte]) * SIZE, f"it begins with {result.stdout[:4]!r}"
+img_cat = partial(tools.img_cat, image_type="qcow2")
+assert_byte = partial(assert_filled, size=SIZE)
 
 
 # ---- Snapshots -------------------------------------------------------------------
@@ -61,10 +50,10 @@ SNAPSHOTS = [
 def snapshots(tmp_path_factory):
     """A directory with disk.qcow2, whose active disk is filled with the byte 0xee."""
     folder = tmp_path_factory.mktemp("snapshots")
-    qemu(folder, "qemu-img", "create", "-f", "qcow2", "disk.qcow2", SIZE)
+    run_line("qemu-img create -f qcow2 disk.qcow2", SIZE, cwd=folder)
     for number, name in enumerate(SNAPSHOTS, 1):
         fill(folder, "disk.qcow2", number)
-        qemu(folder, "qemu-img", "snapshot", "-c", name, "disk.qcow2")
+        run_line("qemu-img snapshot -c", name, "disk.qcow2", cwd=folder)
     fill(folder, "disk.qcow2", 0xEE)
     return folder
 
@@ -136,15 +125,15 @@ def test_wrong_snapshot_lists_those_there_are(name, image_type, snapshots):
 
 
 def test_image_without_snapshots_says_so(tmp_path):
-    qemu(tmp_path, "qemu-img", "create", "-f", "qcow2", "disk.qcow2", SIZE)
+    run_line("qemu-img create -f qcow2 disk.qcow2", SIZE, cwd=tmp_path)
     for name in ("@any", "@"):
         assert_refused(img_cat(f"{tmp_path}/disk.qcow2{name}"), "no snapshots")
 
 
 def test_control_characters_of_a_name_are_escaped(tmp_path):
     """A snapshot's name must not be able to write to the examiner's terminal."""
-    qemu(tmp_path, "qemu-img", "create", "-f", "qcow2", "disk.qcow2", SIZE)
-    qemu(tmp_path, "qemu-img", "snapshot", "-c", "red\x1b[31mname\nline", "disk.qcow2")
+    run_line("qemu-img create -f qcow2 disk.qcow2", SIZE, cwd=tmp_path)
+    run_line("qemu-img snapshot -c", "red\x1b[31mname\nline", "disk.qcow2", cwd=tmp_path)
     result = img_cat(f"{tmp_path}/disk.qcow2@none")
     assert_refused(result, "red\\x1b[31mname\\x0aline")
     assert b"\x1b" not in result.stderr
@@ -162,24 +151,12 @@ def chain(tmp_path):
         (tmp_path / folder).mkdir()
     case = tmp_path / "case"
     (case / "base.raw").write_bytes(b"\x11" * SIZE)
-    qemu(case, "qemu-img", "create", "-f", "qcow2", "-b", "base.raw", "-F", "raw", "middle.qcow2")
-    qemu(
-        case, "qemu-img", "create", "-f", "qcow2", "-b", "middle.qcow2", "-F", "qcow2", "top.qcow2"
-    )
+    run_line("qemu-img create -f qcow2 -b base.raw -F raw middle.qcow2", cwd=case)
+    run_line("qemu-img create -f qcow2 -b middle.qcow2 -F qcow2 top.qcow2", cwd=case)
     (case / "middle.qcow2").rename(tmp_path / "lost/middle.qcow2")
     (case / "base.raw").rename(tmp_path / "deep/base.raw")
     (tmp_path / "others/other.raw").write_bytes(b"\x22" * SIZE)
-    qemu(
-        tmp_path / "others",
-        "qemu-img",
-        "convert",
-        "-f",
-        "raw",
-        "-O",
-        "qcow2",
-        "other.raw",
-        "other.qcow2",
-    )
+    run_line("qemu-img convert -f raw -O qcow2 other.raw other.qcow2", cwd=tmp_path / "others")
     (tmp_path / "others/base.raw").write_bytes(b"\x33" * SIZE)
     return tmp_path
 
@@ -298,9 +275,7 @@ def data_file(tmp_path):
     """case/disk.qcow2, whose data file has moved to elsewhere/guest.data."""
     case = tmp_path / "case"
     case.mkdir()
-    qemu(
-        case, "qemu-img", "create", "-f", "qcow2", "-o", "data_file=guest.data", "disk.qcow2", SIZE
-    )
+    run_line("qemu-img create -f qcow2 -o data_file=guest.data disk.qcow2", SIZE, cwd=case)
     fill(case, "disk.qcow2", 0x44)
     (tmp_path / "elsewhere").mkdir()
     (case / "guest.data").rename(tmp_path / "elsewhere/guest.data")
@@ -331,9 +306,9 @@ def test_the_longest_name_of_a_file_wins(image_type, tmp_path):
     for byte, name in enumerate(
         ["disk", "disk@first", "disk@first,backing=none", "disk,search=x"], 1
     ):
-        qemu(tmp_path, "qemu-img", "create", "-f", "qcow2", f"./{name}", SIZE)
+        run_line("qemu-img create -f qcow2", f"./{name}", SIZE, cwd=tmp_path)
         fill(tmp_path, f"./{name}", byte)
-        qemu(tmp_path, "qemu-img", "snapshot", "-c", "first", f"./{name}")
+        run_line("qemu-img snapshot -c first", f"./{name}", cwd=tmp_path)
         assert_byte(img_cat(tmp_path / name, image_type=image_type), byte)
     assert_byte(img_cat(tmp_path / "disk@first@first", image_type=image_type), 2)
     assert_byte(img_cat(tmp_path / "disk@first,backing=none,search=/x", image_type=image_type), 3)

@@ -9,7 +9,7 @@ import struct
 import pytest
 import qcow2core
 from lib.disks import make_with_snapshot
-from lib.project import BUILD, run
+from lib.project import BUILD, run, run_line
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -65,15 +65,8 @@ def test_serves_what_takes_files(disk, tmp_path):
 def test_snapshots_and_info(disk, tmp_path):
     image, now, _ = disk
     overlay = tmp_path / "overlay.qcow2"
-    run(
-        "qemu-img",
-        "create",
-        "-q",
-        "-f",
-        "qcow2",
-        "-o",
-        "compression_type=zstd,cluster_size=4k",
-        "-b",
+    run_line(
+        "qemu-img create -q -f qcow2 -o compression_type=zstd,cluster_size=4k -b",
         image,
         "-F",
         "qcow2",
@@ -104,9 +97,7 @@ def test_snapshots_and_info(disk, tmp_path):
 def test_further_names_are_the_chain(disk, tmp_path):
     image, now, _ = disk
     overlay = tmp_path / "overlay.qcow2"
-    run(
-        "qemu-img", "create", "-q", "-f", "qcow2", "-u", "-b", "/gone", "-F", "qcow2", overlay, "8M"
-    )
+    run_line("qemu-img create -q -f qcow2 -u -b /gone -F qcow2", overlay, "8M")
     with pytest.raises(qcow2core.Error) as caught:
         qcow2core.open(overlay)
     assert caught.value.code == "DENIED" and "backing=" in str(caught.value)

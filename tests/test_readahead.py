@@ -306,9 +306,8 @@ def test_fork_while_they_are_at_work(tmp_path):
 
     for cluster in range(clusters):
         start = cluster << bits
-        assert same(
-            view.read(start, 20_000), want[start : start + 20_000]
-        )  # which has one more cluster decoded ahead
+        # The view has one more cluster decoded ahead.
+        assert same(view.read(start, 20_000), want[start : start + 20_000])
         if cluster > 18:
             assert in_child(lambda: read_ten(start + (1 << bits))) == 0
     assert threads_are_there()

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pytest
 from lib import encrypted, tools
 from lib.builder import Image, pattern
-from lib.project import BUILD, SOURCE, run
+from lib.project import BUILD, SOURCE, run, run_line
 
 README = Path(SOURCE, "README.md").read_text()
 WITH_COMMANDS = ["README.md", "docs/recipes.md", "docs/image-names.md"]
@@ -31,20 +31,9 @@ def folder(tmp_path_factory):
     run("sh", Path(SOURCE, "scripts", "demo-disk.sh"), folder / "demo")
     (folder / "demo" / "demo.qcow2").rename(folder / "disk.qcow2")
     (folder / "bases").mkdir()
-    run(
-        "qemu-img", "convert", "-O", "qcow2", folder / "disk.qcow2", folder / "bases" / "base.qcow2"
-    )
-    run(
-        "qemu-img",
-        "create",
-        "-q",
-        "-u",
-        "-f",
-        "qcow2",
-        "-b",
-        "/var/lib/machines/base.qcow2",
-        "-F",
-        "qcow2",
+    run_line("qemu-img convert -O qcow2", folder / "disk.qcow2", folder / "bases" / "base.qcow2")
+    run_line(
+        "qemu-img create -q -u -f qcow2 -b /var/lib/machines/base.qcow2 -F qcow2",
         folder / "overlay.qcow2",
         "64M",
     )

@@ -12,14 +12,15 @@ import re
 import shutil
 import sqlite3
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from lib import tools
+from lib import images, tools
 from lib.builder import Image
 from lib.project import BUILD, can_change_user
-from lib.tools import assert_refused
+from lib.tools import assert_filled, assert_refused, img_cat
 
 SIZE = 64 << 10  # of every disk here, bytes: one cluster
 COMMAND = Path(BUILD, "tsk_qcow2", "tsk-qcow2")
@@ -45,11 +46,7 @@ def image(path, byte, snapshots=(), **options):
 def overlay(path, backing):
     """An image that stores nothing, over a raw file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    return Path(
-        Image(
-            size=SIZE, cluster_bits=16, backing=os.fsencode(backing), backing_format=b"raw"
-        ).write(path)
-    )
+    return images.overlay(path, backing, size=SIZE, cluster_bits=16)
 
 
 def raw(path, byte):
@@ -98,21 +95,7 @@ def case(tmp_path):
     return path
 
 
-def img_cat(*images, home=None, image_type=None, **options):
-    environment = {} if home is None else {"HOME": str(home)}
-    chosen = ["-i", image_type] if image_type else []
-    return tools.run(
-        "img_cat",
-        *chosen,
-        *images,
-        environment={**environment, **options.pop("environment", {})},
-        **options,
-    )
-
-
-def assert_byte(result, byte):
-    assert result.returncode == 0, result.complaint
-    assert result.stdout == bytes([byte]) * SIZE, f"it begins with {result.stdout[:4]!r}"
+assert_byte = partial(assert_filled, size=SIZE)
 
 
 def command(*arguments, home, cwd, environment=None):
@@ -569,9 +552,8 @@ def test_a_changed_selector_is_refused(evidence, case, home):
         assert_refused(img_cat(made, home=home), "not made with your key", "tsk-qcow2 selector ")
     made.write_text(text)
     assert_byte(img_cat(made, home=home), 0xEE)
-    assert_byte(
-        img_cat(sign(made, home, f"{evidence}/disk.qcow3"), home=home), 0x99
-    )  # had it been this user
+    # Signed by this user, it opens.
+    assert_byte(img_cat(sign(made, home, f"{evidence}/disk.qcow3"), home=home), 0x99)
 
 
 def test_a_selector_that_was_moved_or_copied_is_refused(evidence, case, home):
@@ -687,9 +669,8 @@ def test_a_key_that_others_may_know_is_refused(hurt, evidence, case, home):
     hurt(key_of(home))
     assert_refused(img_cat(made, home=home), HURTS[hurt])
     refuses(evidence / "disk.qcow2", home=home, cwd=case, words=[HURTS[hurt]])
-    (inside,) = write(
-        "--directory", evidence, evidence / "disk.qcow2", home=home, cwd=case
-    )  # which needs no key
+    # This one needs no key.
+    (inside,) = write("--directory", evidence, evidence / "disk.qcow2", home=home, cwd=case)
     assert_byte(img_cat(inside, home=home), 0xEE)
 
 

@@ -234,11 +234,8 @@ MEANT_TO_FAIL = [
     "fcat -o {start} no-such-file IMAGE",
     "istat -o {start} IMAGE 999999999",
 ]
-SUBJECTS = [
-    "plain",
-    "deflate",
-    "raw",
-]  # two variants, and the raw disk itself, which the drop-in must leave alone
+# Two variants, and the raw disk itself, which the drop-in must leave alone.
+SUBJECTS = ["plain", "deflate", "raw"]
 
 
 def subject_names(subject, disk, shops, evidence):
@@ -299,9 +296,8 @@ def test_the_commands_have_something_to_show(shops, stock, facts):
             if not stock(command.format(**facts(filesystem)), shops("gpt").raw).stdout:
                 silent.add((command, filesystem))
     meant = {(command, filesystem) for command in MEANT_TO_FAIL for filesystem in GPT_FILESYSTEMS}
-    assert silent == meant | {
-        ("icat -r -o {start} IMAGE {deleted}", "gpt-ntfs")
-    }  # an MFT entry never used
+    # An MFT entry never used.
+    assert silent == meant | {("icat -r -o {start} IMAGE {deleted}", "gpt-ntfs")}
 
 
 # ---- Tools that write files ------------------------------------------------------
@@ -460,9 +456,8 @@ def test_img_cat_of_variant(disk, variant, evidence, tmp_path):
         result = without_warning(result, made.warning)
     assert (result.returncode, result.complaint) == (0, "")
     assert (tmp_path / "out").stat().st_size == made.raw.stat().st_size
-    assert oracle.sha256(tmp_path / "out") == oracle.sha256(
-        made.raw
-    )  # which is what QEMU says: see above
+    # So says QEMU: see above.
+    assert oracle.sha256(tmp_path / "out") == oracle.sha256(made.raw)
     (tmp_path / "out").unlink()
 
 
@@ -482,9 +477,8 @@ def test_listings_of_variant(disk, variant, image_type, shops, evidence, stock, 
 @of_every_variant
 def test_files_of_variant(disk, variant, shops, evidence, stock, check, recover, recovered_raw):
     made = evidence(disk, variant)
-    check(
-        "tsk_gettimes -m IMAGE", made.images, "qcow2", made.raw, made.warning
-    )  # the MD5 of every file
+    # The MD5 of every file.
+    check("tsk_gettimes -m IMAGE", made.images, "qcow2", made.raw, made.warning)
     for partition in shops(disk).disk.partitions if made.full_size else ():
         if (
             partition.filesystem != "ext4"
@@ -559,11 +553,12 @@ def test_awkward_file_name(name, image_type, evidence, check, tmp_path):
     )
 
 
+# TSK's name for it: what qemu-img shall write.
 OTHER_FORMATS = {
     "vmdk": "vmdk",
     "vhd": "vpc",
     "raw": "qcow2",
-}  # TSK's name for it: what qemu-img shall write
+}
 
 
 @pytest.mark.parametrize("image_type", [*OTHER_FORMATS, "split raw"])

@@ -13,7 +13,7 @@ import pytest
 import qcow2core
 from lib import tools
 from lib.builder import OFFSET_MASK, Image, pattern, poke, squeezable
-from lib.project import BUILD, SOURCE, run
+from lib.project import BUILD, SOURCE, run, run_line
 
 COMMAND = os.path.join(BUILD, "tsk_qcow2", "tsk-qcow2")
 C = 65536
@@ -97,9 +97,8 @@ def test_one_state_alone(tmp_path):
     status, report = verify_json(f"{path}@2")
     assert [s["id"] for s in report["states"]] == ["2"]
     assert report["not_read"] == {"vm_states": 1, "vm_state_bytes": 5000, "other_disks": 2}
-    status, out, err = verify(
-        "--json", f"{path}@2,vmstate"
-    )  # a mistake of the user's, and no damage
+    # A mistake of the user's, and no damage.
+    status, out, err = verify("--json", f"{path}@2,vmstate")
     assert (status, out) == (1, "") and "snapshot ID 2 has no VM state" in err
 
 
@@ -216,9 +215,8 @@ def test_a_snapshot_that_cannot_be_opened(tmp_path):
 def test_a_damaged_snapshot_table(tmp_path):
     image = filled()
     data = image.build()
-    poke(
-        data, image.snapshots_offset + image.snapshot_offsets[1] + 36, "I", 5000
-    )  # the second one's extra data
+    # The second one's extra data.
+    poke(data, image.snapshots_offset + image.snapshot_offsets[1] + 36, "I", 5000)
     status, report = verify_json(image.write(tmp_path / "disk.qcow2", data))
     assert (status, report["result"], report["lost_snapshot_count"]) == (4, "damaged", 1)
     assert len(report["states"]) == 2 and report["warnings"]
@@ -319,25 +317,13 @@ def test_what_snapshots_still_refer_to_is_told_too(tmp_path):
 def test_a_wiped_l1_table_in_the_backing_chain(tmp_path):
     """The base's own bitmaps and snapshots count there as they do when it is checked itself."""
     base = tmp_path / "base.qcow2"
-    run("qemu-img", "create", "-q", "-f", "qcow2", "-o", f"cluster_size={C}", base, "4M")
+    run_line(f"qemu-img create -q -f qcow2 -o cluster_size={C}", base, "4M")
     run("qemu-io", "-c", "write -q 0 1M", base)
-    run("qemu-img", "snapshot", "-c", "first", base)
-    run("qemu-img", "bitmap", "--add", base, "bits")
+    run_line("qemu-img snapshot -c first", base)
+    run_line("qemu-img bitmap --add", base, "bits")
     run("qemu-io", "-c", "write -q 2M 1M", base)
     overlay = tmp_path / "overlay.qcow2"
-    run(
-        "qemu-img",
-        "create",
-        "-q",
-        "-f",
-        "qcow2",
-        "-b",
-        base.name,
-        "-F",
-        "qcow2",
-        overlay,
-        cwd=tmp_path,
-    )
+    run_line("qemu-img create -q -f qcow2 -b", base.name, "-F", "qcow2", overlay, cwd=tmp_path)
     status, report = verify_json(overlay)
     assert (status, report["result"], [file["tables"]["leaks"] for file in report["files"]]) == (
         0,
@@ -350,10 +336,11 @@ def test_a_wiped_l1_table_in_the_backing_chain(tmp_path):
     base.write_bytes(data)
     status, report = verify_json(overlay)
     assert (status, report["result"]) == (5, "readable")
+    # 1 MiB, and an L2 table.
     assert [file["tables"]["unreferenced_clusters"] for file in report["files"]] == [
         0,
         17,
-    ]  # 1 MiB, and an L2 table
+    ]
     assert f"tsk-qcow2 check '{base}'" in verify(overlay)[1]
 
 
@@ -397,31 +384,9 @@ def test_tables_that_contradict_each_other_are_damage(tmp_path):
 
 def test_every_file_is_named(tmp_path):
     (tmp_path / "base.raw").write_bytes(pattern("base", 1 << 20))
-    run(
-        "qemu-img",
-        "create",
-        "-q",
-        "-f",
-        "qcow2",
-        "-b",
-        "base.raw",
-        "-F",
-        "raw",
-        "middle.qcow2",
-        cwd=tmp_path,
-    )
-    run(
-        "qemu-img",
-        "create",
-        "-q",
-        "-f",
-        "qcow2",
-        "-b",
-        "middle.qcow2",
-        "-F",
-        "qcow2",
-        "-o",
-        "data_file=top.data",
+    run_line("qemu-img create -q -f qcow2 -b base.raw -F raw middle.qcow2", cwd=tmp_path)
+    run_line(
+        "qemu-img create -q -f qcow2 -b middle.qcow2 -F qcow2 -o data_file=top.data",
         "top, \u202e.qcow2",
         cwd=tmp_path,
     )
@@ -452,20 +417,7 @@ def test_every_file_is_named(tmp_path):
 
 def test_a_base_that_is_shorter_is_noted(tmp_path):
     (tmp_path / "base.raw").write_bytes(pattern("base", 1 << 20))
-    run(
-        "qemu-img",
-        "create",
-        "-q",
-        "-f",
-        "qcow2",
-        "-b",
-        "base.raw",
-        "-F",
-        "raw",
-        "overlay.qcow2",
-        "2M",
-        cwd=tmp_path,
-    )
+    run_line("qemu-img create -q -f qcow2 -b base.raw -F raw overlay.qcow2 2M", cwd=tmp_path)
     status, out, _ = verify(tmp_path / "overlay.qcow2")
     assert (
         status == 0
@@ -619,25 +571,18 @@ def test_every_tool_reports_damage(tmp_path):
     (files / "one.bin").write_bytes(pattern("one", 300000))
     (files / "sub" / "two.txt").write_text("two\n")
     raw, path = tmp_path / "disk.raw", tmp_path / "disk.qcow2"
-    run(
-        "mke2fs",
-        "-q",
-        "-F",
-        "-t",
-        "ext4",
-        "-b",
-        "4096",
-        "-d",
+    run_line(
+        "mke2fs -q -F -t ext4 -b 4096 -d",
         files,
         raw,
         "16M",
         env=dict(tools.CLEAN, PATH="/usr/sbin:/usr/bin:/sbin:/bin"),
     )
-    run("qemu-img", "convert", "-f", "raw", "-O", "qcow2", "-o", "cluster_size=4k", raw, path)
+    run_line("qemu-img convert -f raw -O qcow2 -o cluster_size=4k", raw, path)
     start = raw.read_bytes().index(pattern("one", 300000)[100000 // 4096 * 4096 :][:4096])
     extent = next(
         e
-        for e in json.loads(run("qemu-img", "map", "--output=json", path).stdout)
+        for e in json.loads(run_line("qemu-img map --output=json", path).stdout)
         if e["start"] <= start < e["start"] + e["length"]
     )
     data = bytearray(path.read_bytes())

@@ -7,7 +7,7 @@ import time
 
 import pytest
 from lib import tools
-from lib.project import run
+from lib.project import run, run_line
 
 QEMU = shutil.which("qemu-system-x86_64")
 MACHINE = [
@@ -53,9 +53,9 @@ def saved(tmp_path_factory):
     if QEMU is None:
         pytest.skip("qemu-system-x86_64 is not installed")
     image = tmp_path_factory.mktemp("machine") / "disk.qcow2"
-    run("qemu-img", "create", "-q", "-f", "qcow2", image, "16M")
+    run_line("qemu-img create -q -f qcow2", image, "16M")
     run("qemu-io", "-c", "write -P 0x5a 0 1M", image)
-    run("qemu-img", "snapshot", "-c", "disk-only", image)
+    run_line("qemu-img snapshot -c disk-only", image)
     said = machine(image, [(2, "savevm live"), (2, "quit")])
     assert "Error" not in said, said
     return image
@@ -108,21 +108,7 @@ def test_memory_of_an_overlay_does_not_come_from_its_base(core, saved, tmp_path)
     offsets."""
     base, overlay = tmp_path / "base.raw", tmp_path / "overlay.qcow2"
     base.write_bytes(bytes(1 << 20) + b"\xbb" * (63 << 20))
-    run(
-        "qemu-img",
-        "create",
-        "-q",
-        "-f",
-        "qcow2",
-        "-b",
-        "base.raw",
-        "-F",
-        "raw",
-        "-o",
-        "cluster_size=4k",
-        overlay,
-        "16M",
-    )
+    run_line("qemu-img create -q -f qcow2 -b base.raw -F raw -o cluster_size=4k", overlay, "16M")
     said = machine(overlay, [(2, "savevm live"), (2, "quit")])
     assert "Error" not in said, said
     with open(

@@ -43,9 +43,8 @@ class Contender:
 class Scenario:
     name: str
     contenders: dict  # by name; "ours" is the first
-    bars: dict = field(
-        default_factory=dict
-    )  # contender -> how many times its time ours may take at most
+    # Contender -> how many times its time ours may take at most.
+    bars: dict = field(default_factory=dict)
     seconds_max: float = 0  # 0: none
     mib_max: float = 128
     same_output: bool = False  # all with the drop-in, and raw, must print the same

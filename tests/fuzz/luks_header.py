@@ -11,6 +11,7 @@ import struct
 from functools import cache
 
 SECTOR, STRIPES = 512, 4000
+# libgcrypt's numbers.
 ALGORITHMS = {
     ("aes", 16): 7,
     ("aes", 24): 8,
@@ -21,7 +22,7 @@ ALGORITHMS = {
     ("twofish", 32): 10,
     ("cast5", 16): 3,
     ("sm4", 16): 318,
-}  # libgcrypt's numbers
+}
 MODES = {"ecb": 1, "cbc": 3, "ctr": 6, "xts": 13}
 SALT = bytes(range(32))
 

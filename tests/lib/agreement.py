@@ -126,9 +126,8 @@ def check_warnings(ours, history):
         for layer in history.layers
         if layer.format == "qcow2"
     )
-    expect(
-        len(others) == aes, "warnings:", ours.warnings
-    )  # one each: the passphrase cannot be checked
+    # A warning for each: the passphrase cannot be checked.
+    expect(len(others) == aes, "warnings:", ours.warnings)
 
 
 def check_residue(ours, history):

@@ -447,10 +447,8 @@ class Image:
         self.compatible, self.autoclear = compatible, autoclear | (
             data_file_raw and AUTOCLEAR_DATA_FILE_RAW
         )
-        self.backing, self.backing_model = (
-            backing,
-            backing_model,
-        )  # the name as bytes; what it holds
+        # The name as bytes; what it holds.
+        self.backing, self.backing_model = backing, backing_model
         self.data_file = data_file  # the name as bytes, b"": no name in the image
         self.extensions = list(extensions)
         if backing_format is not None:
@@ -463,9 +461,8 @@ class Image:
         self.granule = self.cluster_size // SUBCLUSTERS if extended_l2 else self.cluster_size
         self.compressed_shift = 62 - (cluster_bits - 8)
         self.host = bytearray(self.cluster_size * (1 + metadata_clusters))
-        self.reserved = self.cluster_size, self.cluster_size * (
-            1 + metadata_clusters
-        )  # free for metadata
+        # Free for metadata.
+        self.reserved = self.cluster_size, self.cluster_size * (1 + metadata_clusters)
         self.stream_end = 0  # where the last compressed stream ends
         self.far = {}  # host offset -> bytes, beyond what is worth holding in memory
         self.external = bytearray()  # the data file

@@ -179,7 +179,17 @@ class PythonStorage:
         self.closed += 1
 
 
-class Image:
+class Closing:
+    """Closed when its `with` ends."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+class Image(Closing):
     """An opened image. Options: backing=[paths], search=[directories], data_file, no_chain,
     cache_bytes, passphrases=[bytes], formats=[bytes or None] of the backing files,
     data_format=bytes, no_threads.
@@ -206,12 +216,6 @@ class Image:
             self.views[0].close()
         library().qcow2_image_close(self.handle)
         self.handle = c_void_p()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.close()
 
     def residue(self):
         return View(self, None, "qcow2_view_open_residue")
@@ -397,7 +401,7 @@ class Layer(Record):
 # ---- Views -----------------------------------------------------------------------
 
 
-class View:
+class View(Closing):
     def __init__(self, image, snapshot_index, function="qcow2_view_open", flags=None):
         self.handle = c_void_p()
         self.image = image
@@ -413,12 +417,6 @@ class View:
             self.image.views.remove(self)
             library().qcow2_view_close(self.handle)
             self.handle = c_void_p()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.close()
 
     @property
     def size(self):
@@ -470,7 +468,7 @@ class View:
 # ---- Image names (qcow2names.h) --------------------------------------------------
 
 
-class Named:
+class Named(Closing):
     """What image names open: `told` gets the sentences about damage, the last of them when it is
     closed."""
 
@@ -483,12 +481,6 @@ class Named:
     def close(self):
         library().qcow2_disk_close(self.handle)
         self.handle = c_void_p()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.close()
 
     @property
     def size(self):

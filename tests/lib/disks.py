@@ -13,6 +13,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from .project import run_line
+
 SECTOR = 512
 MIB = 1 << 20
 BIG_BYTES = 300_001
@@ -109,23 +111,12 @@ def stage_files(partition, folder):
 def make_ext4(disk, partition, folder, deleted):
     (folder / "big.bin").write_bytes(random_bytes(BIG_BYTES, "ext4"))
     offset = partition.start * SECTOR
-    run(
-        "mke2fs",
-        "-q",
-        "-F",
-        "-t",
-        "ext4",
-        "-b",
-        partition.block,
-        "-i",
-        16384,
-        "-U",
-        "11111111-2222-3333-4444-555555555555",
-        "-J",
-        "size=4",
-        "-E",
-        f"offset={offset},hash_seed=66666666-7777-8888-9999-000000000000,root_owner=0:0",
-        "-d",
+    seeds = (
+        "-U 11111111-2222-3333-4444-555555555555 -E"
+        f" offset={offset},hash_seed=66666666-7777-8888-9999-000000000000,root_owner=0:0"
+    )
+    run_line(
+        f"mke2fs -q -F -t ext4 -b {partition.block} -i 16384 -J size=4 {seeds} -d",
         folder,
         disk,
         f"{partition.sectors // 2}k",
@@ -183,9 +174,8 @@ def make_ntfs(disk, partition, folder, deleted):
     (folder / "big.bin").write_bytes(random_bytes(BIG_BYTES, "ntfs"))
     for path in sorted(folder.iterdir(), key=lambda path: (path.name == "big.bin", path.name)):
         run("ntfscp", "-q", image, path, path.name)
-    run(
-        "ntfscp", "-q", "-N", "stream", image, folder / "big.bin", "small.txt"
-    )  # an alternate data stream
+    # An alternate data stream.
+    run("ntfscp", "-q", "-N", "stream", image, folder / "big.bin", "small.txt")
     run(
         "dd",
         f"if={image}",

@@ -12,13 +12,13 @@ from pathlib import Path
 from .builder import Image
 from .door_names import MIB, C, disk, image, overlay, raw
 from .doors import CHAIN, Row
-from .project import run
+from .project import run, run_line
 
 BASE, OVER = disk(1), disk(2)[:C] + disk(1)[C:]  # of the base, and of what is over it
 
 
 def converted(form, name, *options):
-    run("qemu-img", "convert", "-f", "raw", "-O", form, *options, "base.raw", name)
+    run_line("qemu-img convert -f raw -O", form, *options, "base.raw", name)
 
 
 def make_ewf():

@@ -10,10 +10,10 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from . import encrypted
+from . import encrypted, images
 from .builder import OFFSET_MASK, Image, pattern
 from .doors import CHAIN, VIEW, Row
-from .project import run
+from .project import run_line
 
 MIB, C = 1 << 20, 4096  # the disks' size, and the clusters' of images that are built here
 MISSING = ("there is no such file", "backing=")
@@ -28,18 +28,8 @@ def filesystem():
     with TemporaryDirectory(prefix="doors") as folder:
         (Path(folder) / "files").mkdir()
         (Path(folder) / "files/early.txt").write_text("early\n")
-        run(
-            "mke2fs",
-            "-q",
-            "-F",
-            "-t",
-            "ext4",
-            "-O",
-            "^has_journal",
-            "-d",
-            f"{folder}/files",
-            f"{folder}/raw",
-            "1M",
+        run_line(
+            "mke2fs -q -F -t ext4 -O ^has_journal -d", f"{folder}/files", f"{folder}/raw", "1M"
         )
         return Path(folder, "raw").read_bytes()
 
@@ -78,16 +68,10 @@ def add_snapshot(made, identifier, name, content, **more):
 def overlay(path, backing, backing_format=b"raw", mark=None, **options):
     """An image over a backing file that stores its first cluster only, with a mark; None: nothing.
     It reads as `below` with the mark."""
-    made = Image(
-        size=MIB,
-        cluster_bits=12,
-        backing=os.fsencode(backing),
-        backing_format=backing_format,
-        **options,
+    first = None if mark is None else disk(mark)[:C]
+    return images.overlay(
+        path, backing, backing_format, first, size=MIB, cluster_bits=12, **options
     )
-    if mark is not None:
-        made.disk.normal(0, disk(mark)[:C])
-    return made.write(path)
 
 
 def raw(path, mark):

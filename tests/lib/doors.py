@@ -11,11 +11,8 @@ import hashlib
 from dataclasses import dataclass, field
 
 GOOD, DAMAGED, REFUSED = "good", "damaged", "refused"
-HEADER, CHAIN, VIEW = (
-    1,
-    2,
-    3,
-)  # how far a door opens: the image itself, its chain, and one of its disks
+# How far a door opens: the image itself, its chain, and one of its disks.
+HEADER, CHAIN, VIEW = 1, 2, 3
 SECTOR = 512
 
 

@@ -89,21 +89,22 @@ def qemu(*words, secrets=(), check=True):
 def create(
     path, size, method="luks", secret=b"secret", check=True, options=(), backing=None, **encrypt
 ):
-    """qemu-img create; `encrypt` are the encrypt.* options, with "_" for "-". Returns the path, or
-    None if QEMU cannot."""
-    words = [*options, f"encrypt.format={method}", "encrypt.key-secret=s0"]
+    """qemu-img create; `encrypt` are the encrypt.* options, with "_" for "-". Without a method, the
+    image is not encrypted. Returns the path, or None if QEMU cannot."""
+    words = [*options]
+    if method:
+        words += [f"encrypt.format={method}", "encrypt.key-secret=s0"]
     if method == "luks":
         words += ["encrypt.iter-time=100"]
     words += [f"encrypt.{name.replace('_', '-')}={value}" for name, value in encrypt.items()]
-    more = ["-u", "-F", backing[1], "-b", backing[0]] if backing else []
+    more = ["-o", ",".join(words)] if words else []
+    more += ["-u", "-F", backing[1], "-b", backing[0]] if backing else []
     done = qemu(
         "qemu-img",
         "create",
         "-q",
         "-f",
         "qcow2",
-        "-o",
-        ",".join(words),
         *more,
         path,
         size,

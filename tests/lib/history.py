@@ -25,11 +25,12 @@ HUGE = 256 * MIB  # images above are never read or written as a whole
 SECRET = ("--object", "secret,id=key,file=key")
 DIRTY, CORRUPT = 1, 2  # incompatible features
 PASSPHRASE = b"correct horse"
+# Odd lengths: a sector in the wrong place is seen.
 PATTERNS = {
     "noise": 3001,
     "words": 5003,
     "short": 97,
-}  # odd lengths: a sector in the wrong place is seen
+}
 
 CIPHERS = [  # cipher-alg, cipher-mode, ivgen-alg, ivgen-hash-alg
     ("aes-256", "xts", "plain64", ""),

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: MIT
 """Where the source and the build are, and running programs."""
+import json
 import os
 import subprocess
+import sys
 
 SOURCE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.environ.get("TSK_QCOW2_BUILD", SOURCE)
-SANITIZERS = os.environ.get(
-    "TSK_QCOW2_SANITIZERS", ""
-)  # those that the build has, such as address,undefined
-PRELOAD = os.environ.get(
-    "TSK_QCOW2_PRELOAD", ""
-)  # what a program must load before it can load sanitized libraries
+# The sanitizers that the build has, such as address,undefined.
+SANITIZERS = os.environ.get("TSK_QCOW2_SANITIZERS", "")
+# What a program must load before it can load sanitized libraries.
+PRELOAD = os.environ.get("TSK_QCOW2_PRELOAD", "")
 
 
 def sanitized(leaks=False):
@@ -54,3 +54,17 @@ def run(*command, timeout=600, check=True, env=None, **more):
             result.returncode == 0
         ), f"{command} ended with {result.returncode}:\n{result.stdout}\n{result.stderr}"
     return result
+
+
+def run_line(line, *words, **more):
+    """run() of a command as it is typed: the words of `line`, and more that may have blanks."""
+    return run(*line.split(), *words, **more)
+
+
+def run_python(script, *arguments, prefix=(), timeout=20, **more):
+    """Run a Python script, which finds `lib`, in a process of its own. Returns what it prints, of
+    which each line is JSON."""
+    setup = f"import sys; sys.path.insert(0, {os.path.join(SOURCE, 'tests')!r})\n"
+    command = [*prefix, sys.executable, "-B", "-c", setup + script, *arguments]
+    done = run(*command, stdin=subprocess.DEVNULL, timeout=timeout, **more)
+    return [json.loads(line) for line in done.stdout.splitlines()]

@@ -148,6 +148,23 @@ def run(
     return Result(tuple(command), done.returncode, done.stdout or b"", done.stderr)
 
 
+def img_cat(*images, image_type=None, home=None, environment=None, **options):
+    """img_cat -i TYPE, or without a type, with this home directory."""
+    return run(
+        "img_cat",
+        *(["-i", image_type] if image_type else []),
+        *images,
+        environment={**({"HOME": str(home)} if home else {}), **(environment or {})},
+        **options,
+    )
+
+
+def assert_filled(result, byte, size):
+    """The disk was read, and is filled with this byte alone."""
+    assert result.returncode == 0, result.complaint
+    assert result.stdout == bytes([byte]) * size, f"it begins with {result.stdout[:4]!r}"
+
+
 def assert_same(actual, expected):
     """The same exit status, output and complaints. Says where the first difference is."""
     about = (

@@ -202,9 +202,8 @@ def make(folder):
         )
         for name, image in images.items()
     ]
-    cases.append(
-        Case(("overlay.qcow2",), expected(images["overlay"]), ["DENIED"])
-    )  # named by the image alone
+    # Named by the image alone.
+    cases.append(Case(("overlay.qcow2",), expected(images["overlay"]), ["DENIED"]))
     cases.append(Case(("missing.qcow2",), ["IO"]))
     images["mixed"].write(folder / UNICODE_NAME, bytes(images["mixed"].host))
     cases.append(Case((UNICODE_NAME,), expected(images["mixed"])))
