@@ -126,3 +126,41 @@ def command(source, tmp_path_factory):
     run(os.path.join(source, "configure"), f"--prefix={prefix}", "CFLAGS=-O1", cwd=build)
     run("make", "-j2", "install", cwd=build)
     return prefix / "bin" / "tsk-qcow2"
+
+
+# ---- Encrypted images ------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def plain_luks(tmp_path_factory):
+    """An ordinary LUKS image: (path, content). Not to be changed."""
+    from lib.unlocked import make_plain
+
+    return make_plain(tmp_path_factory.mktemp("luks") / "disk.qcow2", "luks")
+
+
+@pytest.fixture(scope="module")
+def plain_aes(tmp_path_factory):
+    """The same with legacy AES."""
+    from lib.unlocked import make_plain
+
+    return make_plain(tmp_path_factory.mktemp("aes") / "disk.qcow2", "aes")
+
+
+@pytest.fixture(scope="module")
+def slots(tmp_path_factory):
+    """A LUKS image with all slots in use."""
+    from lib.unlocked import make_with_all_slots
+
+    return make_with_all_slots(tmp_path_factory.mktemp("slots") / "disk.qcow2")
+
+
+@pytest.fixture()
+def keys(tmp_path):
+    """Key files by name."""
+
+    def make(name, data=b"secret"):
+        (tmp_path / name).write_bytes(data)
+        return tmp_path / name
+
+    return make

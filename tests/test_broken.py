@@ -2,8 +2,7 @@
 """Broken images through every door: none says good, clean or nothing of what another calls damaged,
 lost or unreadable.
 
-The images are those of test_check.py, by hand one defect each, and those below, whose tables are
-lost.
+The images are those of lib/defects.py, one defect each, and those below, whose tables are lost.
 """
 import json
 import os
@@ -14,8 +13,7 @@ import pytest
 import qcow2core
 from lib import core, encrypted, tools
 from lib.builder import COPIED, Image, pattern, poke, squeezable
-from lib.project import BUILD, run, run_line
-from test_check import (
+from lib.defects import (
     BITMAP_DEFECTS,
     DEFECTS,
     bitmap_places,
@@ -23,10 +21,12 @@ from test_check import (
     damage_bitmaps,
     entry,
     extended,
+    make_marked,
     past,
     snapshot_entry,
     wipe_snapshots,
 )
+from lib.project import BUILD, run
 
 COMMAND = os.path.join(BUILD, "tsk_qcow2", "tsk-qcow2")
 C = 4096
@@ -336,12 +336,8 @@ def test_an_l1_table_in_the_header_is_none(tmp_path):
 
 @pytest.mark.parametrize("name", BITMAP_DEFECTS)
 def test_lost_bitmaps(tmp_path, name):
-    image = tmp_path / "marked.qcow2"
-    run_line(f"qemu-img create -q -f qcow2 -o cluster_size={C}", image, "64M")
-    run_line("qemu-img bitmap --add -g 512", image, "bits")
-    run("qemu-io", "-c", "write -q 0 20k", "-c", "write -q 40M 70k", image)
-    run_line("qemu-img bitmap --add", image, "none")
-    damage_bitmaps(image, bitmap_places(core, image), BITMAP_DEFECTS[name])
+    image = make_marked(tmp_path / "marked.qcow2")
+    damage_bitmaps(image, bitmap_places(image), BITMAP_DEFECTS[name])
     assert bool(assert_agreement(image).lost) == (name != "nothing")
 
 

@@ -165,8 +165,8 @@ def unreadable(source, codes, *words, length=512, **options):
 
 
 def expect_error(error, codes, *words):
-    """The error has one of the codes (separated by blanks), and all of the words in its message or in
-    what would help."""
+    """The error has one of the codes (separated by blanks), and all of the words in its message, or
+    in what would help."""
     assert error.code in codes.split(), error
     for word in words:
         assert word in error.with_help, f"no {word!r} in: {error.with_help}"
