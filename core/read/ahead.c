@@ -14,12 +14,12 @@
 
 #define JOBS_MAX 64u
 #define THREADS_MAX 3u
-/* Threads are not worth starting before so many units were read. */
+/* Threads are started when this many units were reached: for fewer it does not pay. */
 #define UNITS_BEFORE_THREADS 16u
-/* Of so many units it is remembered that they were begun; more than are guessed at a time. */
+/* The number of begun units that are remembered: more than are guessed at a time. */
 #define BEGUN_SLOTS 256u
 
-/* The lock of struct qcow2_ahead, and that of the list of all. */
+/* The lock of struct qcow2_ahead, and that of the list of all such structs. */
 LOCK_KIND(ahead_lock);
 LOCK_KIND(ahead_list_lock);
 
@@ -29,27 +29,27 @@ enum job_state {
   JOB_RUNNING
 };
 
-/* A unit to be decoded. */
+/* A unit in the queue, or one that is being decoded. */
 struct job {
   enum job_state state GUARDED_BY(ahead_lock);
   struct qcow2_ahead_reader *reader GUARDED_BY(ahead_lock);
   uint64_t unit GUARDED_BY(ahead_lock);
-  uint64_t number GUARDED_BY(ahead_lock); /* jobs are begun in this order */
+  uint64_t number GUARDED_BY(ahead_lock); /* the lowest number is begun first */
 };
 
 struct qcow2_ahead {
   pthread_mutex_t lock;
-  pthread_cond_t queued; /* a job was queued, or the threads are to end */
+  pthread_cond_t queued; /* a job was queued, or the threads must end */
   pthread_cond_t done;   /* a job is done */
   size_t budget;
-  unsigned reached GUARDED_BY(ahead_lock); /* units, until threads are worth starting */
+  unsigned reached GUARDED_BY(ahead_lock); /* units, up to UNITS_BEFORE_THREADS */
   struct job jobs[JOBS_MAX];
   uint64_t last_number GUARDED_BY(ahead_lock);
   pthread_t threads[THREADS_MAX] GUARDED_BY(ahead_lock);
   unsigned thread_count GUARDED_BY(ahead_lock), thread_limit GUARDED_BY(ahead_lock);
   unsigned busy GUARDED_BY(ahead_lock); /* threads that run a job */
   bool is_ending GUARDED_BY(ahead_lock), is_paused GUARDED_BY(ahead_lock);
-  struct qcow2_ahead *next GUARDED_BY(ahead_list_lock); /* in the list of all */
+  struct qcow2_ahead *next GUARDED_BY(ahead_list_lock); /* in the list of all such structs */
 };
 
 struct qcow2_ahead_reader {
@@ -57,9 +57,9 @@ struct qcow2_ahead_reader {
   struct qcow2_ahead_disk disk;
   unsigned window; /* units */
   uint64_t unit_count;
-  _Atomic uint64_t last_unit; /* reached; UINT64_MAX: none yet */
+  _Atomic uint64_t last_unit; /* that was reached; UINT64_MAX: none yet */
   uint64_t begun[BEGUN_SLOTS] GUARDED_BY(
-      ahead_lock); /* by a thread, and not reached since: a unit's number + 1, 0: none */
+      ahead_lock); /* units that a thread began and the reader has not reached: number + 1, or 0 */
   struct qcow2_streams streams GUARDED_BY(ahead_lock);
 };
 
@@ -87,7 +87,7 @@ static struct job *job_find(struct qcow2_ahead *ahead, const struct qcow2_ahead_
   return NULL;
 }
 
-/* The job that is to be begun next, of one reader or (NULL) of all. */
+/* The queued job with the lowest number, of one reader or (NULL) of all. NULL: none is queued. */
 static struct job *job_next(struct qcow2_ahead *ahead, const struct qcow2_ahead_reader *reader)
     NEEDS_LOCK(ahead_lock)
 {
@@ -103,7 +103,7 @@ static struct job *job_next(struct qcow2_ahead *ahead, const struct qcow2_ahead_
   return next;
 }
 
-/* Queue a unit. Returns false if there is no room. */
+/* Queue a unit. Returns false if the queue is full. */
 static bool job_add(struct qcow2_ahead *ahead, struct qcow2_ahead_reader *reader, uint64_t unit)
     NEEDS_LOCK(ahead_lock)
 {
@@ -115,13 +115,13 @@ static bool job_add(struct qcow2_ahead *ahead, struct qcow2_ahead_reader *reader
   return false;
 }
 
-/* Where it is remembered that the unit was begun, or another one of the same slot. */
+/* The element of `begun` for the unit. Several units share it. */
 static uint64_t *begun_slot(struct qcow2_ahead_reader *reader, uint64_t unit) NEEDS_LOCK(ahead_lock)
 {
   return &reader->begun[unit % BEGUN_SLOTS];
 }
 
-/* Run the job; the lock is not held meanwhile. */
+/* Run the job. The lock is released while it decodes. */
 static void job_run(struct qcow2_ahead *ahead, struct job *job) NEEDS_LOCK(ahead_lock)
 {
   const struct qcow2_ahead_disk *disk = &job->reader->disk;
@@ -178,8 +178,9 @@ static void after_fork_in_parent(void) LOCK_NOT_CHECKED
   pthread_mutex_unlock(&list_lock);
 }
 
-/* Only the thread that forked is here: forget the others, and what they did. The child does
-   without, for a process that had threads cannot count on being able to start some after a fork. */
+/* Only the thread that called fork() exists in the child: forget the others, and their jobs. The
+   child starts no new ones: POSIX does not promise that a process with several threads can do so
+   after fork(). */
 static void after_fork_in_child(void) LOCK_NOT_CHECKED
 {
   for (struct qcow2_ahead *ahead = list; ahead != NULL; ahead = ahead->next) {
@@ -244,7 +245,7 @@ static void *thread_main(void *context)
   return NULL;
 }
 
-/* Start the threads, with the lock held. Without threads the readers do all. */
+/* Start the threads. If that fails, the readers decode everything. */
 static void start_threads(struct qcow2_ahead *ahead) NEEDS_LOCK(ahead_lock)
 {
   while (ahead->thread_count < ahead->thread_limit &&
@@ -253,7 +254,7 @@ static void start_threads(struct qcow2_ahead *ahead) NEEDS_LOCK(ahead_lock)
   ahead->thread_limit = ahead->thread_count;
 }
 
-/* One processor is the reader's own. */
+/* One processor is left to the reader. */
 static unsigned processors_to_spare(void)
 {
   return (unsigned) min_u64(qcow2_system_processors() - 1, THREADS_MAX);
@@ -328,7 +329,7 @@ struct qcow2_ahead_reader *qcow2_ahead_reader_new(struct qcow2_ahead *ahead,
   return reader;
 }
 
-/* Drop the reader's jobs that were not begun. Returns whether there is one that was. */
+/* Remove the reader's queued jobs. Returns true if one of its jobs is running. */
 static bool drop_jobs(struct qcow2_ahead *ahead, const struct qcow2_ahead_reader *reader)
     NEEDS_LOCK(ahead_lock)
 {
@@ -358,8 +359,8 @@ void qcow2_ahead_reader_free(struct qcow2_ahead_reader *reader)
   free(reader);
 }
 
-/* Queue what is worth decoding now that the reader is at `unit`, in place of what was before.
-   Returns whether there is something to do for the threads. */
+/* The reader has reached `unit`: replace its queued units by those that will probably be read next.
+   Returns true if some were queued. */
 static bool queue_ahead(struct qcow2_ahead *ahead, struct qcow2_ahead_reader *reader, uint64_t unit)
     NEEDS_LOCK(ahead_lock)
 {
@@ -382,7 +383,8 @@ static bool queue_ahead(struct qcow2_ahead *ahead, struct qcow2_ahead_reader *re
   return any;
 }
 
-/* Return when the unit is nobody's job: take it back, or see it done. */
+/* Return when the unit is not a job of a thread: remove it from the queue, or wait until it is
+ * done. */
 static void settle(struct qcow2_ahead *ahead, const struct qcow2_ahead_reader *reader,
                    uint64_t unit) NEEDS_LOCK(ahead_lock)
 {
@@ -396,7 +398,7 @@ static void settle(struct qcow2_ahead *ahead, const struct qcow2_ahead_reader *r
       return;
     }
     if (reader->disk.in_parts && !reader->streams.is_sure)
-      return; /* perhaps only a part is needed */
+      return; /* perhaps the reader needs only a part */
     other = job_next(ahead, reader);
     if (other != NULL)
       job_run(ahead, other);
@@ -416,7 +418,7 @@ void qcow2_ahead_reach(struct qcow2_ahead_reader *reader, uint64_t guest_offset)
   lock(ahead);
   is_new = queue_ahead(ahead, reader, unit);
   unlock(ahead);
-  if (is_new) /* without the lock: a thread that wakes wants it */
+  if (is_new) /* without the lock, since the threads that wake up need it */
     pthread_cond_broadcast(&ahead->queued);
   lock(ahead);
   settle(ahead, reader, unit);

@@ -1,15 +1,22 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Decoding ahead of a reader, in threads.
+ * Threads that decode what will probably be read next.
  *
- * A disk is divided into units. Whoever reads a unit that takes work to decode says so first; when
- * it can be guessed what he will read next, threads are started (once for an image) that decode
- * that into the caches. A unit that nobody has begun to decode when the reader comes to it is his
- * own; while it is being decoded for him, he helps with the next. What is done ahead is only ever a
- * favour: its failures are forgotten, and the reader meets them by himself.
+ * A disk is divided into units of equal size. Before a reader reads a unit that needs decoding, it
+ * calls qcow2_ahead_reach(). From the order of these calls (streams.h) it is guessed which units
+ * will be read next. The guessed units are put into a queue, from which threads take them and
+ * decode them into the caches.
  *
- * The threads end with the image. fork() waits for what they are doing, so in the child no lock is
- * held by a thread that is not there; the child reads without threads.
+ * When a reader reaches a unit of the queue, there are two cases. If no thread has begun to decode
+ * the unit, it is removed from the queue, and the reader decodes it. If a thread is decoding it,
+ * the reader decodes other units of the queue meanwhile, and then waits for the thread.
+ *
+ * Decoding ahead changes no result. If it fails, the error is forgotten: the reader gets it when it
+ * reads the unit.
+ *
+ * An image has one set of threads. They start when enough units were reached, and end when the
+ * image is closed. fork() waits until no thread decodes and takes all locks, so that no lock is
+ * left held in the child, where these threads do not exist. The child reads without threads.
  */
 #ifndef QCOW2_READ_AHEAD_H
 #define QCOW2_READ_AHEAD_H
@@ -18,42 +25,44 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The threads of an image, and what is to be done. */
+/* The threads of an image, and the queue of units to decode. */
 struct qcow2_ahead;
 
-/* At most `budget` bytes are decoded ahead. NULL: no memory. The caller frees it with
-   qcow2_ahead_free(). */
+/* `budget` limits how many bytes are decoded ahead of a reader. NULL: no memory. The caller frees
+   it with qcow2_ahead_free(). */
 struct qcow2_ahead *qcow2_ahead_new(size_t budget);
 
-/* Wait for the threads to end; no reader may be left. NULL is allowed. */
+/* Wait until the threads have ended, and free it. All readers must have been freed. NULL is
+   allowed. */
 void qcow2_ahead_free(struct qcow2_ahead *ahead);
 
-/* Decode the bytes of a disk in [guest_offset, guest_offset + length) into the caches. For any
-   thread. */
+/* A callback that decodes `length` bytes of a disk at `guest_offset` into the caches. It is called
+   by several threads at once. */
 typedef void qcow2_ahead_work(void *context, uint64_t guest_offset, uint64_t length);
 
-/* The disk that is read. */
+/* A disk that is read. */
 struct qcow2_ahead_disk {
   uint64_t end;  /* bytes */
-  uint32_t unit; /* bytes */
-  bool in_parts; /* parts of a unit can be read before all of it is decoded */
+  uint32_t unit; /* the size of a unit, bytes */
+  bool in_parts; /* a reader can use a part of a unit while the rest is being decoded */
   qcow2_ahead_work *work;
   void *context; /* passed to it */
 };
 
-/* What is read of a disk, and how. */
+/* A disk, and the order in which its units were read. */
 struct qcow2_ahead_reader;
 
-/* NULL: no memory, or this machine has a single processor. The caller frees it with
-   qcow2_ahead_reader_free(). */
+/* NULL: no memory, or no thread may be started because there is only one processor. The caller
+   frees it with qcow2_ahead_reader_free(). */
 struct qcow2_ahead_reader *qcow2_ahead_reader_new(struct qcow2_ahead *ahead,
                                                   const struct qcow2_ahead_disk *disk);
 
-/* Drop what was to be done for the reader, and wait for what is being done. NULL is allowed. */
+/* Remove the reader's units from the queue, wait for those that are being decoded, and free it.
+   NULL is allowed. */
 void qcow2_ahead_reader_free(struct qcow2_ahead_reader *reader);
 
-/* Say that bytes at `guest_offset`, which it takes work to decode, will be read now. Returns when
-   nobody is decoding their unit for this reader any more. Any thread. */
+/* Report that bytes at `guest_offset`, which need decoding, will be read now. Returns when no
+   thread is decoding their unit for this reader. Any thread. */
 void qcow2_ahead_reach(struct qcow2_ahead_reader *reader, uint64_t guest_offset);
 
 #endif

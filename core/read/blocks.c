@@ -5,17 +5,17 @@
 
 #include "../base/checked.h"
 
-/* Large enough that reading a table of inodes takes few calls of the system, small enough that
-   little is read in vain. */
+/* Large enough that a table of inodes takes few system calls, small enough that few bytes are read
+   that nothing needs. */
 #define COARSE_BYTES 16384u
 /* The block size of most file systems. */
 #define FINE_BYTES 4096u
-/* After so much in a row it is a file that is being read: its blocks will hardly be asked for
-   again. */
-#define ROW_BYTES 16384u
+/* After this many bytes in ascending order, it is a file that is being read: its blocks will
+   probably not be read again. */
+#define RUN_BYTES 16384u
 
-/* Load a block; if some of it cannot be read, leave it empty, which is remembered: a failing medium
-   isn't asked again for each piece. */
+/* Load a block. If a part of it cannot be read, the block is kept empty: a failing disk is not
+   asked again for each piece. */
 static int load_block(void *context, struct qcow2_cache_key key, struct qcow2_cache_block *block,
                       struct qcow2_error *error)
 {
@@ -28,11 +28,11 @@ static int load_block(void *context, struct qcow2_cache_key key, struct qcow2_ca
   return 0;
 }
 
-bool qcow2_blocks_suit(enum qcow2_block_size size, size_t length, uint64_t row)
+bool qcow2_blocks_suit(enum qcow2_block_size size, size_t length, uint64_t run)
 {
   if (size == QCOW2_BLOCKS_FINE)
-    return length < FINE_BYTES || (length == FINE_BYTES && row < ROW_BYTES);
-  return length < FINE_BYTES || (length < COARSE_BYTES && row > 0);
+    return length < FINE_BYTES || (length == FINE_BYTES && run < RUN_BYTES);
+  return length < FINE_BYTES || (length < COARSE_BYTES && run > 0);
 }
 
 bool qcow2_blocks_read(const struct qcow2_blocks *blocks, enum qcow2_block_size size,

@@ -8,18 +8,17 @@
 #include "../base/locks.h"
 #include "../base/system.h"
 
-/* The hash table has one bucket for every so many bytes of budget: the usual size of a block and
-   more. */
+/* The hash table has one bucket for this many bytes of the budget, which is about the size of a
+   small block. */
 #define BUDGET_PER_BUCKET 4096u
 #define BUCKET_BITS_MIN 6u
-/* The part of the budget for entries that are new, and the most for those that are protected:
-   ... */
+/* The most bytes that new entries, and protected entries, may have. */
 #define NEW_SHARE(budget) ((budget) / 16)
 #define PROTECTED_SHARE(budget) ((budget) / 4 * 3)
-/* Of entries that have no claim to be kept (where old ones are preferred, those that stop being
-   new; those that were read through), one of so many is kept like others: if it is used again after
-   all, it will be found. */
-#define PREFERENCE 4u
+/* Entries that are to be evicted next (those that were read completely and, if old blocks are
+   preferred, those that stop being new) are spared once in this many times. So some of them can be
+   found if they are used again after all. */
+#define SPARED_ONE_IN 4u
 
 /* The cache's lock. */
 LOCK_KIND(cache_lock);
@@ -27,7 +26,7 @@ LOCK_KIND(cache_lock);
 enum entry_state {
   ENTRY_LOADING, /* one thread fills it, others wait */
   ENTRY_READY,
-  ENTRY_FAILED /* no longer in the table; its waiters look again */
+  ENTRY_FAILED /* no longer in the table; the threads that wait for it look it up again */
 };
 
 struct entry {
@@ -35,21 +34,21 @@ struct entry {
       block; /* its data follows the entry. First: a block pointer is an entry pointer */
   struct qcow2_cache_key key;
   enum entry_state state GUARDED_BY(cache_lock);
-  bool is_unused GUARDED_BY(cache_lock); /* it was loaded ahead, and was not asked for yet */
-  size_t taken GUARDED_BY(cache_lock);   /* bytes, see qcow2_cache_take() */
-  unsigned pins GUARDED_BY(cache_lock);  /* users, loader and waiters */
+  bool is_unused GUARDED_BY(cache_lock); /* it was loaded ahead, and not used since */
+  size_t taken GUARDED_BY(cache_lock);   /* bytes that were read, see qcow2_cache_take() */
+  unsigned pins GUARDED_BY(cache_lock);  /* of threads that use it, load it, or wait for it */
   struct entry *bucket_next GUARDED_BY(cache_lock);
   struct segment *segment GUARDED_BY(cache_lock);
-  struct entry *newer GUARDED_BY(cache_lock), *older GUARDED_BY(cache_lock); /* in its segment */
+  struct entry *newer GUARDED_BY(cache_lock), *older GUARDED_BY(cache_lock); /* in its list */
 };
 
-/* What an entry costs of the budget. */
+/* How much of the budget an entry takes. */
 static size_t entry_bytes(size_t length)
 {
   return sizeof(struct entry) + length;
 }
 
-/* A list of entries by age, with the bytes they hold. */
+/* A list of entries in the order of their use, and how many bytes they take. */
 struct segment {
   struct entry *newest GUARDED_BY(cache_lock), *oldest GUARDED_BY(cache_lock);
   size_t bytes GUARDED_BY(cache_lock);
@@ -60,7 +59,7 @@ struct qcow2_cache {
   pthread_cond_t loaded_one;
   size_t budget;
   bool prefers_old;
-  unsigned passed GUARDED_BY(cache_lock); /* how many entries had no claim to be kept */
+  unsigned to_evict_next GUARDED_BY(cache_lock); /* entries so far, see SPARED_ONE_IN */
   struct segment new, probation, protected;
   struct entry **buckets; /* 1 << bucket_bits */
   unsigned bucket_bits;
@@ -135,8 +134,8 @@ struct qcow2_cache_key qcow2_cache_key_make(enum qcow2_cache_kind kind, uint64_t
   };
 }
 
-/* Multiply-shift hashing: the highest bits of a product. The factors are random, for an image's
-   maker chooses the offsets, and could choose those that all fall into one bucket. */
+/* Multiply-shift hashing: the highest bits of a product. The factors are random, since the maker of
+   an image chooses the offsets, and could choose offsets that all fall into one bucket. */
 static struct entry **bucket_of(struct qcow2_cache *cache, struct qcow2_cache_key key)
     NEEDS_LOCK(cache_lock)
 {
@@ -167,7 +166,7 @@ static void table_remove(struct qcow2_cache *cache, const struct entry *entry)
 
 /* ---- Entries, with the lock held ---------------------------------------- */
 
-/* Take the entry out of the table and its segment; it lives on as long as it is pinned. */
+/* Remove the entry from the table and from its list. It still exists while it is pinned. */
 static void entry_detach(struct qcow2_cache *cache, struct entry *entry) NEEDS_LOCK(cache_lock)
 {
   table_remove(cache, entry);
@@ -181,7 +180,7 @@ static void entry_unpin(struct entry *entry) NEEDS_LOCK(cache_lock)
     free(entry);
 }
 
-/* Evict the oldest unpinned entry of a segment. Returns whether there was one. */
+/* Evict the oldest entry of a list that is not pinned. Returns false if there is none. */
 static bool evict_from(struct qcow2_cache *cache, struct segment *segment) NEEDS_LOCK(cache_lock)
 {
   for (struct entry *entry = segment->oldest; entry != NULL; entry = entry->newer) {
@@ -201,7 +200,8 @@ static bool evict_any(struct qcow2_cache *cache) NEEDS_LOCK(cache_lock)
          evict_from(cache, &cache->protected);
 }
 
-/* Evict until a block of `length` bytes fits the budget, or everything left is pinned. */
+/* Evict entries until a block of `length` bytes fits the budget, or all that are left are pinned.
+ */
 static void make_room(struct qcow2_cache *cache, size_t length) NEEDS_LOCK(cache_lock)
 {
   while (cache->new.bytes + cache->probation.bytes + cache->protected.bytes + entry_bytes(length) >
@@ -210,13 +210,13 @@ static void make_room(struct qcow2_cache *cache, size_t length) NEEDS_LOCK(cache
       return;
 }
 
-/* Whether an entry that has no claim to be kept is kept like others. */
-static bool is_kept(struct qcow2_cache *cache) NEEDS_LOCK(cache_lock)
+/* True if this entry, which would be evicted next, is spared. */
+static bool is_spared(struct qcow2_cache *cache) NEEDS_LOCK(cache_lock)
 {
-  return ++cache->passed % PREFERENCE == 0;
+  return ++cache->to_evict_next % SPARED_ONE_IN == 0;
 }
 
-/* Add the entry to the new ones. The oldest of them stop being new when they are too many. */
+/* Add the entry to the new ones. If there are too many of them, the oldest are put on probation. */
 static void add_new(struct qcow2_cache *cache, struct entry *entry) NEEDS_LOCK(cache_lock)
 {
   segment_add(&cache->new, entry);
@@ -224,15 +224,15 @@ static void add_new(struct qcow2_cache *cache, struct entry *entry) NEEDS_LOCK(c
     struct entry *oldest = cache->new.oldest;
 
     segment_remove(oldest);
-    if (cache->prefers_old && !is_kept(cache))
+    if (cache->prefers_old && !is_spared(cache))
       segment_add_oldest(&cache->probation, oldest);
     else
       segment_add(&cache->probation, oldest);
   }
 }
 
-/* Add the entry to the protected ones. The oldest of them are on probation again when they are too
-   many. */
+/* Add the entry to the protected ones. If there are too many of them, the oldest are put on
+   probation. */
 static void add_protected(struct qcow2_cache *cache, struct entry *entry) NEEDS_LOCK(cache_lock)
 {
   segment_add(&cache->protected, entry);
@@ -245,7 +245,7 @@ static void add_protected(struct qcow2_cache *cache, struct entry *entry) NEEDS_
   }
 }
 
-/* Note a use of a ready entry. What was loaded ahead becomes new with its first use. */
+/* Note a use of an entry. An entry that was loaded ahead becomes new with its first use. */
 static void entry_touch(struct qcow2_cache *cache, struct entry *entry) NEEDS_LOCK(cache_lock)
 {
   bool is_new = entry->is_unused || entry->segment == &cache->new;
@@ -277,8 +277,8 @@ static struct entry *entry_new(struct qcow2_cache *cache, struct qcow2_cache_key
   return entry;
 }
 
-/* Wait until the entry is ready (true), or its load has failed (false, and it is no longer
-   ours). */
+/* Pin the entry, and wait until it is ready. Returns false if its load failed; then it is not
+   pinned. */
 static bool entry_wait(struct qcow2_cache *cache, struct entry *entry) NEEDS_LOCK(cache_lock)
 {
   entry->pins++;
@@ -290,7 +290,8 @@ static bool entry_wait(struct qcow2_cache *cache, struct entry *entry) NEEDS_LOC
   return false;
 }
 
-/* Find a ready entry and pin it, or make a new one, which the caller loads. NULL: no memory. */
+/* Find an entry, wait until it is ready, and pin it; or make a new one, which the caller loads.
+   NULL: no memory. */
 static struct entry *find_or_add(struct qcow2_cache *cache, struct qcow2_cache_key key,
                                  size_t length) NEEDS_LOCK(cache_lock)
 {
@@ -306,8 +307,7 @@ static struct entry *find_or_add(struct qcow2_cache *cache, struct qcow2_cache_k
 
 /* ---- The interface ------------------------------------------------------ */
 
-/* Load a new entry. The lock is held before and after, but not while it loads. A failed entry is
-   gone. */
+/* Load a new entry. The lock is released while it loads. If that fails, the entry is removed. */
 static int entry_load(struct qcow2_cache *cache, struct entry *entry, qcow2_cache_load *load,
                       void *context, struct qcow2_error *error) NEEDS_LOCK(cache_lock)
 {
@@ -401,7 +401,7 @@ void qcow2_cache_take(struct qcow2_cache *cache, struct qcow2_cache_block *block
   struct entry *entry = (struct entry *) block;
 
   lock(cache);
-  if (entry->taken < block->length && entry->taken + length >= block->length && !is_kept(cache)) {
+  if (entry->taken < block->length && entry->taken + length >= block->length && !is_spared(cache)) {
     segment_remove(entry);
     segment_add_oldest(&cache->probation, entry);
   }
@@ -414,7 +414,7 @@ static void choose_factors(struct qcow2_cache *cache)
 {
   uint64_t random[2];
 
-  if (!qcow2_system_random(random, sizeof(random))) { /* no secret, but no worse a hash */
+  if (!qcow2_system_random(random, sizeof(random))) { /* can be guessed, but hash as well */
     random[0] = UINT64_C(0x9E3779B97F4A7C15);
     random[1] = UINT64_C(0xD1B54A32D192ED03);
   }

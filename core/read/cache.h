@@ -1,24 +1,27 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A cache of byte blocks with a budget, shared by threads.
+ * A cache of byte blocks, within a budget, for any number of threads.
  *
- * A block is named by a key: the space it belongs to (a number per file of the chain) and an offset
- * in it. Whoever asks for a block that is not there loads it, outside the lock; others who ask
- * meanwhile wait for that one load. A pinned block stays where it is until it is unpinned.
+ * A key names a block: what it belongs to, and its offset there. The first thread that asks for a
+ * block that is not in the cache loads it, without holding the lock. Other threads that ask for it
+ * meanwhile wait for that load. A pinned block is neither moved nor evicted until it is unpinned.
  *
- * Eviction is a segmented LRU. A block is new as long as it is among those used last, a sixteenth
- * of the budget: uses that follow one another so closely, as when a sweep reads a block piece by
- * piece, are one. Then it is on probation; a second use protects it, and protected blocks may take
- * three quarters of the budget. So one sweep over the disk does not drive out what is used again
- * and again.
+ * Each block is in one of three lists, each in the order of the last use:
+ * - "new": the blocks that were used last, up to a sixteenth of the budget. Further uses of a new
+ *   block do not count. So a reader that goes through a block in small pieces uses it once.
+ * - "probation": blocks that were used once, and are no longer new. These are evicted first, the
+ *   one that was not used for the longest time before all others.
+ * - "protected": blocks on probation that were used again, up to three quarters of the budget.
+ *   Above that, the block that was not used for the longest time goes back to probation.
+ * So one pass over the whole disk does not evict the blocks that are used again and again.
  *
- * Files lie side by side in a block, and are read in any order: a block that was read through, in
- * whatever pieces, makes room for those that were not.
- *
- * A walk that comes by a second time, over more than the cache holds, would find nothing: each
- * block is evicted before its turn. Therefore a cache can prefer old blocks. Of those that stop
- * being new it evicts three of four at once, and so keeps a part of the walk rather than the end of
- * it.
+ * Two rules change this order:
+ * - A block of which all bytes were read, in whatever pieces, is mostly not needed again. It
+ * becomes the next to be evicted.
+ * - A second pass over more bytes than fit the cache would find none of its blocks: each was
+ * evicted just before its turn. In a cache that prefers old blocks, three of four blocks that stop
+ * being new become the next to be evicted. So the cache keeps a part of the first pass, not its
+ * end.
  */
 #ifndef QCOW2_READ_CACHE_H
 #define QCOW2_READ_CACHE_H
@@ -29,11 +32,11 @@
 
 struct qcow2_cache;
 
-/* What a block holds. No two kinds have a key in common. */
+/* What a block contains. Blocks of different kinds have different keys. */
 enum qcow2_cache_kind {
   QCOW2_CACHE_SLICE,  /* a piece of a table of a layer */
   QCOW2_CACHE_CHUNK,  /* decrypted bytes of a layer */
-  QCOW2_CACHE_STREAM, /* a cluster that a layer has compressed */
+  QCOW2_CACHE_STREAM, /* a decompressed cluster of a layer */
   QCOW2_CACHE_BLOCK   /* bytes of a view */
 };
 
@@ -42,53 +45,54 @@ struct qcow2_cache_key {
   uint64_t offset;
 };
 
-/* The key of a block at an offset of its owner. `owner` is the layer's number in the chain or the
-   view's number, below 2^36; `detail`, below 2^24, tells blocks at the same offset apart. */
+/* The key of a block of a layer or a view. `owner` is the number of the layer in the chain, or of
+   the view, below 2^36. `detail`, below 2^24, is different for different blocks at the same offset.
+ */
 struct qcow2_cache_key qcow2_cache_key_make(enum qcow2_cache_kind kind, uint64_t owner,
                                             uint32_t detail, uint64_t offset);
 
 struct qcow2_cache_block {
   uint8_t *data;
-  size_t length; /* bytes, as asked for */
-  size_t filled; /* bytes that the load produced, at most `length` */
+  size_t length; /* bytes */
+  size_t filled; /* bytes that the load has written, at most `length` */
 };
 
-/* Fill the block's data, of block->length bytes, and set block->filled. Returns 0 or an error. */
+/* Write up to block->length bytes to block->data, and set block->filled. Returns 0 or an error. */
 typedef int qcow2_cache_load(void *context, struct qcow2_cache_key key,
                              struct qcow2_cache_block *block, struct qcow2_error *error);
 
-/* A cache of at most `budget` bytes, blocks that are pinned at the moment aside; whether it prefers
-   old blocks, see above. NULL: no memory. The caller frees it with qcow2_cache_free(). */
+/* Make a cache of at most `budget` bytes; only pinned blocks can take more. `prefers_old`: see
+   above. NULL: no memory. The caller frees it with qcow2_cache_free(). */
 struct qcow2_cache *qcow2_cache_new(size_t budget, bool prefers_old);
 
-/* Free the cache, of which no block may be pinned. NULL is allowed. */
+/* Free the cache. No block may be pinned. NULL is allowed. */
 void qcow2_cache_free(struct qcow2_cache *cache);
 
-/* Get the block, of `length` bytes (always the same for a key), from the cache or by loading it. On
-   success the caller calls qcow2_cache_unpin(). A failed load is not remembered. Errors: NOMEM, and
-   those of `load`. */
+/* Get a block of `length` bytes (always the same for a key) from the cache, or load it. On success
+   the caller unpins it with qcow2_cache_unpin(). If the load fails, the block is not in the cache.
+   Errors: NOMEM, and those of `load`. */
 int qcow2_cache_pin(struct qcow2_cache *cache, struct qcow2_cache_key key, size_t length,
                     qcow2_cache_load *load, void *context, struct qcow2_cache_block **block,
                     struct qcow2_error *error);
 
-/* Pin the block if it is there, without loading or waiting. Returns whether it is. */
+/* Pin the block if it is in the cache; do not load it or wait for it. Returns false if it is not.
+ */
 bool qcow2_cache_pin_ready(struct qcow2_cache *cache, struct qcow2_cache_key key,
                            struct qcow2_cache_block **block);
 
-/* True if the block is there and was asked for; a load ahead does not count. */
+/* True if the block is in the cache and was used; a load ahead is not a use. */
 bool qcow2_cache_is_used(struct qcow2_cache *cache, struct qcow2_cache_key key);
 
-/* Load the block if it is not there, in expectation of its first use, which it stays on probation
-   for. That it cannot be loaded is nobody's error. */
+/* Load the block, before its first use, if it is not in the cache. Its first use makes it new
+   again. Errors are ignored. */
 void qcow2_cache_load_ahead(struct qcow2_cache *cache, struct qcow2_cache_key key, size_t length,
                             qcow2_cache_load *load, void *context);
 
-/* Give a pinned block back. */
+/* Unpin a block. */
 void qcow2_cache_unpin(struct qcow2_cache *cache, struct qcow2_cache_block *block);
 
-/* Give a pinned block back, of which `length` bytes were taken. When as many were taken as it has,
-   it is mostly the next to be evicted, before blocks of which something is left to be read, unless
-   it is used again before that. */
+/* Unpin a block of which `length` bytes were read. When all of its bytes were read, it is mostly
+   the next block to be evicted, unless it is used again before. */
 void qcow2_cache_take(struct qcow2_cache *cache, struct qcow2_cache_block *block, size_t length);
 
 #endif

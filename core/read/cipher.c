@@ -16,9 +16,9 @@
 
 #define BLOCK_BYTES_MAX 16u
 
-/* libgcrypt's state with the keys set, for one thread at a time. */
+/* Handles of libgcrypt with the keys set. One thread at a time uses them. */
 struct engine {
-  gcry_cipher_hd_t data;  /* NULL where libgcrypt does not do it */
+  gcry_cipher_hd_t data;  /* NULL: Twofish-192, which is not in libgcrypt */
   gcry_cipher_hd_t ivgen; /* ESSIV only, else NULL */
   struct engine *next;
 };
@@ -28,14 +28,14 @@ struct qcow2_cipher {
   uint32_t block_bytes;
   uint8_t key[CIPHER_KEY_BYTES_MAX];
   struct qcow2_twofish *twofish; /* two, for Twofish-192 in XTS mode; else NULL */
-  pthread_mutex_t lock;          /* of the list */
+  pthread_mutex_t lock;          /* of the list of engines that are not in use: */
   struct engine *free;
 };
 
 /* ---- libgcrypt's names ----------------------------------------------------- */
 
-/* The algorithm for keys of that length; 0: there is none. Twofish with 192 bits is refused when
-   the key is set. */
+/* The algorithm for keys of this length; 0: there is none. libgcrypt refuses Twofish with 192 bits
+   when the key is set. */
 static int algorithm_number(enum qcow2_cipher_algorithm algorithm, uint32_t key_bytes)
 {
   switch (algorithm) {
@@ -85,8 +85,8 @@ static int open_handle(int algorithm, int mode, const uint8_t *key, size_t key_b
   return qcow2_libgcrypt_error(error, status, what);
 }
 
-/* The cipher that turns sector numbers into initialisation vectors: its key is the hash of the
-   key. */
+/* Open the cipher that makes initialisation vectors of sector numbers (ESSIV). Its key is the hash
+   of the key. */
 static int open_ivgen(const struct qcow2_cipher *cipher, gcry_cipher_hd_t *handle,
                       struct qcow2_error *error)
 {
@@ -106,7 +106,7 @@ static int open_ivgen(const struct qcow2_cipher *cipher, gcry_cipher_hd_t *handl
   return code;
 }
 
-/* libgcrypt wipes a handle's keys. */
+/* Closing a handle wipes its keys. */
 static void engine_free(struct engine *engine)
 {
   gcry_cipher_close(engine->ivgen);
@@ -168,7 +168,7 @@ static int engine_take(struct qcow2_cipher *cipher, struct engine **engine,
 
 /* ---- Making ---------------------------------------------------------------- */
 
-/* libgcrypt has no Twofish with keys of 192 bits. QEMU writes it in XTS mode only; in others it
+/* Set the keys of Twofish-192 (twofish.h). QEMU writes it in XTS mode only: with other modes it
    cannot store the key. */
 static int prepare_twofish(struct qcow2_cipher *cipher, struct qcow2_error *error)
 {
@@ -201,7 +201,7 @@ int qcow2_cipher_new(const struct qcow2_cipher_spec *spec, const uint8_t *key,
   memcpy(cipher->key, key, spec->key_bytes);
   code = prepare_twofish(cipher, error);
   if (code == 0)
-    code = engine_new(cipher, &engine, error); /* now, to know that libgcrypt has it */
+    code = engine_new(cipher, &engine, error); /* fails if libgcrypt does not have it */
   if (code != 0) {
     qcow2_cipher_free(cipher);
     return code;

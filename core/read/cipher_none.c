@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* In place of cipher.c and unlock.c in a build without libgcrypt: nothing encrypted can be
-   opened. */
+/* A build without libgcrypt has this file instead of cipher.c and unlock.c: no encrypted image can
+   be opened. */
 #include "../base/error.h"
 #include "unlock.h"
 
@@ -31,7 +31,7 @@ int qcow2_unlock_aes(const struct qcow2_passphrase *passphrase, struct qcow2_cip
   return no_libgcrypt(error);
 }
 
-/* No cipher was made, so these have none to work on. */
+/* These are never called with a cipher: none can be made. */
 int qcow2_cipher_decrypt(struct qcow2_cipher *cipher, uint64_t sector, uint8_t *buffer,
                          size_t length, struct qcow2_error *error)
 {

@@ -18,7 +18,7 @@
 struct unpacker {
   struct qcow2_decompressor *decompressor;
   uint8_t *input;
-  size_t input_size; /* bytes allocated; at most two clusters, the most a descriptor can say */
+  size_t input_size; /* bytes allocated: at most two clusters, the most that an L2 entry can give */
   struct unpacker *next;
 };
 
@@ -112,16 +112,17 @@ struct compressed_load {
   uint32_t host_bytes;
 };
 
-/* Keep in the cluster's block, in place of its bytes, why it cannot be decoded: a stream may take
-   long to fail, and is asked for in small pieces. A block that is not filled holds the clause. */
+/* Keep in the block, instead of the cluster's bytes, why the cluster cannot be decoded. Decoding
+   may take long before it fails, and each small read would repeat it. `filled` is 0 in such a
+   block. */
 static void keep_failure(struct qcow2_cache_block *block, const struct qcow2_error *failure)
 {
   snprintf((char *) block->data, block->length, "%s", failure->message);
   block->filled = 0;
 }
 
-/* Decode the whole cluster into a cache block. The last sector of a stream may end past the end of
-   the file. */
+/* Decode the whole cluster into a cache block. The last sector of its stream may end past the end
+   of the file. */
 static int load_compressed(void *context, struct qcow2_cache_key key,
                            struct qcow2_cache_block *block, struct qcow2_error *error)
 {
@@ -136,7 +137,7 @@ static int load_compressed(void *context, struct qcow2_cache_key key,
   int code;
 
   (void) key;
-  if (length == 0) /* let the storage say that the file is truncated */
+  if (length == 0) /* makes the error that the file is truncated */
     return qcow2_storage_read(source->storage, load->host_offset, block->data, 1, error);
   unpacker = pool_take(source->pool, length);
   if (unpacker == NULL)
@@ -156,7 +157,7 @@ static int load_compressed(void *context, struct qcow2_cache_key key,
   return code;
 }
 
-/* Say that the cluster could not be decoded, and why, by its block. */
+/* The error for a cluster that could not be decoded, from the reason in its block. */
 static int failure_error(const struct qcow2_compressed_source *source,
                          const struct qcow2_mapping *mapping, const struct qcow2_cache_block *block,
                          struct qcow2_error *error)
@@ -173,8 +174,8 @@ static int failure_error(const struct qcow2_compressed_source *source,
                             mapping->host_offset, (const char *) block->data);
 }
 
-/* An entry with other sectors may lead to the same offset; that is another stream, perhaps cut too
-   short. */
+/* Two L2 entries may give the same offset with different lengths. These are different streams: one
+   may be too short. */
 static struct qcow2_cache_key cache_key(const struct qcow2_compressed_source *source,
                                         const struct qcow2_mapping *mapping)
 {

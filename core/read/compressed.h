@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* Compressed clusters, decoded once and kept in the cache of decoded clusters. */
+/* Compressed clusters. Each is decompressed once, and kept in the cache of decoded clusters. */
 #ifndef QCOW2_READ_COMPRESSED_H
 #define QCOW2_READ_COMPRESSED_H
 
 #include "mapping.h"
 
-/* Decompressors that are not in use, for all threads of an image. */
+/* The decompressors of an image that no thread is using. */
 struct qcow2_decompressor_pool;
 
 /* NULL: no memory. The caller frees it with qcow2_decompressor_pool_free(). */
@@ -14,9 +14,9 @@ struct qcow2_decompressor_pool *qcow2_decompressor_pool_new(void);
 /* NULL is allowed. */
 void qcow2_decompressor_pool_free(struct qcow2_decompressor_pool *pool);
 
-/* Where an image's compressed clusters are read from. Borrowed pointers. */
+/* Where the compressed clusters of an image are read from. Borrowed pointers. */
 struct qcow2_compressed_source {
-  const struct qcow2_storage *storage; /* the image file, which holds the streams */
+  const struct qcow2_storage *storage; /* the image file, which contains the streams */
   enum qcow2_compression compression;
   uint32_t cluster_size;     /* bytes */
   struct qcow2_cache *cache; /* of decoded clusters */
@@ -24,17 +24,18 @@ struct qcow2_compressed_source {
   struct qcow2_decompressor_pool *pool;
 };
 
-/* Read `length` bytes (> 0) at `guest_offset`, which the mapping (of kind COMPRESSED) covers, into
+/* Read `length` bytes (> 0) at `guest_offset`, all inside the mapping of the kind COMPRESSED, into
    `buffer`. Errors: IO, TRUNCATED, CORRUPT, NOMEM, with the host offset. */
 int qcow2_compressed_read(const struct qcow2_compressed_source *source,
                           const struct qcow2_mapping *mapping, uint64_t guest_offset, void *buffer,
                           size_t length, struct qcow2_error *error);
 
-/* True if the cluster is in the cache and was used since it came there. */
+/* True if the cluster is in the cache, and was used there. */
 bool qcow2_compressed_is_at_hand(const struct qcow2_compressed_source *source,
                                  const struct qcow2_mapping *mapping);
 
-/* Decode the cluster into the cache, if it is not there. Errors are left to the reader. */
+/* Decode the cluster into the cache, if it is not there. Errors are ignored: the reader gets them.
+ */
 void qcow2_compressed_decode_ahead(const struct qcow2_compressed_source *source,
                                    const struct qcow2_mapping *mapping);
 

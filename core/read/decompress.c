@@ -15,10 +15,10 @@
 #include "../base/error.h"
 #include "../format/deflate.h"
 
-/* Raw deflate. QEMU writes with a window of 12 bits; other writers may use the whole 15. */
+/* Raw deflate. QEMU writes with a window of 12 bits; other programs may use all 15. */
 #define RAW_DEFLATE_WINDOW_BITS (-15)
 
-/* Each library's state is made when it is first needed. */
+/* Each member is made when it is needed. */
 struct qcow2_decompressor {
 #ifdef HAVE_LIBDEFLATE
   struct libdeflate_decompressor *libdeflate;
@@ -49,10 +49,10 @@ void qcow2_decompressor_free(struct qcow2_decompressor *decompressor)
 
 /* ---- deflate ------------------------------------------------------------ */
 
-/* libdeflate is more than twice as fast as zlib, but lets pass some streams that are damaged (a
-   code that means nothing, a run of code lengths that is too long), so it gets only those that
-   cannot be of that kind; and it wants the stream to end where the output does. Returns whether it
-   gave the whole output; if not, zlib decides. */
+/* Decompress with libdeflate, which is more than twice as fast as zlib. It accepts some damaged
+   streams (an undefined code, a run of code lengths that is too long), so it gets only streams that
+   cannot be damaged in this way. And it fails if the stream does not end with the output. Returns 1
+   if it gave the whole output; else zlib must try. */
 static int inflate_fast(struct qcow2_decompressor *decompressor, const uint8_t *input,
                         size_t input_length, uint8_t *output, size_t output_length,
                         size_t *consumed)
@@ -76,7 +76,7 @@ static int inflate_fast(struct qcow2_decompressor *decompressor, const uint8_t *
 #endif
 }
 
-/* Make zlib ready for a new stream. */
+/* Prepare zlib for a new stream. */
 static int zlib_prepare(struct qcow2_decompressor *decompressor)
 {
   if (decompressor->zlib != NULL)
@@ -98,7 +98,7 @@ static int decompress_deflate(struct qcow2_decompressor *decompressor, const uin
   z_stream *zlib;
   int status;
 
-  /* With LIBDEFLATE_SUCCESS and no place for the actual length, the output is exactly full. */
+  /* It was called without a pointer for the actual length, so on success the output is full. */
   if (inflate_fast(decompressor, input, input_length, output, output_length, consumed))
     return 0;
   if (!zlib_prepare(decompressor))
@@ -110,7 +110,7 @@ static int decompress_deflate(struct qcow2_decompressor *decompressor, const uin
   zlib->avail_out = (uInt) output_length;
   status = inflate(zlib, Z_FINISH);
   *consumed = input_length - zlib->avail_in;
-  /* Z_BUF_ERROR: the stream goes on, but the cluster is full. */
+  /* Z_BUF_ERROR: the stream does not end, but the cluster is full. */
   if ((status == Z_STREAM_END || status == Z_BUF_ERROR) && zlib->avail_out == 0)
     return 0;
   if (status == Z_MEM_ERROR)
@@ -130,8 +130,8 @@ static int zstd_error(size_t done, size_t output_length, size_t status, struct q
                          output_length, ZSTD_getErrorName(status));
 }
 
-/* Frame after frame, each as a whole: then zstd decodes into the output itself and needs no window
-   of its own, however large a window the frame asks for. */
+/* Decompress frame by frame, each as a whole. So zstd writes into the output, and allocates no
+   window, whatever size of window the frame gives. */
 static int decompress_zstd(struct qcow2_decompressor *decompressor, const uint8_t *input,
                            size_t input_length, uint8_t *output, size_t output_length,
                            size_t *consumed, struct qcow2_error *error)

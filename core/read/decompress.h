@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* One compressed cluster's stream -> its bytes ("Compressed Clusters Descriptor"). */
+/* Decompressing the stream of one cluster ("Compressed Clusters Descriptor"). */
 #ifndef QCOW2_READ_DECOMPRESS_H
 #define QCOW2_READ_DECOMPRESS_H
 
 #include "../qcow2core.h"
 
-/* The state of the decompression libraries, kept from one cluster to the next. For one thread at a
-   time. */
+/* The state of the decompression libraries, which is kept for the next cluster. One thread at a
+   time uses it. */
 struct qcow2_decompressor;
 
 /* NULL: no memory. The caller frees it with qcow2_decompressor_free(). */

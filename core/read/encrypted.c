@@ -6,20 +6,21 @@
 #include "../base/checked.h"
 #include "../storage/storage.h"
 
-/* What is decrypted ahead is cached in chunks of this size, or of a cluster if that is smaller. */
+/* The size of a chunk, in which sectors are decrypted ahead: this, or a cluster if that is smaller.
+ */
 #define CHUNK_BYTES_MAX 65536u
 
 /* ---- Decrypting ------------------------------------------------------------ */
 
-/* Where encrypted bytes are, and what their initialisation vectors count from. */
+/* Where encrypted bytes are, and how the cipher counts them. */
 struct encrypted {
   const struct qcow2_encrypted_source *source;
   uint64_t host_offset;   /* of the first byte to be read */
-  uint64_t number_offset; /* the same byte, as the cipher counts */
+  uint64_t number_offset; /* of the same byte, from which its sector number is made */
 };
 
-/* Read whole sectors, which begin `skip` bytes from the first byte to be read (or, if negative,
-   before it). */
+/* Read whole sectors. They begin `skip` bytes after the first byte to be read, or before it if
+   `skip` is negative. */
 static int read_sectors(const struct encrypted *encrypted, int64_t skip, uint8_t *buffer,
                         size_t length, struct qcow2_error *error)
 {
@@ -35,8 +36,8 @@ static int read_sectors(const struct encrypted *encrypted, int64_t skip, uint8_t
                               buffer, length, error);
 }
 
-/* Read a part of one sector: `length` bytes, `in_sector` bytes into the sector that begins at
-   `skip`. */
+/* Read a part of one sector: `length` bytes from byte `in_sector` on. The sector begins at `skip`,
+   as above. */
 static int read_in_sector(const struct encrypted *encrypted, int64_t skip, size_t in_sector,
                           uint8_t *buffer, size_t length, struct qcow2_error *error)
 {
@@ -48,8 +49,8 @@ static int read_in_sector(const struct encrypted *encrypted, int64_t skip, size_
   return code;
 }
 
-/* A sector can only be decrypted as a whole. Those that are wanted as a whole are decrypted where
-   they are wanted. */
+/* A sector can only be decrypted as a whole. Sectors that are needed as a whole are decrypted in
+   the caller's buffer, others in a buffer of their own. */
 static int read_here(const struct encrypted *encrypted, uint8_t *buffer, size_t length,
                      struct qcow2_error *error)
 {
@@ -68,14 +69,13 @@ static int read_here(const struct encrypted *encrypted, uint8_t *buffer, size_t 
   return code;
 }
 
-/* ---- Chunks that were decrypted ahead ---------------------------------------- */
+/* ---- Chunks, decrypted ahead -------------------------------------------------- */
 
 static uint32_t chunk_size(const struct qcow2_encrypted_source *source)
 {
   return (uint32_t) min_u64(source->cluster_size, CHUNK_BYTES_MAX);
 }
 
-/* No compressed cluster has this key: those keys say how long the stream is. */
 static struct qcow2_cache_key chunk_key(const struct qcow2_encrypted_source *source,
                                         uint64_t host_offset)
 {
@@ -103,8 +103,7 @@ void qcow2_encrypted_decode_ahead(const struct qcow2_encrypted_source *source, u
   uint32_t size = chunk_size(source);
   uint64_t end = host_offset + length;
 
-  if (source->cipher_counts_guest) /* what a chunk's bytes are depends on where in the disk they are
-                                    */
+  if (source->cipher_counts_guest) /* at another guest offset the same chunk has other bytes */
     return;
   for (uint64_t at = divide_up(host_offset, size) * size; at < end && size <= end - at; at += size)
     qcow2_cache_load_ahead(source->cache, chunk_key(source, at), size, load_chunk,

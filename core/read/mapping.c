@@ -22,16 +22,15 @@ static uint64_t l1_entry_offset(const struct qcow2_tables *tables, uint64_t inde
   return tables->l1_offset + index * L1_ENTRY_BYTES;
 }
 
-/* True if the table cannot be read at all; the other problems were found when the image was
-   opened. */
+/* True if the L1 table is at host offset 0. Its other problems were errors when the image or the
+   view was opened. */
 static bool l1_is_over_header(const struct qcow2_tables *tables)
 {
   return qcow2_geometry_l1_problem(tables->geometry, tables->l1_offset, tables->l1_size) ==
          L1_OVER_HEADER;
 }
 
-/* Read the L1 entry at `index`. A cleared offset, or an index past the table, is an unallocated L2
-   table. */
+/* Read the L1 entry at `index`. It is 0 past the end of the table: no L2 table is allocated. */
 static int read_l1(const struct qcow2_tables *tables, uint64_t index, uint64_t *l1_entry,
                    struct qcow2_error *error)
 {
@@ -55,7 +54,7 @@ static int read_l1(const struct qcow2_tables *tables, uint64_t index, uint64_t *
 
 /* ---- L2 ----------------------------------------------------------------- */
 
-/* True if `part`, whose bytes follow those of `mapping`, continues it. */
+/* True if `part`, which follows `mapping` on the disk, can be added to it. */
 static bool part_continues(const struct qcow2_mapping *mapping,
                            const struct qcow2_cluster_part *part)
 {
@@ -85,8 +84,8 @@ static struct qcow2_mapping mapping_of_part(uint64_t guest_offset,
                                  .problem = part->problem };
 }
 
-/* Collect the run that starts at `guest_offset`, from the L2 entries in [bytes, end), of which the
-   first describes it. */
+/* Find the run that starts at `guest_offset`. [bytes, end) are L2 entries; the first of them
+   describes that offset. */
 static void collect_run(const struct qcow2_geometry *geometry, const uint8_t *bytes,
                         const uint8_t *end, uint64_t entry_offset, uint64_t guest_offset,
                         uint64_t length, struct qcow2_mapping *mapping)
@@ -111,8 +110,9 @@ static void collect_run(const struct qcow2_geometry *geometry, const uint8_t *by
   mapping->length = min_u64(mapping->length, length);
 }
 
-/* Map through the L2 table at `l2_offset`. If it cannot be read, the mapping says how far that
-   reaches: a file that ends before an entry ends before those behind it. */
+/* Map through the L2 table at `l2_offset`. If the table cannot be read, mapping->length is the
+   number of bytes with this error. If the file ends before an entry, it ends before all later
+   entries. */
 static int map_in_l2(const struct qcow2_tables *tables, uint64_t l2_offset, uint64_t guest_offset,
                      uint64_t length, struct qcow2_mapping *mapping, struct qcow2_error *error)
 {
@@ -138,8 +138,8 @@ static int map_in_l2(const struct qcow2_tables *tables, uint64_t l2_offset, uint
   return 0;
 }
 
-/* How far it reaches that the L1 entry at `index`, for `guest_offset`, cannot be read: see
-   map_in_l2(). */
+/* The number of bytes from `guest_offset` on with the same error, if the L1 entry at `index` cannot
+   be read: as in map_in_l2(). */
 static uint64_t l1_failure_length(const struct qcow2_tables *tables, uint64_t index,
                                   uint64_t guest_offset, int code)
 {

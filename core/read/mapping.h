@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: MIT */
-/* Guest offset -> mapping, through one L1 table and its L2 tables. The only I/O is that of table
-   slices, into a cache. */
+/* From a guest offset to a mapping, through one L1 table and its L2 tables. Only slices of tables
+   are read, through a cache. */
 #ifndef QCOW2_READ_MAPPING_H
 #define QCOW2_READ_MAPPING_H
 
 #include "../format/cluster.h"
 #include "slices.h"
 
-/* The tables of one disk: a file's active disk, or one of its snapshots'. Borrowed pointers. */
+/* The tables of one disk: the active disk of a file, or that of a snapshot. Borrowed pointers. */
 struct qcow2_tables {
   const struct qcow2_geometry *geometry;
-  struct qcow2_slices slices; /* of the image file, which holds the tables */
+  struct qcow2_slices slices; /* of the image file, which contains the tables */
   uint64_t l1_offset;         /* host offset, bytes */
   uint32_t l1_size;           /* entries */
 };
@@ -23,16 +23,16 @@ struct qcow2_mapping {
                       cluster */
   uint64_t host_offset;  /* NORMAL, ZERO_ALLOCATED: of the first byte. COMPRESSED: of the stream.
                             Else QCOW2_NO_OFFSET */
-  uint32_t host_bytes;   /* COMPRESSED: the stream's upper bound, bytes. Else 0 */
-  uint64_t table_offset; /* host offset of the L1 or L2 entry that says so (of a run: its first), or
+  uint32_t host_bytes;   /* COMPRESSED: the most that the stream can be long, bytes. Else 0 */
+  uint64_t table_offset; /* host offset of the L1 or L2 entry (of a run: of the first entry), or
                             QCOW2_NO_OFFSET */
   const char *problem;   /* INVALID: why, as a clause in static storage. Else NULL */
 };
 
-/* Map `guest_offset`, for at most `length` bytes (> 0). An invalid entry is a mapping of kind
-   INVALID; a table that cannot be read is an error, after which the mapping says which entry that
-   is and how far the error reaches, perhaps further than `length`. Errors: IO, TRUNCATED, NOMEM,
-   with the entry's host offset. */
+/* Map `guest_offset`, for at most `length` bytes (> 0). An invalid entry is a mapping of the kind
+   INVALID. A table that cannot be read is an error; then the mapping has the entry that is needed,
+   and the number of bytes with this error, which may be more than `length`. Errors: IO, TRUNCATED,
+   NOMEM, and CORRUPT for an L1 table at host offset 0, with the entry's host offset. */
 int qcow2_mapping_find(const struct qcow2_tables *tables, uint64_t guest_offset, uint64_t length,
                        struct qcow2_mapping *mapping, struct qcow2_error *error);
 

@@ -8,15 +8,15 @@
 #include "../base/error.h"
 #include "../storage/storage.h"
 
-/* Slices are of this many bytes, or of a cluster if that is smaller: large enough that few reads
-   are needed, small enough that a single look-up in a table of 2 MiB is cheap. */
+/* The size of a slice: this, or a cluster if that is smaller. Large enough that few reads are
+   needed, small enough that one lookup in a table of 2 MiB is cheap. */
 #define SLICE_BYTES_MAX 16384u
 #define SECTOR_BYTES 512u
 
-/* Behind a slice's bytes in its cache block: which of its sectors the operating system could not
-   read. */
+/* The sectors of a slice that the operating system could not read. It is stored in the cache block,
+   after the bytes of the slice. */
 struct slice_damage {
-  uint32_t bad_sectors; /* a bit for each, from bit 0 on */
+  uint32_t bad_sectors; /* a bit for each sector; bit 0: the first */
 };
 
 _Static_assert(SLICE_BYTES_MAX / SECTOR_BYTES <= 32, "a bit for each sector");
@@ -27,8 +27,7 @@ static struct slice_damage *damage_of(const struct qcow2_cache_block *block)
                                            sizeof(struct slice_damage));
 }
 
-/* Read sector by sector what could not be read at once, and note which sectors are bad. Fails if
-   all of them are. */
+/* Read a slice sector by sector, and note which sectors are bad. Fails if all of them are. */
 static int load_sectors(const struct qcow2_storage *storage, uint64_t host_offset,
                         struct qcow2_cache_block *block)
 {
@@ -45,7 +44,7 @@ static int load_sectors(const struct qcow2_storage *storage, uint64_t host_offse
   return any ? 0 : QCOW2_ERROR_IO;
 }
 
-/* Load a slice; where the file ends inside it, as far as it goes. */
+/* Load a slice, or the part of it that is before the end of the file. */
 static int load_slice(void *context, struct qcow2_cache_key key, struct qcow2_cache_block *block,
                       struct qcow2_error *error)
 {
@@ -64,7 +63,7 @@ static int load_slice(void *context, struct qcow2_cache_key key, struct qcow2_ca
   return code;
 }
 
-/* How many bytes from `in_slice` on are there and could be read. */
+/* The number of bytes from `in_slice` on that are in the file and could be read. */
 static size_t usable_bytes(const struct qcow2_cache_block *block, uint32_t in_slice)
 {
   uint32_t first = in_slice / SECTOR_BYTES;
@@ -74,7 +73,7 @@ static size_t usable_bytes(const struct qcow2_cache_block *block, uint32_t in_sl
   return end > in_slice ? end - in_slice : 0;
 }
 
-/* Say why the entry is not in the slice. */
+/* The error for an entry that could not be read. */
 static int entry_error(const struct qcow2_slices *slices, const char *table, uint64_t host_offset,
                        bool is_bad, struct qcow2_error *error)
 {

@@ -5,28 +5,29 @@
 
 #include "../base/checked.h"
 
-/* A reader who skips no more than so many units still goes on: the directories of a file system lie
-   between its files. */
+/* A reader that skips up to this many units still moves forward in its stream: the directories of a
+   file system are between its files. */
 #define SKIP_MAX 8u
-/* A unit that follows the last is worth a point, one after a gap costs half of them. With the first
-   point UNITS_MIN units are guessed, and one more for each SCORE_PER_UNIT points: what is decoded
-   in vain takes time too. */
+/* A unit that directly follows the last one adds 1 to the score; one after a gap halves it. With a
+   score of 1, UNITS_MIN units are guessed, and one more for each SCORE_PER_UNIT points: to decode a
+   unit that is not read costs time. */
 #define UNITS_MIN 3u
 #define SCORE_PER_UNIT 2u
 #define SCORE_MAX 64u
-/* From this score on a long run is surer than what came next the last time. */
+/* From this score on, the next units of the run are more probable than the units that came next the
+   last time. */
 #define SCORE_SURE 16u
 
 /* ---- Ascending order ------------------------------------------------------- */
 
-/* True if the stream, reaching `unit`, goes on. */
+/* True if `unit` continues the stream. */
 static bool goes_on(const struct qcow2_stream *stream, uint64_t unit)
 {
   return stream->used != 0 && unit >= stream->last && unit - stream->last <= SKIP_MAX + 1;
 }
 
-/* The stream that goes on at the unit, or else a new one in place of that which was not used for
-   the longest time. */
+/* The stream that the unit continues. If there is none, a new one replaces the stream that was not
+   used for the longest time. */
 static struct qcow2_stream *find_stream(struct qcow2_streams *streams, uint64_t unit)
 {
   struct qcow2_stream *oldest = &streams->stream[0];
@@ -65,9 +66,9 @@ static size_t guess_in_order(const struct qcow2_stream *stream, unsigned window,
   return count;
 }
 
-/* ---- What came next the last time ------------------------------------------- */
+/* ---- The units that came next the last time ----------------------------------- */
 
-/* A second walk over a file system, to find what the first one missed, takes the same steps. */
+/* A second walk over a file system goes through its units in the same order as the first. */
 static struct qcow2_step *step_of(struct qcow2_streams *streams, uint64_t unit)
 {
   return &streams->step[unit % STEPS];

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Guessing, from the order in which a disk is read, what will be read next. Pure. */
+/* Guessing what will be read next, from the order in which a disk was read. Pure: no I/O. */
 #ifndef QCOW2_READ_STREAMS_H
 #define QCOW2_READ_STREAMS_H
 
@@ -7,25 +7,26 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* At how many places a reader is followed. A walk over a file system goes on in its directories and
-   in its inodes by turns. */
+/* The number of streams: regions of the disk in which a reader moves forward by turns. A walk over
+   a file system reads its directories and its inodes by turns. */
 #define STREAMS 4u
-/* Of so many units it is remembered which came next. */
+/* The number of units for which it is remembered which unit came next. */
 #define STEPS 65536u
-/* So many steps are guessed from what came next the last time. */
+/* The most units that are guessed from these. */
 #define STEPS_AHEAD 16u
-/* No more units are guessed at once. */
+/* The most units that are guessed at once. */
 #define UNITS_GUESSED_MAX 32u
 
-/* A place from which on a disk is read in ascending order. Units are equal parts of the disk,
+/* A region in which the disk is read in ascending order. Units are parts of the disk of equal size,
    counted from 0. */
 struct qcow2_stream {
   uint64_t last;  /* the unit that was reached last */
-  uint64_t used;  /* when it was used last; 0: never */
-  unsigned score; /* how sure it is that the reader goes on */
+  uint64_t used;  /* the clock at that time; 0: never */
+  unsigned score; /* how probable it is that the reader moves on */
 };
 
-/* The numbers' low halves, as they fit: a wrong guess does no harm. */
+/* The unit that came after a unit. These are the low 32 bits of the numbers: if they are wrong,
+   only the guess is. */
 struct qcow2_step {
   uint32_t from, to;
 };
@@ -33,15 +34,16 @@ struct qcow2_step {
 /* All zero at first. */
 struct qcow2_streams {
   struct qcow2_stream stream[STREAMS];
-  uint64_t clock; /* units reached */
+  uint64_t clock; /* the number of units that were reached */
   uint64_t last;  /* the unit that was reached last */
-  bool is_sure;   /* it was one of a long row: what is guessed will be read */
+  bool is_sure;   /* that unit was part of a long run, so the guess is almost certain */
   struct qcow2_step step[STEPS];
 };
 
-/* Note that the reader reached a unit. Returns how many units are guessed to be read after it, at
-   most `window` (which is not more than UNITS_GUESSED_MAX), and puts their numbers into `guessed`,
-   the next one first; most of them were guessed before. They may lie past the disk's end. */
+/* Note that the reader reached a unit, and guess which units it will read after it. Writes their
+   numbers to `guessed`, the next one first, and returns how many: at most `window`, which is not
+   above UNITS_GUESSED_MAX. Most of them were guessed before. They may be past the end of the disk.
+ */
 size_t qcow2_streams_note(struct qcow2_streams *streams, uint64_t unit, unsigned window,
                           uint64_t guessed[UNITS_GUESSED_MAX]);
 

@@ -17,7 +17,7 @@
 #define DIGEST_BYTES_MAX 64u
 #define AES_KEY_BYTES 16u
 
-/* A LUKS header being opened. */
+/* A LUKS header that is being unlocked. */
 struct attempt {
   const struct qcow2_storage *image;
   uint64_t host_offset;
@@ -36,7 +36,8 @@ static int check_passphrase(const struct qcow2_passphrase *passphrase, struct qc
 
 /* ---- Key derivation ------------------------------------------------------- */
 
-/* One block of PBKDF2: the exclusive or of a chain of as many hashes as there are iterations. */
+/* One block of PBKDF2 (RFC 8018): the exclusive or of `iterations` hashes, each of the one before.
+ */
 static void derive_block(gcry_md_hd_t hmac, const uint8_t salt[LUKS_SALT_BYTES],
                          uint32_t iterations, uint32_t index, uint8_t *block,
                          uint32_t digest_length)
@@ -59,7 +60,8 @@ static void derive_block(gcry_md_hd_t hmac, const uint8_t salt[LUKS_SALT_BYTES],
   qcow2_system_wipe(link, sizeof(link));
 }
 
-/* PBKDF2. libgcrypt's own leaves a part of the key in memory that it frees. */
+/* PBKDF2. Why we have our own: gcry_kdf_derive() leaves a part of the derived key in memory that it
+   frees without wiping it. This one is a loop over libgcrypt's HMAC, and wipes what it used. */
 static int derive(const struct qcow2_luks *luks, const void *secret, size_t secret_length,
                   const uint8_t salt[LUKS_SALT_BYTES], uint32_t iterations, uint8_t *out,
                   uint32_t out_length, struct qcow2_error *error)
@@ -69,7 +71,7 @@ static int derive(const struct qcow2_luks *luks, const void *secret, size_t secr
   gcry_md_hd_t hmac;
   gcry_error_t status = gcry_md_open(&hmac, qcow2_libgcrypt_hash(luks->hash), GCRY_MD_FLAG_HMAC);
 
-  if (status == 0) /* libgcrypt wants an address, also for no bytes */
+  if (status == 0) /* libgcrypt needs a pointer that is not NULL, also for 0 bytes */
     status = gcry_md_setkey(hmac, secret_length == 0 ? "" : secret, secret_length);
   for (uint32_t at = 0; status == 0 && at < out_length; at += digest_length, index++) {
     derive_block(hmac, salt, iterations, index, block, digest_length);
@@ -82,7 +84,7 @@ static int derive(const struct qcow2_luks *luks, const void *secret, size_t secr
 
 /* ---- Anti-forensic information splitting ----------------------------------- */
 
-/* Spread every bit over the block, hash by hash; the last one is cut to what is left. */
+/* Replace each part of the block by its hash. The last part may be shorter than a hash. */
 static void diffuse(uint8_t *block, uint32_t length, int hash, uint32_t digest_length)
 {
   uint8_t input[4 + DIGEST_BYTES_MAX], digest[DIGEST_BYTES_MAX];
@@ -118,7 +120,7 @@ static void merge_stripes(const struct qcow2_luks *luks, const uint8_t *stripes,
 
 /* ---- Key slots -------------------------------------------------------------- */
 
-/* Read a slot's key material and decrypt it with the key that the passphrase gives. */
+/* Read the key material of a slot, and decrypt it with the key derived from the passphrase. */
 static int decrypt_material(const struct attempt *attempt, const struct qcow2_luks_slot *slot,
                             uint8_t *material, size_t length, struct qcow2_error *error)
 {
@@ -152,7 +154,7 @@ static int check_key(const struct qcow2_luks *luks, const uint8_t *key, struct q
   return code;
 }
 
-/* Get the master key out of one slot. */
+/* Get the master key from one slot. */
 static int open_slot(const struct attempt *attempt, const struct qcow2_luks_slot *slot,
                      uint8_t key[CIPHER_KEY_BYTES_MAX], struct qcow2_error *error)
 {
@@ -191,8 +193,7 @@ static int wrong_passphrase(const struct qcow2_luks *luks,
                               QCOW2_OPTION_PASSPHRASES);
 }
 
-/* Try the active slots in turn. One that cannot be tried does not keep the others from being
-   tried. */
+/* Try the active slots in turn. After an error in one slot the others are still tried. */
 static int open_any_slot(const struct attempt *attempt, uint8_t key[CIPHER_KEY_BYTES_MAX],
                          struct qcow2_error *error)
 {
