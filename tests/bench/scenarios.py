@@ -34,6 +34,7 @@ IMG_CAT_BARS = {
 class Contender:
     command: list
     dropin: bool = False
+    build: Path = None  # of the drop-in; None: the one that is measured
     measures_itself: bool = False  # it prints its seconds, and perhaps its KiB
     output: str = ""  # a directory to be made before and removed after it
     server: tuple = ()  # a command to run meanwhile, and the socket that shows it is ready
