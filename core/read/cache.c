@@ -12,13 +12,10 @@
    small block. */
 #define BUDGET_PER_BUCKET 4096u
 #define BUCKET_BITS_MIN 6u
-/* The most bytes that new entries, and protected entries, may have. */
-#define NEW_SHARE(budget) ((budget) / 16)
-#define PROTECTED_SHARE(budget) ((budget) / 4 * 3)
-/* Entries that are to be evicted next (those that were read completely and, if old blocks are
-   preferred, those that stop being new) are spared once in this many times. So some of them can be
-   found if they are used again after all. */
-#define SPARED_ONE_IN 4u
+/* For a cache that keeps a part of long walks: the part of the budget for recent blocks, and one of
+   how many blocks is kept when it is no longer recent. */
+#define RECENT_SHARE(budget) ((budget) / 16)
+#define KEPT_ONE_OF 4u
 
 /* The cache's lock. */
 LOCK_KIND(cache_lock);
@@ -30,15 +27,14 @@ enum entry_state {
 };
 
 struct entry {
-  struct qcow2_cache_block
-      block; /* its data follows the entry. First: a block pointer is an entry pointer */
+  /* First, because a block's address is used as the entry's. Its data follows the entry. */
+  struct qcow2_cache_block block;
   struct qcow2_cache_key key;
   enum entry_state state GUARDED_BY(cache_lock);
-  bool is_unused GUARDED_BY(cache_lock); /* it was loaded ahead, and not used since */
-  size_t taken GUARDED_BY(cache_lock);   /* bytes that were read, see qcow2_cache_take() */
-  unsigned pins GUARDED_BY(cache_lock);  /* of threads that use it, load it, or wait for it */
+  bool is_unused GUARDED_BY(cache_lock); /* it was loaded ahead, and was not asked for yet */
+  unsigned pins GUARDED_BY(cache_lock);  /* users, loader and waiters */
   struct entry *bucket_next GUARDED_BY(cache_lock);
-  struct segment *segment GUARDED_BY(cache_lock);
+  struct list *list GUARDED_BY(cache_lock);
   struct entry *newer GUARDED_BY(cache_lock), *older GUARDED_BY(cache_lock); /* in its list */
 };
 
@@ -48,8 +44,8 @@ static size_t entry_bytes(size_t length)
   return sizeof(struct entry) + length;
 }
 
-/* A list of entries in the order of their use, and how many bytes they take. */
-struct segment {
+/* Entries by their last use, with the bytes they hold. */
+struct list {
   struct entry *newest GUARDED_BY(cache_lock), *oldest GUARDED_BY(cache_lock);
   size_t bytes GUARDED_BY(cache_lock);
 };
@@ -58,10 +54,10 @@ struct qcow2_cache {
   pthread_mutex_t lock;
   pthread_cond_t loaded_one;
   size_t budget;
-  bool prefers_old;
-  unsigned to_evict_next GUARDED_BY(cache_lock); /* entries so far, see SPARED_ONE_IN */
-  struct segment new, probation, protected;
-  struct entry **buckets; /* 1 << bucket_bits */
+  bool keeps_part;
+  unsigned left GUARDED_BY(cache_lock); /* entries that stopped being recent */
+  struct list recent, kept;             /* see cache.h */
+  struct entry **buckets;               /* 1 << bucket_bits */
   unsigned bucket_bits;
   uint64_t offset_factor, space_factor; /* odd */
 };
@@ -76,53 +72,53 @@ static void unlock(struct qcow2_cache *cache) UNLOCKS(cache_lock)
   pthread_mutex_unlock(&cache->lock);
 }
 
-/* ---- Segments, with the lock held ---------------------------------------- */
+/* ---- Lists ------------------------------------------------------------- */
 
-/* Add the entry as the newest of the segment. */
-static void segment_add(struct segment *segment, struct entry *entry) NEEDS_LOCK(cache_lock)
+/* Add the entry as the newest of the list. */
+static void list_add(struct list *list, struct entry *entry) NEEDS_LOCK(cache_lock)
 {
-  entry->segment = segment;
-  entry->older = segment->newest;
+  entry->list = list;
+  entry->older = list->newest;
   entry->newer = NULL;
-  if (segment->newest != NULL)
-    segment->newest->newer = entry;
+  if (list->newest != NULL)
+    list->newest->newer = entry;
   else
-    segment->oldest = entry;
-  segment->newest = entry;
-  segment->bytes += entry_bytes(entry->block.length);
+    list->oldest = entry;
+  list->newest = entry;
+  list->bytes += entry_bytes(entry->block.length);
 }
 
 /* Add the entry as the oldest. */
-static void segment_add_oldest(struct segment *segment, struct entry *entry) NEEDS_LOCK(cache_lock)
+static void list_add_oldest(struct list *list, struct entry *entry) NEEDS_LOCK(cache_lock)
 {
-  entry->segment = segment;
+  entry->list = list;
   entry->older = NULL;
-  entry->newer = segment->oldest;
-  if (segment->oldest != NULL)
-    segment->oldest->older = entry;
+  entry->newer = list->oldest;
+  if (list->oldest != NULL)
+    list->oldest->older = entry;
   else
-    segment->newest = entry;
-  segment->oldest = entry;
-  segment->bytes += entry_bytes(entry->block.length);
+    list->newest = entry;
+  list->oldest = entry;
+  list->bytes += entry_bytes(entry->block.length);
 }
 
-static void segment_remove(struct entry *entry) NEEDS_LOCK(cache_lock)
+static void list_remove(struct entry *entry) NEEDS_LOCK(cache_lock)
 {
-  struct segment *segment = entry->segment;
+  struct list *list = entry->list;
 
-  if (entry->newer != NULL) /* NOLINT(clang-analyzer-core.NullDereference): a segment with bytes has
-                               an oldest entry */
+  /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): a list with bytes has an oldest entry */
+  if (entry->newer != NULL)
     entry->newer->older = entry->older;
   else
-    segment->newest = entry->older;
+    list->newest = entry->older;
   if (entry->older != NULL)
     entry->older->newer = entry->newer;
   else
-    segment->oldest = entry->newer;
-  segment->bytes -= entry_bytes(entry->block.length);
+    list->oldest = entry->newer;
+  list->bytes -= entry_bytes(entry->block.length);
 }
 
-/* ---- The table, with the lock held ---------------------------------------- */
+/* ---- The table --------------------------------------------------------- */
 
 struct qcow2_cache_key qcow2_cache_key_make(enum qcow2_cache_kind kind, uint64_t owner,
                                             uint32_t detail, uint64_t offset)
@@ -166,11 +162,11 @@ static void table_remove(struct qcow2_cache *cache, const struct entry *entry)
 
 /* ---- Entries, with the lock held ---------------------------------------- */
 
-/* Remove the entry from the table and from its list. It still exists while it is pinned. */
+/* Take the entry out of the table and its list. It stays in memory as long as it is pinned. */
 static void entry_detach(struct qcow2_cache *cache, struct entry *entry) NEEDS_LOCK(cache_lock)
 {
   table_remove(cache, entry);
-  segment_remove(entry);
+  list_remove(entry);
 }
 
 static void entry_unpin(struct entry *entry) NEEDS_LOCK(cache_lock)
@@ -180,12 +176,12 @@ static void entry_unpin(struct entry *entry) NEEDS_LOCK(cache_lock)
     free(entry);
 }
 
-/* Evict the oldest entry of a list that is not pinned. Returns false if there is none. */
-static bool evict_from(struct qcow2_cache *cache, struct segment *segment) NEEDS_LOCK(cache_lock)
+/* Evict the oldest unpinned entry of a list. Returns whether there was one. */
+static bool evict_from(struct qcow2_cache *cache, struct list *list) NEEDS_LOCK(cache_lock)
 {
-  for (struct entry *entry = segment->oldest; entry != NULL; entry = entry->newer) {
-    if (entry->pins >
-        0) /* NOLINT(clang-analyzer-unix.Malloc): an entry that was freed is in no segment */
+  for (struct entry *entry = list->oldest; entry != NULL; entry = entry->newer) {
+    /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): an entry that was freed is in no list */
+    if (entry->pins > 0)
       continue;
     entry_detach(cache, entry);
     free(entry);
@@ -196,66 +192,46 @@ static bool evict_from(struct qcow2_cache *cache, struct segment *segment) NEEDS
 
 static bool evict_any(struct qcow2_cache *cache) NEEDS_LOCK(cache_lock)
 {
-  return evict_from(cache, &cache->probation) || evict_from(cache, &cache->new) ||
-         evict_from(cache, &cache->protected);
+  return evict_from(cache, &cache->kept) || evict_from(cache, &cache->recent);
 }
 
 /* Evict entries until a block of `length` bytes fits the budget, or all that are left are pinned.
  */
 static void make_room(struct qcow2_cache *cache, size_t length) NEEDS_LOCK(cache_lock)
 {
-  while (cache->new.bytes + cache->probation.bytes + cache->protected.bytes + entry_bytes(length) >
-         cache->budget)
+  while (cache->recent.bytes + cache->kept.bytes + entry_bytes(length) > cache->budget)
     if (!evict_any(cache))
       return;
 }
 
-/* True if this entry, which would be evicted next, is spared. */
-static bool is_spared(struct qcow2_cache *cache) NEEDS_LOCK(cache_lock)
+/* Add the entry to the recent ones. Where a part of walks is kept, the oldest of too many recent
+   ones go: some to be kept, and the others to be evicted next. */
+static void add_recent(struct qcow2_cache *cache, struct entry *entry) NEEDS_LOCK(cache_lock)
 {
-  return ++cache->to_evict_next % SPARED_ONE_IN == 0;
-}
+  list_add(&cache->recent, entry);
+  while (cache->keeps_part && cache->recent.bytes > RECENT_SHARE(cache->budget) &&
+         cache->recent.oldest != entry) {
+    struct entry *oldest = cache->recent.oldest;
 
-/* Add the entry to the new ones. If there are too many of them, the oldest are put on probation. */
-static void add_new(struct qcow2_cache *cache, struct entry *entry) NEEDS_LOCK(cache_lock)
-{
-  segment_add(&cache->new, entry);
-  while (cache->new.bytes > NEW_SHARE(cache->budget) && cache->new.oldest != entry) {
-    struct entry *oldest = cache->new.oldest;
-
-    segment_remove(oldest);
-    if (cache->prefers_old && !is_spared(cache))
-      segment_add_oldest(&cache->probation, oldest);
+    list_remove(oldest);
+    if (++cache->left % KEPT_ONE_OF == 0)
+      list_add(&cache->kept, oldest);
     else
-      segment_add(&cache->probation, oldest);
+      list_add_oldest(&cache->kept, oldest);
   }
 }
 
-/* Add the entry to the protected ones. If there are too many of them, the oldest are put on
-   probation. */
-static void add_protected(struct qcow2_cache *cache, struct entry *entry) NEEDS_LOCK(cache_lock)
-{
-  segment_add(&cache->protected, entry);
-  while (cache->protected.bytes > PROTECTED_SHARE(cache->budget) &&
-         cache->protected.oldest != entry) {
-    struct entry *oldest = cache->protected.oldest;
-
-    segment_remove(oldest);
-    segment_add(&cache->probation, oldest);
-  }
-}
-
-/* Note a use of an entry. An entry that was loaded ahead becomes new with its first use. */
+/* Note a use of a ready entry. What was loaded ahead becomes recent with its first use. */
 static void entry_touch(struct qcow2_cache *cache, struct entry *entry) NEEDS_LOCK(cache_lock)
 {
-  bool is_new = entry->is_unused || entry->segment == &cache->new;
+  bool is_recent = entry->is_unused || entry->list == &cache->recent;
 
   entry->is_unused = false;
-  segment_remove(entry);
-  if (is_new)
-    add_new(cache, entry);
+  list_remove(entry);
+  if (is_recent)
+    add_recent(cache, entry);
   else
-    add_protected(cache, entry);
+    list_add(&cache->kept, entry);
 }
 
 static struct entry *entry_new(struct qcow2_cache *cache, struct qcow2_cache_key key, size_t length)
@@ -273,7 +249,7 @@ static struct entry *entry_new(struct qcow2_cache *cache, struct qcow2_cache_key
                            .pins = 1,
                            .bucket_next = *bucket };
   *bucket = entry;
-  add_new(cache, entry);
+  add_recent(cache, entry);
   return entry;
 }
 
@@ -396,20 +372,6 @@ void qcow2_cache_unpin(struct qcow2_cache *cache, struct qcow2_cache_block *bloc
   unlock(cache);
 }
 
-void qcow2_cache_take(struct qcow2_cache *cache, struct qcow2_cache_block *block, size_t length)
-{
-  struct entry *entry = (struct entry *) block;
-
-  lock(cache);
-  if (entry->taken < block->length && entry->taken + length >= block->length && !is_spared(cache)) {
-    segment_remove(entry);
-    segment_add_oldest(&cache->probation, entry);
-  }
-  entry->taken += length;
-  entry_unpin(entry);
-  unlock(cache);
-}
-
 static void choose_factors(struct qcow2_cache *cache)
 {
   uint64_t random[2];
@@ -422,7 +384,7 @@ static void choose_factors(struct qcow2_cache *cache)
   cache->space_factor = random[1] | 1;
 }
 
-struct qcow2_cache *qcow2_cache_new(size_t budget, bool prefers_old)
+struct qcow2_cache *qcow2_cache_new(size_t budget, bool keeps_part)
 {
   struct qcow2_cache *cache = calloc(1, sizeof(*cache));
 
@@ -438,7 +400,7 @@ struct qcow2_cache *qcow2_cache_new(size_t budget, bool prefers_old)
   }
   choose_factors(cache);
   cache->budget = budget;
-  cache->prefers_old = prefers_old;
+  cache->keeps_part = keeps_part;
   pthread_mutex_init(&cache->lock, NULL);
   pthread_cond_init(&cache->loaded_one, NULL);
   return cache;

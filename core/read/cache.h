@@ -2,26 +2,20 @@
 /*
  * A cache of byte blocks, within a budget, for any number of threads.
  *
- * A key names a block: what it belongs to, and its offset there. The first thread that asks for a
- * block that is not in the cache loads it, without holding the lock. Other threads that ask for it
- * meanwhile wait for that load. A pinned block is neither moved nor evicted until it is unpinned.
+ * A block is named by a key: the space it belongs to (a number per file of the chain) and an offset
+ * in it. A thread that asks for a block that is not there loads it, without holding the lock. Other
+ * threads that ask for it meanwhile wait for that one load. A pinned block stays in memory until it
+ * is unpinned.
  *
- * Each block is in one of three lists, each in the order of the last use:
- * - "new": the blocks that were used last, up to a sixteenth of the budget. Further uses of a new
- *   block do not count. So a reader that goes through a block in small pieces uses it once.
- * - "probation": blocks that were used once, and are no longer new. These are evicted first, the
- *   one that was not used for the longest time before all others.
- * - "protected": blocks on probation that were used again, up to three quarters of the budget.
- *   Above that, the block that was not used for the longest time goes back to probation.
- * So one pass over the whole disk does not evict the blocks that are used again and again.
+ * The least recently used block is evicted first. But a walk over more than the cache holds then
+ * evicts each block before a second walk comes to it, and the second walk finds nothing. A cache
+ * can keep a part of such walks instead: when a block is no longer among the recent ones, which
+ * have a sixteenth of the budget, it stays in one case of four, and is evicted next in the other
+ * three.
  *
- * Two rules change this order:
- * - A block of which all bytes were read, in whatever pieces, is mostly not needed again. It
- * becomes the next to be evicted.
- * - A second pass over more bytes than fit the cache would find none of its blocks: each was
- * evicted just before its turn. In a cache that prefers old blocks, three of four blocks that stop
- * being new become the next to be evicted. So the cache keeps a part of the first pass, not its
- * end.
+ * tests/bench/caches compares policies over what tools ask the caches for. Small blocks are asked
+ * for by walks, and keeping a part of them saves a third of the loads. Decoded clusters can be so
+ * large that the cache holds five: there nothing is better than plain LRU.
  */
 #ifndef QCOW2_READ_CACHE_H
 #define QCOW2_READ_CACHE_H
@@ -61,9 +55,9 @@ struct qcow2_cache_block {
 typedef int qcow2_cache_load(void *context, struct qcow2_cache_key key,
                              struct qcow2_cache_block *block, struct qcow2_error *error);
 
-/* Make a cache of at most `budget` bytes; only pinned blocks can take more. `prefers_old`: see
-   above. NULL: no memory. The caller frees it with qcow2_cache_free(). */
-struct qcow2_cache *qcow2_cache_new(size_t budget, bool prefers_old);
+/* A cache of at most `budget` bytes, which pinned blocks may exceed. keeps_part: of walks over more
+   than it holds. NULL: no memory. The caller frees it with qcow2_cache_free(). */
+struct qcow2_cache *qcow2_cache_new(size_t budget, bool keeps_part);
 
 /* Free the cache. No block may be pinned. NULL is allowed. */
 void qcow2_cache_free(struct qcow2_cache *cache);
@@ -83,16 +77,12 @@ bool qcow2_cache_pin_ready(struct qcow2_cache *cache, struct qcow2_cache_key key
 /* True if the block is in the cache and was used; a load ahead is not a use. */
 bool qcow2_cache_is_used(struct qcow2_cache *cache, struct qcow2_cache_key key);
 
-/* Load the block, before its first use, if it is not in the cache. Its first use makes it new
-   again. Errors are ignored. */
+/* Load the block if it is not there, because it will probably be asked for soon. If it cannot be
+   loaded, that is not reported. */
 void qcow2_cache_load_ahead(struct qcow2_cache *cache, struct qcow2_cache_key key, size_t length,
                             qcow2_cache_load *load, void *context);
 
 /* Unpin a block. */
 void qcow2_cache_unpin(struct qcow2_cache *cache, struct qcow2_cache_block *block);
-
-/* Unpin a block of which `length` bytes were read. When all of its bytes were read, it is mostly
-   the next block to be evicted, unless it is used again before. */
-void qcow2_cache_take(struct qcow2_cache *cache, struct qcow2_cache_block *block, size_t length);
 
 #endif

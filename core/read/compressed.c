@@ -214,6 +214,6 @@ int qcow2_compressed_read(const struct qcow2_compressed_source *source,
     code = failure_error(source, mapping, block, error);
   else
     memcpy(buffer, block->data + in_cluster, length);
-  qcow2_cache_take(source->cache, block, length);
+  qcow2_cache_unpin(source->cache, block);
   return code;
 }
