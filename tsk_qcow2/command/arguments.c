@@ -12,7 +12,8 @@ static const struct {
 } OPTIONS[] = {
   { "--chain", ARGUMENT_CHAIN },      { "--json", ARGUMENT_JSON },
   { "--vmstate", ARGUMENT_VM_STATE }, { "--no-hash", ARGUMENT_NO_HASH },
-  { "--ranges", ARGUMENT_RANGES },
+  { "--ranges", ARGUMENT_RANGES },    { "--deleted", ARGUMENT_DELETED },
+  { "--body", ARGUMENT_BODY },
 };
 
 static const char *wanted(const struct arguments *arguments)

@@ -11,7 +11,9 @@ enum {
   ARGUMENT_JSON = 2,     /* --json */
   ARGUMENT_VM_STATE = 4, /* --vmstate */
   ARGUMENT_NO_HASH = 8,  /* --no-hash */
-  ARGUMENT_RANGES = 16   /* --ranges */
+  ARGUMENT_RANGES = 16,  /* --ranges */
+  ARGUMENT_DELETED = 32, /* --deleted */
+  ARGUMENT_BODY = 64     /* --body */
 };
 
 struct arguments {

@@ -20,7 +20,8 @@ struct qcow2_disk {
   struct tsk_qcow2_damage damage;
   qcow2_damage_sentence *report; /* NULL: damage is not reported */
   void *report_context;
-  bool was_filled; /* zeros were given together with an error; any thread sets it */
+  uint64_t failures; /* how often a read met damage; any thread adds */
+  bool was_filled;   /* zeros were given together with an error; any thread sets it */
 };
 
 /* ---- Opening ---------------------------------------------------------------- */
@@ -116,6 +117,7 @@ static void meet_damage(void *context, const struct qcow2_error *damage)
 {
   struct qcow2_disk *disk = context;
 
+  __atomic_add_fetch(&disk->failures, 1, __ATOMIC_RELAXED);
   if (tsk_qcow2_damage_add(&disk->damage, damage) && disk->report != NULL)
     disk->report(disk->report_context, damage->message);
 }
@@ -155,6 +157,11 @@ int tsk_qcow2_disk_read_filled(struct qcow2_disk *disk, uint64_t guest_offset, v
   lost.guest_length = length;
   meet_damage(disk, &lost);
   return code;
+}
+
+uint64_t tsk_qcow2_disk_failures(const struct qcow2_disk *disk)
+{
+  return __atomic_load_n(&disk->failures, __ATOMIC_RELAXED);
 }
 
 /* What the reads of damaged ranges gave. */

@@ -10,6 +10,10 @@
 int tsk_qcow2_disk_read_filled(struct qcow2_disk *disk, uint64_t guest_offset, void *buffer,
                                size_t length, struct qcow2_error *error);
 
+/* How often reads met damage, the same or not, so that a caller behind libtsk knows whether what it
+   got is whole: libtsk may hide an error, and "errors=zero" makes one a success. */
+uint64_t tsk_qcow2_disk_failures(const struct qcow2_disk *disk);
+
 /* Report once how much damage was met, as qcow2_disk_close() does. For programs that exit without
    closing. */
 void tsk_qcow2_disk_report_count(struct qcow2_disk *disk);

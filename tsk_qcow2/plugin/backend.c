@@ -74,6 +74,13 @@ int tsk_qcow2_owns(const TSK_IMG_INFO *img)
   return list_find(img) != NULL;
 }
 
+struct qcow2_disk *tsk_qcow2_img_disk(const TSK_IMG_INFO *img)
+{
+  const struct backend *backend = list_find(img);
+
+  return backend == NULL ? NULL : backend->disk;
+}
+
 const char *tsk_qcow2_warning(TSK_IMG_INFO *img, size_t index)
 {
   const struct backend *backend = list_find(img);

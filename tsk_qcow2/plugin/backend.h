@@ -1,7 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* What the drop-in needs of the backend beyond <tsk_qcow2.h>. */
+/* What the drop-in and other programs of ours need of the backend beyond <tsk_qcow2.h>. */
 #ifndef TSK_QCOW2_BACKEND_H
 #define TSK_QCOW2_BACKEND_H
+
+#include "../tsk_qcow2.h"
+
+struct qcow2_disk;
+
+/* What an image that tsk_qcow2_open() made reads. Closed with the image. */
+struct qcow2_disk *tsk_qcow2_img_disk(const TSK_IMG_INFO *img);
 
 /* Report the damage of all images that are still open, as if they were closed now. For programs
    that exit without closing. */

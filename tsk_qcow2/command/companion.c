@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT */
+#include "companion.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "command.h"
+
+#define PATH_BYTES 4096
+
+/* The path of a program in the directory of this one. False: there is none. */
+static bool find_beside(const char *name, char path[PATH_BYTES])
+{
+  ssize_t length = readlink("/proc/self/exe", path, PATH_BYTES - 1);
+  char *slash;
+  size_t room;
+
+  if (length <= 0)
+    return false;
+  path[length] = '\0';
+  slash = strrchr(path, '/');
+  if (slash == NULL)
+    return false;
+  room = PATH_BYTES - (size_t) (slash + 1 - path);
+  return snprintf(slash + 1, room, "%s", name) < (int) room && access(path, X_OK) == 0;
+}
+
+int companion_run(const char *name, const char *const argv[])
+{
+  char path[PATH_BYTES];
+  char *const *arguments;
+
+  if (!find_beside(name, path))
+    snprintf(path, sizeof(path), "%s/%s", COMPANION_DIRECTORY, name);
+  fflush(stdout);
+  memcpy(&arguments, &argv, sizeof(arguments)); /* execv() changes none of them */
+  execv(path, arguments);
+  return complain_failed("cannot run %s: %s", path, strerror(errno));
+}

@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: MIT */
+/* Programs of ours that tsk-qcow2 starts for what it does not link itself. */
+#ifndef TSK_QCOW2_COMPANION_H
+#define TSK_QCOW2_COMPANION_H
+
+/* Run a program of ours in place of this one. It lies beside this program, as in a build directory,
+   or where it was installed. Returns an exit status after complaining. */
+int companion_run(const char *name, const char *const argv[]);
+
+#endif

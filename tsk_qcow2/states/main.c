@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT */
+/* tsk-qcow2-states: started by tsk-qcow2, which has checked the arguments. */
+#include <stdio.h>
+#include <string.h>
+
+#include "states.h"
+#include "../command/command.h"
+
+/* The options come first, one word each, and "--" ends them. */
+static int run_diff(char *argv[])
+{
+  struct diff_options options = { .is_json = false };
+  const char *names[2];
+
+  for (; *argv != NULL && strcmp(*argv, "--") != 0; argv++) {
+    options.is_json = options.is_json || strcmp(*argv, "--json") == 0;
+    options.is_body = options.is_body || strcmp(*argv, "--body") == 0;
+    options.with_deleted = options.with_deleted || strcmp(*argv, "--deleted") == 0;
+  }
+  if (argv[0] == NULL || argv[1] == NULL || argv[2] == NULL)
+    return complain_usage("diff needs two images");
+  names[0] = argv[1];
+  names[1] = argv[2];
+  return states_diff(names, &options);
+}
+
+static int finish(int status)
+{
+  if (fflush(stdout) != 0 || ferror(stdout))
+    return complain_failed("cannot write the output");
+  return status;
+}
+
+int main(int argc, char *argv[])
+{
+  if (argc >= 2 && strcmp(argv[1], "diff") == 0)
+    return finish(run_diff(argv + 2));
+  return complain_usage("tsk-qcow2-states is started by tsk-qcow2 only");
+}

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT */
+/* A state of a disk, opened by its image name for libtsk and for comparing it with another. */
+#ifndef TSK_QCOW2_STATES_STATE_H
+#define TSK_QCOW2_STATES_STATE_H
+
+#include <qcow2core.h>
+#include <stdbool.h>
+#include <tsk/libtsk.h>
+
+struct qcow2_disk;
+
+struct state {
+  TSK_IMG_INFO *img;
+  struct qcow2_disk *disk;
+  struct qcow2_view *view;
+};
+
+/* Open it. False after complaining. The caller closes with state_close(). */
+bool state_open(const char *name, struct state *state);
+
+/* All NULL is allowed. */
+void state_close(struct state *state);
+
+/* How often reads of it met damage. What was made of reads between two equal answers is whole. */
+uint64_t state_failures(const struct state *state);
+
+#endif

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: MIT */
+/* The program that `tsk-qcow2` starts for what needs libtsk's file systems. */
+#ifndef TSK_QCOW2_STATES_H
+#define TSK_QCOW2_STATES_H
+
+#include <stdbool.h>
+
+struct diff_options {
+  bool is_json, is_body, with_deleted;
+};
+
+/* Compare two states by their files. Returns an exit status. */
+int states_diff(const char *const names[2], const struct diff_options *options);
+
+#endif

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT */
+/* From one file system to records of its names. */
+#ifndef TSK_QCOW2_STATES_WALK_H
+#define TSK_QCOW2_STATES_WALK_H
+
+#include "entries.h"
+#include "layout.h"
+#include "state.h"
+
+struct walk_options {
+  const struct state *state;
+  struct layout_views views;
+  struct layout_budget *budget;
+  bool with_deleted; /* names that are not in use any more, and files without a name, too */
+  bool with_layout;
+  void (*progress)(void *context, size_t names);
+  void *context;
+  /* Called for each name as it is recorded; NULL is allowed. The file's metadata may be NULL. */
+  void (*visit)(void *context, TSK_FS_FILE *file, const struct entries *entries, size_t index);
+};
+
+/* Record all names below the root directory. A directory is gone into once, under the name that is
+   met first. False: no memory. */
+bool walk_file_system(TSK_FS_INFO *fs, const struct walk_options *options,
+                      struct entries *entries);
+
+#endif
