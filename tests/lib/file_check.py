@@ -2,7 +2,8 @@
 """A random history of files, checked."""
 from collections import Counter
 
-from . import file_oracle
+from . import file_oracle, timeline_oracle
+from .file_history import START
 
 
 def check_history(history):
@@ -17,5 +18,11 @@ def check_history(history):
                 history.raws[second],
             )
             counts["comparisons"] += 1
+    counts["lines of timelines"] += timeline_oracle.check(
+        history.image,
+        {name[1:] or "active": raw for name, raw in history.raws.items()},
+        START if history.has_table else None,
+        history.folder / "body",
+    )
     counts[history.kind] += 1
     return counts

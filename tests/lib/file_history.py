@@ -71,12 +71,31 @@ class FileHistory:
             options = f"cluster_size={self.rng.choice(CLUSTERS)}"
             if self.rng.random() < 0.3:
                 options += ",compat=0.10"
-            run("qemu-img", "create", "-q", "-f", "qcow2", "-o", options, self.image,
-                self.offset + self.size)
+            run(
+                "qemu-img",
+                "create",
+                "-q",
+                "-f",
+                "qcow2",
+                "-o",
+                options,
+                self.image,
+                self.offset + self.size,
+            )
         if is_first or self.rng.random() < 0.2:
             compressed = ["-c"] if is_first and self.rng.random() < 0.3 else []
-            run("qemu-img", "convert", "-n", *compressed, "-f", "raw", "-O", "qcow2", self.raw,
-                self.image)
+            run(
+                "qemu-img",
+                "convert",
+                "-n",
+                *compressed,
+                "-f",
+                "raw",
+                "-O",
+                "qcow2",
+                self.raw,
+                self.image,
+            )
             return
         self.store_changes(self.raws[list(self.raws)[-1]])
 
@@ -98,8 +117,9 @@ class FileHistory:
 
     def new_name(self):
         self.number += 1
-        return self.rng.choice(("File {}.txt", "x{}", "a longer name, number {}.bin", "Größe{}"
-                                )).format(self.number)
+        return self.rng.choice(
+            ("File {}.txt", "x{}", "a longer name, number {}.bin", "Größe{}")
+        ).format(self.number)
 
     def content(self):
         size = self.rng.choice((0, 1, 100, 600, 1000, 5000, 40_000, 130_000))
@@ -147,8 +167,24 @@ class FileHistory:
 class Ext:
     """debugfs, whose commands are collected and run at once."""
 
-    OPERATIONS = ("write", "write", "write", "remove", "rewrite", "replace", "mkdir", "rename",
-                  "rename", "link", "symlink", "touch", "mode", "owner", "zap", "rmtree")
+    OPERATIONS = (
+        "write",
+        "write",
+        "write",
+        "remove",
+        "rewrite",
+        "replace",
+        "mkdir",
+        "rename",
+        "rename",
+        "link",
+        "symlink",
+        "touch",
+        "mode",
+        "owner",
+        "zap",
+        "rmtree",
+    )
 
     def __init__(self, history):
         self.history, self.commands = history, []
@@ -159,8 +195,20 @@ class Ext:
         if history.kind == "ext4":
             options += ["-O", "^has_journal"] if history.rng.random() < 0.5 else []
         block = history.rng.choice(("1024", "4096"))
-        run("mke2fs", "-q", "-F", "-t", history.kind, "-b", block, *options, "-E",
-            f"offset={history.offset}", history.raw, f"{history.size // 1024}k")
+        run(
+            "mke2fs",
+            "-q",
+            "-F",
+            "-t",
+            history.kind,
+            "-b",
+            block,
+            *options,
+            "-E",
+            f"offset={history.offset}",
+            history.raw,
+            f"{history.size // 1024}k",
+        )
 
     def say(self, *commands):
         self.commands += commands
@@ -226,8 +274,9 @@ class Ext:
     def remove_tree(self, folder):
         history = self.history
         below = [path for path in history.files if path.startswith(folder + "/")]
-        inner = [path for path in history.folders if path == folder or
-                 path.startswith(folder + "/")]
+        inner = [
+            path for path in history.folders if path == folder or path.startswith(folder + "/")
+        ]
         self.say(*(f'rm "{path}"' for path in below))
         self.say(*(f'rmdir "{path}"' for path in sorted(inner, key=len, reverse=True)))
         history.forget(folder)
@@ -235,8 +284,14 @@ class Ext:
     def finish(self):
         script = "\n".join(self.commands) + "\n"
         address = f"{self.history.raw}?offset={self.history.offset}"
-        subprocess.run(["debugfs", "-w", "-f", "-", address], input=script, text=True,
-                       capture_output=True, timeout=120, check=True)
+        subprocess.run(
+            ["debugfs", "-w", "-f", "-", address],
+            input=script,
+            text=True,
+            capture_output=True,
+            timeout=120,
+            check=True,
+        )
         self.history.log += self.commands
         self.commands = []
         for path in self.history.folder.glob("content*"):
@@ -246,8 +301,19 @@ class Ext:
 class Fat:
     """mtools."""
 
-    OPERATIONS = ("write", "write", "write", "remove", "replace", "mkdir", "rename", "move",
-                  "attribute", "rmtree", "rename folder")
+    OPERATIONS = (
+        "write",
+        "write",
+        "write",
+        "remove",
+        "replace",
+        "mkdir",
+        "rename",
+        "move",
+        "attribute",
+        "rmtree",
+        "rename folder",
+    )
 
     def __init__(self, history):
         self.history = history
@@ -255,9 +321,19 @@ class Fat:
     def make(self):
         history = self.history
         extra = ["-n", "LABEL"] if history.rng.random() < 0.5 else []
-        run("mkfs.fat", "-F", history.kind[3:], "-s", "2" if history.kind == "fat12" else "1", *extra, "-i", "12345678",
-            *(["--offset", str(START)] if history.has_table else []), history.raw,
-            history.size // 1024)
+        run(
+            "mkfs.fat",
+            "-F",
+            history.kind[3:],
+            "-s",
+            "2" if history.kind == "fat12" else "1",
+            *extra,
+            "-i",
+            "12345678",
+            *(["--offset", str(START)] if history.has_table else []),
+            history.raw,
+            history.size // 1024,
+        )
 
     def tool(self, name, *words):
         environment = {**os.environ, "LC_ALL": "C.UTF-8", "MTOOLS_SKIP_CHECK": "1"}
@@ -308,8 +384,24 @@ class Fat:
 class Ntfs:
     """A file system mounted by ntfs-3g where that is allowed, else ntfscp alone."""
 
-    OPERATIONS = ("write", "write", "write", "remove", "replace", "append", "overwrite", "mkdir",
-                  "rename", "rename", "link", "stream", "stream", "touch", "truncate", "rmtree")
+    OPERATIONS = (
+        "write",
+        "write",
+        "write",
+        "remove",
+        "replace",
+        "append",
+        "overwrite",
+        "mkdir",
+        "rename",
+        "rename",
+        "link",
+        "stream",
+        "stream",
+        "touch",
+        "truncate",
+        "rmtree",
+    )
 
     def __init__(self, history):
         self.history = history
@@ -414,8 +506,15 @@ class Ntfs:
         if self.mounted.exists():
             run("umount", self.mounted)
             self.mounted.rmdir()
-        run("dd", f"if={self.inner}", f"of={self.history.raw}", "bs=1M", "conv=notrunc",
-            "oflag=seek_bytes", f"seek={self.history.offset}")
+        run(
+            "dd",
+            f"if={self.inner}",
+            f"of={self.history.raw}",
+            "bs=1M",
+            "conv=notrunc",
+            "oflag=seek_bytes",
+            f"seek={self.history.offset}",
+        )
 
 
 def can_mount_ntfs():

@@ -71,8 +71,19 @@ def collect(rows, layouts, is_ntfs):
             streams = dict(known.streams) if known else {}
             layout = dict(known.layout) if known else {}
             first = runs[0][0] if runs else 0
-            found[path] = File(path, inode, sequence, kind, size, tuple(times), mode,
-                               (user, group), streams, layout, first)
+            found[path] = File(
+                path,
+                inode,
+                sequence,
+                kind,
+                size,
+                tuple(times),
+                mode,
+                (user, group),
+                streams,
+                layout,
+                first,
+            )
         if kind != DIRECTORY:
             found[path].streams[stream] = (size, md5)
             found[path].layout[stream] = (size, runs)
@@ -117,7 +128,8 @@ class Expectation:
     @staticmethod
     def looks_same(a, b):
         return (
-            a.layout == b.layout and a.size == b.size
+            a.layout == b.layout
+            and a.size == b.size
             or (a.size, a.times[0]) == (b.size, b.times[0])
             or name_of(a.path) == name_of(b.path)
         )
@@ -179,7 +191,8 @@ class Expectation:
         for new in set(self.b) - set(self.mates):
             old = self.old_path(new)
             is_replaced = (
-                old in self.a and old not in self.back
+                old in self.a
+                and old not in self.back
                 and DIRECTORY not in (self.a[old].type, self.b[new].type)
             )
             if is_replaced:
@@ -197,8 +210,12 @@ class Expectation:
 
 def ask(*words, timeout=120):
     """(exit status, [line as JSON], stderr)."""
-    done = subprocess.run([COMMAND, "diff", "--json", *map(str, words)], capture_output=True,
-                          timeout=timeout, check=False)
+    done = subprocess.run(
+        [COMMAND, "diff", "--json", *map(str, words)],
+        capture_output=True,
+        timeout=timeout,
+        check=False,
+    )
     return (
         done.returncode,
         [json.loads(line) for line in done.stdout.splitlines()],

@@ -13,7 +13,7 @@ static const struct {
   { "--chain", ARGUMENT_CHAIN },      { "--json", ARGUMENT_JSON },
   { "--vmstate", ARGUMENT_VM_STATE }, { "--no-hash", ARGUMENT_NO_HASH },
   { "--ranges", ARGUMENT_RANGES },    { "--deleted", ARGUMENT_DELETED },
-  { "--body", ARGUMENT_BODY },
+  { "--body", ARGUMENT_BODY },        { "--csv", ARGUMENT_CSV },
 };
 
 static const char *wanted(const struct arguments *arguments)

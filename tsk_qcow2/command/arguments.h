@@ -13,7 +13,8 @@ enum {
   ARGUMENT_NO_HASH = 8,  /* --no-hash */
   ARGUMENT_RANGES = 16,  /* --ranges */
   ARGUMENT_DELETED = 32, /* --deleted */
-  ARGUMENT_BODY = 64     /* --body */
+  ARGUMENT_BODY = 64,    /* --body */
+  ARGUMENT_CSV = 128     /* --csv */
 };
 
 struct arguments {

@@ -30,6 +30,7 @@ int command_run(int argc, char *argv[]);
 int command_selector(int argc, char *argv[]);
 int command_snapshots(int argc, char *argv[]);
 int command_status(int argc, char *argv[]);
+int command_timeline(int argc, char *argv[]);
 int command_verify(int argc, char *argv[]);
 
 /* Print "tsk-qcow2: " and a sentence on stderr; returns EXIT_FAILED. */

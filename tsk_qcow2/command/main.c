@@ -13,7 +13,8 @@ static const struct {
   { "enable", command_enable },     { "help", command_help },
   { "info", command_info },         { "run", command_run },
   { "selector", command_selector }, { "snapshots", command_snapshots },
-  { "status", command_status },     { "verify", command_verify },
+  { "status", command_status },     { "timeline", command_timeline },
+  { "verify", command_verify },
 };
 
 int main(int argc, char *argv[])

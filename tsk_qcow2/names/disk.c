@@ -74,6 +74,31 @@ int qcow2_disk_open(size_t count, const char *const names[], qcow2_open_foreign 
   return 0;
 }
 
+int tsk_qcow2_disk_open_state(const char *name, size_t snapshot_index, struct qcow2_disk **disk,
+                              struct qcow2_error *error)
+{
+  struct qcow2_disk *made = calloc(1, sizeof(*made));
+  struct tsk_qcow2_opened *opened;
+  int code;
+
+  if (made == NULL)
+    return tsk_qcow2_complain_nomem(error);
+  opened = &made->opened;
+  code = tsk_qcow2_open_names(1, &name, TSK_QCOW2_CHAIN_ONLY, NULL, opened, error);
+  if (code == 0)
+    code = qcow2_view_open(opened->image, snapshot_index, &opened->view, error);
+  if (code != 0) {
+    tsk_qcow2_opened_close(opened);
+    free(made);
+    return code;
+  }
+  opened->snapshot_index = snapshot_index;
+  opened->is_vm_state = false;
+  tsk_qcow2_damage_init(&made->damage);
+  *disk = made;
+  return 0;
+}
+
 void qcow2_disk_close(struct qcow2_disk *disk)
 {
   if (disk == NULL)

@@ -254,16 +254,14 @@ static int keep_names(TSK_IMG_INFO *info, int num_img, const TSK_TCHAR *const im
   return 0;
 }
 
+/* Make the image of a disk that was opened, or could not be. */
 static int backend_fill(struct backend *backend, int num_img, const TSK_TCHAR *const images[],
                         unsigned int a_ssize, struct qcow2_error *error)
 {
   TSK_IMG_INFO *info = &backend->tsk.info;
+  int code = keep_names(info, num_img, images, error);
   uint64_t size;
-  int code = qcow2_disk_open((size_t) num_img, (const char *const *) images, NULL, &backend->disk,
-                             error);
 
-  if (code == 0)
-    code = keep_names(info, num_img, images, error);
   if (code != 0)
     return code;
   size = qcow2_view_size(qcow2_disk_view(backend->disk));
@@ -278,10 +276,36 @@ static int backend_fill(struct backend *backend, int num_img, const TSK_TCHAR *c
   return 0;
 }
 
+static struct backend *backend_new(void)
+{
+  struct backend *backend = mmap(NULL, sizeof(*backend), PROT_READ | PROT_WRITE,
+                                 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+  if (backend == MAP_FAILED) {
+    tsk_error_say(TSK_ERR_IMG_OPEN, "out of memory");
+    return NULL;
+  }
+  return backend;
+}
+
+/* Give out the image, if `code` says that it is whole, or free it and set libtsk's error. */
+static TSK_IMG_INFO *backend_finish(struct backend *backend, int code,
+                                    const struct qcow2_error *error)
+{
+  if (code != 0) {
+    backend_free(backend);
+    tsk_error_take(error, TSK_ERR_IMG_OPEN);
+    return NULL;
+  }
+  list_add(backend);
+  return &backend->tsk.info;
+}
+
 TSK_IMG_INFO *tsk_qcow2_open(int num_img, const TSK_TCHAR *const images[], unsigned int a_ssize)
 {
   struct qcow2_error error;
   struct backend *backend;
+  int code;
 
   tsk_error_reset();
   for (int i = 0; i < num_img || i == 0; i++)
@@ -293,17 +317,27 @@ TSK_IMG_INFO *tsk_qcow2_open(int num_img, const TSK_TCHAR *const images[], unsig
     tsk_error_say(TSK_ERR_IMG_ARG, "the sector size is not a multiple of 512");
     return NULL;
   }
-  backend = mmap(NULL, sizeof(*backend), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
-                 0);
-  if (backend == MAP_FAILED) {
-    tsk_error_say(TSK_ERR_IMG_OPEN, "out of memory");
+  backend = backend_new();
+  if (backend == NULL)
     return NULL;
-  }
-  if (backend_fill(backend, num_img, images, a_ssize, &error) != 0) {
-    backend_free(backend);
-    tsk_error_take(&error, TSK_ERR_IMG_OPEN);
+  code = qcow2_disk_open((size_t) num_img, (const char *const *) images, NULL, &backend->disk,
+                         &error);
+  if (code == 0)
+    code = backend_fill(backend, num_img, images, a_ssize, &error);
+  return backend_finish(backend, code, &error);
+}
+
+TSK_IMG_INFO *tsk_qcow2_open_state(const char *name, size_t snapshot_index)
+{
+  struct backend *backend = backend_new();
+  struct qcow2_error error;
+  int code;
+
+  tsk_error_reset();
+  if (backend == NULL)
     return NULL;
-  }
-  list_add(backend);
-  return &backend->tsk.info;
+  code = tsk_qcow2_disk_open_state(name, snapshot_index, &backend->disk, &error);
+  if (code == 0)
+    code = backend_fill(backend, 1, &name, 0, &error);
+  return backend_finish(backend, code, &error);
 }

@@ -28,17 +28,18 @@ static void write_permissions(uint32_t mode, char out[10])
   out[9] = '\0';
 }
 
-void body_mode(unsigned name_type, unsigned meta_type, uint32_t mode, bool has_meta, char out[16])
+const char *body_type(unsigned meta_type)
 {
-  const char *of_name = name_type < TSK_FS_NAME_TYPE_STR_MAX ? tsk_fs_name_type_str[name_type]
-                                                             : "-";
-  const char *of_meta = meta_type < TSK_FS_META_TYPE_STR_MAX ? tsk_fs_meta_type_str[meta_type]
-                                                             : "-";
+  return meta_type < TSK_FS_META_TYPE_STR_MAX ? tsk_fs_meta_type_str[meta_type] : "-";
+}
+
+void body_mode(const char *of_name, unsigned meta_type, uint32_t mode, bool has_meta, char out[16])
+{
   char permissions[10] = "---------";
 
   if (has_meta)
     write_permissions(mode, permissions);
-  snprintf(out, 16, "%s/%s%s", of_name, has_meta ? of_meta : "-", permissions);
+  snprintf(out, 16, "%s/%s%s", of_name, has_meta ? body_type(meta_type) : "-", permissions);
 }
 
 char *body_escape(const char *name, char *out, size_t out_size)

@@ -14,9 +14,12 @@ struct body_facts {
   int64_t times[ENTRY_TIMES];
 };
 
-/* Write permissions and types as fls -l does, such as "r/rrwxr-xr-x". The types are
-   TSK_FS_NAME_TYPE_ENUM and TSK_FS_META_TYPE_ENUM; 0: not known. */
-void body_mode(unsigned name_type, unsigned meta_type, uint32_t mode, bool has_meta, char out[16]);
+/* Write types and permissions as fls -m does, such as "r/rrwxr-xr-x". `of_name` is a letter as in
+   tsk_fs_name_type_str; `meta_type` a TSK_FS_META_TYPE_ENUM, which is used with has_meta only. */
+void body_mode(const char *of_name, unsigned meta_type, uint32_t mode, bool has_meta, char out[16]);
+
+/* The letter of a file's own type, as in tsk_fs_meta_type_str. */
+const char *body_type(unsigned meta_type);
 
 /* Write a name so that mactime reads it back: it takes "%XX" for a byte, and "|" ends it. Returns
    `out`; what does not fit is left out. */

@@ -21,7 +21,7 @@ struct comparison {
   struct entry_index all_inodes_of_a, all_inodes_of_b;
   uint32_t *mate_of_a, *mate_of_b; /* the same file in the other state; ENTRY_NONE: none known */
   bool *is_unknown_a, *is_unknown_b;
-  bool *is_told_a;    /* a change that is in the list has it */
+  bool *is_told_a; /* a change that is in the list has it */
   struct changes *changes;
   bool is_out_of_memory;
 };
@@ -174,8 +174,7 @@ static bool is_it_by_inode(const struct comparison *comparison, uint32_t a, uint
   return !is_deleted(comparison->a, a) && is_same_file(comparison, a, b, false);
 }
 
-static uint32_t search_by_name(struct comparison *comparison, uint32_t b,
-                               candidate_function *is_it)
+static uint32_t search_by_name(struct comparison *comparison, uint32_t b, candidate_function *is_it)
 {
   uint32_t parent;
 
@@ -268,9 +267,9 @@ static struct change *add_change(struct comparison *comparison, enum change_kind
   }
   if (a != ENTRY_NONE)
     comparison->is_told_a[a] = true;
-  changes->list[changes->count] =
-      (struct change){ .kind = kind, .a = a, .b = b, .other_of_a = ENTRY_NONE,
-                       .other_of_b = ENTRY_NONE };
+  changes->list[changes->count] = (struct change){
+    .kind = kind, .a = a, .b = b, .other_of_a = ENTRY_NONE, .other_of_b = ENTRY_NONE
+  };
   return &changes->list[changes->count++];
 }
 
@@ -384,8 +383,8 @@ static void add_new(struct comparison *comparison, uint32_t b)
 static void add_gone(struct comparison *comparison, uint32_t a)
 {
   bool is_unknown = comparison->is_unknown_a[a];
-  struct change *change =
-      add_change(comparison, is_unknown ? CHANGE_UNKNOWN : CHANGE_DELETED, a, ENTRY_NONE);
+  struct change *change = add_change(comparison, is_unknown ? CHANGE_UNKNOWN : CHANGE_DELETED, a,
+                                     ENTRY_NONE);
 
   if (!is_unknown)
     relate(comparison, change);
@@ -460,8 +459,7 @@ static void add_remnants(struct comparison *comparison)
   free(deleted_of_a);
   for (uint32_t i = 0; i < comparison->a->count; i++)
     if (is_deleted(comparison->a, i) && comparison->mate_of_a[i] == ENTRY_NONE)
-      add_change(comparison,
-                 comparison->is_unknown_a[i] ? CHANGE_UNKNOWN : CHANGE_REMNANT_GONE, i,
+      add_change(comparison, comparison->is_unknown_a[i] ? CHANGE_UNKNOWN : CHANGE_REMNANT_GONE, i,
                  ENTRY_NONE);
 }
 

@@ -18,8 +18,8 @@ enum change_kind {
   CHANGE_DELETED,
   CHANGE_REPLACED, /* the name leads to another file now */
   CHANGE_CHANGED,  /* a file of both states; `aspects` says what changed */
-  CHANGE_UNKNOWN,  /* it cannot be compared, since some of it, or of its directory, cannot be read */
-  CHANGE_REMNANT,      /* a deleted name, which A has not */
+  CHANGE_UNKNOWN, /* it cannot be compared, since some of it, or of its directory, cannot be read */
+  CHANGE_REMNANT, /* a deleted name, which A has not */
   CHANGE_REMNANT_GONE, /* a deleted name, which B has no more */
   CHANGE_KINDS
 };

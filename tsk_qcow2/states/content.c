@@ -37,8 +37,8 @@ static struct segment segment_at(struct cursor *cursor, uint64_t block)
   }
   segment.blocks = run->len - (block - run->offset);
   segment.addr = run->addr + (block - run->offset);
-  segment.has_bytes = (run->flags & (TSK_FS_ATTR_RUN_FLAG_SPARSE |
-                                     TSK_FS_ATTR_RUN_FLAG_FILLER)) == 0;
+  segment.has_bytes = (run->flags & (TSK_FS_ATTR_RUN_FLAG_SPARSE | TSK_FS_ATTR_RUN_FLAG_FILLER)) ==
+                      0;
   return segment;
 }
 
@@ -161,17 +161,17 @@ static enum content_answer compare_runs(const struct streams *streams)
   struct cursor cursors[2] = { { streams->attrs[0]->nrd.run }, { streams->attrs[1]->nrd.run } };
   enum content_answer answer = CONTENT_SAME;
 
-  for (uint64_t block = 0; block < (streams->end + block_size - 1) / block_size &&
-                           answer != CONTENT_DIFFERS;) {
+  for (uint64_t block = 0;
+       block < (streams->end + block_size - 1) / block_size && answer != CONTENT_DIFFERS;) {
     struct segment a = segment_at(&cursors[0], block), b = segment_at(&cursors[1], block);
     uint64_t blocks = a.blocks < b.blocks ? a.blocks : b.blocks;
     uint64_t left = streams->end - block * block_size;
 
     if (blocks > left / block_size)
       blocks = left / block_size + 1;
-    answer = worse(answer, compare_segment(streams, &a, &b, block * block_size,
-                                           blocks * block_size < left ? blocks * block_size
-                                                                      : left));
+    answer = worse(answer,
+                   compare_segment(streams, &a, &b, block * block_size,
+                                   blocks * block_size < left ? blocks * block_size : left));
     block += blocks;
   }
   return answer;
@@ -305,7 +305,8 @@ enum content_answer content_compare(struct content *content, TSK_FS_FILE *a, TSK
   return worse(answer, compare_all(content, b, a, true, stream, stream_size));
 }
 
-/* ---- Disks ------------------------------------------------------------------------------------ */
+/* ---- Disks ------------------------------------------------------------------------------------
+ */
 
 /* Read a piece of one disk. */
 static bool read_disk(const struct content *content, int side, uint64_t guest_offset, size_t length)

@@ -132,8 +132,8 @@ static void count_changes(struct diff_volume *volume)
       volume->counts[count_of(change)]++;
     volume->counts[COUNT_INODES_REUSED] += change->relation_a == RELATION_REUSED ||
                                            change->relation_b == RELATION_REUSED;
-    volume->answer = worse(volume->answer, change->kind == CHANGE_UNKNOWN ? DIFF_UNREADABLE
-                                                                          : DIFF_DIFFERENT);
+    volume->answer = worse(volume->answer,
+                           change->kind == CHANGE_UNKNOWN ? DIFF_UNREADABLE : DIFF_DIFFERENT);
   }
 }
 
@@ -175,8 +175,7 @@ static enum compare_identity identity_of(const struct volume_pair *pair)
     return IDENTITY_NONE;
   if (TSK_FS_TYPE_ISFAT(pair->a->fs->ftype))
     return IDENTITY_PLACE;
-  return (pair->a->fs->flags & TSK_FS_INFO_FLAG_HAVE_SEQ) != 0 ? IDENTITY_SEQUENCE
-                                                              : IDENTITY_BIRTH;
+  return (pair->a->fs->flags & TSK_FS_INFO_FLAG_HAVE_SEQ) != 0 ? IDENTITY_SEQUENCE : IDENTITY_BIRTH;
 }
 
 static bool compare_files(struct diff *diff, struct diff_volume *volume)
@@ -247,7 +246,8 @@ static void volume_free(struct diff_volume *volume)
   free(volume->details);
 }
 
-/* ---- All volumes -------------------------------------------------------------------------------- */
+/* ---- All volumes --------------------------------------------------------------------------------
+ */
 
 static void add_totals(struct diff_totals *totals, const struct diff_volume *volume)
 {

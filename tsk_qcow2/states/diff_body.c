@@ -15,7 +15,7 @@ static void print_side(const struct diff_volume *volume, int side, uint32_t inde
   unsigned type = has_meta ? entry->type : 0;
   char path[ENTRY_PATH_BYTES], escaped[ENTRY_PATH_BYTES], mode[16], prefix[32] = "";
 
-  body_mode(0, type, entry->mode, has_meta, mode);
+  body_mode(body_type(type), type, entry->mode, has_meta, mode);
   if (own->sectors != 0)
     snprintf(prefix, sizeof(prefix), "/%" PRIu64, own->start);
   body_escape(entry_path(&volume->entries[side], index, path), escaped, sizeof(escaped));

@@ -86,22 +86,22 @@ static json_t *side_value(const struct diff_volume *volume, int side, uint32_t i
   if (index == ENTRY_NONE)
     return json_null();
   entry = &volume->entries[side].list[index];
-  return json_pack(
-      "{s:s, s:o, s:o, s:b, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "path",
-      entry_path(&volume->entries[side], index, path), "inode", json_number(entry->inode),
-      "sequence", json_number(entry->sequence), "is_directory",
-      (entry->flags & ENTRY_IS_DIRECTORY) != 0, "size", (json_int_t) entry->size, "mode",
-      json_number(entry->mode), "uid", json_number(entry->uid), "gid", json_number(entry->gid),
-      "links", json_number(entry->links), "modified", time_value(entry, TIME_MODIFIED), "accessed",
-      time_value(entry, TIME_ACCESSED), "inode_changed", time_value(entry, TIME_CHANGED), "born",
-      time_value(entry, TIME_BORN));
+  return json_pack("{s:s, s:o, s:o, s:b, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "path",
+                   entry_path(&volume->entries[side], index, path), "inode",
+                   json_number(entry->inode), "sequence", json_number(entry->sequence),
+                   "is_directory", (entry->flags & ENTRY_IS_DIRECTORY) != 0, "size",
+                   (json_int_t) entry->size, "mode", json_number(entry->mode), "uid",
+                   json_number(entry->uid), "gid", json_number(entry->gid), "links",
+                   json_number(entry->links), "modified", time_value(entry, TIME_MODIFIED),
+                   "accessed", time_value(entry, TIME_ACCESSED), "inode_changed",
+                   time_value(entry, TIME_CHANGED), "born", time_value(entry, TIME_BORN));
 }
 
 static json_t *aspects_value(unsigned aspects)
 {
-  static const char *const NAMES[] = { "renamed",       "moved", "content", "modified", "accessed",
-                                       "inode_changed", "born",  "mode",    "owner",    "size",
-                                       "links" };
+  static const char *const NAMES[] = { "renamed",  "moved",         "content", "modified",
+                                       "accessed", "inode_changed", "born",    "mode",
+                                       "owner",    "size",          "links" };
   json_t *list = json_array();
 
   for (size_t i = 0; i < sizeof(NAMES) / sizeof(NAMES[0]); i++)
@@ -139,19 +139,21 @@ static json_t *file_value(const struct diff_volume *volume, size_t index)
   char status[DIFF_STATUS_BYTES];
 
   diff_status(change, status);
-  return json_pack(
-      "{s:s, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b}", "type", "file",
-      "partition", json_number(pair->b != NULL ? pair->b->start : pair->a->start), "status",
-      status[0] != '\0' ? status : "unknown", "aspects", aspects_value(change->aspects), "a",
-      side_value(volume, 0, change->a), "b", side_value(volume, 1, change->b), "content",
-      is_pair ? json_string(content_name(volume, index)) : json_null(), "stream",
-      optional_text(volume->details[index].stream), "inode_reused_by",
-      related(volume, 1, change->other_of_a, change->relation_a, RELATION_REUSED),
-      "inode_reused_from",
-      related(volume, 0, change->other_of_b, change->relation_b, RELATION_REUSED), "still_is",
-      related(volume, 1, change->other_of_a, change->relation_a, RELATION_LINK), "was",
-      related(volume, 0, change->other_of_b, change->relation_b, RELATION_LINK), "name_remains",
-      change->name_remains);
+  return json_pack("{s:s, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b}", "type",
+                   "file", "partition",
+                   json_number(pair->b != NULL ? pair->b->start : pair->a->start), "status",
+                   status[0] != '\0' ? status : "unknown", "aspects",
+                   aspects_value(change->aspects), "a", side_value(volume, 0, change->a), "b",
+                   side_value(volume, 1, change->b), "content",
+                   is_pair ? json_string(content_name(volume, index)) : json_null(), "stream",
+                   optional_text(volume->details[index].stream), "inode_reused_by",
+                   related(volume, 1, change->other_of_a, change->relation_a, RELATION_REUSED),
+                   "inode_reused_from",
+                   related(volume, 0, change->other_of_b, change->relation_b, RELATION_REUSED),
+                   "still_is",
+                   related(volume, 1, change->other_of_a, change->relation_a, RELATION_LINK), "was",
+                   related(volume, 0, change->other_of_b, change->relation_b, RELATION_LINK),
+                   "name_remains", change->name_remains);
 }
 
 static bool print_volume(const struct diff_volume *volume)
@@ -165,12 +167,12 @@ static bool print_volume(const struct diff_volume *volume)
 
 static bool print_totals(const struct diff_totals *totals)
 {
-  return json_print_line(json_pack(
-      "{s:s, s:s, s:o, s:o, s:o, s:o, s:o}", "type", "summary", "result",
-      diff_answer_name(totals->answer), "partitions", json_number(totals->volume_count),
-      "partitions_only_in_a", json_number(totals->volumes_only_a), "partitions_only_in_b",
-      json_number(totals->volumes_only_b), "partitions_moved", json_number(totals->volumes_moved),
-      "counts", counts_value(totals->counts)));
+  return json_print_line(
+      json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:o}", "type", "summary", "result",
+                diff_answer_name(totals->answer), "partitions", json_number(totals->volume_count),
+                "partitions_only_in_a", json_number(totals->volumes_only_a), "partitions_only_in_b",
+                json_number(totals->volumes_only_b), "partitions_moved",
+                json_number(totals->volumes_moved), "counts", counts_value(totals->counts)));
 }
 
 const struct diff_format diff_format_json = { print_volume, print_totals };

@@ -10,9 +10,8 @@
 
 static const char *fs_name(const struct volume *volume)
 {
-  const char *name = volume == NULL || volume->fs == NULL
-                         ? NULL
-                         : tsk_fs_type_toname(volume->fs->ftype);
+  const char *name = volume == NULL || volume->fs == NULL ? NULL
+                                                          : tsk_fs_type_toname(volume->fs->ftype);
 
   return name == NULL ? "no file system that libtsk reads" : name;
 }
@@ -75,10 +74,10 @@ static void print_bytes_answer(const struct diff_volume *volume)
   const struct volume_pair *pair = volume->pair;
 
   if (pair->a->fs == NULL && pair->b->fs == NULL)
-    printf(": compared by bytes, %s\n",
-           volume->answer == DIFF_SAME        ? "the same"
-           : volume->answer == DIFF_DIFFERENT ? "different (diff --ranges shows where)"
-                                              : "not all can be read");
+    printf(": compared by bytes, %s\n", volume->answer == DIFF_SAME ? "the same"
+                                        : volume->answer == DIFF_DIFFERENT
+                                            ? "different (diff --ranges shows where)"
+                                            : "not all can be read");
   else
     printf(": not compared, for the file system cannot be opened in %s: %s\n",
            pair->a->fs == NULL ? "A" : "B",
@@ -140,8 +139,7 @@ static void print_time(const char *word, enum entry_time time, const struct entr
 
 static void print_times(const struct entry *a, const struct entry *b, unsigned aspects)
 {
-  static const char *const WORDS[ENTRY_TIMES] = { "modified", "accessed", "inode changed",
-                                                  "born" };
+  static const char *const WORDS[ENTRY_TIMES] = { "modified", "accessed", "inode changed", "born" };
   bool is_pair = a != NULL && b != NULL;
 
   for (int time = 0; time < ENTRY_TIMES; time++) {

@@ -44,7 +44,7 @@ struct entry *entries_add(struct entries *entries, const char *name)
   size_t length = strlen(name) + 1;
   struct entry *entry;
 
-  if (entries->count == ENTRIES_MAX) {
+  if (entries->count == ENTRIES_MAX || entries->names_used > ENTRY_NAMES_BYTES_MAX) {
     entries->is_cut = true;
     return NULL;
   }
@@ -86,6 +86,16 @@ const char *entry_path(const struct entries *entries, size_t index, char out[ENT
     *--at = '/';
   }
   return at;
+}
+
+bool entries_are_whole(const struct entries *entries)
+{
+  if (entries->is_root_incomplete || entries->is_cut)
+    return false;
+  for (size_t i = 0; i < entries->count; i++)
+    if ((entries->list[i].flags & (ENTRY_INCOMPLETE | ENTRY_META_UNSURE)) != 0)
+      return false;
+  return true;
 }
 
 void entries_free(struct entries *entries)

@@ -7,9 +7,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* How many names of a file system are recorded, how deep its directories are followed, and up to
-   which length its paths are shown. */
+/* How many names of a file system are recorded, and bytes of them, how deep its directories are
+   followed, and up to which length its paths are shown. */
 #define ENTRIES_MAX 4000000u
+#define ENTRY_NAMES_BYTES_MAX ((size_t) 512 << 20)
 #define ENTRIES_DEPTH_MAX 1000u
 #define ENTRY_PATH_BYTES 16384u
 
@@ -29,9 +30,9 @@ enum {
   ENTRY_HAS_META = 2,
   ENTRY_IS_DIRECTORY = 4,
   ENTRY_IS_REGULAR = 8,
-  ENTRY_TOUCHED = 16,     /* bytes below its runs may be others in the other state */
-  ENTRY_INCOMPLETE = 32,  /* a directory: some of its names could not be read */
-  ENTRY_META_UNSURE = 64, /* damage was met while its metadata were read */
+  ENTRY_TOUCHED = 16,      /* bytes below its runs may be others in the other state */
+  ENTRY_INCOMPLETE = 32,   /* a directory: some of its names could not be read */
+  ENTRY_META_UNSURE = 64,  /* damage was met while its metadata were read */
   ENTRY_META_DELETED = 128 /* the metadata are not in use any more */
 };
 
@@ -40,7 +41,7 @@ struct entry {
   int64_t size; /* bytes */
   int64_t times[ENTRY_TIMES];
   uint32_t nanoseconds[ENTRY_TIMES];
-  uint64_t layout;      /* a keyed hash of what its content is made of: runs, sizes, resident bytes */
+  uint64_t layout; /* a keyed hash of what its content is made of: runs, sizes, resident bytes */
   uint64_t first_block; /* of its content; 0: none */
   uint64_t name_offset; /* in the pool of names */
   uint32_t parent;      /* index of the directory's entry */
@@ -57,7 +58,7 @@ struct entries {
   char *names; /* each ends with NUL */
   size_t names_used, names_room;
   bool is_root_incomplete; /* some names of the root directory could not be read */
-  bool is_cut;             /* there are more than ENTRIES_MAX, or deeper ones */
+  bool is_cut;             /* there are more, or deeper ones */
 };
 
 /* Append an entry with this name. NULL: no memory, or too many (then is_cut is set). */
@@ -68,6 +69,9 @@ const char *entry_name(const struct entries *entries, size_t index);
 /* Write the path of an entry, "/" before each name, control characters and the like escaped; what
    does not fit is "..." at its start. Returns where in `out` it starts. */
 const char *entry_path(const struct entries *entries, size_t index, char out[ENTRY_PATH_BYTES]);
+
+/* True if all of it could be read: no directory or file lacks anything. */
+bool entries_are_whole(const struct entries *entries);
 
 void entries_free(struct entries *entries);
 

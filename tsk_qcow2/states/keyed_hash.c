@@ -46,10 +46,10 @@ void keyed_hash_start(struct keyed_hash *hash)
   static pthread_once_t once = PTHREAD_ONCE_INIT;
 
   pthread_once(&once, draw_key);
-  *hash = (struct keyed_hash){ .v = { key[0] ^ UINT64_C(0x736f6d6570736575),
-                                      key[1] ^ UINT64_C(0x646f72616e646f6d),
-                                      key[0] ^ UINT64_C(0x6c7967656e657261),
-                                      key[1] ^ UINT64_C(0x7465646279746573) } };
+  *hash = (struct keyed_hash){
+    .v = { key[0] ^ UINT64_C(0x736f6d6570736575), key[1] ^ UINT64_C(0x646f72616e646f6d),
+           key[0] ^ UINT64_C(0x6c7967656e657261), key[1] ^ UINT64_C(0x7465646279746573) }
+  };
 }
 
 void keyed_hash_add(struct keyed_hash *hash, const void *bytes, size_t length)

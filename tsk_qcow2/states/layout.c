@@ -45,8 +45,9 @@ bool layout_is_same_range(const struct layout_views *views, uint64_t guest_offse
     uint64_t run;
     int is_same;
 
-    if (budget->calls == 0 || qcow2_view_same(views->view, views->other, guest_offset, length, &run,
-                                              &is_same, NULL) != 0 ||
+    if (budget->calls == 0 ||
+        qcow2_view_same(views->view, views->other, guest_offset, length, &run, &is_same, NULL) !=
+            0 ||
         !is_same)
       return false;
     budget->calls--;

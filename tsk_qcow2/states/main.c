@@ -1,10 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /* tsk-qcow2-states: started by tsk-qcow2, which has checked the arguments. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "states.h"
 #include "../command/command.h"
+
+static void set_zone(const char *zone)
+{
+  setenv("TZ", zone, 1);
+  tzset();
+}
 
 /* The options come first, one word each, and "--" ends them. */
 static int run_diff(char *argv[])
@@ -19,9 +27,25 @@ static int run_diff(char *argv[])
   }
   if (argv[0] == NULL || argv[1] == NULL || argv[2] == NULL)
     return complain_usage("diff needs two images");
+  set_zone("UTC"); /* FAT has local times: they are shown as they are stored */
   names[0] = argv[1];
   names[1] = argv[2];
   return states_diff(names, &options);
+}
+
+/* As above, with "--zone=ZONE", which was checked. */
+static int run_timeline(char *argv[])
+{
+  struct timeline_options options = { .is_csv = false };
+
+  for (; *argv != NULL && strcmp(*argv, "--") != 0; argv++) {
+    options.is_csv = options.is_csv || strcmp(*argv, "--csv") == 0;
+    if (strncmp(*argv, "--zone=", 7) == 0)
+      set_zone(*argv + 7);
+  }
+  if (argv[0] == NULL || argv[1] == NULL)
+    return complain_usage("timeline needs one image");
+  return states_timeline(argv[1], &options);
 }
 
 static int finish(int status)
@@ -35,5 +59,7 @@ int main(int argc, char *argv[])
 {
   if (argc >= 2 && strcmp(argv[1], "diff") == 0)
     return finish(run_diff(argv + 2));
+  if (argc >= 2 && strcmp(argv[1], "timeline") == 0)
+    return finish(run_timeline(argv + 2));
   return complain_usage("tsk-qcow2-states is started by tsk-qcow2 only");
 }

@@ -43,23 +43,33 @@ static void tell_damage(void *context, const char *sentence)
   complain_failed("%s", sentence);
 }
 
-bool state_open(const char *name, struct state *state)
+static bool take_image(TSK_IMG_INFO *img, struct state *state)
 {
-  const TSK_TCHAR *names[] = { name };
-  const char *warning;
-
   memset(state, 0, sizeof(*state));
-  state->img = tsk_qcow2_open(1, names, 0);
-  if (state->img == NULL) {
+  if (img == NULL) {
     complain_failed("%s", tsk_error_get_errstr());
     return false;
   }
-  for (size_t i = 0; (warning = tsk_qcow2_warning(state->img, i)) != NULL; i++)
-    complain_failed("warning: %s", warning);
-  tsk_qcow2_report_damage(state->img, tell_damage, NULL);
-  state->disk = tsk_qcow2_img_disk(state->img);
+  state->img = img;
+  tsk_qcow2_report_damage(img, tell_damage, NULL);
+  state->disk = tsk_qcow2_img_disk(img);
   state->view = qcow2_disk_view(state->disk);
   return true;
+}
+
+bool state_open(const char *name, struct state *state)
+{
+  const TSK_TCHAR *names[] = { name };
+
+  if (!take_image(tsk_qcow2_open(1, names, 0), state))
+    return false;
+  complain_warnings(qcow2_disk_image(state->disk));
+  return true;
+}
+
+bool state_open_index(const char *name, size_t snapshot_index, struct state *state)
+{
+  return take_image(tsk_qcow2_open_state(name, snapshot_index), state);
 }
 
 void state_close(struct state *state)

@@ -18,6 +18,10 @@ struct state {
 /* Open it. False after complaining. The caller closes with state_close(). */
 bool state_open(const char *name, struct state *state);
 
+/* Open the state of this index of the image that the name leads to, without a word of warnings.
+   False after complaining. */
+bool state_open_index(const char *name, size_t snapshot_index, struct state *state);
+
 /* All NULL is allowed. */
 void state_close(struct state *state);
 

@@ -12,4 +12,12 @@ struct diff_options {
 /* Compare two states by their files. Returns an exit status. */
 int states_diff(const char *const names[2], const struct diff_options *options);
 
+struct timeline_options {
+  bool is_csv;
+};
+
+/* Put all states of an image on one timeline; of a name that chooses a state, that one. Returns an
+   exit status. */
+int states_timeline(const char *name, const struct timeline_options *options);
+
 #endif

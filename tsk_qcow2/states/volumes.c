@@ -134,7 +134,7 @@ size_t volumes_match(const struct volumes *a, const struct volumes *b, struct vo
   for (size_t i = 0; i < a->count; i++) {
     const struct volume *own = &a->list[i], *mate = mate_of_a[i];
 
-    pairs[count++] = (struct volume_pair){ .fate = mate == NULL                   ? VOLUME_ONLY_A
+    pairs[count++] = (struct volume_pair){ .fate = mate == NULL                  ? VOLUME_ONLY_A
                                                    : mate->offset == own->offset ? VOLUME_STAYED
                                                                                  : VOLUME_MOVED,
                                            .a = own,

@@ -70,7 +70,7 @@ static bool is_wanted(const struct walk *walk, const TSK_FS_NAME *name)
     return false;
   if (name->type == TSK_FS_NAME_TYPE_VIRT_DIR)
     return walk->options->with_deleted;
-  return name->type != TSK_FS_NAME_TYPE_VIRT;
+  return name->type != TSK_FS_NAME_TYPE_VIRT || walk->options->with_virtual;
 }
 
 /* Fill the new entry from what libtsk knows of the file. */
@@ -93,6 +93,23 @@ static void describe(const struct walk *walk, struct entry *entry, TSK_FS_FILE *
     entry->flags |= ENTRY_META_UNSURE;
 }
 
+/* Open a file of a directory. Where libtsk leaves out the metadata, as of a deleted name whose
+   inode has the next sequence number by now, they are added as fls does. */
+static TSK_FS_FILE *open_file(const struct walk *walk, const TSK_FS_DIR *directory, size_t i)
+{
+  TSK_FS_FILE *file = tsk_fs_dir_get(directory, i), *with_meta;
+
+  if (file == NULL || file->meta != NULL || file->name == NULL || file->name->meta_addr == 0)
+    return file;
+  with_meta = tsk_fs_file_open_meta(walk->fs, NULL, file->name->meta_addr);
+  if (with_meta == NULL)
+    return file;
+  with_meta->name = file->name;
+  file->name = NULL;
+  tsk_fs_file_close(file);
+  return with_meta;
+}
+
 /* Record the name at `i` of a directory. False: no more can be recorded. */
 static bool add_name(struct walk *walk, const TSK_FS_DIR *directory, size_t i, uint32_t parent)
 {
@@ -110,7 +127,7 @@ static bool add_name(struct walk *walk, const TSK_FS_DIR *directory, size_t i, u
   }
   entry->parent = parent;
   entry->depth = parent == ENTRY_NONE ? 1 : walk->entries->list[parent].depth + 1;
-  file = tsk_fs_dir_get(directory, i);
+  file = open_file(walk, directory, i);
   if (state_failures(walk->options->state) != failures)
     entry->flags |= ENTRY_META_UNSURE;
   describe(walk, entry, file, name);

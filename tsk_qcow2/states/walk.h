@@ -12,6 +12,7 @@ struct walk_options {
   struct layout_views views;
   struct layout_budget *budget;
   bool with_deleted; /* names that are not in use any more, and files without a name, too */
+  bool with_virtual; /* what libtsk adds for areas of the file system, too */
   bool with_layout;
   void (*progress)(void *context, size_t names);
   void *context;
@@ -21,7 +22,6 @@ struct walk_options {
 
 /* Record all names below the root directory. A directory is gone into once, under the name that is
    met first. False: no memory. */
-bool walk_file_system(TSK_FS_INFO *fs, const struct walk_options *options,
-                      struct entries *entries);
+bool walk_file_system(TSK_FS_INFO *fs, const struct walk_options *options, struct entries *entries);
 
 #endif
