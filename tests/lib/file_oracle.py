@@ -154,13 +154,22 @@ class Expectation:
                 self.marry(old, path)
             elif file.type == DIRECTORY:
                 self.pair_by_inode(file, by_inode)
-        for path in sorted(self.b, key=lambda path: path.count("/")):
-            if path not in self.mates:
-                self.pair_by_inode(self.b[path], by_inode)
+        for is_wanted in (
+            lambda old, new: name_of(old) == name_of(new),
+            lambda old, new: parent_of(old) == parent_of(self.old_path(new) or "nowhere"),
+            lambda old, new: True,
+        ):
+            for path in sorted(self.b, key=lambda path: path.count("/")):
+                if path not in self.mates:
+                    self.pair_by_inode(self.b[path], by_inode, is_wanted)
 
-    def pair_by_inode(self, file, by_inode):
+    def pair_by_inode(self, file, by_inode, is_wanted=lambda old, new: True):
         for old in by_inode[file.first if self.is_fat else file.inode]:
-            if old not in self.back and self.is_same(self.a[old], file, False):
+            if (
+                old not in self.back
+                and is_wanted(old, file.path)
+                and self.is_same(self.a[old], file, False)
+            ):
                 self.marry(old, file.path)
                 return
 

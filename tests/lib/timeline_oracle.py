@@ -15,8 +15,9 @@ ZONE = "Europe/Berlin"
 
 
 def ask(*words):
-    done = subprocess.run([COMMAND, "timeline", *map(str, words)], capture_output=True, timeout=120,
-                          check=False)
+    done = subprocess.run(
+        [COMMAND, "timeline", *map(str, words)], capture_output=True, timeout=120, check=False
+    )
     return done.returncode, done.stdout.decode(errors="surrogateescape"), done.stderr.decode()
 
 
@@ -63,8 +64,11 @@ def check(image, raws, start, body_path):
             raise Difference(f"twice: {text}")
         found[text] = spelled_out(seen, list(raws))
     if status != 0 or found != expected:
-        wrong = [f"{line}: {found.get(line)}, not {expected.get(line)}"
-                 for line in sorted({*found, *expected}) if found.get(line) != expected.get(line)]
+        wrong = [
+            f"{line}: {found.get(line)}, not {expected.get(line)}"
+            for line in sorted({*found, *expected})
+            if found.get(line) != expected.get(line)
+        ]
         raise Difference(f"timeline {image}: {status} {complaint}" + "\n".join(wrong))
     check_csv(image, body_path)
     return len(found)
@@ -75,16 +79,18 @@ def check_csv(image, body_path):
     too."""
     _, body, _ = ask("--zone", ZONE, image)
     body_path.write_text(body, errors="surrogateescape")
-    done = subprocess.run(["mactime", "-d", "-b", body_path, "-z", ZONE], capture_output=True,
-                          timeout=60, check=True)
+    done = subprocess.run(
+        ["mactime", "-d", "-b", body_path, "-z", ZONE], capture_output=True, timeout=60, check=True
+    )
     theirs = rows(done.stdout)
     status, ours, _ = ask("--csv", "--zone", ZONE, image)
     mine = rows(ours.encode(errors="surrogateescape"))
     mine = [[*row[:7], f"{row[7]} [in {row[8]}]"] for row in mine[1:]]
     if status != 0 or mine != theirs[1:]:
         differing = next((pair for pair in zip(mine, theirs[1:]) if pair[0] != pair[1]), None)
-        raise Difference(f"timeline --csv {image}: {len(mine)} rows and {len(theirs) - 1},"
-                         f" {differing}")
+        raise Difference(
+            f"timeline --csv {image}: {len(mine)} rows and {len(theirs) - 1}," f" {differing}"
+        )
 
 
 def rows(text):

@@ -174,6 +174,21 @@ static bool is_it_by_inode(const struct comparison *comparison, uint32_t a, uint
   return !is_deleted(comparison->a, a) && is_same_file(comparison, a, b, false);
 }
 
+/* Of several names of a file, one that was moved or renamed only is taken before others. */
+static bool is_it_by_inode_and_name(const struct comparison *comparison, uint32_t a, uint32_t b)
+{
+  return strcmp(entry_name(comparison->a, a), entry_name(comparison->b, b)) == 0 &&
+         is_it_by_inode(comparison, a, b);
+}
+
+static bool is_it_by_inode_and_place(const struct comparison *comparison, uint32_t a, uint32_t b)
+{
+  uint32_t parent;
+
+  return find_old_parent(comparison, b, &parent) && comparison->a->list[a].parent == parent &&
+         is_it_by_inode(comparison, a, b);
+}
+
 static uint32_t search_by_name(struct comparison *comparison, uint32_t b, candidate_function *is_it)
 {
   uint32_t parent;
@@ -192,7 +207,7 @@ static void find_by_name(struct comparison *comparison, uint32_t b)
     marry(comparison, a, b);
 }
 
-static void find_by_inode(struct comparison *comparison, uint32_t b)
+static void find_by_inode(struct comparison *comparison, uint32_t b, candidate_function *is_it)
 {
   entry_key_function *key = comparison->identity == IDENTITY_PLACE ? key_of_start : key_of_inode;
   uint32_t a;
@@ -200,23 +215,26 @@ static void find_by_inode(struct comparison *comparison, uint32_t b)
   if (is_deleted(comparison->b, b) || comparison->mate_of_b[b] != ENTRY_NONE ||
       (comparison->identity == IDENTITY_PLACE && comparison->b->list[b].first_block == 0))
     return;
-  a = search(comparison, &comparison->inodes_of_a, key(comparison->b, b), b, is_it_by_inode);
+  a = search(comparison, &comparison->inodes_of_a, key(comparison->b, b), b, is_it);
   if (a != ENTRY_NONE)
     marry(comparison, a, b);
 }
 
 static void find_mates(struct comparison *comparison)
 {
+  static candidate_function *const WAYS[] = { is_it_by_inode_and_name, is_it_by_inode_and_place,
+                                              is_it_by_inode };
   const struct entries *b = comparison->b;
 
   /* A directory is found at once, for what it holds comes after it. */
   for (uint32_t i = 0; i < b->count; i++) {
     find_by_name(comparison, i);
     if ((b->list[i].flags & ENTRY_IS_DIRECTORY) != 0)
-      find_by_inode(comparison, i);
+      find_by_inode(comparison, i, is_it_by_inode);
   }
-  for (uint32_t i = 0; i < b->count; i++)
-    find_by_inode(comparison, i);
+  for (size_t way = 0; way < sizeof(WAYS) / sizeof(WAYS[0]); way++)
+    for (uint32_t i = 0; i < b->count; i++)
+      find_by_inode(comparison, i, WAYS[way]);
 }
 
 /* ---- What cannot be known -------------------------------------------------------------- */

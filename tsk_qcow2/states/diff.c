@@ -150,10 +150,11 @@ static void show_names(void *context, size_t names)
 static bool walk_side(struct diff *diff, struct diff_volume *volume, int side)
 {
   const struct volume *own = side == 0 ? volume->pair->a : volume->pair->b;
-  bool is_in_place = volume->pair->fate == VOLUME_STAYED;
+  /* Files of equal layouts lie in the same place, so it is enough to ask for those of A. */
+  bool is_asked = side == 0 && volume->pair->fate == VOLUME_STAYED;
   const struct walk_options options = {
     .state = &diff->states[side],
-    .views = { diff->states[side].view, is_in_place ? diff->states[1 - side].view : NULL },
+    .views = { diff->states[side].view, is_asked ? diff->states[1].view : NULL },
     .budget = &diff->budget,
     .with_deleted = diff->options->with_deleted,
     .with_layout = true,
@@ -167,6 +168,13 @@ static bool walk_side(struct diff *diff, struct diff_volume *volume, int side)
   is_done = walk_file_system(own->fs, &options, &volume->entries[side]);
   progress_hide(&diff->progress);
   return is_done;
+}
+
+/* Files of a file system that moved have other bytes below the same runs. */
+static void touch_all(struct entries *entries)
+{
+  for (size_t i = 0; i < entries->count; i++)
+    entries->list[i].flags |= ENTRY_TOUCHED;
 }
 
 static enum compare_identity identity_of(const struct volume_pair *pair)
@@ -185,8 +193,11 @@ static bool compare_files(struct diff *diff, struct diff_volume *volume)
   volume->is_by_files = true;
   diff->budget.calls = CALLS_MAX;
   diff->content.bytes_left = DISKS_READ_MAX * (uint64_t) diff->states[0].img->size;
-  if (!walk_side(diff, volume, 0) || !walk_side(diff, volume, 1) ||
-      !compare_entries(&entries[0], &entries[1], identity_of(volume->pair), &volume->changes))
+  if (!walk_side(diff, volume, 0) || !walk_side(diff, volume, 1))
+    return false;
+  if (volume->pair->fate == VOLUME_MOVED)
+    touch_all(&entries[0]);
+  if (!compare_entries(&entries[0], &entries[1], identity_of(volume->pair), &volume->changes))
     return false;
   volume->details = calloc(volume->changes.count + 1, sizeof(volume->details[0]));
   if (volume->details == NULL)

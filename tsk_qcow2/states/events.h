@@ -5,7 +5,8 @@
 
 #include "body.h"
 
-/* How many lines, spans and bytes of text are kept; what is more is left out, and is_cut says so. */
+/* How many lines, spans and bytes of text are kept; what is more is left out, and is_cut says so.
+ */
 #define EVENTS_MAX 4000000u
 #define EVENT_SPANS_MAX 16000000u
 #define EVENT_TEXTS_MAX (UINT64_C(1) << 30)

@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 static uint64_t key[2];
@@ -55,11 +56,21 @@ void keyed_hash_start(struct keyed_hash *hash)
 void keyed_hash_add(struct keyed_hash *hash, const void *bytes, size_t length)
 {
   const uint8_t *at = bytes;
+  uint64_t word;
 
   hash->length += length;
-  for (size_t i = 0; i < length; i++) {
-    hash->pending |= (uint64_t) at[i] << (8 * hash->pending_count++);
-    if (hash->pending_count < 8)
+  while (length > 0) {
+    if (hash->pending_count == 0 && length >= sizeof(word)) {
+      memcpy(&word, at, sizeof(word)); /* in the machine's order: hashes do not leave the process */
+      add_word(hash, word);
+      at += sizeof(word);
+      length -= sizeof(word);
+      continue;
+    }
+    memcpy((uint8_t *) &hash->pending + hash->pending_count, at, 1);
+    at++;
+    length--;
+    if (++hash->pending_count < sizeof(word))
       continue;
     add_word(hash, hash->pending);
     hash->pending = 0;
@@ -69,11 +80,7 @@ void keyed_hash_add(struct keyed_hash *hash, const void *bytes, size_t length)
 
 void keyed_hash_add_number(struct keyed_hash *hash, uint64_t number)
 {
-  uint8_t bytes[8];
-
-  for (unsigned i = 0; i < 8; i++)
-    bytes[i] = (uint8_t) (number >> (8 * i));
-  keyed_hash_add(hash, bytes, sizeof(bytes));
+  keyed_hash_add(hash, &number, sizeof(number));
 }
 
 uint64_t keyed_hash_finish(struct keyed_hash *hash)
