@@ -182,7 +182,7 @@ class Expectation:
                 ("mode", a.mode, b.mode),
                 ("owner", a.owner, b.owner),
                 ("size", a.size, b.size),
-                ("content", a.streams, b.streams),
+                ("content", (a.type, a.streams), (b.type, b.streams)),
                 ("renamed", name_of(old), name_of(new)),
             )
             if x != y
