@@ -195,6 +195,12 @@ RANKS = {
     "tsk_qcow2/names": {"tsk_qcow2/names"},
     "tsk_qcow2/plugin": {"tsk_qcow2/names", "tsk_qcow2/plugin"},
     "tsk_qcow2/command": {"tsk_qcow2/names", "tsk_qcow2/command"},
+    "tsk_qcow2/states": {
+        "tsk_qcow2/names",
+        "tsk_qcow2/plugin",
+        "tsk_qcow2/command",
+        "tsk_qcow2/states",
+    },
 }
 
 

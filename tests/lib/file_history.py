@@ -32,6 +32,7 @@ class FileHistory:
         self.raws = {}  # {what follows the image's name: path of the raw disk}
         self.clock = 1_700_000_000 + self.rng.randrange(10**7)
         self.files, self.folders, self.number = [], [], 0
+        self.links = set()  # symbolic links
         self.full = set()  # files of ext4 that have a first block: debugfs zaps block 0 otherwise
         self.log = []
 
@@ -152,6 +153,7 @@ class FileHistory:
 
         self.files = [renamed(path) for path in self.files]
         self.full = {renamed(path) for path in self.full}
+        self.links = {renamed(path) for path in self.links}
         self.folders = [renamed(path) for path in self.folders]
 
     def new_place_for(self, path):
@@ -233,6 +235,7 @@ class Ext:
         elif operation == "symlink":
             history.files.append(history.place() + history.new_name())
             self.say(f'symlink "{history.files[-1]}" target{history.number}')
+            history.links.add(history.files[-1])
         elif operation == "rmtree" and history.folders and history.rng.random() < 0.3:
             self.remove_tree(history.some(history.folders))
         elif history.files:
@@ -244,10 +247,13 @@ class Ext:
             self.say(f'rm "{path}"')
             history.files.remove(path)
             history.full.discard(path)
+            history.links.discard(path)
         if operation == "replace":
             self.write(path)
             history.files.append(path)
         elif operation in ("rewrite", "zap") and path not in history.full:
+            pass
+        elif operation in ("mode", "link") and path in history.links:
             pass
         elif operation == "rewrite":
             self.say(f'zap_block -f "{path}" -p {history.rng.randrange(1, 256)} 0')

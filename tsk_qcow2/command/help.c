@@ -47,13 +47,25 @@ static const struct topic TOPICS[] = {
   { "bitmap", "bitmap [--json] IMAGE NAME",
     "print the ranges that a dirty bitmap marks: start and length in bytes\n",
     "--json    print JSON\n" },
-  { "diff", "diff --ranges [--json] A B", "print which bytes of two states differ\n",
+  { "diff", "diff [--ranges] [--deleted] [--json | --body] A B",
+    "print which files changed from one state to another: created, deleted,\n"
+    "renamed, with other content or metadata\n",
     "A and B are image names, of one image or of two: disk.qcow2@before disk.qcow2\n"
-    "--ranges   print the ranges that differ: start, length and kind\n"
-    "--json     print JSON, an object in each line\n"
-    "What both states store in the same place is not read.\n"
+    "--ranges    print which bytes of the disks differ: start, length and kind\n"
+    "--deleted   compare deleted names, and files that have none, too\n"
+    "--json      print JSON, an object in each line\n"
+    "--body      print mactime's body format, a line for each side of a file that changed\n"
+    "What both states store in the same place is not read. Without --ranges, libtsk is needed.\n"
     "Exit status: 0 all of it was compared, whether or not it differs; 4 some of it cannot\n"
-    "be read; 1 an image cannot be opened.\n" },
+    "be read; 6 some of it was not compared for another reason; 1 an image cannot be opened.\n" },
+  { "timeline", "timeline [--csv] [--zone ZONE] IMAGE",
+    "print all files of all states in mactime's body format, each line once,\n"
+    "with the states in which it is seen\n",
+    "--csv         print what mactime -d makes of it: a row for each time, in order\n"
+    "--zone ZONE   the time zone of --csv, and of FAT, which stores local times (UTC)\n"
+    "If the image name chooses a snapshot, only that is read. libtsk is needed.\n"
+    "Exit status: 0 all of it was read; 4 some of it cannot be read; 6 there is more than is\n"
+    "listed; 1 the image cannot be opened.\n" },
   { "verify", "verify [--json] [--vmstate] [--no-hash] IMAGE",
     "read the disk and every snapshot, say what cannot be read and why, and\n"
     "print sizes and SHA-256\n",

@@ -74,7 +74,7 @@ int qcow2_disk_open(size_t count, const char *const names[], qcow2_open_foreign 
   return 0;
 }
 
-int tsk_qcow2_disk_open_state(const char *name, size_t snapshot_index, struct qcow2_disk **disk,
+int tsk_qcow2_disk_open_index(const char *name, size_t snapshot_index, struct qcow2_disk **disk,
                               struct qcow2_error *error)
 {
   struct qcow2_disk *made = calloc(1, sizeof(*made));
@@ -86,7 +86,7 @@ int tsk_qcow2_disk_open_state(const char *name, size_t snapshot_index, struct qc
   opened = &made->opened;
   code = tsk_qcow2_open_names(1, &name, TSK_QCOW2_CHAIN_ONLY, NULL, opened, error);
   if (code == 0)
-    code = qcow2_view_open(opened->image, snapshot_index, &opened->view, error);
+    code = tsk_qcow2_open_state(opened, snapshot_index, false, &opened->view, error);
   if (code != 0) {
     tsk_qcow2_opened_close(opened);
     free(made);

@@ -12,7 +12,7 @@ int tsk_qcow2_disk_read_filled(struct qcow2_disk *disk, uint64_t guest_offset, v
 
 /* As qcow2_disk_open(), but of the image that the name leads to, open the state of this index
    instead of the one that the name chooses: QCOW2_ACTIVE, or a snapshot's disk. */
-int tsk_qcow2_disk_open_state(const char *name, size_t snapshot_index, struct qcow2_disk **disk,
+int tsk_qcow2_disk_open_index(const char *name, size_t snapshot_index, struct qcow2_disk **disk,
                               struct qcow2_error *error);
 
 /* How often reads met damage, the same or not, so that a caller behind libtsk knows whether what it

@@ -9,7 +9,7 @@ struct qcow2_disk;
 
 /* As tsk_qcow2_open(), but the state of this index of the image that the name leads to:
    QCOW2_ACTIVE, or a snapshot's disk. */
-TSK_IMG_INFO *tsk_qcow2_open_state(const char *name, size_t snapshot_index);
+TSK_IMG_INFO *tsk_qcow2_img_open_state(const char *name, size_t snapshot_index);
 
 /* What an image that tsk_qcow2_open() made reads. Closed with the image. */
 struct qcow2_disk *tsk_qcow2_img_disk(const TSK_IMG_INFO *img);

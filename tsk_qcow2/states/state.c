@@ -60,16 +60,18 @@ static bool take_image(TSK_IMG_INFO *img, struct state *state)
 bool state_open(const char *name, struct state *state)
 {
   const TSK_TCHAR *names[] = { name };
+  const char *warning;
 
   if (!take_image(tsk_qcow2_open(1, names, 0), state))
     return false;
-  complain_warnings(qcow2_disk_image(state->disk));
+  for (size_t i = 0; (warning = tsk_qcow2_warning(state->img, i)) != NULL; i++)
+    complain_failed("warning: %s", warning);
   return true;
 }
 
 bool state_open_index(const char *name, size_t snapshot_index, struct state *state)
 {
-  return take_image(tsk_qcow2_open_state(name, snapshot_index), state);
+  return take_image(tsk_qcow2_img_open_state(name, snapshot_index), state);
 }
 
 void state_close(struct state *state)

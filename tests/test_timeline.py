@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: MIT
+"""tsk-qcow2 timeline. Random histories are compared with fls and mactime in test_diff_files.py."""
+import csv
+import io
+import os
+import re
+import subprocess
+
+import pytest
+from lib.builder import Image
+from lib.file_oracle import COMMAND
+from lib.project import SOURCE, run
+
+
+def timeline(*words, **more):
+    done = subprocess.run(
+        [COMMAND, "timeline", *map(str, words)], capture_output=True, text=True, check=False, **more
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demo")
+    run("sh", f"{SOURCE}/scripts/demo-disk.sh", folder)
+    return folder / "demo.qcow2"
+
+
+def test_the_story_of_the_demonstration_disk(demo):
+    """One command shows both files, each in its state, with one inode."""
+    status, out, err = timeline("--csv", demo)
+    assert (status, err) == (0, "")
+    rows = [row for row in csv.DictReader(io.StringIO(out)) if "-plan" in row["File Name"]]
+    assert {(row["File Name"], row["States"]) for row in rows} == {
+        ("/2048/Documents/secret-plan.txt", "before-deletion"),
+        ("/2048/Documents/holiday-plan.txt", "active"),
+    }
+    assert len({row["Meta"] for row in rows}) == 1
+    shopping = [row for row in csv.DictReader(io.StringIO(out)) if "shopping" in row["File Name"]]
+    assert {row["States"] for row in shopping} == {"all"}
+
+
+def test_one_state(demo):
+    _, out, _ = timeline(f"{demo}@before-deletion")
+    assert "secret-plan" in out and "holiday-plan" not in out
+    assert {re.search(r"\[in (.*)\]\|", line)[1] for line in out.splitlines()} == {"all"}
+
+
+def test_a_selector_stands_for_its_image(demo, tmp_path):
+    run(os.path.join(os.path.dirname(COMMAND), "tsk-qcow2"), "selector", "--directory", tmp_path,
+        demo)
+    (selector,) = tmp_path.iterdir()
+    assert timeline(selector)[:2] == timeline(demo)[:2]
+
+
+def test_states_of_one_name_are_told_apart(tmp_path):
+    image = Image(1 << 20)
+    for name in (b"same", b"same", b"active", b"", b"other"):
+        image.snapshot(str(len(image.snapshots) + 1).encode(), name)
+    path = image.write(tmp_path / "disk.qcow2")
+    _, out, err = timeline(path)
+    assert out == ""
+    told = re.findall(r"^tsk-qcow2: (.*): nothing is listed", err, re.M)
+    assert told == ["#0", "#1", "#2", "#3", "other", "active"]
+
+
+def test_zones(demo):
+    utc, berlin = (timeline("--csv", *words, demo)[1] for words in ([], ["--zone", "Etc/GMT-5"]))
+    hours = [
+        int(next(csv.reader([text.splitlines()[1]]))[0].split()[-1][:2]) for text in (utc, berlin)
+    ]
+    assert (hours[1] - hours[0]) % 24 == 5
+    for zone in ("Nowhere/Land", "../../etc/passwd", "/etc/localtime", ""):
+        assert timeline("--zone", zone, demo)[0] == 2
+
+
+def test_bad_usage(demo):
+    for words in ([], [demo, demo], ["--zone"], ["--nonsense", demo]):
+        assert timeline(*words)[0] == 2
+    assert timeline(f"{demo}@nonsense")[0] == 1
