@@ -6,8 +6,8 @@ import shutil
 import subprocess
 
 import pytest
-from lib import disks, file_oracle
-from lib.builder import OFFSET_MASK, Image, poke
+from lib import file_oracle
+from lib.builder import OFFSET_MASK
 from lib.file_check import check_history
 from lib.file_history import FileHistory
 from lib.file_oracle import COMMAND
@@ -64,7 +64,8 @@ def test_the_story_of_the_demonstration_disk(demo):
     status, out, err = diff(f"{demo}@before-deletion", demo)
     lines = out.splitlines()
     assert (status, err, len(lines)) == (0, "", 4)
-    assert lines[0].startswith("Partition at sector 2048, data (ext4): 1 created, 1 deleted, 2 with")
+    title = "Partition at sector 2048, data (ext4): 1 created, 1 deleted, 2 with"
+    assert lines[0].startswith(title)
     plans = {line.split()[0]: line for line in lines[1:3]}
     assert "/Documents/holiday-plan.txt" in plans["created"]
     assert "its inode was /Documents/secret-plan.txt" in plans["created"]
@@ -91,7 +92,7 @@ def test_mactime_reads_the_body(demo):
 
 
 def test_deleted_names(tmp_path):
-    """A name that was deleted in between, one that came and went, and one that was overwritten."""
+    """A name that was deleted in between, and one that came and went."""
     raw, image = tmp_path / "disk.raw", tmp_path / "disk.qcow2"
     (tmp_path / "text").write_text("text\n")
     run("mke2fs", "-q", "-F", "-t", "ext4", "-O", "^has_journal,^metadata_csum", raw, "4M")
@@ -101,12 +102,15 @@ def test_deleted_names(tmp_path):
     debugfs(raw, "rm plan", "write text short-lived", "rm short-lived", cwd=tmp_path)
     store(raw, image)
     lines = file_oracle.ask("--deleted", f"{image}@then", image)[1]
-    found = {(line["status"], (line["b"] or line["a"])["path"]): line for line in lines
-             if line["type"] == "file" and "OrphanFile" not in str(line)}
+    found = {
+        (line["status"], (line["b"] or line["a"])["path"]): line
+        for line in lines
+        if line["type"] == "file" and "OrphanFile" not in str(line)
+    }
     assert ("deleted", "/plan") in found
-    assert any(status == "remnant" for status, _ in found) or found["deleted", "/plan"][
-        "name_remains"
-    ]
+    assert (
+        any(status == "remnant" for status, _ in found) or found["deleted", "/plan"]["name_remains"]
+    )
     plain = file_oracle.ask(f"{image}@then", image)[1]
     assert [line["status"] for line in plain if line["type"] == "file"] == ["deleted"]
 
@@ -130,8 +134,23 @@ def partitioned(path, table, filesystems):
         file.truncate(16 * MIB)
     run("sfdisk", "-q", path, input="label: dos\n" + table)
     for start, label in filesystems:
-        run("mke2fs", "-q", "-F", "-t", "ext4", "-O", "^has_journal", "-U", uuid(label), "-L",
-            label, "-E", f"offset={start * 512},hash_seed={uuid(label)}", path, "3M")
+        run(
+            "mke2fs",
+            "-q",
+            "-F",
+            "-t",
+            "ext4",
+            "-O",
+            "^has_journal",
+            "-U",
+            uuid(label),
+            "-L",
+            label,
+            "-E",
+            f"offset={start * 512},hash_seed={uuid(label)}",
+            path,
+            "3M",
+        )
 
 
 def uuid(label):
@@ -140,15 +159,24 @@ def uuid(label):
 
 def test_partitions_that_came_and_went(tmp_path):
     a, b = tmp_path / "a.raw", tmp_path / "b.raw"
-    partitioned(a, "start=2048, size=8192, type=83\nstart=10240, size=8192, type=83\n",
-                [(2048, "one"), (10240, "two")])
-    partitioned(b, "start=2048, size=8192, type=83\nstart=20480, size=8192, type=83\n",
-                [(2048, "one"), (20480, "three")])
+    partitioned(
+        a,
+        "start=2048, size=8192, type=83\nstart=10240, size=8192, type=83\n",
+        [(2048, "one"), (10240, "two")],
+    )
+    partitioned(
+        b,
+        "start=2048, size=8192, type=83\nstart=20480, size=8192, type=83\n",
+        [(2048, "one"), (20480, "three")],
+    )
     for raw in (a, b):
         store(raw, raw.with_suffix(".qcow2"))
     status, lines, _ = file_oracle.ask(tmp_path / "a.qcow2", tmp_path / "b.qcow2")
-    fates = {(line["a"] or line["b"])["start"]: line["fate"] for line in lines
-             if line["type"] == "partition"}
+    fates = {
+        (line["a"] or line["b"])["start"]: line["fate"]
+        for line in lines
+        if line["type"] == "partition"
+    }
     assert status == 0 and fates == {2048: "both", 10240: "only-in-a", 20480: "only-in-b"}
     assert lines[-1]["result"] == "different"
     assert (lines[-1]["partitions_only_in_a"], lines[-1]["partitions_only_in_b"]) == (1, 1)

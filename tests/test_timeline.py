@@ -47,8 +47,13 @@ def test_one_state(demo):
 
 
 def test_a_selector_stands_for_its_image(demo, tmp_path):
-    run(os.path.join(os.path.dirname(COMMAND), "tsk-qcow2"), "selector", "--directory", tmp_path,
-        demo)
+    run(
+        os.path.join(os.path.dirname(COMMAND), "tsk-qcow2"),
+        "selector",
+        "--directory",
+        tmp_path,
+        demo,
+    )
     (selector,) = tmp_path.iterdir()
     assert timeline(selector)[:2] == timeline(demo)[:2]
 

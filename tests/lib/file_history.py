@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Random histories of file operations on ext4, NTFS and FAT, made by debugfs, ntfscp or ntfs-3g, and
-mtools; and the disk's states as snapshots of a qcow2 image.
+"""Random histories of file operations on ext4, NTFS and FAT, made by debugfs, ntfscp or ntfs-3g,
+and mtools; and the disk's states as snapshots of a qcow2 image.
 
     history = FileHistory(seed, folder)
     history.run()                      # history.image, and history.raws: {state's name: raw disk}

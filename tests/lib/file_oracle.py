@@ -46,7 +46,7 @@ def files_of(raw):
             layouts[path].append(tuple(run))
         rows = connection.execute(
             "select name, parent_path, meta_addr, meta_seq, meta_type, dir_type, size,"
-            " mtime, atime, ctime, crtime, mode, uid, gid, md5, attr_type from tsk_files"
+            " mtime, atime, ctime, crtime, mode, uid, gid, md5 from tsk_files"
             " where type = 0 and dir_flags = 1 and name not in ('', '.', '..')"
         ).fetchall()
     database.unlink()
@@ -62,7 +62,7 @@ def collect(rows, layouts, is_ntfs):
     for name, parent, inode, sequence, kind, of_name, size, *rest in rows:
         if of_name in VIRTUAL:
             continue
-        times, (mode, user, group, md5, attribute) = rest[:4], rest[4:]
+        times, (mode, user, group, md5) = rest[:4], rest[4:]
         runs = layouts[parent + name]
         name, _, stream = name.partition(":") if is_ntfs else (name, "", "")
         path = parent + name

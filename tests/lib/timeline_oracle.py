@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""What `tsk-qcow2 timeline` must print, from raw disks of all states: the lines of `fls -r -m`, each
-once, and the rows that mactime makes of them."""
+"""What `tsk-qcow2 timeline` must print, from raw disks of all states: the lines of `fls -r -m`,
+each once, and the rows that mactime makes of them."""
 import csv
 import io
 import re

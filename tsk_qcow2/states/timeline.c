@@ -67,7 +67,7 @@ static int find_states(struct timeline *timeline)
 
   if (tsk_qcow2_open_names(1, &timeline->name, TSK_QCOW2_CHAIN_ONLY, NULL, &opened, &error) != 0)
     return complain_failed("%s", error.message);
-  complain_warnings(opened.image);
+  complain_warnings(&opened);
   count = qcow2_snapshot_count(opened.image) + 1;
   timeline->indices = calloc(count, sizeof(timeline->indices[0]));
   timeline->states.names = calloc(count, sizeof(timeline->states.names[0]));
