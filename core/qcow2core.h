@@ -666,6 +666,96 @@ QCOW2_API int qcow2_layer_check(const struct qcow2_image *image, size_t layer,
                                 const struct qcow2_check_options *options,
                                 struct qcow2_check_result *result, struct qcow2_error *error);
 
+/* ---- Residue ------------------------------------------------------------- */
+
+/* Where residue is, that is, why nothing refers to it. */
+enum qcow2_residue_where {
+  QCOW2_RESIDUE_UNREFERENCED, /* clusters that nothing refers to */
+  QCOW2_RESIDUE_AFTER_LAST,   /* the same, after the last cluster that something refers to */
+  QCOW2_RESIDUE_UNDER_ZEROS,  /* clusters that read as zeros: ",under-zeros" shows them */
+  QCOW2_RESIDUE_SUBCLUSTERS,  /* unallocated or zero subclusters of allocated clusters */
+  QCOW2_RESIDUE_PAST_DISK,    /* in clusters of a disk, after its end */
+  QCOW2_RESIDUE_STREAM_GAPS,  /* beside compressed streams */
+  QCOW2_RESIDUE_TABLE_SLACK,  /* after the end of a table, in its last cluster */
+  QCOW2_RESIDUE_HEADER_SLACK  /* in the first cluster, which has the header */
+};
+#define QCOW2_RESIDUE_WHERES 8u
+
+/* What residue looks like. A guest can write all of this, and a qcow2 image inside the guest looks
+   the same. */
+enum qcow2_residue_kind {
+  QCOW2_RESIDUE_HOLE, /* not stored: reads as zeros */
+  QCOW2_RESIDUE_ZERO,
+  QCOW2_RESIDUE_DATA, /* anything else than what follows */
+  QCOW2_RESIDUE_L1,
+  QCOW2_RESIDUE_L2,
+  QCOW2_RESIDUE_REFCOUNT_TABLE,
+  QCOW2_RESIDUE_REFCOUNT_BLOCK,
+  QCOW2_RESIDUE_SNAPSHOT_TABLE,
+  QCOW2_RESIDUE_BITMAP_DIRECTORY,
+  QCOW2_RESIDUE_HEADER /* of a qcow2 image */
+};
+#define QCOW2_RESIDUE_KINDS 10u
+/* There will never be more of either under this SONAME. */
+#define QCOW2_RESIDUE_MAX 16u
+
+/* The names, such as "under-zeros" and "refcount-block". Static storage, never NULL. */
+QCOW2_API const char *qcow2_residue_where_name(enum qcow2_residue_where where);
+QCOW2_API const char *qcow2_residue_kind_name(enum qcow2_residue_kind kind);
+
+/* What became of the L1 table that an old snapshot entry names. */
+enum qcow2_residue_l1 {
+  QCOW2_RESIDUE_L1_THERE,  /* nothing refers to it, and it looks like an L1 table */
+  QCOW2_RESIDUE_L1_GONE,   /* something else is there, or zeros */
+  QCOW2_RESIDUE_L1_REUSED, /* something refers to some of it now */
+  QCOW2_RESIDUE_L1_UNKNOWN /* it is in another part of a very large file, or cannot be read */
+};
+
+/* One thing that was found. */
+struct qcow2_residue_found {
+  enum qcow2_residue_kind kind; /* SNAPSHOT_TABLE: one entry of one. BITMAP_DIRECTORY: one entry of
+                                   one. L1, L2, REFCOUNT_TABLE, REFCOUNT_BLOCK, HEADER: a cluster.
+                                   No others */
+  uint64_t host_offset;         /* of the entry or cluster, bytes */
+  const struct qcow2_snapshot *snapshot; /* SNAPSHOT_TABLE: as stored; else NULL */
+  enum qcow2_residue_l1 l1;              /* of that snapshot */
+  const struct qcow2_bitmap *bitmap;     /* BITMAP_DIRECTORY: as stored; else NULL */
+};
+
+/* Told of something that was found. All that `found` points to lasts as long as the call. An entry
+   that the image still has, or that was found before, is not reported. */
+typedef void qcow2_residue_report(void *context, const struct qcow2_residue_found *found);
+
+/* Zero it, then set `struct_size`. */
+struct qcow2_residue_options {
+  size_t struct_size;           /* sizeof(struct qcow2_residue_options) */
+  qcow2_residue_report *report; /* NULL: count only */
+  void *context;                /* passed to it */
+  uint64_t work_bytes;          /* as in struct qcow2_check_options, for tables; 0: 64 GiB */
+};
+
+struct qcow2_residue_result {
+  uint64_t file_bytes;    /* the file's size */
+  uint64_t residue_bytes; /* bytes of it that nothing refers to, as far as that was found out */
+  uint64_t where_bytes[QCOW2_RESIDUE_MAX];
+  uint64_t where_data_bytes[QCOW2_RESIDUE_MAX]; /* of these: in sectors that are not all zeros */
+  uint64_t kind_bytes[QCOW2_RESIDUE_MAX]; /* by whole clusters or, of clusters that are in use in
+                                             part, by sectors: ZERO and DATA only */
+  int is_complete;     /* 0: a bound was reached, or something could not be read */
+  int has_unreadable;  /* 1: tables could not be read, and what only they refer to counts as
+                          residue; or residue could not be read, and counts as zeros */
+  uint64_t checked_to; /* host offset up to which the file was looked at */
+  uint64_t reserved[6];
+};
+
+/* Find out which bytes of the image file itself nothing refers to, as qcow2_view_open_residue()
+   shows them; what they look like; and what old tables among them tell. Opens and needs no other
+   file; QCOW2_OPEN_NO_CHAIN will do, without a passphrase. Reads all tables, and all residue that
+   is stored. Takes 48 MiB. Any thread. Errors: ARGUMENT, NOMEM. */
+QCOW2_API int qcow2_image_residue(const struct qcow2_image *image,
+                                  const struct qcow2_residue_options *options,
+                                  struct qcow2_residue_result *result, struct qcow2_error *error);
+
 /* ---- What the files contain ---------------------------------------------- */
 
 /* Feature bits ("Header"). */

@@ -13,17 +13,87 @@
 #define BACKING_FIELDS_OFFSET 8u
 #define BACKING_FIELDS_BYTES 12u
 
+/* The context of a walk. */
+struct collecting {
+  struct qcow2_residue_map *map;
+  struct qcow2_residue_walk *walk;
+};
+
 static struct qcow2_residue_map *map_of(const struct qcow2_checker *checker)
 {
-  return checker->context;
+  const struct collecting *collecting = checker->context;
+
+  return collecting->map;
+}
+
+static struct qcow2_residue_walk *walk_of(const struct qcow2_checker *checker)
+{
+  const struct collecting *collecting = checker->context;
+
+  return collecting->walk;
+}
+
+/* Cut a range to the file, and note how far the file is in use. Returns the length that is left. */
+static uint64_t clip(const struct qcow2_checker *checker, uint64_t offset, uint64_t length)
+{
+  uint64_t size = checker->storage->size, last;
+
+  if (offset >= size || length == 0)
+    return 0;
+  length = min_u64(length, size - offset);
+  last = (offset + length - 1) >> checker->layer->geometry.cluster_bits;
+  if (last > walk_of(checker)->last_used)
+    walk_of(checker)->last_used = last;
+  return length;
 }
 
 static void add(const struct qcow2_checker *checker, uint64_t offset, uint64_t length)
 {
-  uint64_t size = checker->storage->size;
+  length = clip(checker, offset, length);
+  if (length > 0)
+    qcow2_residue_map_add(map_of(checker), offset, length);
+}
 
-  if (offset < size)
-    qcow2_residue_map_add(map_of(checker), offset, min_u64(length, size - offset));
+/* ---- What is named but never read -------------------------------------------------- */
+
+#define HIDDEN_PER_BYTE 4u
+
+enum qcow2_residue_hidden qcow2_residue_hidden_get(const uint8_t *hidden, uint64_t index)
+{
+  return (enum qcow2_residue_hidden)(
+      hidden[index / HIDDEN_PER_BYTE] >> index % HIDDEN_PER_BYTE * 2 & 3);
+}
+
+static void hide(const struct qcow2_checker *checker, uint64_t host_offset,
+                 enum qcow2_residue_hidden why)
+{
+  const struct qcow2_residue_map *map = map_of(checker);
+  uint8_t *hidden = walk_of(checker)->hidden;
+  uint64_t cluster = host_offset >> map->cluster_bits, index = cluster - map->first;
+
+  if (hidden != NULL && cluster >= map->first && cluster < map->end)
+    hidden[index / HIDDEN_PER_BYTE] |= (uint8_t) ((unsigned) why << index % HIDDEN_PER_BYTE * 2);
+}
+
+/* Note why some of the cluster is not read that a valid entry names; `readable` is where the disk
+   ends. */
+static void look_for_hidden(const struct qcow2_checker *checker,
+                            const struct qcow2_checked_entry *checked, uint64_t readable)
+{
+  const struct qcow2_geometry *geometry = &checker->layer->geometry;
+  uint64_t descriptor = checked->entry.descriptor, bitmap = checked->entry.subcluster_bitmap;
+
+  if (walk_of(checker)->hidden == NULL || (descriptor & L2_ENTRY_COMPRESSED) != 0 ||
+      geometry->has_data_file || !qcow2_l2_entry_is_allocated(geometry, descriptor) ||
+      qcow2_l2_entry_offset_problem(geometry, descriptor) != NULL)
+    return;
+  descriptor &= TABLE_OFFSET_MASK;
+  if (readable < checked->guest_offset + geometry->cluster_size)
+    hide(checker, descriptor, HIDDEN_PAST_DISK);
+  else if (geometry->extended_l2 && (uint32_t) bitmap != UINT32_MAX)
+    hide(checker, descriptor, HIDDEN_SUBCLUSTERS);
+  else if (!geometry->extended_l2 && (checked->entry.descriptor & L2_ENTRY_ZERO) != 0)
+    hide(checker, descriptor, HIDDEN_UNDER_ZEROS);
 }
 
 /* ---- The header ---------------------------------------------------------------- */
@@ -133,8 +203,10 @@ static bool wants_l2(struct qcow2_checker *checker, const struct qcow2_checked_l
   uint64_t end = readable_end(checker, entry->disk->snapshot_index, entry->guest_offset);
   uint64_t reach = UINT64_C(1) << (geometry->cluster_bits + geometry->l2_bits);
 
-  if (!names_l2(checker, entry) || end == 0)
+  if (!names_l2(checker, entry) || (end == 0 && walk_of(checker)->hidden == NULL))
     return false;
+  if (end == 0)
+    return true;
   if (end - entry->guest_offset < reach)
     return true;
   if (qcow2_residue_map_is_walked(map_of(checker), cluster))
@@ -146,15 +218,14 @@ static bool wants_l2(struct qcow2_checker *checker, const struct qcow2_checked_l
 static void add_part(const struct qcow2_checker *checker, const struct qcow2_cluster_part *part,
                      uint64_t length)
 {
-  uint64_t size = checker->storage->size;
-
   if (part->kind == QCOW2_CLUSTER_NORMAL && !checker->layer->geometry.has_data_file) {
     if (checker->layer->metadata.header.crypt_method != 0) /* sectors are read as a whole */
       length = divide_up(length, ENCRYPTION_SECTOR_BYTES) * ENCRYPTION_SECTOR_BYTES;
     add(checker, part->host_offset, length);
-  } else if (part->kind == QCOW2_CLUSTER_COMPRESSED && part->host_offset < size)
-    qcow2_residue_map_add_stream(map_of(checker), part->host_offset,
-                                 (uint32_t) min_u64(part->host_bytes, size - part->host_offset));
+  } else if (part->kind == QCOW2_CLUSTER_COMPRESSED) {
+    length = clip(checker, part->host_offset, part->host_bytes);
+    qcow2_residue_map_add_stream(map_of(checker), part->host_offset, (uint32_t) length);
+  }
 }
 
 static bool visit_entry(struct qcow2_checker *checker, const struct qcow2_checked_entry *checked)
@@ -163,6 +234,7 @@ static bool visit_entry(struct qcow2_checker *checker, const struct qcow2_checke
   uint64_t readable = readable_end(checker, checked->disk->snapshot_index, checked->guest_offset);
   uint64_t end = min_u64(readable, checked->guest_offset + geometry->cluster_size);
 
+  look_for_hidden(checker, checked, readable);
   for (uint64_t at = checked->guest_offset; at < end;) {
     struct qcow2_cluster_part part = qcow2_l2_entry_decode(geometry, &checked->entry, at);
 
@@ -197,17 +269,17 @@ static bool walk_all(struct qcow2_checker *checker)
          qcow2_checker_walk_l1(checker) && qcow2_checker_walk_l2(checker);
 }
 
-int qcow2_residue_collect(const struct qcow2_image *image, uint64_t work_bytes,
-                          struct qcow2_residue_map *map, struct qcow2_residue_walk *walk,
-                          struct qcow2_error *error)
+int qcow2_residue_collect(const struct qcow2_image *image, struct qcow2_residue_map *map,
+                          struct qcow2_residue_walk *walk, struct qcow2_error *error)
 {
   struct qcow2_check_result result = { .is_complete = 1 };
+  struct collecting collecting = { map, walk };
   struct qcow2_checker checker = { .visitor = &COLLECT,
-                                   .context = map,
+                                   .context = &collecting,
                                    .layer = image->chain.layers[0],
                                    .snapshots = &image->snapshots,
                                    .bitmaps = &image->bitmaps,
-                                   .options = { .work_bytes = work_bytes },
+                                   .options = { .work_bytes = walk->work },
                                    .result = &result };
   int code = qcow2_checker_start(&checker, error);
 
@@ -216,6 +288,7 @@ int qcow2_residue_collect(const struct qcow2_image *image, uint64_t work_bytes,
   checker.tally.capacity = (size_t) (map->end - map->first);
   walk->is_bounded = code == 0 && !walk_all(&checker);
   walk->has_gaps = result.is_complete == 0;
+  walk->work = checker.work;
   qcow2_checker_end(&checker);
   if (code == 0)
     qcow2_residue_map_finish(map);

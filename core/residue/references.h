@@ -17,19 +17,36 @@
 #include "../image/image.h"
 #include "map.h"
 
-/* How far a walk came. */
+/* Enough for any image that was not made to keep a reader busy: see struct qcow2_check_options. */
+#define RESIDUE_WORK_BYTES (UINT64_C(64) << 30)
+
+/* Why nothing reads bytes of a cluster that an L2 entry names. */
+enum qcow2_residue_hidden {
+  HIDDEN_NOT,
+  HIDDEN_UNDER_ZEROS,
+  HIDDEN_SUBCLUSTERS, /* some are unallocated or zero */
+  HIDDEN_PAST_DISK    /* the disk ends before them */
+};
+
+/* A walk: what it may cost and, afterwards, how far it came. */
 struct qcow2_residue_walk {
-  bool is_bounded; /* the bound of work was reached: the map is of no use */
-  bool has_gaps;   /* a table could not be read: what only it refers to counts as residue */
+  uint64_t work;      /* left, as in struct qcow2_check_options */
+  uint8_t *hidden;    /* NULL, or enum qcow2_residue_hidden for each cluster of the map, two bits
+                         each, zero before the walk */
+  uint64_t last_used; /* the last cluster that something refers to, whether or not the map has it */
+  bool is_bounded;    /* the bound of work was reached: the map is of no use */
+  bool has_gaps;      /* a table could not be read: what only it refers to counts as residue */
 };
 
 /* The length in bytes of the shortest stream that can give a cluster. */
 uint32_t qcow2_residue_shortest_stream(const struct qcow2_layer *layer);
 
 /* Add everything that the topmost file's tables refer to to a map that was moved, and finish it.
-   `work_bytes` is as in struct qcow2_check_options. Errors: NOMEM, IO. */
-int qcow2_residue_collect(const struct qcow2_image *image, uint64_t work_bytes,
-                          struct qcow2_residue_map *map, struct qcow2_residue_walk *walk,
-                          struct qcow2_error *error);
+   Errors: NOMEM. */
+int qcow2_residue_collect(const struct qcow2_image *image, struct qcow2_residue_map *map,
+                          struct qcow2_residue_walk *walk, struct qcow2_error *error);
+
+/* What walk->hidden says of the cluster at an index from the map's first on. */
+enum qcow2_residue_hidden qcow2_residue_hidden_get(const uint8_t *hidden, uint64_t index);
 
 #endif

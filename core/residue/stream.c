@@ -12,113 +12,22 @@
 #include "../base/checked.h"
 #include "../base/error.h"
 #include "../image/view.h"
-#include "../read/decompress.h"
 #include "../storage/storage.h"
-#include "references.h"
+#include "window.h"
 
 /* The map's memory: 16 MiB for the states of clusters, 16 MiB for ranges, and as much again while
    these are sorted. */
 #define STATES_MAX (UINT64_C(64) << 20)
 #define RANGES_MAX ((size_t) 1 << 20)
-#define WORK_BYTES (UINT64_C(64) << 30)
 #define SECTOR_BYTES 512u
 /* Encrypted sectors are read in pieces of this many bytes. */
 #define PIECE_BYTES 16384u
 
 struct residue_stream {
-  const struct qcow2_image *image;
   const struct qcow2_layer *layer;
-  pthread_mutex_t lock; /* for all that follows */
-  struct qcow2_residue_map map;
-  struct qcow2_decompressor *decompressor;
-  uint8_t *packed; /* a stream: two clusters */
-  uint8_t *cluster;
+  pthread_mutex_t lock;
+  struct qcow2_residue_window window;
 };
-
-/* ---- The map ------------------------------------------------------------------- */
-
-static uint64_t file_clusters(const struct residue_stream *stream)
-{
-  return divide_up(stream->layer->file.storage.size, stream->layer->geometry.cluster_size);
-}
-
-/* Let the map have the cluster. */
-static int move_map(struct residue_stream *stream, uint64_t cluster,
-                    struct qcow2_residue_walk *walk, struct qcow2_error *error)
-{
-  int code;
-
-  qcow2_residue_map_move(&stream->map, cluster, file_clusters(stream));
-  code = qcow2_residue_collect(stream->image, WORK_BYTES, &stream->map, walk, error);
-  if (code == 0 && walk->is_bounded)
-    code = qcow2_error_set(error, QCOW2_ERROR_UNSUPPORTED,
-                           "the image's tables are more than can be looked through to find out "
-                           "which bytes nothing refers to (64 GiB of them)");
-  if (code == 0 && stream->map.is_too_dense)
-    code = qcow2_error_set(error, QCOW2_ERROR_UNSUPPORTED,
-                           "so much refers to parts of one cluster of the file that it cannot be "
-                           "found out which of its bytes nothing refers to");
-  if (code != 0)
-    stream->map.end = stream->map.first; /* it has nothing */
-  return code;
-}
-
-static bool has_cluster(const struct residue_stream *stream, uint64_t cluster)
-{
-  return cluster >= stream->map.first && cluster < stream->map.end;
-}
-
-/* ---- Compressed streams ----------------------------------------------------------- */
-
-/* Find out where the stream ends. One that cannot be decoded ends where it can end at the latest:
-   its L2 entry refers to all of that. Returns an errno value. */
-static int find_end(const struct residue_stream *stream, struct qcow2_residue_range *range)
-{
-  const struct qcow2_layer *layer = stream->layer;
-  struct qcow2_error error;
-  size_t consumed = 0;
-  int code = qcow2_storage_read(&layer->file.storage, range->offset, stream->packed, range->length,
-                                &error);
-
-  if (code != 0)
-    return error.os_errno != 0 ? error.os_errno : EIO;
-  code = qcow2_decompress(stream->decompressor, layer->metadata.header.compression, stream->packed,
-                          range->length, stream->cluster, layer->geometry.cluster_size, &consumed,
-                          &error);
-  if (code == QCOW2_ERROR_NOMEM)
-    return ENOMEM;
-  if (code == 0)
-    range->length = (uint32_t) consumed;
-  range->kind = RANGE_DECODED;
-  return 0;
-}
-
-/* Make zeros of what the ranges say is in use, in `length` bytes that were read at `offset`. */
-static int clear_ranges(struct residue_stream *stream, uint64_t offset, uint8_t *buffer,
-                        size_t length)
-{
-  for (size_t i = qcow2_residue_map_find(&stream->map, offset); i < stream->map.range_count; i++) {
-    struct qcow2_residue_range *range = &stream->map.ranges[i];
-    uint64_t start, end;
-
-    if (range->offset >= offset + length)
-      break;
-    if (range->offset + range->length <= offset)
-      continue;
-    if (range->kind == RANGE_STREAM) {
-      int os_errno = find_end(stream, range);
-
-      if (os_errno != 0)
-        return os_errno;
-    }
-    start = range->offset > offset ? range->offset - offset : 0;
-    end = range->offset + range->length;
-    end = end > offset ? min_u64(end - offset, length) : 0;
-    if (start < end)
-      memset(buffer + start, 0, (size_t) (end - start));
-  }
-  return 0;
-}
 
 /* ---- Bytes as stored, or decrypted -------------------------------------------------- */
 
@@ -193,14 +102,14 @@ static int read_bytes(const struct residue_stream *stream, uint64_t offset, uint
 static size_t run_length(const struct residue_stream *stream, uint64_t offset, size_t length,
                          bool *is_used)
 {
-  unsigned bits = stream->map.cluster_bits;
+  unsigned bits = stream->window.map.cluster_bits;
   uint64_t cluster = offset >> bits;
 
-  *is_used = qcow2_residue_map_state(&stream->map, cluster) >= RESIDUE_USED;
+  *is_used = qcow2_residue_map_state(&stream->window.map, cluster) >= RESIDUE_USED;
   do
     cluster++;
-  while (cluster << bits < offset + length && has_cluster(stream, cluster) &&
-         (qcow2_residue_map_state(&stream->map, cluster) >= RESIDUE_USED) == *is_used);
+  while (cluster << bits < offset + length && qcow2_residue_window_has(&stream->window, cluster) &&
+         (qcow2_residue_map_state(&stream->window.map, cluster) >= RESIDUE_USED) == *is_used);
   return (size_t) min_u64(length, (cluster << bits) - offset);
 }
 
@@ -208,13 +117,14 @@ static size_t run_length(const struct residue_stream *stream, uint64_t offset, s
 static int read_next(struct residue_stream *stream, uint64_t offset, uint8_t *buffer, size_t length,
                      size_t *count)
 {
-  uint64_t cluster = offset >> stream->map.cluster_bits;
-  struct qcow2_residue_walk walk;
+  uint64_t cluster = offset >> stream->window.map.cluster_bits;
+  struct qcow2_residue_walk walk = { .work = RESIDUE_WORK_BYTES };
   struct qcow2_error error;
   bool is_used;
   int os_errno;
 
-  if (!has_cluster(stream, cluster) && move_map(stream, cluster, &walk, &error) != 0)
+  if (!qcow2_residue_window_has(&stream->window, cluster) &&
+      qcow2_residue_window_move(&stream->window, cluster, &walk, &error) != 0)
     return error.code == QCOW2_ERROR_NOMEM ? ENOMEM : EIO;
   *count = run_length(stream, offset, length, &is_used);
   if (is_used) {
@@ -222,7 +132,8 @@ static int read_next(struct residue_stream *stream, uint64_t offset, uint8_t *bu
     return 0;
   }
   os_errno = read_bytes(stream, offset, buffer, *count);
-  return os_errno != 0 ? os_errno : clear_ranges(stream, offset, buffer, *count);
+  return os_errno != 0 ? os_errno
+                       : qcow2_residue_window_clear(&stream->window, offset, buffer, *count);
 }
 
 static int stream_read(void *context, uint64_t offset, void *buffer, size_t length)
@@ -251,35 +162,26 @@ static void stream_close(void *context)
   struct residue_stream *stream = context;
 
   pthread_mutex_destroy(&stream->lock);
-  qcow2_residue_map_free(&stream->map);
-  qcow2_decompressor_free(stream->decompressor);
-  free(stream->packed);
-  free(stream->cluster);
+  qcow2_residue_window_free(&stream->window);
   free(stream);
 }
 
-static struct residue_stream *stream_new(const struct qcow2_image *image)
+static int stream_new(const struct qcow2_image *image, struct residue_stream **out,
+                      struct qcow2_error *error)
 {
   struct residue_stream *stream = calloc(1, sizeof(*stream));
-  size_t cluster_size;
-  bool is_made;
+  int code;
 
   if (stream == NULL)
-    return NULL;
+    return qcow2_error_set_nomem(error);
   pthread_mutex_init(&stream->lock, NULL);
-  stream->image = image;
   stream->layer = image->chain.layers[0];
-  cluster_size = stream->layer->geometry.cluster_size;
-  stream->decompressor = qcow2_decompressor_new();
-  stream->packed = malloc(2 * cluster_size);
-  stream->cluster = malloc(cluster_size);
-  is_made = qcow2_residue_map_init(&stream->map, stream->layer->geometry.cluster_bits,
-                                   qcow2_residue_shortest_stream(stream->layer),
-                                   min_u64(file_clusters(stream), STATES_MAX), RANGES_MAX);
-  if (is_made && stream->decompressor != NULL && stream->packed != NULL && stream->cluster != NULL)
-    return stream;
-  stream_close(stream);
-  return NULL;
+  code = qcow2_residue_window_make(&stream->window, image, STATES_MAX, RANGES_MAX, error);
+  if (code == 0)
+    *out = stream;
+  else
+    stream_close(stream);
+  return code;
 }
 
 static int warn(struct qcow2_view *view, const struct qcow2_residue_walk *walk,
@@ -296,15 +198,16 @@ static int warn(struct qcow2_view *view, const struct qcow2_residue_walk *walk,
 int qcow2_view_open_residue(struct qcow2_image *image, struct qcow2_view **view,
                             struct qcow2_error *error)
 {
-  struct residue_stream *stream = stream_new(image);
-  struct qcow2_residue_walk walk;
-  struct qcow2_storage storage = { .context = stream, .read = stream_read, .close = stream_close };
-  int code;
+  struct residue_stream *stream = NULL;
+  struct qcow2_residue_walk walk = { .work = RESIDUE_WORK_BYTES };
+  struct qcow2_storage storage = { .read = stream_read, .close = stream_close };
+  int code = stream_new(image, &stream, error);
 
   if (stream == NULL)
-    return qcow2_error_set_nomem(error);
+    return code;
+  storage.context = stream;
   storage.size = stream->layer->file.storage.size;
-  code = move_map(stream, 0, &walk, error);
+  code = qcow2_residue_window_move(&stream->window, 0, &walk, error);
   if (code != 0) {
     stream_close(stream);
     return code;

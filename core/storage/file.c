@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "../base/checked.h"
 #include "../base/error.h"
 #include "storage.h"
 
@@ -28,6 +29,13 @@ int qcow2_storage_from_descriptor(int descriptor, uint64_t size, struct qcow2_st
     .context = file, .size = size, .read = qcow2_file_read, .close = file_close
   };
   return 0;
+}
+
+uint64_t qcow2_storage_next_data(const struct qcow2_storage *storage, uint64_t host_offset)
+{
+  if (!qcow2_storage_is_file(storage))
+    return host_offset;
+  return min_u64(qcow2_file_next_data(storage->context, host_offset), storage->size);
 }
 
 bool qcow2_storage_is_file(const struct qcow2_storage *storage)

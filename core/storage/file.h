@@ -14,4 +14,8 @@ struct qcow2_file {
 /* The storage's read function. The offset is each call's own: several threads may read at once. */
 int qcow2_file_read(void *context, uint64_t offset, void *buffer, size_t length);
 
+/* The first offset from `offset` on that is in no hole of the file; UINT64_MAX: there is none;
+   `offset` if that is not known. */
+uint64_t qcow2_file_next_data(const struct qcow2_file *file, uint64_t offset);
+
 #endif

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Reading a file, on POSIX systems. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* SEEK_DATA */
+#endif
 #include "file.h"
 
 #include <errno.h>
@@ -26,4 +29,18 @@ int qcow2_file_read(void *context, uint64_t offset, void *buffer, size_t length)
     length -= (size_t) count;
   }
   return 0;
+}
+
+uint64_t qcow2_file_next_data(const struct qcow2_file *file, uint64_t offset)
+{
+#ifdef SEEK_DATA
+  off_t found = lseek(file->descriptor, (off_t) offset, SEEK_DATA); /* pread() needs no position */
+
+  if (found >= 0)
+    return (uint64_t) found;
+  return errno == ENXIO ? UINT64_MAX : offset;
+#else
+  (void) file;
+  return offset;
+#endif
 }

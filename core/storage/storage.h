@@ -23,6 +23,10 @@ void qcow2_storage_close(struct qcow2_storage *storage);
 int qcow2_storage_from_descriptor(int descriptor, uint64_t size, struct qcow2_storage *storage,
                                   struct qcow2_error *error);
 
+/* Skip a hole: the first offset from `host_offset` on (below the storage's size) that may hold
+   anything but zeros, or the storage's size. `host_offset` itself if that is not known. */
+uint64_t qcow2_storage_next_data(const struct qcow2_storage *storage, uint64_t host_offset);
+
 /* True if it is such a storage, and not a caller's. */
 bool qcow2_storage_is_file(const struct qcow2_storage *storage);
 

@@ -17,6 +17,9 @@ from qcow2core.declarations import (
     DAMAGE_REPORT,
     FINDING_KINDS,
     FINDING_REPORT,
+    RESIDUE_KINDS,
+    RESIDUE_REPORT,
+    RESIDUE_WHERES,
     READ_CALLBACK,
     DAMAGE_SENTENCE,
     CheckOptions,
@@ -28,6 +31,8 @@ from qcow2core.declarations import (
     RawExtent,
     RawLayer,
     RawRange,
+    ResidueOptions,
+    ResidueResult,
     Storage,
     encode,
     encode_all,
@@ -40,6 +45,7 @@ BY_ID_OR_NAME, BY_ID, BY_NAME = range(3)
 INCOMPATIBLE, COMPATIBLE, AUTOCLEAR = range(3)
 NO_CHAIN, NO_THREADS = 1, 2
 VIEW_VM_STATE, VIEW_UNDER_ZEROS = 1, 2
+RESIDUE_L1 = ("there", "gone", "reused", "unknown")
 ARGUMENT = -10
 KINDS = ("unallocated", "zero", "zero allocated", "normal", "compressed", "invalid")
 WEIGHTS = ("leak", "corruption", "defect", "unreadable")
@@ -321,6 +327,32 @@ class Image(Closing):
         else:
             call("qcow2_layer_check", self.handle, layer, byref(given), byref(result))
         return result, found
+
+    def find_residue(self, **options):
+        """(ResidueResult, {where: (bytes, bytes of data)}, {kind: bytes}, [(kind, host offset,
+        snapshot, L1's state, bitmap)]). Options: work_bytes."""
+        result, found = ResidueResult(), []
+
+        def report(_context, raw):
+            one = raw.contents
+            snapshot = Snapshot(one.snapshot.contents) if one.snapshot else None
+            bitmap = Bitmap(one.bitmap.contents).name if one.bitmap else None
+            found.append(
+                (RESIDUE_KINDS[one.kind], one.host_offset, snapshot, RESIDUE_L1[one.l1], bitmap)
+            )
+
+        given = ResidueOptions(
+            struct_size=ctypes.sizeof(ResidueOptions), report=RESIDUE_REPORT(report), **options
+        )
+        call("qcow2_image_residue", self.handle, byref(given), byref(result))
+        pairs = zip(RESIDUE_WHERES, zip(result.where_bytes, result.where_data_bytes))
+        kinds = zip(RESIDUE_KINDS, result.kind_bytes)
+        return (
+            result,
+            {where: counts for where, counts in pairs if counts[0]},
+            {kind: count for kind, count in kinds if count},
+            found,
+        )
 
     def feature_name(self, kind, bit):
         return library().qcow2_feature_name(self.handle, kind, bit)

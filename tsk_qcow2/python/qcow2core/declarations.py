@@ -263,6 +263,66 @@ class CheckResult(ctypes.Structure):
         return {kind: count for kind, count in zip(FINDING_KINDS, self.by_kind) if count}
 
 
+RESIDUE_WHERES = (
+    "unreferenced",
+    "after-last",
+    "under-zeros",
+    "subclusters",
+    "past-disk",
+    "stream-gaps",
+    "table-slack",
+    "header-slack",
+)
+RESIDUE_KINDS = (
+    "hole",
+    "zero",
+    "data",
+    "l1",
+    "l2",
+    "refcount-table",
+    "refcount-block",
+    "snapshot-table",
+    "bitmap-directory",
+    "header",
+)
+
+
+class RawResidueFound(ctypes.Structure):
+    _fields_ = [
+        ("kind", c_int),
+        ("host_offset", c_uint64),
+        ("snapshot", POINTER(RawSnapshot)),
+        ("l1", c_int),
+        ("bitmap", POINTER(RawBitmap)),
+    ]
+
+
+RESIDUE_REPORT = ctypes.CFUNCTYPE(None, c_void_p, POINTER(RawResidueFound))
+
+
+class ResidueOptions(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("report", RESIDUE_REPORT),
+        ("context", c_void_p),
+        ("work_bytes", c_uint64),
+    ]
+
+
+class ResidueResult(ctypes.Structure):
+    _fields_ = [
+        ("file_bytes", c_uint64),
+        ("residue_bytes", c_uint64),
+        ("where_bytes", c_uint64 * 16),
+        ("where_data_bytes", c_uint64 * 16),
+        ("kind_bytes", c_uint64 * 16),
+        ("is_complete", c_int),
+        ("has_unreadable", c_int),
+        ("checked_to", c_uint64),
+        ("reserved", c_uint64 * 6),
+    ]
+
+
 DAMAGE_REPORT = ctypes.CFUNCTYPE(None, c_void_p, POINTER(Error))
 HANDLE, HANDLE_OUT, ERROR = c_void_p, POINTER(c_void_p), POINTER(Error)
 PROTOTYPES = {
@@ -319,6 +379,15 @@ PROTOTYPES = {
     "qcow2_bitmap_next_dirty": (c_int, HANDLE, c_size_t, c_uint64, POINTER(RawRange), ERROR),
     "qcow2_finding_kind_name": (c_char_p, c_int),
     "qcow2_image_check": (c_int, HANDLE, POINTER(CheckOptions), POINTER(CheckResult), ERROR),
+    "qcow2_image_residue": (
+        c_int,
+        HANDLE,
+        POINTER(ResidueOptions),
+        POINTER(ResidueResult),
+        ERROR,
+    ),
+    "qcow2_residue_kind_name": (c_char_p, c_int),
+    "qcow2_residue_where_name": (c_char_p, c_int),
     "qcow2_layer_check": (
         c_int,
         HANDLE,

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT */
+/* What an unreferenced cluster looks like, by its bytes alone. Pure: no I/O. */
+#ifndef QCOW2_RESIDUE_CLASSIFY_H
+#define QCOW2_RESIDUE_CLASSIFY_H
+
+#include "../format/geometry.h"
+
+/* What the bytes are compared with. */
+struct qcow2_residue_looks {
+  const struct qcow2_geometry *geometry;
+  unsigned refcount_order;
+  uint64_t file_size;
+  uint64_t *scratch; /* as many words as a cluster has */
+};
+
+/* True if all are zeros. */
+bool qcow2_residue_is_zero(const uint8_t *bytes, size_t length);
+
+/* What the cluster looks like. Tables of offsets all look like an L2 table: what they point to
+   tells more. Not HOLE, L1 or REFCOUNT_TABLE. */
+enum qcow2_residue_kind qcow2_residue_classify(const struct qcow2_residue_looks *looks,
+                                               const uint8_t *cluster);
+
+/* True if `count` words look like a table of offsets, not all of them zero. */
+bool qcow2_residue_is_table(const struct qcow2_residue_looks *looks, const uint8_t *bytes,
+                            size_t count);
+
+/* The length in bytes, up to a multiple of 8, of the snapshot table entry that `length` bytes begin
+   with, if they look like one; else 0. */
+size_t qcow2_residue_snapshot_entry(const struct qcow2_residue_looks *looks, const uint8_t *bytes,
+                                    size_t length);
+
+/* The same for an entry of the bitmap directory. */
+size_t qcow2_residue_bitmap_entry(const struct qcow2_residue_looks *looks, const uint8_t *bytes,
+                                  size_t length);
+
+#endif

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MIT */
+/* What the parts of qcow2_image_residue() share. */
+#ifndef QCOW2_RESIDUE_INVENTORY_H
+#define QCOW2_RESIDUE_INVENTORY_H
+
+#include "classify.h"
+#include "window.h"
+
+/* So many clusters that look like tables are told apart by what they point to, for each part of the
+   file; what more there are count as L2 tables. */
+#define INVENTORY_TABLES_MAX ((size_t) 1 << 20)
+/* So many old entries are remembered, so that each is reported once. No more are reported. */
+#define INVENTORY_ENTRIES_MAX 65536u
+
+struct qcow2_inventory {
+  const struct qcow2_image *image;
+  const struct qcow2_storage *storage;
+  struct qcow2_residue_options options;
+  struct qcow2_residue_result *result;
+  struct qcow2_residue_window window;
+  struct qcow2_residue_walk walk;
+  struct qcow2_residue_looks looks;
+  uint8_t *bytes, *mask; /* a cluster each */
+  uint64_t *tables;      /* clusters that look like tables, in ascending order */
+  size_t table_count, table_capacity;
+  uint64_t *seen; /* hashes of entries that were reported; 0: free */
+  size_t seen_count;
+};
+
+/* Report a cluster of a kind. */
+void qcow2_inventory_report(const struct qcow2_inventory *inventory, enum qcow2_residue_kind kind,
+                            uint64_t host_offset);
+
+/* Read bytes of the file; what cannot be read, or is after its end, becomes zeros. */
+void qcow2_inventory_read(const struct qcow2_inventory *inventory, uint64_t host_offset,
+                          uint8_t *buffer, size_t length);
+
+/* Report the entries of the old snapshot table, or bitmap directory, that a cluster begins.
+   Errors: NOMEM. */
+int qcow2_inventory_entries(struct qcow2_inventory *inventory, enum qcow2_residue_kind kind,
+                            uint64_t cluster, struct qcow2_error *error);
+
+/* Tell the tables of this part of the file apart, count and report them. */
+void qcow2_inventory_tables(struct qcow2_inventory *inventory);
+
+#endif

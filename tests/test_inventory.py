@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: MIT
+"""`tsk-qcow2 residue`: how much nothing refers to, where it is, and what it looks like."""
+import json
+import re
+import struct
+import subprocess
+from pathlib import Path
+
+import pytest
+from lib import core, residue
+from lib.builder import COPIED, Image, pattern, poke, squeezable
+from lib.project import BUILD, SOURCE, run, sanitized
+
+C = 4096
+COMMAND = Path(BUILD, "tsk_qcow2", "tsk-qcow2")
+
+
+def command(*words, status=0):
+    done = subprocess.run(
+        [COMMAND, "residue", *words],
+        capture_output=True,
+        check=False,
+        timeout=120,
+        env={"PATH": "/usr/bin:/bin", **sanitized()},
+    )
+    assert done.returncode == status, done
+    return done.stdout.decode()
+
+
+def inventory(path, **options):
+    """The bytes by where and by kind, and what was found, once they agree with the oracle."""
+    with core.Image(path, no_chain=True) as image:
+        result, where, kinds, found = image.find_residue(**options)
+    used = sum(end - start for start, end in residue.references(path))
+    assert result.is_complete and result.checked_to == result.file_bytes == path.stat().st_size
+    assert result.residue_bytes == result.file_bytes - used
+    assert sum(bytes for bytes, _ in where.values()) == result.residue_bytes
+    assert sum(kinds.values()) == result.residue_bytes
+    return where, kinds, found
+
+
+def with_old_tables():
+    """An image in which each kind of old table lies, unreferenced; and where."""
+    image = Image(size=64 * C, cluster_bits=12)
+    for cluster in range(8):
+        image.disk.normal(cluster, pattern(cluster, C))
+    data_at = [image.junk(pattern(100 + index, C)) for index in range(4)]
+    at = {"data": data_at[0]}
+    l2 = struct.pack(">5Q", *(COPIED | one for one in data_at), 1)
+    at["l2"] = image.junk(l2.ljust(C, b"\0"))
+    at["l1"] = image.junk(struct.pack(">Q", COPIED | at["l2"]))
+    at["refcount-block"] = image.junk(struct.pack(">H", 1) * 300)
+    at["refcount-table"] = image.junk(struct.pack(">Q", at["refcount-block"]))
+    entry = snapshot_entry(at["l1"], b"7", b"monday", seconds=1772359920)
+    gone = snapshot_entry(data_at[1], b"8", b"", seconds=5)
+    at["snapshot-table"] = image.junk(entry + gone)
+    name = b"backup"
+    directory = struct.pack(">QIIBBHI", data_at[0], 1, 2, 1, 16, len(name), 0) + name
+    at["bitmap-directory"] = image.junk(directory.ljust(32, b"\0"))
+    inner = Image(size=16 * C, cluster_bits=12).build()
+    at["header"] = image.junk(inner[:C])
+    at["zero"] = image.junk(bytes(C))
+    return image, at
+
+
+def snapshot_entry(l1_offset, id, name, seconds=0, disk_size=64 * C, l1_size=1):
+    entry = struct.pack(
+        ">QIHHIIQII", l1_offset, l1_size, len(id), len(name), seconds, 0, 0, 0, 16
+    )
+    entry += struct.pack(">QQ", 0, disk_size) + id + name
+    return entry.ljust(-(-len(entry) // 8) * 8, b"\0")
+
+
+def test_each_kind(tmp_path):
+    image, at = with_old_tables()
+    image.write(tmp_path / "image")
+    where, kinds, found = inventory(tmp_path / "image")
+    for kind in at:
+        assert kinds[kind] >= C, kind
+    assert kinds["data"] - 4 * C < C  # and what is left of tables
+    tables = {(kind, offset) for kind, offset, snapshot, _, bitmap in found if not snapshot}
+    for kind in ("l1", "l2", "refcount-table", "refcount-block", "header"):
+        assert (kind, at[kind]) in tables
+    snapshots = [(one.id, one.name, l1) for _, _, one, l1, _ in found if one]
+    assert snapshots == [(b"7", b"monday", "there"), (b"8", b"", "gone")]
+    assert [name for *_, name in found if name] == [b"backup"]
+    assert "unreferenced" in where
+
+
+def test_each_place(tmp_path):
+    image = Image(size=20 * C + 512, cluster_bits=12)
+    image.disk.normal(0, pattern(1, C))
+    image.disk.zero_allocated(1, pattern(2, C))
+    image.disk.compressed(2, squeezable(3, C))
+    image.disk.normal(20, pattern(4, C))
+    image.junk(pattern(5, C))
+    image.disk.normal(3, pattern(6, C))
+    image.snapshot(b"1", b"first")
+    image.write(tmp_path / "image", image.build() + pattern(7, 3 * C))
+    where, _, _ = inventory(tmp_path / "image")
+    assert where["under-zeros"] == (C, C)
+    assert where["past-disk"] == (C - 512, C - 512)
+    assert where["after-last"] == (3 * C, 3 * C)
+    assert where["unreferenced"] == (C, C)
+    assert {"stream-gaps", "table-slack", "header-slack"} < set(where)
+    extended = Image(size=4 * 16384, cluster_bits=14, extended_l2=True)
+    extended.disk.subclusters(0, "DZ.D" * 8, pattern(1, 16384))
+    extended.write(tmp_path / "extended")
+    assert inventory(tmp_path / "extended")[0]["subclusters"] == (8192, 8192)
+
+
+def test_holes(tmp_path):
+    image = Image(size=64 * C, cluster_bits=16)
+    path = image.write(tmp_path / "image")
+    size = path.stat().st_size
+    with open(path, "r+b") as file:
+        file.truncate(size + (1 << 40))
+    where, kinds, _ = inventory(path)
+    assert where["after-last"] == (1 << 40, 0) and kinds["hole"] >= 1 << 40
+
+
+def test_what_the_image_still_has_is_not_old(tmp_path):
+    image = Image(size=64 * C, cluster_bits=12)
+    image.disk.normal(0, pattern(1, C))
+    then = image.snapshot(b"1", b"still here", seconds=9)
+    data = image.build()
+    entry = snapshot_entry(then.l1_offset, b"1", b"still here", seconds=9)
+    old = snapshot_entry(then.l1_offset, b"2", b"deleted", seconds=8)
+    data += (entry + old).ljust(C, b"\0") + (old + entry).ljust(C, b"\0")
+    image.write(tmp_path / "image", data)
+    snapshots = [(one.name, l1) for _, _, one, l1, _ in inventory(tmp_path / "image")[2] if one]
+    assert snapshots == [(b"deleted", "reused")]
+
+
+def test_a_deleted_snapshot_of_qemus(tmp_path):
+    path = tmp_path / "image.qcow2"
+    run("qemu-img", "create", "-q", "-f", "qcow2", path, "64M")
+    run("qemu-io", "-c", "write -P 65 0 8M", path)
+    run("qemu-img", "snapshot", "-c", "monday", path)
+    run("qemu-img", "snapshot", "-c", "tuesday", path)
+    run("qemu-io", "-c", "write -P 66 0 4M", path)
+    node = f"driver=qcow2,file.driver=file,file.filename={path},file.discard=ignore"
+    run("qemu-img", "snapshot", "-d", "monday", "--image-opts", node)
+    run("qemu-img", "snapshot", "-d", "tuesday", "--image-opts", node)
+    _, kinds, found = inventory(path)
+    snapshots = {one.name: l1 for _, _, one, l1, _ in found if one}
+    assert snapshots == {b"monday": "there", b"tuesday": "there"}
+    assert kinds["data"] >= 4 << 20 and kinds["l1"] == 2 << 16 and kinds["l2"] >= 1 << 16
+
+
+# ---- The command -------------------------------------------------------------------
+
+
+def test_text(tmp_path):
+    image, _ = with_old_tables()
+    image.disk.zero_allocated(9, pattern(2, C))
+    path = image.write(tmp_path / "it's.qcow2")
+    text = command(path)
+    assert re.search(r"^Residue: \d+ of the file's \d+ bytes$", text, re.M)
+    assert 'ID 7, name "monday", 2026-03-01 10:12:00 (UTC)' in text and "is there" in text
+    assert 'Old bitmap entry: name "backup"' in text
+    quoted = str(path).replace("'", "'\\''")
+    assert f"img_stat -i qcow2 '{quoted},under-zeros'\n" in text
+    assert text.endswith(f"img_cat -i qcow2 '{quoted},residue' > residue.raw\n")
+
+
+def test_nothing_left(tmp_path):
+    path = Image(size=64 * C, cluster_bits=12).write(tmp_path / "image")
+    assert command(path).endswith("Nothing is left: all residue is zeros.\n")
+
+
+def test_json_is_as_documented(tmp_path):
+    image, at = with_old_tables()
+    path = image.write(tmp_path / "image")
+    found = json.loads(command("--json", path))
+    assert found["complete"] is True and found["checked_to"] == found["file_size"]
+    assert [one["name"] for one in found["snapshots"]] == ["monday", ""]
+    assert found["snapshots"][0]["l1_offset"] == at["l1"]
+    assert {"kind": "l2", "host_offset": at["l2"]} in found["tables"]
+    text = Path(SOURCE, "docs", "residue-json.md").read_text()
+    keys = set(found) | set(found["snapshots"][0]) | set(found["bitmaps"][0])
+    keys |= set(found["tables"][0]) | set(found["where"]) | set(found["kinds"])
+    keys |= set(found["where"]["unreferenced"])
+    values = {"there", "gone", "reused", "unknown", "null"}
+    assert set(re.findall(r"`([a-z0-9_-]+)`", text)) - values == keys
+
+
+def test_names(tmp_path):
+    image = Image(size=64 * C, cluster_bits=12)
+    image.snapshot(b"1", b"first")
+    path = image.write(tmp_path / "image")
+    assert command(f"{path},residue") == command(path)
+    for name in (f"{path}@first", f"{path},under-zeros"):
+        command(name, status=2)
+    command(tmp_path / "missing", status=1)
+
+
+# ---- Hostile images ------------------------------------------------------------------
+
+
+def test_the_bound_of_work(tmp_path):
+    image, _ = with_old_tables()
+    path = image.write(tmp_path / "image")
+    with core.Image(path) as opened:
+        result, *_ = opened.find_residue(work_bytes=1000)
+    assert not result.is_complete and result.checked_to == 0
+
+
+def test_a_table_that_cannot_be_read(tmp_path):
+    image, _ = with_old_tables()
+    data = bytes(image.build())
+    bad = image.disk.l1_offset
+
+    def read(offset, length):
+        return 5 if offset < bad + 8 and offset + length > bad else data[offset : offset + length]
+
+    with core.Image.from_storage(read, len(data)) as opened:
+        result, *_ = opened.find_residue()
+    assert not result.is_complete and result.has_unreadable
+
+
+def test_tables_and_entries_without_end(tmp_path):
+    """A file full of tables that name each other, and of entries: listed to a bound."""
+    image = Image(size=64 * C, cluster_bits=9)
+    data = image.build()
+    start = len(data)
+    for index in range(20000):
+        targets = [COPIED | start + (index * 7 + other * 11) % 20000 * 512 for other in range(20)]
+        data += struct.pack(">20Q", *targets).ljust(512, b"\0")
+    for index in range(12000):
+        name = b"snapshot %d" % index
+        data += snapshot_entry(start, b"%d" % index, name, l1_size=8192).ljust(512, b"\0")
+    path = image.write(tmp_path / "image", data)
+    found = json.loads(command("--json", path))
+    assert found["snapshot_count"] == 12000 and len(found["snapshots"]) == 10000
+    assert found["table_count"] >= 20000 and len(found["tables"]) >= 10000
+    assert found["complete"]
+
+
+def test_a_wiped_header_field(tmp_path):
+    """No L1 table at all: everything but the header is residue."""
+    image, at = with_old_tables()
+    data = image.build()
+    poke(data, 36, "I", 0)
+    poke(data, 24, "Q", 0)
+    path = image.write(tmp_path / "image", data)
+    _, kinds, found = inventory(path)
+    assert kinds["data"] >= 12 * C and ("l2", at["l2"]) in {one[:2] for one in found}
+
+
+@pytest.mark.parametrize("cluster_bits", (9, 12, 16, 21))
+def test_ordinary_data_look_like_no_table(cluster_bits, tmp_path):
+    image = Image(size=64 << cluster_bits, cluster_bits=cluster_bits)
+    text = (Path(SOURCE, "README.md").read_bytes() * 600)[: 2 << 21]
+    image.junk(text + pattern(1, 1 << 21) + bytes(100) + text)
+    _, kinds, _ = inventory(image.write(tmp_path / "image"))
+    assert set(kinds) <= {"data", "zero", "hole"}

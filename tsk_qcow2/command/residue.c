@@ -1,0 +1,334 @@
+/* SPDX-License-Identifier: MIT */
+/* `tsk-qcow2 residue`: what is in the file though nothing refers to it? --json prints what
+   residue-json.md describes. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "arguments.h"
+#include "command.h"
+#include "json_value.h"
+#include "report.h"
+#include "shell.h"
+
+/* So many things of a kind are listed, and so many bytes of a name; all are counted. */
+#define LISTED_MAX 10000u
+#define NAME_BYTES_MAX 1024u
+#define TEXT_BYTES (4 * NAME_BYTES_MAX + 8)
+
+struct residue {
+  bool is_json;
+  struct qcow2_residue_result result;
+  uint64_t counts[QCOW2_RESIDUE_KINDS];         /* of what was found */
+  json_t *snapshots, *bitmaps, *tables, *lines; /* the last for text */
+  const char *name;                             /* as typed */
+};
+
+/* ---- What is found --------------------------------------------------------------- */
+
+static const char *l1_name(enum qcow2_residue_l1 l1)
+{
+  switch (l1) {
+  case QCOW2_RESIDUE_L1_THERE: return "there";
+  case QCOW2_RESIDUE_L1_GONE: return "gone";
+  case QCOW2_RESIDUE_L1_REUSED: return "reused";
+  case QCOW2_RESIDUE_L1_UNKNOWN: break;
+  }
+  return "unknown";
+}
+
+static size_t cut(size_t length)
+{
+  return length < NAME_BYTES_MAX ? length : NAME_BYTES_MAX;
+}
+
+static json_t *snapshot_value(const struct qcow2_residue_found *found)
+{
+  const struct qcow2_snapshot *snapshot = found->snapshot;
+  char date[64];
+
+  return json_pack("{s:o, s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:s}", "host_offset",
+                   json_number(found->host_offset), "id",
+                   json_text(snapshot->id, cut(snapshot->id_length)), "name",
+                   json_text(snapshot->name, cut(snapshot->name_length)), "date",
+                   tsk_qcow2_report_date(snapshot, date, sizeof(date)), "date_seconds",
+                   json_number(snapshot->date_seconds), "date_nanoseconds",
+                   json_number(snapshot->date_nanoseconds), "disk_size",
+                   snapshot->has_disk_size ? json_number(snapshot->disk_size) : json_null(),
+                   "vm_state_size", json_number(snapshot->vm_state_size), "l1_offset",
+                   json_number(snapshot->l1_offset), "l1_size", json_number(snapshot->l1_size),
+                   "l1", l1_name(found->l1));
+}
+
+static json_t *bitmap_value(const struct qcow2_residue_found *found)
+{
+  const struct qcow2_bitmap *bitmap = found->bitmap;
+
+  return json_pack("{s:o, s:o, s:o, s:o}", "host_offset", json_number(found->host_offset), "name",
+                   json_text(bitmap->name, cut(bitmap->name_length)), "granularity",
+                   json_number(bitmap->granularity), "table_offset",
+                   json_number(bitmap->table_offset));
+}
+
+static json_t *snapshot_line(const struct qcow2_residue_found *found)
+{
+  const struct qcow2_snapshot *snapshot = found->snapshot;
+  char id[TEXT_BYTES], name[TEXT_BYTES], date[64], *line = malloc(3 * TEXT_BYTES);
+  json_t *value;
+
+  if (line == NULL)
+    return NULL;
+  qcow2_text_escape(snapshot->id, cut(snapshot->id_length), id, sizeof(id));
+  qcow2_text_escape(snapshot->name, cut(snapshot->name_length), name, sizeof(name));
+  snprintf(line, 3 * TEXT_BYTES,
+           "Old snapshot entry: ID %s, name \"%s\", %s, disk of %" PRIu64
+           " bytes, VM state of %" PRIu64 " bytes; at host offset %" PRIu64
+           "; its L1 table, at %" PRIu64 ", is %s",
+           id, name, tsk_qcow2_report_date(snapshot, date, sizeof(date)), snapshot->disk_size,
+           snapshot->vm_state_size, found->host_offset, snapshot->l1_offset, l1_name(found->l1));
+  value = json_string(line);
+  free(line);
+  return value;
+}
+
+static json_t *bitmap_line(const struct qcow2_residue_found *found)
+{
+  char name[TEXT_BYTES];
+
+  qcow2_text_escape(found->bitmap->name, cut(found->bitmap->name_length), name, sizeof(name));
+  return json_sprintf("Old bitmap entry: name \"%s\", granularity %" PRIu64
+                      " bytes; at host offset %" PRIu64,
+                      name, found->bitmap->granularity, found->host_offset);
+}
+
+/* Keep what was found, to be printed after the totals. */
+static void hear(void *context, const struct qcow2_residue_found *found)
+{
+  struct residue *residue = context;
+
+  if (residue->counts[found->kind]++ >= LISTED_MAX)
+    return;
+  if (found->snapshot != NULL)
+    json_array_append_new(residue->is_json ? residue->snapshots : residue->lines,
+                          residue->is_json ? snapshot_value(found) : snapshot_line(found));
+  else if (found->bitmap != NULL)
+    json_array_append_new(residue->is_json ? residue->bitmaps : residue->lines,
+                          residue->is_json ? bitmap_value(found) : bitmap_line(found));
+  else if (residue->is_json)
+    json_array_append_new(residue->tables,
+                          json_pack("{s:s, s:o}", "kind", qcow2_residue_kind_name(found->kind),
+                                    "host_offset", json_number(found->host_offset)));
+}
+
+/* ---- As text ----------------------------------------------------------------------- */
+
+static const char *where_text(unsigned where)
+{
+  static const char *const texts[QCOW2_RESIDUE_WHERES] = {
+    "clusters that nothing refers to",
+    "the same, after the last one in use",
+    "stored under zeros",
+    "unallocated or zero subclusters",
+    "after the end of a disk",
+    "beside compressed streams",
+    "after the end of tables",
+    "after the header"
+  };
+
+  return texts[where];
+}
+
+static const char *kind_text(unsigned kind)
+{
+  static const char *const texts[QCOW2_RESIDUE_KINDS] = {
+    "holes",
+    "zeros",
+    "data",
+    "old L1 tables",
+    "old L2 tables",
+    "old refcount tables",
+    "old refcount blocks",
+    "old snapshot tables",
+    "old bitmap directories",
+    "qcow2 headers"
+  };
+
+  return texts[kind];
+}
+
+static void print_bytes(const struct qcow2_residue_result *result)
+{
+  printf("Residue: %" PRIu64 " of the file's %" PRIu64 " bytes\n\n%-38s %16s %16s\n",
+         result->residue_bytes, result->file_bytes, "Where", "bytes", "not zeros");
+  for (unsigned i = 0; i < QCOW2_RESIDUE_WHERES; i++)
+    if (result->where_bytes[i] > 0)
+      printf("%-38s %16" PRIu64 " %16" PRIu64 "\n", where_text(i), result->where_bytes[i],
+             result->where_data_bytes[i]);
+  printf("\n%-38s %16s\n", "What it looks like", "bytes");
+  for (unsigned i = 0; i < QCOW2_RESIDUE_KINDS; i++)
+    if (result->kind_bytes[i] > 0)
+      printf("%-38s %16" PRIu64 "\n", kind_text(i), result->kind_bytes[i]);
+}
+
+static void print_found(const struct residue *residue)
+{
+  static const enum qcow2_residue_kind LISTED[] = { QCOW2_RESIDUE_SNAPSHOT_TABLE,
+                                                    QCOW2_RESIDUE_BITMAP_DIRECTORY };
+  size_t index;
+  const json_t *line;
+
+  if (json_array_size(residue->lines) > 0)
+    putchar('\n');
+  json_array_foreach(residue->lines, index, line) printf("%s\n", json_string_value(line));
+  for (size_t i = 0; i < sizeof(LISTED) / sizeof(LISTED[0]); i++)
+    if (residue->counts[LISTED[i]] > LISTED_MAX)
+      printf("... and %" PRIu64 " more entries of %s\n", residue->counts[LISTED[i]] - LISTED_MAX,
+             kind_text(LISTED[i]));
+}
+
+/* Print a command for the image with an option added, after what it is for. */
+static void print_command(const struct residue *residue, const char *purpose, const char *tool,
+                          const char *option, const char *end)
+{
+  char quoted[SHELL_COMMAND_BYTES], *name;
+  size_t size = strlen(residue->name) + strlen(option) + 1;
+
+  name = malloc(size);
+  if (name == NULL)
+    return;
+  snprintf(name, size, "%s%s", residue->name,
+           strstr(residue->name, option) == NULL ? option : "");
+  if (!tsk_qcow2_shell_quote(name, quoted, sizeof(quoted)))
+    snprintf(quoted, sizeof(quoted), "IMAGE%s", option);
+  printf("%s: %s %s%s\n", purpose, tool, quoted, end);
+  free(name);
+}
+
+static void print_next(const struct residue *residue)
+{
+  const struct qcow2_residue_result *result = &residue->result;
+  uint64_t data = 0;
+
+  for (unsigned i = 0; i < QCOW2_RESIDUE_WHERES; i++)
+    data += result->where_data_bytes[i];
+  printf("\n");
+  if (!result->is_complete)
+    printf("Incomplete: the file was looked at up to byte %" PRIu64 "%s.\n", result->checked_to,
+           result->has_unreadable ? ", and some of it cannot be read" : "");
+  if (data == 0) {
+    printf("Nothing is left: all residue is zeros.\n");
+    return;
+  }
+  if (result->where_data_bytes[QCOW2_RESIDUE_UNDER_ZEROS] > 0)
+    print_command(residue, "The disk with what is stored under zeros", "img_stat -i qcow2",
+                  ",under-zeros", "");
+  print_command(residue, "All residue, for carvers", "img_cat -i qcow2", ",residue",
+                " > residue.raw");
+}
+
+/* ---- As JSON ------------------------------------------------------------------------ */
+
+static json_t *where_value(const struct qcow2_residue_result *result)
+{
+  json_t *object = json_object();
+
+  for (unsigned i = 0; i < QCOW2_RESIDUE_WHERES; i++)
+    json_object_set_new(object, qcow2_residue_where_name((enum qcow2_residue_where) i),
+                        json_pack("{s:o, s:o}", "bytes", json_number(result->where_bytes[i]),
+                                  "data_bytes", json_number(result->where_data_bytes[i])));
+  return object;
+}
+
+static json_t *kinds_value(const struct qcow2_residue_result *result)
+{
+  json_t *object = json_object();
+
+  for (unsigned i = 0; i < QCOW2_RESIDUE_KINDS; i++)
+    json_object_set_new(object, qcow2_residue_kind_name((enum qcow2_residue_kind) i),
+                        json_number(result->kind_bytes[i]));
+  return object;
+}
+
+static int print_json(const struct residue *residue, const struct qcow2_image *image)
+{
+  const struct qcow2_residue_result *result = &residue->result;
+  uint64_t tables = 0;
+  json_t *root;
+
+  for (unsigned i = 0; i < QCOW2_RESIDUE_KINDS; i++)
+    if (i != QCOW2_RESIDUE_SNAPSHOT_TABLE && i != QCOW2_RESIDUE_BITMAP_DIRECTORY)
+      tables += residue->counts[i];
+  root = json_pack(
+      "{s:o, s:o, s:b, s:o, s:b, s:o, s:o, s:o, s:o, s:o, s:O, s:O, s:O, s:o}", "file_size",
+      json_number(result->file_bytes), "residue_bytes", json_number(result->residue_bytes),
+      "complete", result->is_complete, "checked_to", json_number(result->checked_to), "unreadable",
+      result->has_unreadable, "where", where_value(result), "kinds", kinds_value(result),
+      "snapshot_count", json_number(residue->counts[QCOW2_RESIDUE_SNAPSHOT_TABLE]), "bitmap_count",
+      json_number(residue->counts[QCOW2_RESIDUE_BITMAP_DIRECTORY]), "table_count",
+      json_number(tables), "snapshots", residue->snapshots, "bitmaps", residue->bitmaps, "tables",
+      residue->tables, "warnings", json_warnings(image));
+  if (!json_print(root, 0))
+    return complain_failed("cannot write the JSON: out of memory");
+  putchar('\n');
+  return EXIT_OK;
+}
+
+/* ---- The command ---------------------------------------------------------------------- */
+
+static int look_at_image(const struct qcow2_image *image, struct residue *residue)
+{
+  struct qcow2_residue_options options = { .struct_size = sizeof(options),
+                                           .report = hear,
+                                           .context = residue };
+  struct qcow2_error error;
+  const char *warning;
+  int status = EXIT_OK;
+
+  if (qcow2_image_residue(image, &options, &residue->result, &error) != 0)
+    return complain_failed("%s", error.message);
+  for (size_t i = 0; !residue->is_json && (warning = qcow2_warning(image, i)) != NULL; i++)
+    printf("Warning: %s\n", warning);
+  if (residue->is_json)
+    status = print_json(residue, image);
+  else {
+    print_bytes(&residue->result);
+    print_found(residue);
+    print_next(residue);
+  }
+  return status != EXIT_OK             ? status
+         : residue->result.is_complete ? EXIT_OK
+                                       : EXIT_INCOMPLETE;
+}
+
+int command_residue(int argc, char *argv[])
+{
+  struct arguments arguments = { .command = "residue",
+                                 .operands_wanted = 1,
+                                 .known = ARGUMENT_JSON };
+  struct residue residue = { .is_json = false };
+  struct tsk_qcow2_opened opened;
+  int status = arguments_parse(argc, argv, &arguments);
+
+  if (status == EXIT_OK)
+    status = arguments_open(&arguments, 0, TSK_QCOW2_HEADER_ONLY, &opened);
+  if (status != EXIT_OK)
+    return status;
+  residue.is_json = (arguments.given & ARGUMENT_JSON) != 0;
+  residue.name = arguments.operands[0];
+  residue.snapshots = json_array();
+  residue.bitmaps = json_array();
+  residue.tables = json_array();
+  residue.lines = json_array();
+  if (opened.snapshot_index != QCOW2_ACTIVE || opened.under_zeros)
+    status = complain_usage(
+        "residue looks at the whole file, with all its snapshots: name it without \"@\" and "
+        "\"under-zeros\"");
+  else
+    status = look_at_image(opened.image, &residue);
+  json_decref(residue.snapshots);
+  json_decref(residue.bitmaps);
+  json_decref(residue.tables);
+  json_decref(residue.lines);
+  return arguments_finish(&opened, status);
+}
