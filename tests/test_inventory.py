@@ -64,9 +64,7 @@ def with_old_tables():
 
 
 def snapshot_entry(l1_offset, id, name, seconds=0, disk_size=64 * C, l1_size=1):
-    entry = struct.pack(
-        ">QIHHIIQII", l1_offset, l1_size, len(id), len(name), seconds, 0, 0, 0, 16
-    )
+    entry = struct.pack(">QIHHIIQII", l1_offset, l1_size, len(id), len(name), seconds, 0, 0, 0, 16)
     entry += struct.pack(">QQ", 0, disk_size) + id + name
     return entry.ljust(-(-len(entry) // 8) * 8, b"\0")
 

@@ -21,20 +21,26 @@
 
 const char *qcow2_residue_where_name(enum qcow2_residue_where where)
 {
-  static const char *const names[QCOW2_RESIDUE_WHERES] = {
-    "unreferenced", "after-last",  "under-zeros", "subclusters",
-    "past-disk",    "stream-gaps", "table-slack", "header-slack"
-  };
+  static const char *const names[QCOW2_RESIDUE_WHERES] = { "unreferenced", "after-last",
+                                                           "under-zeros",  "subclusters",
+                                                           "past-disk",    "stream-gaps",
+                                                           "table-slack",  "header-slack" };
 
   return (unsigned) where < QCOW2_RESIDUE_WHERES ? names[where] : "unknown";
 }
 
 const char *qcow2_residue_kind_name(enum qcow2_residue_kind kind)
 {
-  static const char *const names[QCOW2_RESIDUE_KINDS] = {
-    "hole",           "zero",           "data",           "l1",               "l2",
-    "refcount-table", "refcount-block", "snapshot-table", "bitmap-directory", "header"
-  };
+  static const char *const names[QCOW2_RESIDUE_KINDS] = { "hole",
+                                                          "zero",
+                                                          "data",
+                                                          "l1",
+                                                          "l2",
+                                                          "refcount-table",
+                                                          "refcount-block",
+                                                          "snapshot-table",
+                                                          "bitmap-directory",
+                                                          "header" };
 
   return (unsigned) kind < QCOW2_RESIDUE_KINDS ? names[kind] : "unknown";
 }
@@ -55,8 +61,7 @@ void qcow2_inventory_read(const struct qcow2_inventory *inventory, uint64_t host
   size_t there = host_offset < size ? (size_t) min_u64(length, size - host_offset) : 0;
 
   memset(buffer + there, 0, length - there);
-  if (there == 0 ||
-      qcow2_storage_read(inventory->storage, host_offset, buffer, there, NULL) == 0)
+  if (there == 0 || qcow2_storage_read(inventory->storage, host_offset, buffer, there, NULL) == 0)
     return;
   memset(buffer, 0, there);
   inventory->result->has_unreadable = 1;
@@ -89,8 +94,7 @@ static uint64_t count_data(const uint8_t *bytes, uint64_t length)
 static enum qcow2_residue_where where_is(const struct qcow2_inventory *inventory, uint64_t cluster,
                                          enum qcow2_residue_where otherwise)
 {
-  switch (qcow2_residue_hidden_get(inventory->walk.hidden,
-                                   cluster - inventory->window.map.first)) {
+  switch (qcow2_residue_hidden_get(inventory->walk.hidden, cluster - inventory->window.map.first)) {
   case HIDDEN_UNDER_ZEROS: return QCOW2_RESIDUE_UNDER_ZEROS;
   case HIDDEN_SUBCLUSTERS: return QCOW2_RESIDUE_SUBCLUSTERS;
   case HIDDEN_PAST_DISK: return QCOW2_RESIDUE_PAST_DISK;
@@ -141,8 +145,8 @@ static int look_at_free(struct qcow2_inventory *inventory, uint64_t cluster, uin
   }
   qcow2_inventory_read(inventory, offset, inventory->bytes, size);
   count(inventory, where, length, count_data(inventory->bytes, length));
-  return look_inside(inventory, cluster, qcow2_residue_classify(&inventory->looks, inventory->bytes),
-                     length, error);
+  return look_inside(inventory, cluster,
+                     qcow2_residue_classify(&inventory->looks, inventory->bytes), length, error);
 }
 
 /* What else a cluster may be of which something reads a part. */
@@ -285,11 +289,11 @@ static int inventory_make(struct qcow2_inventory *inventory, struct qcow2_error 
   inventory->walk.work = inventory->options.work_bytes == 0 ? RESIDUE_WORK_BYTES
                                                             : inventory->options.work_bytes;
   inventory->walk.hidden = malloc((size_t) (inventory->window.map.state_capacity / 4 + 1));
-  inventory->looks = (struct qcow2_residue_looks){ .geometry = &layer->geometry,
-                                                   .refcount_order =
-                                                       layer->metadata.header.refcount_order,
-                                                   .file_size = inventory->storage->size,
-                                                   .scratch = malloc(size) };
+  inventory->looks =
+      (struct qcow2_residue_looks){ .geometry = &layer->geometry,
+                                    .refcount_order = layer->metadata.header.refcount_order,
+                                    .file_size = inventory->storage->size,
+                                    .scratch = malloc(size) };
   inventory->bytes = malloc(size);
   inventory->mask = malloc(size);
   inventory->table_capacity = (size_t) min_u64(inventory->window.map.state_capacity + 1,

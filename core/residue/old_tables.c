@@ -54,7 +54,8 @@ static struct leads follow(const struct qcow2_inventory *inventory)
     if (offset == 0 || !is_aligned(offset, geometry->cluster_size))
       continue;
     leads.tables += is_l2(inventory, offset >> geometry->cluster_bits);
-    leads.blocks += leads.count < BLOCKS_READ_MAX && !leads.has_flags && is_block(inventory, offset);
+    leads.blocks += leads.count < BLOCKS_READ_MAX && !leads.has_flags &&
+                    is_block(inventory, offset);
     leads.count++;
   }
   return leads;
@@ -66,8 +67,8 @@ static enum qcow2_residue_kind tell(const struct qcow2_inventory *inventory)
 
   if (leads.count == 0 || leads.has_compressed)
     return QCOW2_RESIDUE_L2;
-  if (!leads.has_flags && leads.blocks == (leads.count < BLOCKS_READ_MAX ? leads.count
-                                                                         : BLOCKS_READ_MAX))
+  if (!leads.has_flags &&
+      leads.blocks == (leads.count < BLOCKS_READ_MAX ? leads.count : BLOCKS_READ_MAX))
     return QCOW2_RESIDUE_REFCOUNT_TABLE;
   return leads.tables * 2 >= leads.count ? QCOW2_RESIDUE_L1 : QCOW2_RESIDUE_L2;
 }

@@ -93,8 +93,8 @@ static int find_end(const struct qcow2_residue_window *window, struct qcow2_resi
   return 0;
 }
 
-int qcow2_residue_window_clear(struct qcow2_residue_window *window, uint64_t offset, uint8_t *buffer,
-                        size_t length)
+int qcow2_residue_window_clear(struct qcow2_residue_window *window, uint64_t offset,
+                               uint8_t *buffer, size_t length)
 {
   for (size_t i = qcow2_residue_map_find(&window->map, offset); i < window->map.range_count; i++) {
     struct qcow2_residue_range *range = &window->map.ranges[i];

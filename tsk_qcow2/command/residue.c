@@ -125,34 +125,30 @@ static void hear(void *context, const struct qcow2_residue_found *found)
 
 static const char *where_text(unsigned where)
 {
-  static const char *const texts[QCOW2_RESIDUE_WHERES] = {
-    "clusters that nothing refers to",
-    "the same, after the last one in use",
-    "stored under zeros",
-    "unallocated or zero subclusters",
-    "after the end of a disk",
-    "beside compressed streams",
-    "after the end of tables",
-    "after the header"
-  };
+  static const char *const texts[QCOW2_RESIDUE_WHERES] = { "clusters that nothing refers to",
+                                                           "the same, after the last one in use",
+                                                           "stored under zeros",
+                                                           "unallocated or zero subclusters",
+                                                           "after the end of a disk",
+                                                           "beside compressed streams",
+                                                           "after the end of tables",
+                                                           "after the header" };
 
   return texts[where];
 }
 
 static const char *kind_text(unsigned kind)
 {
-  static const char *const texts[QCOW2_RESIDUE_KINDS] = {
-    "holes",
-    "zeros",
-    "data",
-    "old L1 tables",
-    "old L2 tables",
-    "old refcount tables",
-    "old refcount blocks",
-    "old snapshot tables",
-    "old bitmap directories",
-    "qcow2 headers"
-  };
+  static const char *const texts[QCOW2_RESIDUE_KINDS] = { "holes",
+                                                          "zeros",
+                                                          "data",
+                                                          "old L1 tables",
+                                                          "old L2 tables",
+                                                          "old refcount tables",
+                                                          "old refcount blocks",
+                                                          "old snapshot tables",
+                                                          "old bitmap directories",
+                                                          "qcow2 headers" };
 
   return texts[kind];
 }
@@ -197,8 +193,7 @@ static void print_command(const struct residue *residue, const char *purpose, co
   name = malloc(size);
   if (name == NULL)
     return;
-  snprintf(name, size, "%s%s", residue->name,
-           strstr(residue->name, option) == NULL ? option : "");
+  snprintf(name, size, "%s%s", residue->name, strstr(residue->name, option) == NULL ? option : "");
   if (!tsk_qcow2_shell_quote(name, quoted, sizeof(quoted)))
     snprintf(quoted, sizeof(quoted), "IMAGE%s", option);
   printf("%s: %s %s%s\n", purpose, tool, quoted, end);
@@ -259,15 +254,16 @@ static int print_json(const struct residue *residue, const struct qcow2_image *i
   for (unsigned i = 0; i < QCOW2_RESIDUE_KINDS; i++)
     if (i != QCOW2_RESIDUE_SNAPSHOT_TABLE && i != QCOW2_RESIDUE_BITMAP_DIRECTORY)
       tables += residue->counts[i];
-  root = json_pack(
-      "{s:o, s:o, s:b, s:o, s:b, s:o, s:o, s:o, s:o, s:o, s:O, s:O, s:O, s:o}", "file_size",
-      json_number(result->file_bytes), "residue_bytes", json_number(result->residue_bytes),
-      "complete", result->is_complete, "checked_to", json_number(result->checked_to), "unreadable",
-      result->has_unreadable, "where", where_value(result), "kinds", kinds_value(result),
-      "snapshot_count", json_number(residue->counts[QCOW2_RESIDUE_SNAPSHOT_TABLE]), "bitmap_count",
-      json_number(residue->counts[QCOW2_RESIDUE_BITMAP_DIRECTORY]), "table_count",
-      json_number(tables), "snapshots", residue->snapshots, "bitmaps", residue->bitmaps, "tables",
-      residue->tables, "warnings", json_warnings(image));
+  root = json_pack("{s:o, s:o, s:b, s:o, s:b, s:o, s:o, s:o, s:o, s:o, s:O, s:O, s:O, s:o}",
+                   "file_size", json_number(result->file_bytes), "residue_bytes",
+                   json_number(result->residue_bytes), "complete", result->is_complete,
+                   "checked_to", json_number(result->checked_to), "unreadable",
+                   result->has_unreadable, "where", where_value(result), "kinds",
+                   kinds_value(result), "snapshot_count",
+                   json_number(residue->counts[QCOW2_RESIDUE_SNAPSHOT_TABLE]), "bitmap_count",
+                   json_number(residue->counts[QCOW2_RESIDUE_BITMAP_DIRECTORY]), "table_count",
+                   json_number(tables), "snapshots", residue->snapshots, "bitmaps",
+                   residue->bitmaps, "tables", residue->tables, "warnings", json_warnings(image));
   if (!json_print(root, 0))
     return complain_failed("cannot write the JSON: out of memory");
   putchar('\n');
@@ -296,9 +292,7 @@ static int look_at_image(const struct qcow2_image *image, struct residue *residu
     print_found(residue);
     print_next(residue);
   }
-  return status != EXIT_OK             ? status
-         : residue->result.is_complete ? EXIT_OK
-                                       : EXIT_INCOMPLETE;
+  return status != EXIT_OK ? status : residue->result.is_complete ? EXIT_OK : EXIT_INCOMPLETE;
 }
 
 int command_residue(int argc, char *argv[])
