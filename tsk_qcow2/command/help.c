@@ -55,7 +55,8 @@ static const struct topic TOPICS[] = {
     "--deleted   compare deleted names, and files that have none, too\n"
     "--json      print JSON, an object in each line\n"
     "--body      print mactime's body format, a line for each side of a file that changed\n"
-    "What both states store in the same place is not read. Without --ranges, libtsk is needed.\n"
+    "What both states store in the same bytes of a file is not read. Without --ranges, libtsk is "
+    "needed.\n"
     "Exit status: 0 all of it was compared, whether or not it differs; 4 some of it cannot\n"
     "be read; 6 some of it was not compared for another reason; 1 an image cannot be opened.\n" },
   { "timeline", "timeline [--csv] [--zone ZONE] IMAGE",
