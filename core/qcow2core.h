@@ -357,7 +357,7 @@ QCOW2_API int qcow2_view_open(struct qcow2_image *image, size_t snapshot_index,
 QCOW2_API int qcow2_view_open_vm_state(struct qcow2_image *image, size_t snapshot_index,
                                        struct qcow2_view **view, struct qcow2_error *error);
 
-/* Flags for qcow2_view_open_as(). */
+/* Flags for qcow2_view_open_as() and qcow2_view_open_layer(). */
 enum {
   /* Show the VM state of a snapshot, as qcow2_view_open_vm_state() does. */
   QCOW2_VIEW_VM_STATE = 1,
@@ -365,7 +365,9 @@ enum {
      chain: they read as the bytes that are stored in them. These are the bytes from before zeros
      were written, unless the cluster was never written, or a hole was punched into the file there.
      Extended L2 entries are not affected. qcow2_view_warning() says how many bytes are. */
-  QCOW2_VIEW_UNDER_ZEROS = 2
+  QCOW2_VIEW_UNDER_ZEROS = 2,
+  /* Show what a file of the chain leaves unallocated as zeros, not as the files below it. */
+  QCOW2_VIEW_ALONE = 4
 };
 
 /* As qcow2_view_open(), with flags (QCOW2_VIEW_..., or 0). With QCOW2_VIEW_UNDER_ZEROS this reads
@@ -391,6 +393,13 @@ QCOW2_API int qcow2_view_open_residue(struct qcow2_image *image, struct qcow2_vi
 /* Sentences that a reader of this view must know, in addition to those of qcow2_warning(). NULL if
    `index` is not below their number. Owned by the view. */
 QCOW2_API const char *qcow2_view_warning(const struct qcow2_view *view, size_t index);
+
+/* As qcow2_view_open(), for the disk of one file of the chain (0 is the image itself): together
+   with the files below it, as that disk was when the file above it was made; or with
+   QCOW2_VIEW_ALONE without them. Other flags: QCOW2_VIEW_UNDER_ZEROS. Errors: as for
+   qcow2_view_open_as(). */
+QCOW2_API int qcow2_view_open_layer(struct qcow2_image *image, size_t layer, unsigned flags,
+                                    struct qcow2_view **view, struct qcow2_error *error);
 
 /* Free the view. NULL is allowed. */
 QCOW2_API void qcow2_view_close(struct qcow2_view *view);

@@ -58,6 +58,8 @@ inside su examiner -c 'fls -i qcow2 -o 2048 -r -p /tmp/demo/demo.qcow2@before-de
   grep -q secret-plan.txt || fail "not for every user"
 inside tsk-qcow2 status
 inside tsk-qcow2 status | grep -q '^fls: *knows qcow2' || fail "status and fls do not agree"
+inside sh -c 'tsk-qcow2 mount /tmp/demo/demo.qcow2 /mnt 2>&1' |
+  grep -q 'apt-get install tsk-qcow2-fuse$' || fail "mount does not say which package it needs"
 
 step "Upgraded"
 apt_get install --reinstall $(deb tsk-qcow2)
@@ -159,6 +161,15 @@ tsk_recover -e -o 2048 $snapshot recovered
 cat recovered/Documents/secret-plan.txt
 inode=$(ifind -o 2048 -n Documents/holiday-plan.txt demo.qcow2)
 [ "$(icat -o 2048 demo.qcow2 "$inode")" = "Two weeks by the sea." ]
+
+mkdir mounted
+if [ -w /dev/fuse ]; then
+  tsk-qcow2 mount demo.qcow2 mounted
+  tsk-qcow2 run img_cat demo.qcow2 | cmp - mounted/active.raw
+  fusermount3 -u mounted
+else
+  echo "there is no /dev/fuse here: mount is not tried"
+fi
 
 # The stock tsk_loaddb may never end (docs/distributions.md); that is not ours.
 truncate -s 64K empty.raw

@@ -13,7 +13,8 @@ packages=
 for group in "$@"; do
   case $group in
   build) packages="$packages gcc libc6-dev make autoconf automake libtool pkg-config binutils
-    libtsk-dev zlib1g-dev libzstd-dev libdeflate-dev libgcrypt20-dev libjansson-dev" ;;
+    libtsk-dev zlib1g-dev libzstd-dev libdeflate-dev libgcrypt20-dev libjansson-dev
+    libfuse3-dev fuse3" ;;
   tools) packages="$packages sleuthkit" ;;
   package) packages="$packages dh-python build-essential debhelper dpkg-dev lintian fakeroot" ;;
   clean-root) packages="$packages debootstrap" ;;

@@ -204,6 +204,7 @@ RANKS = {
         "tsk_qcow2/command",
         "tsk_qcow2/states",
     },
+    "tsk_qcow2/mount": {"tsk_qcow2/names", "tsk_qcow2/command", "tsk_qcow2/mount"},
 }
 
 
@@ -598,6 +599,7 @@ def test_without_optional_libraries(source, tmp_path):
         os.path.join(source, "configure"),
         "--without-libdeflate",
         "--without-libgcrypt",
+        "--with-fuse=no",
         "--enable-developer",
         cwd=tmp_path,
     )
@@ -627,6 +629,8 @@ def test_without_optional_libraries(source, tmp_path):
         in run(command, "selector", "--directory", ".", image, env=environment, cwd=tmp_path).stdout
     )
     run("sh", "-c", f"img_cat disk-active.img | cmp - {raw}", env=environment, cwd=tmp_path)
+    failed = run(command, "mount", image, tmp_path / "case", env=environment, check=False)
+    assert failed.returncode == 1 and "apt-get install tsk-qcow2-fuse" in failed.stderr
 
 
 @pytest.mark.skipif(

@@ -14,8 +14,8 @@ static uint32_t largest_cluster(const struct qcow2_stack *stack)
   uint32_t largest = 0;
 
   for (size_t i = 0; i < stack->layer_count; i++)
-    if (stack->chain->layers[i]->geometry.cluster_size > largest)
-      largest = stack->chain->layers[i]->geometry.cluster_size;
+    if (stack->layers[i]->geometry.cluster_size > largest)
+      largest = stack->layers[i]->geometry.cluster_size;
   return largest;
 }
 
@@ -30,7 +30,7 @@ static void decode_ahead(void *context, uint64_t guest_offset, uint64_t length)
   for (; length > 0; length -= piece.mapping.length) {
     qcow2_holes_recall(&holes, stack, guest_offset);
     if (qcow2_stack_find(stack, &holes, guest_offset, length, &piece, NULL) == 0)
-      qcow2_cluster_decode_ahead(&stack->chain->layers[piece.layer]->source, &piece.mapping);
+      qcow2_cluster_decode_ahead(&stack->layers[piece.layer]->source, &piece.mapping);
     piece.mapping.length = min_u64(piece.mapping.length, length);
     guest_offset += piece.mapping.length;
   }
@@ -55,7 +55,7 @@ void qcow2_accelerator_wait_and_limit(struct qcow2_accelerator *accelerator,
                                       const struct qcow2_piece *piece, uint64_t guest_offset,
                                       size_t *count)
 {
-  const struct qcow2_layer *layer = accelerator->stack->chain->layers[piece->layer];
+  const struct qcow2_layer *layer = accelerator->stack->layers[piece->layer];
   uint32_t unit = accelerator->unit;
 
   if (!qcow2_cluster_needs_decoding(&layer->source, &piece->mapping, guest_offset))

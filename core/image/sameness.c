@@ -7,7 +7,7 @@
 
 static const struct qcow2_layer *layer_of(const struct qcow2_placed_piece *placed)
 {
-  return placed->stack->chain->layers[placed->piece.layer];
+  return placed->stack->layers[placed->piece.layer];
 }
 
 static bool reads_zeros(const struct qcow2_placed_piece *placed)

@@ -12,7 +12,7 @@
 static int map_layer(const struct qcow2_stack *stack, size_t layer, uint64_t guest_offset,
                      uint64_t length, struct qcow2_mapping *mapping, struct qcow2_error *error)
 {
-  const struct qcow2_layer *file = stack->chain->layers[layer];
+  const struct qcow2_layer *file = stack->layers[layer];
   int code = qcow2_layer_map(file, layer == 0 ? &stack->tables : &file->tables,
                              layer == 0 ? stack->end : file->size, guest_offset, length, mapping,
                              error);

@@ -10,9 +10,8 @@
 /* Guest offsets count from the start of the L1 table's reach here, as in the format: a VM state
    lies behind the disk. */
 struct qcow2_stack {
-  const struct qcow2_chain *chain;
-  size_t
-      layer_count; /* how many layers answer, from the topmost on: a VM state has no backing file */
+  struct qcow2_layer *const *layers; /* of the chain, the topmost that is looked at first */
+  size_t layer_count; /* how many of them answer: a VM state, for one, has no backing file */
   struct qcow2_tables tables; /* in place of the topmost layer's own */
   uint64_t end;               /* where the topmost layer ends, bytes */
   bool under_zeros;           /* zero, allocated clusters show what is stored */

@@ -24,7 +24,7 @@ struct count {
 static bool pay(const struct qcow2_stack *stack, struct count *count,
                 const struct qcow2_piece *piece)
 {
-  const struct qcow2_layer *layer = stack->chain->layers[piece->layer];
+  const struct qcow2_layer *layer = stack->layers[piece->layer];
   uint64_t bytes = min_u64(layer->geometry.cluster_size, SLICE_BYTES_MAX);
   uint64_t slice = bytes == 0 ? 0 : piece->mapping.table_offset / bytes;
 
@@ -52,7 +52,7 @@ static bool count_bytes(const struct qcow2_stack *stack, uint64_t at, struct cou
 
     if (!pay(stack, count, &piece))
       return false;
-    if (code == 0 && qcow2_layer_is_covered(stack->chain->layers[piece.layer], &piece.mapping))
+    if (code == 0 && qcow2_layer_is_covered(stack->layers[piece.layer], &piece.mapping))
       count->bytes += piece.mapping.length;
   }
   return true;

@@ -30,6 +30,7 @@
 struct qcow2_view {
   struct qcow2_stack stack;
   struct qcow2_chain own; /* of one layer, if the view is not of the image's chain */
+  size_t first_layer;     /* of the chain, that is in the stack */
   uint64_t start;         /* guest offset */
   uint64_t size;          /* bytes */
   struct qcow2_warnings warnings;
@@ -67,7 +68,7 @@ static int view_set_vm_state(struct qcow2_view *view, const struct qcow2_snapsho
                            "snapshot ID %s has no VM state: the machine was not running when it "
                            "was taken, or its memory was not saved",
                            id);
-  code = qcow2_snapshot_vm_state_error(view->stack.chain->layers[0], snapshot, error);
+  code = qcow2_snapshot_vm_state_error(view->stack.layers[0], snapshot, error);
   if (code != 0)
     return code;
   view->start = l1_index << (geometry->cluster_bits + geometry->l2_bits);
@@ -76,7 +77,9 @@ static int view_set_vm_state(struct qcow2_view *view, const struct qcow2_snapsho
   return 0;
 }
 
-static int view_new(struct qcow2_image *image, struct qcow2_view **out, struct qcow2_error *error)
+/* A view of the active disk of a file of the chain, which the caller may change yet. */
+static int view_new(struct qcow2_image *image, size_t layer, struct qcow2_view **out,
+                    struct qcow2_error *error)
 {
   struct qcow2_view *view;
 
@@ -86,10 +89,11 @@ static int view_new(struct qcow2_image *image, struct qcow2_view **out, struct q
   view = calloc(1, sizeof(*view));
   if (view == NULL)
     return qcow2_error_set_nomem(error);
-  view->stack = (struct qcow2_stack){ .chain = &image->chain,
-                                      .layer_count = image->chain.count,
-                                      .tables = image->chain.layers[0]->tables };
-  view->size = image->chain.layers[0]->size;
+  view->stack = (struct qcow2_stack){ .layers = image->chain.layers + layer,
+                                      .layer_count = image->chain.count - layer,
+                                      .tables = image->chain.layers[layer]->tables };
+  view->first_layer = layer;
+  view->size = image->chain.layers[layer]->size;
   *out = view;
   return 0;
 }
@@ -112,11 +116,16 @@ static int view_finish(struct qcow2_view *view, struct qcow2_image *image, int c
   return 0;
 }
 
-/* Let the view show what is stored under zeros, and warn of how much that is. */
-static int view_set_under_zeros(struct qcow2_view *view, struct qcow2_error *error)
+/* Say where the view ends. Let it show what is stored under zeros, if that is wanted, and warn of
+   how much that is. */
+static int view_set_end(struct qcow2_view *view, unsigned flags, struct qcow2_error *error)
 {
-  int code = qcow2_under_zeros_warn(&view->stack, view->start, &view->warnings, error);
+  int code;
 
+  view->stack.end = view->start + view->size;
+  if ((flags & QCOW2_VIEW_UNDER_ZEROS) == 0)
+    return 0;
+  code = qcow2_under_zeros_warn(&view->stack, view->start, &view->warnings, error);
   view->stack.under_zeros = true;
   return code;
 }
@@ -132,10 +141,7 @@ static int view_set(struct qcow2_view *view, const struct qcow2_image *image, si
     code = view_set_snapshot(view, image, snapshot, error);
   if (code == 0 && is_vm_state)
     code = view_set_vm_state(view, snapshot, error);
-  view->stack.end = view->start + view->size;
-  if (code == 0 && (flags & QCOW2_VIEW_UNDER_ZEROS) != 0)
-    code = view_set_under_zeros(view, error);
-  return code;
+  return code != 0 ? code : view_set_end(view, flags, error);
 }
 
 int qcow2_view_open_as(struct qcow2_image *image, size_t snapshot_index, unsigned flags,
@@ -146,7 +152,7 @@ int qcow2_view_open_as(struct qcow2_image *image, size_t snapshot_index, unsigne
 
   if ((flags & ~(unsigned) (QCOW2_VIEW_VM_STATE | QCOW2_VIEW_UNDER_ZEROS)) != 0)
     return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "a view is opened with unknown flags");
-  code = view_new(image, &view, error);
+  code = view_new(image, 0, &view, error);
   if (view == NULL)
     return code;
   return view_finish(view, image, view_set(view, image, snapshot_index, flags, error), out);
@@ -175,7 +181,7 @@ static int view_set_storage(struct qcow2_view *view, const struct qcow2_image *i
     return code;
   view->own.count = 1;
   view->own.is_complete = true;
-  view->stack.chain = &view->own;
+  view->stack.layers = view->own.layers;
   view->stack.layer_count = 1;
   view->size = storage->size;
   view->stack.end = view->size;
@@ -187,7 +193,7 @@ int qcow2_view_open_storage(struct qcow2_image *image, const struct qcow2_storag
 {
   struct qcow2_storage owned = *storage;
   struct qcow2_view *view = NULL;
-  int code = view_new(image, &view, error);
+  int code = view_new(image, 0, &view, error);
 
   if (view == NULL) {
     qcow2_storage_close(&owned);
@@ -211,6 +217,26 @@ int qcow2_view_open_vm_state(struct qcow2_image *image, size_t snapshot_index,
                              struct qcow2_view **out, struct qcow2_error *error)
 {
   return qcow2_view_open_as(image, snapshot_index, QCOW2_VIEW_VM_STATE, out, error);
+}
+
+int qcow2_view_open_layer(struct qcow2_image *image, size_t layer, unsigned flags,
+                          struct qcow2_view **out, struct qcow2_error *error)
+{
+  struct qcow2_view *view = NULL;
+  int code;
+
+  if ((flags & ~(unsigned) (QCOW2_VIEW_ALONE | QCOW2_VIEW_UNDER_ZEROS)) != 0)
+    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "a view is opened with unknown flags");
+  if (layer >= image->chain.count)
+    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
+                           "there is no layer of that index: the chain has %zu files",
+                           image->chain.count);
+  code = view_new(image, layer, &view, error);
+  if (view == NULL)
+    return code;
+  if ((flags & QCOW2_VIEW_ALONE) != 0)
+    view->stack.layer_count = 1;
+  return view_finish(view, image, view_set_end(view, flags, error), out);
 }
 
 void qcow2_view_close(struct qcow2_view *view)
@@ -256,7 +282,7 @@ static int check_range(const struct qcow2_view *view, uint64_t view_offset, uint
 static int read_piece(const struct qcow2_view *view, const struct qcow2_piece *piece,
                       uint64_t guest_offset, uint8_t *out, size_t *count, struct qcow2_error *error)
 {
-  const struct qcow2_cluster_source *source = &view->stack.chain->layers[piece->layer]->source;
+  const struct qcow2_cluster_source *source = &view->stack.layers[piece->layer]->source;
   uint64_t host_offset = piece->mapping.host_offset;
   struct qcow2_error failure; /* a smaller read may succeed, and then nobody hears of it */
 
@@ -295,7 +321,7 @@ static uint64_t damage_length(const struct qcow2_view *view, const struct qcow2_
 static int place_error(const struct qcow2_view *view, const struct qcow2_piece *piece,
                        uint64_t guest_offset, uint64_t length, int code, struct qcow2_error *error)
 {
-  const struct qcow2_layer *layer = view->stack.chain->layers[piece->layer];
+  const struct qcow2_layer *layer = view->stack.layers[piece->layer];
   bool in_data_file = piece->mapping.kind == QCOW2_CLUSTER_NORMAL && layer->data_file.path != NULL;
   struct qcow2_error_place place = {
     .guest_offset = guest_offset - view->start,
@@ -417,7 +443,7 @@ int qcow2_view_map(struct qcow2_view *view, uint64_t view_offset, uint64_t lengt
   if (code != 0)
     return place_error(view, &piece, guest_offset, piece.mapping.length, code, error);
   *extent = (struct qcow2_extent){ .kind = piece.mapping.kind,
-                                   .layer = piece.layer,
+                                   .layer = view->first_layer + piece.layer,
                                    .guest_offset = view_offset,
                                    .length = piece.mapping.length,
                                    .host_offset = piece.mapping.host_offset,

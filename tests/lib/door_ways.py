@@ -12,11 +12,13 @@ from pathlib import Path
 
 import qcow2core
 
-from . import core, project, tools
+from . import core, mounted, project, tools
 from .doors import CHAIN, DAMAGED, GOOD, HEADER, REFUSED, SECTOR, VIEW, Answer, Door, Wrong
 
 COMMAND = Path(project.BUILD, "tsk_qcow2", "tsk-qcow2")
 COUNTED = re.compile(r"(\d+) damaged ranges? \((\d+) bytes\)")
+OF_A_FILE = re.compile(r"(?:((?:\w+/)?[\w.-]+\.(?:raw|qevm)): )?(.*)")
+MOUNTED = Path("mounted")  # of the mount, in the working directory
 SELECTORS = Path("selectors")  # of the selector doors, in the working directory
 PIECES = (65536, 4096, SECTOR)  # a piece that cannot be read is read in smaller ones
 
@@ -453,6 +455,48 @@ def through_selector(answer):
     return through
 
 
+# ---- tsk-qcow2 mount ---------------------------------------------------------------
+
+
+def mount(row, names=None):
+    """The state that the name chooses, read without the page cache, which has only whole pages."""
+    if mounted.missing():
+        return None
+    name, *more = names or row.names
+    file = None
+    with mounted.Mount(name, MOUNTED, names=more, variables=row.environment) as door:
+        if door.is_mounted and (file := chosen_file(door.files())):
+            size, content, bad = read_directly(door.path(file))
+    if file is None:
+        return Answer(REFUSED, door.complaint)
+    told = ours(door.complaint, "error")
+    if door.status != (4 if told else 0):
+        raise Wrong(f"mount ended with {door.status}: {door.complaint}")
+    about = [OF_A_FILE.match(line).groups() for line in ours(door.complaint, "warning")]
+    warnings = [sentence for path, sentence in about if path in (None, file)]
+    met = counted(told)
+    return Answer(DAMAGED if met else GOOD, door.complaint, size, content, None, bad, met, warnings)
+
+
+def chosen_file(files):
+    """The active disk, or the only state; None: what the name chooses is not there."""
+    states = [file for file in files if file.endswith((".raw", ".qevm"))]
+    if "active.raw" in files:
+        return "active.raw"
+    return states[0] if len(states) == 1 else None
+
+
+def read_directly(path):
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECT)
+    try:
+        size = os.fstat(descriptor).st_size
+        return size, *read_all(
+            size, lambda start, length: os.pread(descriptor, length, start), OSError
+        )
+    finally:
+        os.close(descriptor)
+
+
 DOORS = [
     Door("C, qcow2names.h", VIEW, names_library),
     Door("C, tsk_qcow2.h", VIEW, backend_library),
@@ -473,9 +517,11 @@ DOORS = [
     Door("tsk-qcow2 check --json", HEADER, check("--json"), reads=False, one_name=True),
     Door("tsk-qcow2 verify", VIEW, verify, one_name=True),
     Door("tsk-qcow2 verify --json", VIEW, verify_json, one_name=True),
+    Door("tsk-qcow2 mount", VIEW, mount, one_name=True),
     Door("tsk-qcow2 selector", HEADER, selector, reads=False, one_name=True),
     Door("a selector, through img_cat", VIEW, through_selector(img_cat())),
     Door("a selector, through verify --json", VIEW, through_selector(verify_json)),
+    Door("a selector, through mount", VIEW, through_selector(mount)),
     Door("a selector, through Python", VIEW, through_selector(python_module)),
     Door("a selector, through C", VIEW, through_selector(names_library)),
 ]

@@ -10,17 +10,21 @@ static const struct {
   const char *text;
   unsigned flag;
 } OPTIONS[] = {
-  { "--chain", ARGUMENT_CHAIN },      { "--json", ARGUMENT_JSON },
-  { "--vmstate", ARGUMENT_VM_STATE }, { "--no-hash", ARGUMENT_NO_HASH },
-  { "--ranges", ARGUMENT_RANGES },    { "--deleted", ARGUMENT_DELETED },
-  { "--body", ARGUMENT_BODY },        { "--csv", ARGUMENT_CSV },
+  { "--allow-other", ARGUMENT_ALLOW_OTHER },
+  { "--body", ARGUMENT_BODY },
+  { "--chain", ARGUMENT_CHAIN },
+  { "--csv", ARGUMENT_CSV },
+  { "--deleted", ARGUMENT_DELETED },
+  { "--foreground", ARGUMENT_FOREGROUND },
+  { "--json", ARGUMENT_JSON },
+  { "--no-hash", ARGUMENT_NO_HASH },
+  { "--ranges", ARGUMENT_RANGES },
+  { "--vmstate", ARGUMENT_VM_STATE },
 };
 
 static const char *wanted(const struct arguments *arguments)
 {
-  if (arguments->takes_two_images)
-    return "two images";
-  return arguments->operands_wanted == 1 ? "one image" : "an image and a name";
+  return arguments->wanted == NULL ? "one image" : arguments->wanted;
 }
 
 static int take_option(struct arguments *arguments, const char *option)

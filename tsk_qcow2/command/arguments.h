@@ -7,22 +7,24 @@
 
 /* Options. Each sub-command chooses which of them it takes. */
 enum {
-  ARGUMENT_CHAIN = 1,    /* --chain */
-  ARGUMENT_JSON = 2,     /* --json */
-  ARGUMENT_VM_STATE = 4, /* --vmstate */
-  ARGUMENT_NO_HASH = 8,  /* --no-hash */
-  ARGUMENT_RANGES = 16,  /* --ranges */
-  ARGUMENT_DELETED = 32, /* --deleted */
-  ARGUMENT_BODY = 64,    /* --body */
-  ARGUMENT_CSV = 128     /* --csv */
+  ARGUMENT_CHAIN = 1,        /* --chain */
+  ARGUMENT_JSON = 2,         /* --json */
+  ARGUMENT_VM_STATE = 4,     /* --vmstate */
+  ARGUMENT_NO_HASH = 8,      /* --no-hash */
+  ARGUMENT_RANGES = 16,      /* --ranges */
+  ARGUMENT_DELETED = 32,     /* --deleted */
+  ARGUMENT_BODY = 64,        /* --body */
+  ARGUMENT_CSV = 128,        /* --csv */
+  ARGUMENT_FOREGROUND = 256, /* --foreground */
+  ARGUMENT_ALLOW_OTHER = 512 /* --allow-other */
 };
 
 struct arguments {
   const char *command; /* its name, for messages */
-  int operands_wanted; /* 1: an image, 2: an image and a name, or two images */
-  bool takes_two_images;
-  unsigned known; /* ARGUMENT_... */
-  unsigned given; /* those that were there */
+  int operands_wanted; /* 1 or 2 */
+  const char *wanted;  /* what they are, for messages; NULL: "one image" */
+  unsigned known;      /* ARGUMENT_... */
+  unsigned given;      /* those that were there */
   const char *operands[2];
   int operand_count;
 };

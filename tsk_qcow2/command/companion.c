@@ -28,7 +28,7 @@ static bool find_beside(const char *name, char path[PATH_BYTES])
   return snprintf(slash + 1, room, "%s", name) < (int) room && access(path, X_OK) == 0;
 }
 
-int companion_run(const char *name, const char *const argv[])
+int companion_run(const char *name, const char *package, const char *const argv[])
 {
   char path[PATH_BYTES];
   char *const *arguments;
@@ -38,5 +38,9 @@ int companion_run(const char *name, const char *const argv[])
   fflush(stdout);
   memcpy(&arguments, &argv, sizeof(arguments)); /* execv() changes none of them */
   execv(path, arguments);
+  if (errno == ENOENT && package != NULL)
+    return complain_failed("%s is not there: it is in a package of its own. On Debian and Ubuntu: "
+                           "sudo apt-get install %s",
+                           path, package);
   return complain_failed("cannot run %s: %s", path, strerror(errno));
 }

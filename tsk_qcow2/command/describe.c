@@ -101,6 +101,7 @@ int command_bitmap(int argc, char *argv[])
 {
   struct arguments arguments = { .command = "bitmap",
                                  .operands_wanted = 2,
+                                 .wanted = "an image and a name",
                                  .known = ARGUMENT_JSON };
   struct tsk_qcow2_opened opened;
   struct qcow2_error error;

@@ -45,14 +45,14 @@ static int compare_files(const struct arguments *arguments)
   argv[count++] = "--";
   argv[count++] = arguments->operands[0];
   argv[count] = arguments->operands[1];
-  return companion_run("tsk-qcow2-states", argv);
+  return companion_run("tsk-qcow2-states", NULL, argv);
 }
 
 int command_diff(int argc, char *argv[])
 {
   struct arguments arguments = { .command = "diff",
                                  .operands_wanted = 2,
-                                 .takes_two_images = true,
+                                 .wanted = "two images",
                                  .known = ARGUMENT_JSON | ARGUMENT_RANGES | ARGUMENT_DELETED |
                                           ARGUMENT_BODY };
   int status = arguments_parse(argc, argv, &arguments);

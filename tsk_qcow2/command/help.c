@@ -67,6 +67,16 @@ static const struct topic TOPICS[] = {
     "If the image name chooses a snapshot, only that is read. libtsk is needed.\n"
     "Exit status: 0 all of it was read; 4 some of it cannot be read; 6 there is more than is\n"
     "listed; 1 the image cannot be opened.\n" },
+  { "mount", "mount [--foreground] [--allow-other] IMAGE DIRECTORY",
+    "show every state of the image as a raw file in the directory, read-only\n",
+    "For programs that are not The Sleuth Kit's. The directory has active.raw, snapshots/,\n"
+    "vmstate/, info.json and, for an image with backing files, layers/. If the image name\n"
+    "chooses a snapshot, only that is there. To unmount: fusermount3 -u DIRECTORY\n"
+    "--foreground    do not go into the background; Ctrl-C unmounts. Damage that is read is\n"
+    "                reported on stderr, else in the system's log\n"
+    "--allow-other   other users may look into it too, root among them, as losetup needs\n"
+    "Exit status: 0 it is mounted or, with --foreground, was; 4 so too, but a state of the image\n"
+    "is not there or, with --foreground, damage was read; 1 it could not be mounted.\n" },
   { "verify", "verify [--json] [--vmstate] [--no-hash] IMAGE",
     "read the disk and every snapshot, say what cannot be read and why, and\n"
     "print sizes and SHA-256\n",

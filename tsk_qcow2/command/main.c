@@ -15,6 +15,7 @@ static const struct {
   { "enable", command_enable },
   { "help", command_help },
   { "info", command_info },
+  { "mount", command_mount },
   { "residue", command_residue },
   { "run", command_run },
   { "selector", command_selector },

@@ -284,7 +284,7 @@ static int create_file(const struct target *target, const char *stem,
   errno = EEXIST;
   for (unsigned number = 1; number <= SAME_NAME_MAX && descriptor < 0 && errno == EEXIST;
        number++) {
-    selector_file_name_number(stem, number, path);
+    selector_file_name_number(stem, number, ".img", path); /* Autopsy's file chooser shows it */
     descriptor = openat(target->descriptor, path, flags, 0666);
   }
   return descriptor;

@@ -30,7 +30,7 @@ static void append_plain(char *out, const char *text, size_t length)
 /* The length of a file name without an extension that only says that it is an image. */
 static size_t without_extension(const char *name)
 {
-  static const char *const EXTENSIONS[] = { ".qcow2", ".qcow", ".img" };
+  static const char *const EXTENSIONS[] = { ".qcow2", ".qcow", ".img", ".raw" };
   size_t length = strlen(name);
 
   for (size_t i = 0; i < sizeof(EXTENSIONS) / sizeof(EXTENSIONS[0]); i++) {
@@ -57,17 +57,35 @@ static void append_snapshot(char *out, const struct qcow2_snapshot *snapshot, si
   }
 }
 
+static void begin_plainly(char *stem)
+{
+  if (stem[0] == '-' || stem[0] == '.') /* so that it is no option, and not hidden */
+    stem[0] = '_';
+}
+
+void selector_file_name_snapshot(const struct qcow2_snapshot *snapshot, size_t snapshot_index,
+                                 char stem[SELECTOR_FILE_NAME_BYTES])
+{
+  stem[0] = '\0';
+  append_snapshot(stem, snapshot, snapshot_index);
+  begin_plainly(stem);
+}
+
+void selector_file_name_image(const char *image_path, char stem[SELECTOR_FILE_NAME_BYTES])
+{
+  const char *slash = strrchr(image_path, '/');
+  const char *image = slash == NULL ? image_path : slash + 1;
+
+  stem[0] = '\0';
+  append_plain(stem, image, without_extension(image));
+  begin_plainly(stem);
+}
+
 void selector_file_name_stem(const struct tsk_qcow2_name *image_name,
                              const struct qcow2_snapshot *snapshot, size_t snapshot_index,
                              char stem[SELECTOR_FILE_NAME_BYTES])
 {
-  const char *slash = strrchr(image_name->path, '/');
-  const char *image = slash == NULL ? image_name->path : slash + 1;
-
-  stem[0] = '\0';
-  append_plain(stem, image, without_extension(image));
-  if (stem[0] == '-' || stem[0] == '.') /* so that it is no option, and not hidden */
-    stem[0] = '_';
+  selector_file_name_image(image_name->path, stem);
   strcat(stem, "-");
   if (image_name->residue)
     strcat(stem, "residue");
@@ -81,13 +99,13 @@ void selector_file_name_stem(const struct tsk_qcow2_name *image_name,
     strcat(stem, "-under-zeros");
 }
 
-void selector_file_name_number(const char *stem, unsigned number,
+void selector_file_name_number(const char *stem, unsigned number, const char *extension,
                                char name[SELECTOR_FILE_NAME_BYTES])
 {
   char suffix[16] = "";
 
   if (number > 1)
     snprintf(suffix, sizeof(suffix), "-%u", number);
-  snprintf(name, SELECTOR_FILE_NAME_BYTES, "%.*s%s.img", SELECTOR_FILE_NAME_BYTES - 24, stem,
-           suffix);
+  snprintf(name, SELECTOR_FILE_NAME_BYTES, "%.*s%s%s", SELECTOR_FILE_NAME_BYTES - 32, stem, suffix,
+           extension);
 }

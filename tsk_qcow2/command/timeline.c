@@ -72,5 +72,5 @@ int command_timeline(int argc, char *argv[])
     words[count++] = "--csv";
   words[count++] = "--";
   words[count] = arguments.operands[0];
-  return companion_run("tsk-qcow2-states", words);
+  return companion_run("tsk-qcow2-states", NULL, words);
 }

@@ -22,6 +22,7 @@ struct qcow2_disk {
   void *report_context;
   uint64_t failures; /* how often a read met damage; any thread adds */
   bool was_filled;   /* zeros were given together with an error; any thread sets it */
+  bool is_state;     /* the image is another disk's */
 };
 
 /* ---- Opening ---------------------------------------------------------------- */
@@ -48,8 +49,9 @@ int qcow2_name_probe(const char *name)
   return is_ours;
 }
 
-int qcow2_disk_open(size_t count, const char *const names[], qcow2_open_foreign *open_foreign,
-                    struct qcow2_disk **disk, struct qcow2_error *error)
+static int open_names(size_t count, const char *const names[], enum tsk_qcow2_depth depth,
+                      qcow2_open_foreign *open_foreign, struct qcow2_disk **disk,
+                      struct qcow2_error *error)
 {
   struct qcow2_disk *made = calloc(1, sizeof(*made));
   struct qcow2_error unwanted, failure; /* this failure is not reported, because opening may succeed
@@ -62,11 +64,55 @@ int qcow2_disk_open(size_t count, const char *const names[], qcow2_open_foreign 
     return tsk_qcow2_complain_nomem(error);
   code = count == 0 || names[0] == NULL
              ? qcow2_error_set(&failure, QCOW2_ERROR_ARGUMENT, "there is no image name")
-             : tsk_qcow2_open_names(count, names, TSK_QCOW2_WHOLE, open_foreign, &made->opened,
-                                    &failure);
+             : tsk_qcow2_open_names(count, names, depth, open_foreign, &made->opened, &failure);
   if (code != 0) {
     free(made);
     *error = failure;
+    return code;
+  }
+  tsk_qcow2_damage_init(&made->damage);
+  *disk = made;
+  return 0;
+}
+
+int qcow2_disk_open(size_t count, const char *const names[], qcow2_open_foreign *open_foreign,
+                    struct qcow2_disk **disk, struct qcow2_error *error)
+{
+  return open_names(count, names, TSK_QCOW2_WHOLE, open_foreign, disk, error);
+}
+
+int tsk_qcow2_disk_open_chain(const char *name, struct qcow2_disk **disk, struct qcow2_error *error)
+{
+  return open_names(1, &name, TSK_QCOW2_CHAIN_ONLY, NULL, disk, error);
+}
+
+static int open_state_view(const struct tsk_qcow2_opened *opened,
+                           const struct tsk_qcow2_state *state, struct qcow2_view **view,
+                           struct qcow2_error *error)
+{
+  unsigned flags = (state->is_alone ? (unsigned) QCOW2_VIEW_ALONE : 0) |
+                   (opened->under_zeros ? (unsigned) QCOW2_VIEW_UNDER_ZEROS : 0);
+
+  if (state->layer > 0 || state->is_alone)
+    return qcow2_view_open_layer(opened->image, state->layer, flags, view, error);
+  return tsk_qcow2_open_state(opened, state->snapshot_index, state->is_vm_state, view, error);
+}
+
+int tsk_qcow2_disk_open_state(const struct qcow2_disk *image, const struct tsk_qcow2_state *state,
+                              struct qcow2_disk **disk, struct qcow2_error *error)
+{
+  struct qcow2_disk *made = calloc(1, sizeof(*made));
+  int code;
+
+  if (made == NULL)
+    return tsk_qcow2_complain_nomem(error);
+  made->opened = image->opened;
+  made->opened.snapshot_index = state->snapshot_index;
+  made->opened.is_vm_state = state->is_vm_state;
+  made->is_state = true;
+  code = open_state_view(&made->opened, state, &made->opened.view, error);
+  if (code != 0) {
+    free(made);
     return code;
   }
   tsk_qcow2_damage_init(&made->damage);
@@ -104,6 +150,10 @@ void qcow2_disk_close(struct qcow2_disk *disk)
   if (disk == NULL)
     return;
   tsk_qcow2_disk_report_count(disk);
+  if (disk->is_state) {
+    qcow2_view_close(disk->opened.view);
+    memset(&disk->opened, 0, sizeof(disk->opened));
+  }
   tsk_qcow2_opened_close(&disk->opened);
   tsk_qcow2_damage_free(&disk->damage);
   free(disk);
@@ -122,6 +172,11 @@ struct qcow2_view *qcow2_disk_view(const struct qcow2_disk *disk)
 const char *qcow2_disk_warning(const struct qcow2_disk *disk, size_t index)
 {
   return tsk_qcow2_opened_warning(&disk->opened, index);
+}
+
+const struct tsk_qcow2_opened *tsk_qcow2_disk_opened(const struct qcow2_disk *disk)
+{
+  return &disk->opened;
 }
 
 void qcow2_disk_print(const struct qcow2_disk *disk, FILE *out)
@@ -161,6 +216,16 @@ int qcow2_disk_read(struct qcow2_disk *disk, uint64_t guest_offset, void *buffer
              : qcow2_view_read(view, guest_offset, buffer, length, error);
   if (code != 0 && error->guest_length > 0)
     meet_damage(disk, error);
+  return code;
+}
+
+int tsk_qcow2_disk_read_once(struct qcow2_disk *disk, uint64_t guest_offset, void *buffer,
+                             size_t length, struct qcow2_error *error)
+{
+  int code = qcow2_disk_read(disk, guest_offset, buffer, length, error);
+
+  if (code != 0)
+    qcow2_view_salvage(disk->opened.view, guest_offset, buffer, length, meet_damage, disk, NULL);
   return code;
 }
 

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* What the backend needs in addition to <qcow2names.h>. */
+/* What the backend and the mount need in addition to <qcow2names.h>. */
 #ifndef TSK_QCOW2_DISK_H
 #define TSK_QCOW2_DISK_H
 
+#include <stdbool.h>
+
 #include "../qcow2names.h"
+#include "open_names.h"
 
 /* As qcow2_disk_read(), for a caller that may hide an error from its own caller: after an error
    the buffer holds what can be read, and zeros for the rest, and each damaged range is reported. */
@@ -22,5 +25,30 @@ uint64_t tsk_qcow2_disk_failures(const struct qcow2_disk *disk);
 /* Report once how much damage was met, as qcow2_disk_close() does. For programs that exit without
    closing. */
 void tsk_qcow2_disk_report_count(struct qcow2_disk *disk);
+
+/* As qcow2_disk_read(), but after an error all damage in the range was reported, and not only the
+   first: for a caller that does not read on from there. The buffer is undefined then. */
+int tsk_qcow2_disk_read_once(struct qcow2_disk *disk, uint64_t guest_offset, void *buffer,
+                             size_t length, struct qcow2_error *error);
+
+/* As qcow2_disk_open() of one name, but of the image only: there is no view to read. */
+int tsk_qcow2_disk_open_chain(const char *name, struct qcow2_disk **disk,
+                              struct qcow2_error *error);
+
+/* What the name chose. */
+const struct tsk_qcow2_opened *tsk_qcow2_disk_opened(const struct qcow2_disk *disk);
+
+/* A disk that an image holds. */
+struct tsk_qcow2_state {
+  size_t snapshot_index; /* QCOW2_ACTIVE: the active disk, */
+  size_t layer;          /* of this file of the chain; else 0 */
+  bool is_vm_state;      /* of the snapshot, in place of its disk */
+  bool is_alone;         /* without the files below that layer */
+};
+
+/* Open a state of the image that `image` has open, by the same options; close it before that one.
+   Errors: those of qcow2_view_open(). */
+int tsk_qcow2_disk_open_state(const struct qcow2_disk *image, const struct tsk_qcow2_state *state,
+                              struct qcow2_disk **disk, struct qcow2_error *error);
 
 #endif

@@ -335,6 +335,7 @@ PROTOTYPES = {
     "qcow2_image_close": (None, HANDLE),
     "qcow2_view_open": (c_int, HANDLE, c_size_t, HANDLE_OUT, ERROR),
     "qcow2_view_open_as": (c_int, HANDLE, c_size_t, c_uint, HANDLE_OUT, ERROR),
+    "qcow2_view_open_layer": (c_int, HANDLE, c_size_t, c_uint, HANDLE_OUT, ERROR),
     "qcow2_view_open_residue": (c_int, HANDLE, HANDLE_OUT, ERROR),
     "qcow2_view_open_vm_state": (c_int, HANDLE, c_size_t, HANDLE_OUT, ERROR),
     "qcow2_view_close": (None, HANDLE),
