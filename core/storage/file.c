@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The file storage, but for reading (file_posix.c, file_windows.c). */
+/* A storage over a file of the operating system, without its read function (file_posix.c,
+   file_windows.c). */
 #include "file.h"
 
 #include <stdlib.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* A storage that is a file of the system: what file.c and the system's own part of it share. */
+/* A storage over a file of the operating system: what file.c shares with file_posix.c and
+   file_windows.c. */
 #ifndef QCOW2_STORAGE_FILE_H
 #define QCOW2_STORAGE_FILE_H
 
@@ -11,7 +12,7 @@ struct qcow2_file {
   int descriptor;
 };
 
-/* The storage's read function. The offset is each call's own: several threads may read at once. */
+/* The storage's read function. It uses no file position, so several threads may call it at once. */
 int qcow2_file_read(void *context, uint64_t offset, void *buffer, size_t length);
 
 /* The first offset from `offset` on that is in no hole of the file; UINT64_MAX: there is none;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Reading a file, on Windows. A descriptor is the C library's, over a handle. */
+/* Reading a file, on Windows. The descriptor belongs to the C library; it has a handle. */
 #include "file.h"
 
 #include <errno.h>
@@ -8,7 +8,7 @@
 
 #include "../base/checked.h"
 
-/* The most that one call of the system is asked for. */
+/* The most bytes that one system call is asked for. */
 #define PIECE_BYTES_MAX (UINT32_C(1) << 30)
 
 int qcow2_file_read(void *context, uint64_t offset, void *buffer, size_t length)

@@ -34,13 +34,13 @@ void qcow2_opened_file_close_directory(struct qcow2_opened_file *file)
 
 /* ---- Opening one name in one directory --------------------------------- */
 
-/* Which kinds of file may be opened. */
+/* Which kinds of files may be opened. */
 enum admission {
-  ADMIT_REGULAR,         /* an image's word */
-  ADMIT_REGULAR_OR_BLOCK /* the user's word */
+  ADMIT_REGULAR,         /* for a path in an image */
+  ADMIT_REGULAR_OR_BLOCK /* for a path that the user gave */
 };
 
-/* Why `status` may not be opened, as a clause; NULL: it may. */
+/* Why a file with this status may not be opened, as a clause; NULL: it may. */
 static const char *admission_problem(const struct stat *status, enum admission admission)
 {
   if (S_ISREG(status->st_mode))
@@ -56,7 +56,8 @@ static const char *admission_problem(const struct stat *status, enum admission a
   return "it is not a regular file";
 }
 
-/* Evidence's access time stays as it is where we may ask for that (the owner and root may). */
+/* Do not change the access time of evidence. Only the owner of the file and root may ask for this.
+ */
 static int open_quietly(int directory, const char *name)
 {
   const int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
@@ -67,8 +68,8 @@ static int open_quietly(int directory, const char *name)
   return descriptor;
 }
 
-/* Open `name` in `directory`, which must be the same admitted file before and after. Returns the
-   descriptor, or -1 with either *problem (a clause) or errno set. */
+/* Open `name` in `directory`. It must be admitted, and still be the same file after it was opened.
+   Returns the descriptor, or -1 with either *problem (a clause) or errno set. */
 static int open_admitted(int directory, const char *name, enum admission admission,
                          struct stat *status, const char **problem)
 {
@@ -96,7 +97,7 @@ static int open_admitted(int directory, const char *name, enum admission admissi
   return -1;
 }
 
-/* The size of an admitted file in bytes. Returns 0 or an errno value. */
+/* Find the size of an admitted file in bytes. Returns 0 or an errno value. */
 static int descriptor_size(int descriptor, const struct stat *status, uint64_t *size)
 {
   off_t end = status->st_size;
@@ -109,8 +110,8 @@ static int descriptor_size(int descriptor, const struct stat *status, uint64_t *
   return 0;
 }
 
-/* Make the opened file from its parts; it owns `path` (which may be NULL for no memory) and the
-   descriptors from now on, also when this fails. */
+/* Make the opened file. It owns `path` (NULL: there was no memory) and the descriptors from the
+   call on; they are closed also on failure. */
 static int opened_file_fill(struct qcow2_opened_file *file, char *path, int directory,
                             int descriptor, const struct stat *status, struct qcow2_error *error)
 {
@@ -140,7 +141,7 @@ static int opened_file_fill(struct qcow2_opened_file *file, char *path, int dire
   return code;
 }
 
-/* ---- The user's word --------------------------------------------------- */
+/* ---- Paths that the user gave ------------------------------------------ */
 
 static int refuse_named(const char *path, const char *problem, int os_errno,
                         struct qcow2_error *error)
@@ -153,8 +154,8 @@ static int refuse_named(const char *path, const char *problem, int os_errno,
   return qcow2_error_set_errno(error, os_errno, QCOW2_NO_OFFSET, "cannot open \"%s\"", quoted);
 }
 
-/* Open a file that has no path, such as /proc/self/fd/5 of a deleted one. It lies in no
-   directory. */
+/* Open a file that has no path, such as a deleted one by /proc/self/fd/5. Then no directory is
+   known that contains it. */
 static int open_pathless(const char *path, struct qcow2_opened_file *file,
                          struct qcow2_error *error)
 {
@@ -206,7 +207,7 @@ int qcow2_gate_open_named(const char *path, struct qcow2_opened_file *file,
   return opened_file_fill(file, real, directory, descriptor, &status, error);
 }
 
-/* ---- An image's word --------------------------------------------------- */
+/* ---- Paths in an image ------------------------------------------------- */
 
 bool qcow2_opened_file_lies_beside(const struct qcow2_opened_file *file, const char *name)
 {
@@ -218,9 +219,9 @@ bool qcow2_opened_file_lies_beside(const struct qcow2_opened_file *file, const c
          !(file->device == status.st_dev && file->inode == status.st_ino);
 }
 
-/* Descend from `directory` (which this closes) along all but the last component of `name`, never
-   through a symbolic link. Returns the last directory's descriptor, or -1 with *problem or errno
-   set; *last is the last component. */
+/* Open the directories in `name`, one in the other, from `directory` on (which this closes), never
+   through a symbolic link. *last becomes the last component of `name`, which is not opened. Returns
+   the descriptor of the last directory, or -1 with *problem or errno set. */
 static int descend(int directory, char *name, const char **last, const char **problem)
 {
   struct stat status;
@@ -246,11 +247,11 @@ static int descend(int directory, char *name, const char **last, const char **pr
     directory = next;
     name = slash + 1;
   }
-  *last = name[0] == '\0' ? "." : name; /* "dir/" is a directory, and refused as one */
+  *last = name[0] == '\0' ? "." : name; /* "dir/" will be refused as a directory */
   return directory;
 }
 
-/* The path of `name` below the directory in which `from` lies. NULL when there is no memory. */
+/* The path of `name` in the directory that contains `from`. NULL: no memory. */
 static char *path_beside(const char *from, const char *name)
 {
   size_t directory_length = (size_t) (qcow2_reference_base_name(from) - from);
@@ -262,7 +263,7 @@ static char *path_beside(const char *from, const char *name)
   return path;
 }
 
-/* Open the reference below the image's own directory. */
+/* Open the reference as a path from the image's own directory. */
 static int open_beside(const struct qcow2_reference *reference, struct qcow2_opened_file *file,
                        struct qcow2_error *error)
 {
@@ -295,7 +296,7 @@ static int open_beside(const struct qcow2_reference *reference, struct qcow2_ope
 
 /* ---- Searching ----------------------------------------------------------- */
 
-/* Open a directory that a referrer names, below its own. Errors: DENIED, NOMEM. */
+/* Open a directory that a referrer names, which must be below its own. Errors: DENIED, NOMEM. */
 static int open_search_directory_below(const struct qcow2_opened_file *from, const char *name,
                                        int *directory, struct qcow2_error *error)
 {
@@ -313,7 +314,7 @@ static int open_search_directory_below(const struct qcow2_opened_file *from, con
   if (copy == NULL)
     return qcow2_error_set_nomem(error);
   memcpy(copy, name, length);
-  memcpy(copy + length, "/", 2); /* so that every component is one to descend to */
+  memcpy(copy + length, "/", 2); /* so that the last component is opened too */
   *directory = fcntl(from->directory, F_DUPFD_CLOEXEC, 0);
   if (*directory >= 0)
     *directory = descend(*directory, copy, &last, &problem);
@@ -325,16 +326,16 @@ static int open_search_directory_below(const struct qcow2_opened_file *from, con
                          : qcow2_reference_refuse_errno(&reference, os_errno, error);
 }
 
-/* A search by base name, in one directory after the other. */
+/* A search for a name in several directories. */
 struct search {
   const struct qcow2_reference *reference;
-  size_t index;       /* of the directory at hand */
+  size_t index;       /* of the directory that is searched now */
   int unopened_errno; /* why a directory could not be opened; 0: all could */
-  size_t unopened;    /* which one: the first */
+  size_t unopened;    /* the index of the first that could not be opened */
 };
 
-/* Open the directory at hand. Returns 1 if that cannot be, which is noted, or 0. Errors: DENIED,
-   NOMEM. */
+/* Open the directory that is searched now. Returns 0, or 1 if it could not be opened, which is
+   noted. Errors: DENIED, NOMEM. */
 static int open_search_directory(struct search *search, int *directory, struct qcow2_error *error)
 {
   const struct qcow2_reference *reference = search->reference;
@@ -373,7 +374,7 @@ static char *path_in_directory(const struct qcow2_reference *reference, size_t i
   return path;
 }
 
-/* Refuse what lies in the directory at hand under the reference's name. */
+/* Refuse the file of this name in the directory that is searched now. */
 static int refuse_found(const struct search *search, const char *problem, struct qcow2_error *error)
 {
   char directory[REFERENCE_DIRECTORY_BYTES], reason[sizeof(directory) + 160];
@@ -383,7 +384,7 @@ static int refuse_found(const struct search *search, const char *problem, struct
   return qcow2_reference_refuse(search->reference, reason, error);
 }
 
-/* Look in the directory at hand. Returns 1 if nothing is there, 0 if it was opened. */
+/* Search one directory. Returns 0 if the file was found and opened, 1 if it is not there. */
 static int open_in_directory(struct search *search, struct qcow2_opened_file *file,
                              struct qcow2_error *error)
 {
@@ -414,7 +415,7 @@ static int open_in_directory(struct search *search, struct qcow2_opened_file *fi
   return code;
 }
 
-/* Look in all directories. Returns 1 if nothing was found, 0 if it was opened. */
+/* Search all directories. Returns 0 if the file was found and opened, 1 if it was not found. */
 static int open_by_search(struct search *search, struct qcow2_opened_file *file,
                           struct qcow2_error *error)
 {
@@ -430,7 +431,7 @@ static int open_by_search(struct search *search, struct qcow2_opened_file *file,
   return code;
 }
 
-/* True if the reference leads to another file by itself than to the one that was found. */
+/* True if the path in the image leads to another file than the one that was found. */
 static bool leads_elsewhere(const struct qcow2_reference *reference,
                             const struct qcow2_opened_file *found)
 {
@@ -442,8 +443,8 @@ static bool leads_elsewhere(const struct qcow2_reference *reference,
   return elsewhere;
 }
 
-/* Note what should be known of the way to the file: that a search found another file than the image
-   means, or could not look everywhere. */
+/* Make the warning about how the file was found: the path in the image leads to another file, or a
+   directory could not be searched. */
 static int note_search(const struct search *search, bool was_found, struct qcow2_opened_file *file,
                        struct qcow2_error *error)
 {
@@ -473,7 +474,7 @@ static int note_search(const struct search *search, bool was_found, struct qcow2
   return qcow2_error_set_nomem(error);
 }
 
-/* Nothing was found, but not all directories could be searched. */
+/* The error if the file was not found, and a directory could not be searched. */
 static int refuse_unsearched(const struct search *search, struct qcow2_error *error)
 {
   const struct qcow2_reference *reference = search->reference;

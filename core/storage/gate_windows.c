@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The gate on Windows. The user's word leads to regular files; an image's word is not followed at
- * all, for the promise that gate.h gives about that is kept by means of POSIX.
+ * The gate on Windows. A path that the user gave may lead to a regular file. No path in an image is
+ * followed: what gate.h promises about these needs functions of POSIX.
  */
 #include "gate.h"
 
@@ -17,10 +17,10 @@
 
 void qcow2_opened_file_close_directory(struct qcow2_opened_file *file)
 {
-  file->directory = -1; /* it was none */
+  file->directory = -1; /* it never has one */
 }
 
-/* ---- The user's word --------------------------------------------------- */
+/* ---- Paths that the user gave ------------------------------------------ */
 
 static int refuse_named(const char *path, const char *problem, struct qcow2_error *error)
 {
@@ -30,7 +30,7 @@ static int refuse_named(const char *path, const char *problem, struct qcow2_erro
                          qcow2_text_quote(path, quoted), problem);
 }
 
-/* Why the system did not open the path. */
+/* The error if the operating system did not open the path. */
 static int refuse_for_system(const char *path, DWORD system_error, struct qcow2_error *error)
 {
   char quoted[TEXT_ESCAPED_BYTES];
@@ -59,7 +59,7 @@ static int widen(const char *path, wchar_t **wide, struct qcow2_error *error)
   return 0;
 }
 
-/* What the handle leads to. Errors: ARGUMENT. */
+/* Find out what kind of file the handle is for. Errors: ARGUMENT. */
 static int examine(HANDLE handle, const char *path, BY_HANDLE_FILE_INFORMATION *about,
                    struct qcow2_error *error)
 {
@@ -70,8 +70,8 @@ static int examine(HANDLE handle, const char *path, BY_HANDLE_FILE_INFORMATION *
   return 0;
 }
 
-/* Make the opened file of its parts; it owns `path` (which may be NULL for no memory) and the
-   descriptor from now on, also when this fails. */
+/* Make the opened file. It owns `path` (NULL: there was no memory) and the descriptor from the call
+   on; it is closed also on failure. */
 static int opened_file_fill(struct qcow2_opened_file *file, char *path, int descriptor,
                             const BY_HANDLE_FILE_INFORMATION *about, struct qcow2_error *error)
 {
@@ -95,7 +95,8 @@ static int opened_file_fill(struct qcow2_opened_file *file, char *path, int desc
   return code;
 }
 
-/* Open the file of a handle, which this owns from now on, also when it fails. */
+/* Open the file of a handle. It owns the handle from the call on, which is closed also on failure.
+ */
 static int open_handle(HANDLE handle, const char *path, struct qcow2_opened_file *file,
                        struct qcow2_error *error)
 {
@@ -113,8 +114,7 @@ static int open_handle(HANDLE handle, const char *path, struct qcow2_opened_file
   return code;
 }
 
-/* Others may do with the file what they like, as on other systems: looking at evidence hinders
-   nobody. */
+/* Other programs may write, rename and delete the file meanwhile, as on other systems. */
 int qcow2_gate_open_named(const char *path, struct qcow2_opened_file *file,
                           struct qcow2_error *error)
 {
@@ -143,7 +143,7 @@ bool qcow2_opened_file_lies_beside(const struct qcow2_opened_file *file, const c
   return false;
 }
 
-/* ---- An image's word --------------------------------------------------- */
+/* ---- Paths in an image ------------------------------------------------- */
 
 int qcow2_gate_open_reference(const struct qcow2_reference *reference,
                               struct qcow2_opened_file *file, struct qcow2_error *error)

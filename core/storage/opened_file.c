@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What the gate opened, but for what the system's own part of it must close (gate.c,
-   gate_windows.c). */
+/* A file that the gate opened: what does not depend on the operating system. The rest is in gate.c
+   and gate_windows.c. */
 #include <stdlib.h>
 
 #include "opened_file.h"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What the gate opened. */
+/* A file that the gate opened. */
 #ifndef QCOW2_STORAGE_OPENED_FILE_H
 #define QCOW2_STORAGE_OPENED_FILE_H
 
@@ -7,16 +7,16 @@
 
 #include "../qcow2core.h"
 
-/* A file that passed the gate. OPENED_FILE_NONE: none. */
+/* A file that passed the gate. OPENED_FILE_NONE: no file. */
 struct qcow2_opened_file {
   struct qcow2_storage storage;
-  char *path;     /* as resolved, for people; NULL for a caller's storage */
-  char *warning;  /* about where it was found; NULL: none */
-  int descriptor; /* of the file, owned by the storage; -1: not a file of the system */
-  int directory; /* descriptor of the real directory it lies in, where its own references start; -1:
-                    none */
+  char *path;     /* where it was found, for messages; NULL: a storage of the caller */
+  char *warning;  /* about how it was found; NULL: none */
+  int descriptor; /* of the file, owned by the storage; -1: a storage of the caller */
+  int directory;  /* descriptor of the directory that contains it, from which its references start;
+                     -1: none */
   uint64_t allocated_size; /* bytes on its file system; 0: not known */
-  bool is_regular;         /* false: a block device, or not a file of the system */
+  bool is_regular;         /* false: a block device, or a storage of the caller */
   bool has_identity;
   uint64_t device, inode; /* on Windows: the volume's serial number, and the index on it */
 };
@@ -26,17 +26,17 @@ struct qcow2_opened_file {
     .descriptor = -1, .directory = -1 \
   }
 
-/* Close everything, and forget it. */
+/* Close the file and its directory, and set *file to OPENED_FILE_NONE. */
 void qcow2_opened_file_close(struct qcow2_opened_file *file);
 
-/* Close the directory only: no more references will be resolved from this file. */
+/* Close only the directory, when no more references from this file are to be opened. */
 void qcow2_opened_file_close_directory(struct qcow2_opened_file *file);
 
-/* True if both are the same file of the system, under whatever names. */
+/* True if both are the same file, even if their paths are different. */
 bool qcow2_opened_file_same(const struct qcow2_opened_file *a, const struct qcow2_opened_file *b);
 
-/* True if another regular file of that name (one component) lies in the directory of the file. On
-   Windows never. */
+/* True if the directory that contains the file also contains another regular file with this name
+   (one component). On Windows always false. */
 bool qcow2_opened_file_lies_beside(const struct qcow2_opened_file *file, const char *name);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* References as text: which the gate may follow, where to search, and what to say of those that are
-   refused. */
+/* The text of references: which of them the gate may follow, what to search for, and the errors for
+   those that are refused. */
 #include "reference.h"
 
 #include <errno.h>
@@ -17,7 +17,7 @@ const char *qcow2_reference_base_name(const char *path)
   return slash == NULL ? path : slash + 1;
 }
 
-/* QEMU takes "word:" before the first slash as a protocol or a driver's options. */
+/* For QEMU, "NAME:" before the first slash is a protocol, or the options of a driver. */
 static bool has_protocol(const char *name)
 {
   size_t plain = strcspn(name, ":/");
@@ -56,7 +56,8 @@ const char *qcow2_reference_problem(const struct qcow2_reference *reference)
   return NULL;
 }
 
-/* A sentence that says when a file of the reference's base name lies beside the image. */
+/* If a file with the base name of the reference is in the image's directory, write a sentence that
+   says so, else an empty string. */
 static void hint_beside(const struct qcow2_reference *reference, char *out, size_t out_size)
 {
   const char *name = qcow2_reference_base_name(reference->name);
@@ -69,7 +70,7 @@ static void hint_beside(const struct qcow2_reference *reference, char *out, size
   snprintf(out, out_size, ". A file named \"%s\" lies beside it", qcow2_text_quote(name, quoted));
 }
 
-/* "D:\vm\base.raw": where a machine on Windows left it. */
+/* "D:\vm\base.raw": a path on the Windows machine that made the image. */
 static bool is_windows_path(const char *name)
 {
   bool letter = (name[0] >= 'A' && name[0] <= 'Z') || (name[0] >= 'a' && name[0] <= 'z');
@@ -90,7 +91,7 @@ const char *qcow2_reference_searched_name(const struct qcow2_reference *referenc
   return name[0] == '\0' || strcmp(name, ".") == 0 || strcmp(name, "..") == 0 ? NULL : name;
 }
 
-/* The options by which the caller can say which file it is. */
+/* The options by which the caller can name the file, or have it found. */
 static int helpful_options(const struct qcow2_reference *reference)
 {
   bool is_searchable = reference->is_of_image && qcow2_reference_searched_name(reference) != NULL;
@@ -125,7 +126,8 @@ int qcow2_reference_refuse_errno(const struct qcow2_reference *reference, int os
 
   if (os_errno == ENOENT)
     return qcow2_reference_refuse(reference, "there is no such file", error);
-  if (os_errno == EMFILE || os_errno == ENFILE || os_errno == ENOMEM) /* no other name would help */
+  if (os_errno == EMFILE || os_errno == ENFILE ||
+      os_errno == ENOMEM) /* another name would not help */
     return qcow2_error_set_errno(error, os_errno, QCOW2_NO_OFFSET, "cannot open the %s \"%s\"%s",
                                  reference->role, qcow2_text_quote(reference->name, quoted),
                                  os_errno == EMFILE
@@ -136,7 +138,7 @@ int qcow2_reference_refuse_errno(const struct qcow2_reference *reference, int os
   return qcow2_reference_refuse(reference, reason, error);
 }
 
-/* True if the environment names the directory. */
+/* True if the directory comes from the environment variable. */
 static bool is_by_variable(const struct qcow2_reference *reference, size_t index)
 {
   return reference->search_count - index <= reference->search_variable_count;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Where bytes come from. struct qcow2_storage (in qcow2core.h) is the small vtable; here is how the
- * rest of the core reads through it, and the storages there are.
+ * Sources of bytes. struct qcow2_storage (in qcow2core.h) is the vtable. Here are the functions by
+ * which the core uses it, and a storage over a file.
  */
 #ifndef QCOW2_STORAGE_STORAGE_H
 #define QCOW2_STORAGE_STORAGE_H
@@ -15,19 +15,19 @@
 int qcow2_storage_read(const struct qcow2_storage *storage, uint64_t host_offset, void *buffer,
                        size_t length, struct qcow2_error *error);
 
-/* Close the storage, and forget it. One that was never opened (all zero) is left alone. */
+/* Close the storage, and set it to zero. All zero is allowed. */
 void qcow2_storage_close(struct qcow2_storage *storage);
 
-/* A storage over an open descriptor of a regular file or block device of `size` bytes. It owns the
-   descriptor from success on. Errors: NOMEM. */
+/* Make a storage over an open descriptor of a regular file or block device of `size` bytes. On
+   success it owns the descriptor. Errors: NOMEM. */
 int qcow2_storage_from_descriptor(int descriptor, uint64_t size, struct qcow2_storage *storage,
                                   struct qcow2_error *error);
 
-/* Skip a hole: the first offset from `host_offset` on (below the storage's size) that may hold
-   anything but zeros, or the storage's size. `host_offset` itself if that is not known. */
+/* Skip a hole of the file. Returns the first offset from `host_offset` on (below the size of the storage)
+   where other bytes than zeros may be, or the size. If this is not known, returns `host_offset`. */
 uint64_t qcow2_storage_next_data(const struct qcow2_storage *storage, uint64_t host_offset);
 
-/* True if it is such a storage, and not a caller's. */
+/* True if the storage was made by qcow2_storage_from_descriptor(), and not by a caller. */
 bool qcow2_storage_is_file(const struct qcow2_storage *storage);
 
 #endif
