@@ -4,7 +4,7 @@
 #include "../base/checked.h"
 #include "../read/ahead.h"
 
-/* What is decoded ahead at once is this much, or a cluster if that is larger. */
+/* The size of a unit that is decoded ahead: this, or a cluster if that is larger. */
 #define UNIT_BYTES_MIN 65536u
 
 /* ---- Decoding ahead ------------------------------------------------------- */
@@ -19,7 +19,7 @@ static uint32_t largest_cluster(const struct qcow2_stack *stack)
   return largest;
 }
 
-/* Decode a unit's pieces. A piece that cannot be read is left alone: its reader meets the error. */
+/* Decode the pieces of a unit. Errors are ignored: the reader of the piece gets them. */
 static void decode_ahead(void *context, uint64_t guest_offset, uint64_t length)
 {
   const struct qcow2_stack *stack = context;
@@ -69,8 +69,8 @@ void qcow2_accelerator_wait_and_limit(struct qcow2_accelerator *accelerator,
 
 /* ---- Small reads ------------------------------------------------------------ */
 
-/* Note a read. Returns how many bytes were read just before it in ascending order, as far as one
-   thread reads. */
+/* Note a read. Returns how many bytes were read just before it in ascending order. With several
+   threads this is only approximate. */
 static uint64_t note_run(struct qcow2_accelerator *accelerator, uint64_t view_offset, size_t length)
 {
   uint64_t run = atomic_load_explicit(&accelerator->run_end, memory_order_relaxed) == view_offset

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What is asked of an opened image about its bitmaps, and which ranges these mark. */
+/* The public functions about the bitmaps of an image, and the ranges that they mark. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -60,7 +60,7 @@ int qcow2_bitmap_find(const struct qcow2_image *image, const char *name, size_t 
 
 /* ---- Dirty ranges ---------------------------------------------------------- */
 
-/* One bitmap while it is walked. Bits are counted from the disk's start; each stands for
+/* A bitmap that is being read. Bits are counted from the start of the disk; each is for
    `granularity` bytes. */
 struct bit_walk {
   const struct qcow2_layer *layer;
@@ -93,7 +93,7 @@ static struct bit_run run_in_bytes(const uint8_t *bytes, uint64_t bit, uint64_t 
   return (struct bit_run){ dirty, end - bit };
 }
 
-/* Read and check the entry of the bitmap's table. */
+/* Read an entry of the bitmap's table, and check it. */
 static int read_entry(const struct bit_walk *walk, uint64_t index, uint64_t *entry,
                       struct qcow2_error *error)
 {
@@ -116,7 +116,8 @@ static int read_entry(const struct bit_walk *walk, uint64_t index, uint64_t *ent
                             entry_offset, problem, *entry);
 }
 
-/* Find the run that starts at `bit`, as far as one table entry or slice goes. */
+/* Find the run that starts at `bit`. It ends at the end of the slice or of the table entry at the
+   latest. */
 static int next_run(const struct bit_walk *walk, uint64_t bit, struct bit_run *run,
                     struct qcow2_error *error)
 {
@@ -144,8 +145,8 @@ static int next_run(const struct bit_walk *walk, uint64_t bit, struct bit_run *r
   return 0;
 }
 
-/* Find the first run of dirty bits from `bit` on: [*first, *end). Both are bit_count if there is
-   none. */
+/* Find the first run of dirty bits from `bit` on: [*first, *end). If there is none, both are
+   bit_count. */
 static int find_dirty(const struct bit_walk *walk, uint64_t bit, uint64_t *first, uint64_t *end,
                       struct qcow2_error *error)
 {
@@ -168,7 +169,7 @@ static int find_dirty(const struct bit_walk *walk, uint64_t bit, uint64_t *first
   return 0;
 }
 
-/* Make ready to walk a bitmap. Errors: ARGUMENT, UNSUPPORTED, CORRUPT. */
+/* Prepare to read a bitmap. Errors: ARGUMENT, UNSUPPORTED, CORRUPT. */
 static int walk_start(const struct qcow2_image *image, size_t index, struct bit_walk *walk,
                       struct qcow2_error *error)
 {
@@ -192,7 +193,7 @@ int qcow2_bitmap_next_dirty(const struct qcow2_image *image, size_t index, uint6
 
   if (code != 0)
     return code;
-  /* The last bit may stand for less than a granule: at the disk's end it is behind us. */
+  /* The disk may end inside the last granule: an offset at its end is after the last bit. */
   from = guest_offset < walk.layer->size ? guest_offset / walk.granularity : walk.bit_count;
   code = find_dirty(&walk, from, &first, &end, error);
   if (code != 0)

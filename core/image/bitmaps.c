@@ -14,14 +14,15 @@
 
 /* ---- Reading the directory ------------------------------------------------ */
 
-/* A bitmap tells the truth if whoever wrote the image last knew of bitmaps, and closed this one. */
+/* A bitmap is complete if the program that wrote the image last knew about bitmaps, and saved this
+   one. */
 static int is_consistent(const struct qcow2_header *header, const struct qcow2_bitmap *bitmap)
 {
   return (header->autoclear_features & QCOW2_AUTOCLEAR_BITMAPS) != 0 &&
          (bitmap->flags & QCOW2_BITMAP_IN_USE) == 0;
 }
 
-/* Decode as many entries as there should be. The directory ends with the last one. */
+/* Decode the entries of the directory, which must end with the last one. */
 static int decode_directory(const struct qcow2_layer *layer, const uint8_t *bytes,
                             struct qcow2_bitmaps *bitmaps, struct qcow2_error *error)
 {
@@ -70,7 +71,7 @@ static int read_directory(const struct qcow2_layer *layer, struct qcow2_bitmaps 
   return code;
 }
 
-/* Without the extension there are no bitmaps, unless the header says so. */
+/* There is no bitmaps extension: then the header must not say that there are bitmaps. */
 static int check_absence(const struct qcow2_header *header, struct qcow2_bitmaps *bitmaps,
                          struct qcow2_error *error)
 {

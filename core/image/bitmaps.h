@@ -11,12 +11,12 @@ struct qcow2_bitmaps {
       directory; /* all zero: there is none, or the extension is not valid */
   struct qcow2_bitmap *entries;
   size_t count;
-  size_t lost_count; /* those that there are besides, as far as is known; 0: none */
+  size_t lost_count; /* how many more there are or were, as far as is known */
 };
 
-/* Read the bitmap directory as far as it can be read: after an error, the entries before the damage
-   are there, and lost_count is not 0. The caller frees with qcow2_bitmaps_free(). Errors: CORRUPT,
-   TRUNCATED, IO, NOMEM. */
+/* Read the bitmap directory. After an error, `entries` has those before the damage, and lost_count
+   is not 0. The caller frees *bitmaps with qcow2_bitmaps_free(), also after an error. Errors:
+   CORRUPT, TRUNCATED, IO, NOMEM. */
 int qcow2_bitmaps_read(const struct qcow2_layer *layer, struct qcow2_bitmaps *bitmaps,
                        struct qcow2_error *error);
 
@@ -24,8 +24,8 @@ int qcow2_bitmaps_read(const struct qcow2_layer *layer, struct qcow2_bitmaps *bi
 int qcow2_bitmap_check_entry(const struct qcow2_layer *layer, const struct qcow2_bitmap *bitmap,
                              struct qcow2_error *error);
 
-/* Why the bits of a bitmap cannot be read, as far as its entry and the file's size tell; 0: they
-   can. Errors: UNSUPPORTED (unknown type), CORRUPT, TRUNCATED. */
+/* Return 0 if the bits of a bitmap can be read, as far as its entry and the size of the file show,
+   else the error. Errors: UNSUPPORTED (unknown type), CORRUPT, TRUNCATED. */
 int qcow2_bitmap_error(const struct qcow2_layer *layer, const struct qcow2_bitmap *bitmap,
                        struct qcow2_error *error);
 

@@ -13,10 +13,9 @@
 #include "../storage/storage.h"
 
 static const char PROBED_DISTRUST[] =
-    "no image declares the format of the file that refers to it, and what a qcow2 image found by "
-    "looking refers to is not followed";
+    "no image declares the format of the file that refers to it, so this reference is not followed";
 
-/* How a file is named in messages. */
+/* What messages call the layer. */
 static const char *layer_name(const struct qcow2_layer *layer, char quoted[TEXT_ESCAPED_BYTES])
 {
   return qcow2_text_quote(layer->file.path == NULL ? "the image" : layer->file.path, quoted);
@@ -46,7 +45,7 @@ void qcow2_chain_free(struct qcow2_chain *chain)
   memset(chain, 0, sizeof(*chain));
 }
 
-/* True if the file is one of the images of the chain, the context, already. */
+/* True if the file is already one of the images of the chain, which is the context. */
 static bool chain_holds(const void *context, const struct qcow2_opened_file *file)
 {
   const struct qcow2_chain *chain = context;
@@ -57,7 +56,7 @@ static bool chain_holds(const void *context, const struct qcow2_opened_file *fil
   return false;
 }
 
-/* Let the reference be searched for as the options say, but not among the images of the chain. */
+/* Set where the reference is searched for, by the options. Images of the chain are skipped. */
 static void add_search(const struct qcow2_chain *chain, const struct qcow2_open_options *options,
                        struct qcow2_reference *reference)
 {
@@ -73,13 +72,13 @@ static void add_search(const struct qcow2_chain *chain, const struct qcow2_open_
 
 /* ---- The external data file --------------------------------------------- */
 
-/* Whose word the paths in the options are. */
+/* Who named the paths in the options. */
 static enum qcow2_named_by given_by(const struct qcow2_open_options *options)
 {
   return options->referrer == NULL ? NAMED_BY_CALLER : NAMED_BY_REFERRER;
 }
 
-/* Open a path that the options give. Errors: those of the gate. */
+/* Open a path in the options. Errors: those of the gate. */
 static int open_given(const struct qcow2_open_options *options, const char *path, const char *role,
                       struct qcow2_opened_file *file, struct qcow2_error *error)
 {
@@ -88,7 +87,7 @@ static int open_given(const struct qcow2_open_options *options, const char *path
              : qcow2_referrer_open_file(options->referrer, path, role, file, error);
 }
 
-/* The data file is none. `help_options` are those that can name another. */
+/* The error for a data file that cannot be used. `help_options` are those that can name another. */
 static int complain_data_file(const struct qcow2_layer *layer, int code, const char *problem,
                               int help_options, struct qcow2_error *error)
 {
@@ -114,7 +113,7 @@ static int open_data_file(const struct qcow2_chain *chain, struct qcow2_layer *l
   const struct qcow2_contents_question question = {
     .named_by = given == NULL ? NAMED_BY_IMAGE : given_by(options),
     .is_data_file = true,
-    .word = given == NULL ? NULL : options->data_format
+    .given = given == NULL ? NULL : options->data_format
   };
   struct qcow2_contents contents;
   struct qcow2_opened_file file;
@@ -145,7 +144,7 @@ static int open_data_file(const struct qcow2_chain *chain, struct qcow2_layer *l
 
 /* ---- Encryption --------------------------------------------------------- */
 
-/* Which of several key files did not fit. */
+/* Add to the error which of the encrypted files the passphrase was for. */
 static void explain_key_order(size_t index, struct qcow2_error *error)
 {
   const struct qcow2_error failure = *error;
@@ -156,7 +155,7 @@ static void explain_key_order(size_t index, struct qcow2_error *error)
            (int) sizeof(error->message) - 160, failure.message, index + 1);
 }
 
-/* Unlock the layer with the passphrase that is its own, or the last one. */
+/* Unlock the layer with its own passphrase, or with the last one if there are no more. */
 static int unlock_layer(struct qcow2_chain *chain, struct qcow2_layer *layer,
                         const struct qcow2_open_options *options, struct qcow2_error *error)
 {
@@ -172,7 +171,7 @@ static int unlock_layer(struct qcow2_chain *chain, struct qcow2_layer *layer,
   return code;
 }
 
-/* A passphrase that nothing needed is a mistake: of the image, or of the passphrases' order. */
+/* A passphrase that was not used is an error: it may be in the wrong place of the order. */
 static int check_passphrases(const struct qcow2_chain *chain,
                              const struct qcow2_open_options *options, struct qcow2_error *error)
 {
@@ -222,7 +221,7 @@ static int complete_layer(struct qcow2_chain *chain, struct qcow2_layer *layer,
 
 /* ---- The backing file --------------------------------------------------- */
 
-/* Decide whether there is a layer below the lowest one, and who names it. Errors: ARGUMENT. */
+/* Find out whether there is a layer below the lowest one, and who names it. Errors: ARGUMENT. */
 static int choose_next(const struct qcow2_chain *chain, const struct qcow2_open_options *options,
                        bool *more, enum qcow2_named_by *named_by, struct qcow2_error *error)
 {
@@ -272,7 +271,7 @@ static int open_backing(const struct qcow2_chain *chain, const struct qcow2_open
   return qcow2_gate_open_reference(&reference, file, error);
 }
 
-/* Refuse a chain that is too deep or leads back into itself. */
+/* Refuse a chain that is too deep, or is a loop. */
 static int check_backing(const struct qcow2_chain *chain, const struct qcow2_opened_file *file,
                          struct qcow2_error *error)
 {
@@ -293,7 +292,7 @@ static int check_backing(const struct qcow2_chain *chain, const struct qcow2_ope
   return 0;
 }
 
-/* The format that the caller gives the backing file of the layer; NULL: none. */
+/* The format that the options give the next backing file; NULL: none. */
 static const char *given_format(const struct qcow2_chain *chain,
                                 const struct qcow2_open_options *options)
 {
@@ -304,7 +303,7 @@ static const char *given_format(const struct qcow2_chain *chain,
              : NULL;
 }
 
-/* Make a layer of the backing file, which it owns from the call on. */
+/* Make a layer of the backing file, which it owns from the call on, also on failure. */
 static int new_backing_layer(const struct qcow2_chain *chain, enum qcow2_named_by named_by,
                              const struct qcow2_open_options *options,
                              const struct qcow2_shared *shared, struct qcow2_opened_file *file,
@@ -312,7 +311,7 @@ static int new_backing_layer(const struct qcow2_chain *chain, enum qcow2_named_b
 {
   const struct qcow2_layer *above = chain->layers[chain->count - 1];
   const struct qcow2_contents_question question = { .named_by = named_by,
-                                                    .word = given_format(chain, options),
+                                                    .given = given_format(chain, options),
                                                     .declared = above->metadata.backing_format };
   struct qcow2_contents contents;
   int code = qcow2_contents_open(&question, options, file, &contents, error);
@@ -327,7 +326,7 @@ static int new_backing_layer(const struct qcow2_chain *chain, enum qcow2_named_b
   if (code != 0)
     return code;
   (*layer)->is_probed = contents.is_probed;
-  qcow2_metadata_drop_data(&(*layer)->metadata); /* megabytes, which nobody asks for */
+  qcow2_metadata_drop_data(&(*layer)->metadata); /* it may be megabytes, and is not needed */
   return 0;
 }
 

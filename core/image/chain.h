@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The backing chain: from the topmost image down to where it ends. */
+/* The backing chain: the image, its backing file, and so on. */
 #ifndef QCOW2_CHAIN_H
 #define QCOW2_CHAIN_H
 
@@ -8,26 +8,25 @@
 
 /* A chain of more files than this is refused. libvirt's limit is 200. */
 #define CHAIN_DEPTH_MAX 256u
-/* So many hashes may it take to unlock all LUKS files of a chain (LUKS_WORK_MAX for one of
-   them). */
+/* The limit of the hashes for unlocking all LUKS files of a chain (LUKS_WORK_MAX: for one file). */
 #define CHAIN_LUKS_WORK_MAX (2 * LUKS_WORK_MAX)
 
 struct qcow2_chain {
-  struct qcow2_layer **layers; /* 0: the topmost */
+  struct qcow2_layer **layers; /* the topmost first */
   size_t count;
-  size_t encrypted_count; /* of those that were unlocked */
-  uint64_t luks_work;     /* hashes that unlocking more of them may take */
+  size_t encrypted_count; /* layers that were unlocked */
+  uint64_t luks_work;     /* hashes that may still be used for unlocking */
   bool is_complete;       /* false: opened with QCOW2_OPEN_NO_CHAIN */
 };
 
-/* Open the topmost image from its file (owned by the chain from the call on), then its data file
-   and its backing files as the options and the gate allow. The caller frees the chain with
-   qcow2_chain_free(), also after an error. Errors: as for qcow2_image_open(). */
+/* Open the topmost image from its file, which the chain owns from the call on, then its data file
+   and its backing files, as the options and the gate allow. The caller frees the chain with
+   qcow2_chain_free(), also after an error. Errors: those of qcow2_image_open(). */
 int qcow2_chain_open(struct qcow2_opened_file *file, const struct qcow2_open_options *options,
                      const struct qcow2_shared *shared, struct qcow2_chain *chain,
                      struct qcow2_error *error);
 
-/* True if all that the chain reads is in files, and none in a storage of the caller's. */
+/* True if all bytes of the chain are in files, none in a storage of the caller. */
 bool qcow2_chain_is_of_files(const struct qcow2_chain *chain);
 
 /* Free the layers; an all-zero chain is allowed. */

@@ -11,10 +11,9 @@
 
 #define PART_NAME_BYTES 512u
 
-/* What is known of a file's format. NULL: nothing. */
+/* What indicates the format of a file. NULL: nothing. */
 struct evidence {
-  const struct qcow2_file_format
-      *named; /* by the extension of a name that the image did not choose */
+  const struct qcow2_file_format *named;    /* by the extension of a path that the options give */
   const struct qcow2_file_format *declared; /* by the image */
   bool declares_unknown;                    /* the image declares a format that is not known */
   const struct qcow2_file_format *content;  /* by the first and last bytes */
@@ -36,7 +35,7 @@ static const char *file_text(const struct qcow2_contents_question *question,
   return out;
 }
 
-/* What the image says of the format, as a clause. */
+/* What the image says about the format, as a clause. */
 static const char *declared_text(const struct qcow2_contents_question *question,
                                  char out[FILE_TEXT_BYTES])
 {
@@ -57,7 +56,8 @@ static int naming_option(const struct qcow2_contents_question *question)
   return question->is_data_file ? QCOW2_OPTION_DATA_FILE : QCOW2_OPTION_BACKING_PATHS;
 }
 
-/* The caller can say that the file is raw, or of this format (NULL: none). `code` is passed on. */
+/* Add to the error that the caller can give the format: raw, or this one (NULL: only raw). Returns
+   `code`. */
 static int add_format_help(const struct qcow2_contents_question *question, int code,
                            const char *format, struct qcow2_error *error)
 {
@@ -71,8 +71,7 @@ static bool is_use(const struct qcow2_file_format *format, enum qcow2_format_use
   return format != NULL && format->use == use;
 }
 
-/* True for formats in which nothing here, nor open_foreign, can read such a file. A data file is
-   never qcow2. */
+/* True for formats that neither the core nor open_foreign reads. A data file is never qcow2. */
 static bool is_unreadable(const struct qcow2_contents_question *question,
                           const struct qcow2_file_format *format)
 {
@@ -80,7 +79,7 @@ static bool is_unreadable(const struct qcow2_contents_question *question,
          (question->is_data_file && format->use == FORMAT_QCOW2);
 }
 
-/* The file's bytes are of a format that neither its name nor the image gives it. */
+/* The error for a file whose bytes are of another format than its name or the image says. */
 static int content_error(const struct qcow2_contents_question *question,
                          const struct qcow2_opened_file *file,
                          const struct qcow2_file_format *content, struct qcow2_error *error)
@@ -107,7 +106,7 @@ static int content_error(const struct qcow2_contents_question *question,
   return add_format_help(question, code, format, error);
 }
 
-/* The file does not start as the format that its name or the image gives it. */
+/* The error for a file that does not start as the format that its name or the image says. */
 static int missing_error(const struct qcow2_contents_question *question,
                          const struct qcow2_opened_file *file, const char *format,
                          struct qcow2_error *error)
@@ -136,8 +135,8 @@ static int unreadable_error(const struct qcow2_contents_question *question,
 
 /* ---- Deciding --------------------------------------------------------------------- */
 
-/* Look at the file's first and last bytes. These must be readable: a file is not taken for raw
-   because of a fault. */
+/* Find out the format by the file's first and last bytes. It is an error if these cannot be read:
+   then the file must not be taken for raw. */
 static int read_content(const struct qcow2_opened_file *file,
                         const struct qcow2_file_format **content, struct qcow2_error *error)
 {
@@ -154,22 +153,22 @@ static int read_content(const struct qcow2_opened_file *file,
   return code == 0 ? 0 : qcow2_error_add_file(error, code, file->path);
 }
 
-/* The caller or the referrer says which format it is: only qcow2 can be wrong without being noticed
-   later. */
-static int choose_by_word(const struct qcow2_contents_question *question,
-                          const struct qcow2_opened_file *file, const struct evidence *evidence,
-                          const struct qcow2_file_format **format, struct qcow2_error *error)
+/* The options give the format. Only qcow2 has to be checked: other formats fail when they are
+   opened. */
+static int choose_by_option(const struct qcow2_contents_question *question,
+                            const struct qcow2_opened_file *file, const struct evidence *evidence,
+                            const struct qcow2_file_format **format, struct qcow2_error *error)
 {
-  *format = qcow2_format_by_name(question->word);
+  *format = qcow2_format_by_name(question->given);
   if (*format == NULL || is_unreadable(question, *format))
-    return unreadable_error(question, file, question->word, error);
+    return unreadable_error(question, file, question->given, error);
   return (*format)->use == FORMAT_QCOW2 && !is_use(evidence->content, FORMAT_QCOW2)
              ? missing_error(question, file, "qcow2", error)
              : 0;
 }
 
-/* Only the image names the file: what it declares holds, and nothing else does. Undeclared, it is
-   raw if it looks like nothing else. */
+/* Only the image names the file: its declaration decides. If it declares nothing, the file is raw
+   unless its bytes look like another format. */
 static int choose_for_image(const struct qcow2_contents_question *question,
                             const struct qcow2_opened_file *file, const struct evidence *evidence,
                             const struct qcow2_file_format **format, struct qcow2_error *error)
@@ -189,8 +188,8 @@ static int choose_for_image(const struct qcow2_contents_question *question,
              : content_error(question, file, content, error);
 }
 
-/* The bytes look like nothing that is known: then it may be raw, and must be if nobody says
-   otherwise. */
+/* The bytes look like no known format: the file may be raw, and is, unless its name or the
+   declaration says something else. */
 static int choose_unknown(const struct qcow2_contents_question *question,
                           const struct qcow2_opened_file *file, const struct evidence *evidence,
                           const struct qcow2_file_format **format, struct qcow2_error *error)
@@ -211,8 +210,8 @@ static int choose_unknown(const struct qcow2_contents_question *question,
              : missing_error(question, file, question->declared, error);
 }
 
-/* A path that the caller or a referrer gives. The image's declaration was true of the file that the
-   machine used, which may have been converted since; so the name and the content count too. */
+/* The options name the file. The image's declaration is about the file that the machine used, which
+   may have been converted since. So the name and the content decide too. */
 static int choose_for_path(const struct qcow2_contents_question *question,
                            const struct qcow2_opened_file *file, const struct evidence *evidence,
                            const struct qcow2_file_format **format, struct qcow2_error *error)
@@ -255,19 +254,19 @@ static int choose(const struct qcow2_contents_question *question,
   code = read_content(file, &evidence.content, error);
   if (code != 0)
     return code;
-  if (question->word != NULL)
-    return choose_by_word(question, file, &evidence, format, error);
+  if (question->given != NULL)
+    return choose_by_option(question, file, &evidence, format, error);
   if (question->named_by == NAMED_BY_IMAGE)
     return choose_for_image(question, file, &evidence, format, error);
   evidence.named = qcow2_format_by_extension(file->path);
   if (question->is_data_file && is_use(evidence.named, FORMAT_QCOW2))
-    evidence.named = NULL; /* of its bytes the name says nothing */
+    evidence.named = NULL; /* a data file is never qcow2, whatever its name */
   return choose_for_path(question, file, &evidence, format, error);
 }
 
 /* ---- Opening ------------------------------------------------------------------------ */
 
-/* True if the file is the first of several that make up a raw disk. */
+/* True if the file is the first part of a raw disk that was split into several. */
 static bool has_next_part(const struct qcow2_opened_file *file)
 {
   const char *slash = file->path == NULL ? NULL : strrchr(file->path, '/');
@@ -277,7 +276,7 @@ static bool has_next_part(const struct qcow2_opened_file *file)
          qcow2_opened_file_lies_beside(file, next);
 }
 
-/* Only the caller's word leads to files that can lead to others, or are read as more than one. */
+/* Only the caller may name files that can refer to other files, or that continue in others. */
 static int check_trust(const struct qcow2_contents_question *question,
                        const struct qcow2_opened_file *file, const struct qcow2_file_format *format,
                        struct qcow2_error *error)
@@ -302,7 +301,8 @@ static int open_foreign(const struct qcow2_contents_question *question,
                         const struct qcow2_file_format *format, struct qcow2_opened_file *file,
                         char *warning, struct qcow2_error *error)
 {
-  char path[64], text[FILE_TEXT_BYTES]; /* the path leads to the very file that passed the gate */
+  char path[64], text[FILE_TEXT_BYTES]; /* leads to the file that passed the gate, even if another
+                                           has its path now */
   bool by_caller = question->named_by == NAMED_BY_CALLER;
   const struct qcow2_foreign foreign = { .path = by_caller ? file->path : path,
                                          .format = format->name,
@@ -327,7 +327,7 @@ static int open_foreign(const struct qcow2_contents_question *question,
   return 0;
 }
 
-/* True for what the caller's open_foreign reads. */
+/* True if open_foreign must open the file. */
 static bool goes_to_caller(const struct qcow2_contents_question *question,
                            const struct qcow2_opened_file *file,
                            const struct qcow2_file_format *format)
@@ -349,7 +349,7 @@ int qcow2_contents_open(const struct qcow2_contents_question *question,
   contents->file_size = file->storage.size;
   contents->format = format->name;
   contents->is_qcow2 = format->use == FORMAT_QCOW2;
-  contents->is_probed = contents->is_qcow2 && question->word == NULL &&
+  contents->is_probed = contents->is_qcow2 && question->given == NULL &&
                         (question->declared == NULL || strcmp(question->declared, "qcow2") != 0);
   return goes_to_caller(question, file, format)
              ? open_foreign(question, options, format, file, contents->warning, error)
@@ -359,7 +359,7 @@ int qcow2_contents_open(const struct qcow2_contents_question *question,
 int qcow2_foreign_probe(const char *path, const char *format_name)
 {
   const struct qcow2_contents_question question = { .named_by = NAMED_BY_CALLER,
-                                                    .word = format_name };
+                                                    .given = format_name };
   const struct qcow2_file_format *format = NULL;
   struct qcow2_opened_file file = OPENED_FILE_NONE;
   int is_foreign = 1;

@@ -1,39 +1,38 @@
 /* SPDX-License-Identifier: MIT */
-/* How a backing or data file holds its disk: as qcow2, raw, or in a format that the caller opens.
-   Never guessed: where the user's name for the file, the image's declaration and the file's first
-   bytes disagree, that is an error which says how to settle it. */
+/* The format of a backing or data file: qcow2, raw, or one that the caller opens. It is not
+   guessed: if the name that the user gave, the image's declaration and the file's first bytes
+   disagree, that is an error, and the user must give the format. */
 #ifndef QCOW2_CONTENTS_H
 #define QCOW2_CONTENTS_H
 
 #include "../storage/gate.h"
 
-/* Whose word a file was opened by. */
+/* Who named a file. */
 enum qcow2_named_by {
   NAMED_BY_CALLER,
   NAMED_BY_REFERRER,
   NAMED_BY_IMAGE
 };
 
-/* A file of the chain, as it was opened. */
+/* What is known about a file when its format is to be found out. */
 struct qcow2_contents_question {
   enum qcow2_named_by named_by;
   bool is_data_file;    /* else a backing file */
-  const char *word;     /* the format that the caller or the referrer gives it; NULL: none */
-  const char *declared; /* the format that the image gives it; NULL: none */
+  const char *given;    /* the format that the options give it; NULL: none */
+  const char *declared; /* the format that the image above declares; NULL: none */
 };
 
 struct qcow2_contents {
-  bool is_qcow2;      /* else the file's storage gives the disk's bytes */
-  bool is_probed;     /* it is qcow2 by its first bytes, and nobody says that it should be */
+  bool is_qcow2;      /* else the bytes of the file's storage are those of the disk */
+  bool is_probed;     /* it is qcow2 only by its first bytes: no image declares it */
   const char *format; /* static: "qcow2", "raw", "vmdk" */
   uint64_t file_size; /* bytes; the disk's size is another in some formats */
-  char warning[QCOW2_FOREIGN_WARNING_BYTES]; /* what whoever reads the image should know; empty:
-                                                nothing */
+  char warning[QCOW2_FOREIGN_WARNING_BYTES]; /* from open_foreign; empty: none */
 };
 
-/* Find out how the file holds its disk. If the caller opens its format, the file's storage is
-   replaced by the caller's. The file is not closed, also after an error. Errors: DENIED, CORRUPT,
-   UNSUPPORTED, ARGUMENT, IO, NOMEM, and the caller's. */
+/* Find out the format of the file. If the caller opens files of this format, the caller's storage
+   replaces that of the file. The file is not closed, also after an error. Errors: DENIED, CORRUPT,
+   UNSUPPORTED, ARGUMENT, IO, NOMEM, and those of open_foreign. */
 int qcow2_contents_open(const struct qcow2_contents_question *question,
                         const struct qcow2_open_options *options, struct qcow2_opened_file *file,
                         struct qcow2_contents *contents, struct qcow2_error *error);

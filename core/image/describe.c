@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What an image says of itself: the answers to the questions in qcow2core.h that need no
-   reading. */
+/* The public functions about an image that read nothing from its files. */
 #ifdef HAVE_CONFIG_H
 #include <config.h>
 #endif

@@ -38,7 +38,7 @@ int qcow2_encryption_check(const struct qcow2_layer *layer, struct qcow2_error *
 
 /* ---- Unlocking ---------------------------------------------------------- */
 
-/* Take the work of trying all key slots from what may still be done for the chain. */
+/* Subtract the hashes for trying all key slots from those that the chain may still use. */
 static int take_work(const struct qcow2_luks *luks, uint64_t *work, struct qcow2_error *error)
 {
   uint64_t needed = qcow2_luks_work(luks);
@@ -69,7 +69,7 @@ static int unlock(const struct qcow2_layer *layer, const struct qcow2_passphrase
                            cipher, error);
 }
 
-/* Name the encrypted file in an error that was detected without knowing it. */
+/* Add to the error which file is encrypted, and how. */
 static int place_error(const struct qcow2_layer *layer, int code, struct qcow2_error *error)
 {
   char quoted[TEXT_ESCAPED_BYTES], clause[sizeof(error->message)];

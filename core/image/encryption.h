@@ -7,7 +7,7 @@
 #include "layer.h"
 
 /* Unlock an encrypted layer (crypt_method 1 or 2) with the passphrase (NULL: none was given). *work
-   is how many hashes that may take, and is lowered by as many as trying all key slots takes.
+   is the number of hashes that this may use; it is reduced by those for trying all key slots.
    Errors, which name the file: KEY (missing, wrong), UNSUPPORTED, CORRUPT, TRUNCATED, IO, NOMEM. */
 int qcow2_encryption_unlock(struct qcow2_layer *layer, const struct qcow2_passphrase *passphrase,
                             uint64_t *work, struct qcow2_error *error);
@@ -16,8 +16,8 @@ int qcow2_encryption_unlock(struct qcow2_layer *layer, const struct qcow2_passph
 int qcow2_encryption_read_luks(const struct qcow2_layer *layer, struct qcow2_luks *luks,
                                struct qcow2_error *error);
 
-/* Say whether there is a LUKS header that can be used, or that none is needed: 0. Errors: CORRUPT,
-   TRUNCATED, UNSUPPORTED, IO. */
+/* Return 0 if the layer has a valid LUKS header, or needs none. Errors: CORRUPT, TRUNCATED,
+   UNSUPPORTED, IO. */
 int qcow2_encryption_check(const struct qcow2_layer *layer, struct qcow2_error *error);
 
 #endif

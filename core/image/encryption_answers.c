@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What is asked of an opened image about its encryption. */
+/* The public function about the encryption of an image. */
 #include <stdio.h>
 #include <string.h>
 

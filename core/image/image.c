@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Opening and closing an image: its chain, its directories, the look over its files. What is read
- * of it is in view.c.
+ * Opening and closing an image: its chain, its snapshot table and bitmap directory, and the survey
+ * of its files. view.c reads its disks.
  */
 #include "image.h"
 
@@ -17,15 +17,15 @@
 #include "survey.h"
 
 #define CACHE_BYTES_DEFAULT ((size_t) 64 << 20)
-/* Below this a cache could not hold a cluster of 2 MiB. */
+/* With less, a cache could not contain a cluster of 2 MiB. */
 #define CACHE_BYTES_MIN ((size_t) 4 << 20)
-/* Three sixteenths of the budget, but no less than so much, are for decoded clusters; the rest is
-   for what is small and often used. */
+/* The part of the budget for decoded clusters, and the least of it. The rest is for small blocks
+   that are used often. */
 #define CLUSTER_CACHE_SHARE(budget) ((budget) / 16 * 3)
 #define CLUSTER_CACHE_MIN ((size_t) 5 << 19)
-/* The part of the budget for blocks that cost only a call of the system. */
+/* The part of the budget for blocks that cost only one system call to load. */
 #define COARSE_CACHE_SHARE(budget) ((budget) / 16)
-/* The part of the decoded clusters that may be decoded ahead. */
+/* This part of the budget for decoded clusters may be decoded ahead: one third. */
 #define AHEAD_SHARE 3u
 
 /* ---- Opening and closing ------------------------------------------------- */
@@ -54,16 +54,16 @@ static int shared_make(struct qcow2_shared *shared, const struct qcow2_open_opti
   return 0;
 }
 
-/* What reading the disk does not need, but is lost or cannot be read: snapshots, bitmaps. */
+/* Snapshots or bitmaps that are lost or cannot be read. The active disk does not need them. */
 struct losses {
   const char *one, *all, *table; /* "snapshot", "snapshots", and the table that lists them */
-  size_t listed;                 /* the table shows so many */
-  size_t lost, bad; /* so many are missing in it; of those listed, so many cannot be read */
+  size_t listed;                 /* the number of entries that could be read */
+  size_t lost, bad;          /* entries that could not be read; listed ones that cannot be used */
   struct qcow2_error damage; /* of the table, if some are missing */
-  struct qcow2_error first;  /* of the first one that cannot be read */
+  struct qcow2_error first;  /* of the first one that cannot be used */
 };
 
-/* Turn the losses into warnings: two at most, however many an image's maker wants. */
+/* Turn the losses into warnings: at most two, however many there are. */
 static int warn_of_losses(struct qcow2_image *image, const struct losses *losses,
                           struct qcow2_error *error)
 {
@@ -89,7 +89,7 @@ static int warn_of_losses(struct qcow2_image *image, const struct losses *losses
   return qcow2_warnings_add(&image->warnings, path, sentence, error);
 }
 
-/* Note that an item of the list cannot be read, if `code` says so. */
+/* Note that a listed snapshot or bitmap cannot be used, if `code` is not 0. */
 static void note_loss(struct losses *losses, int code, const struct qcow2_error *damage)
 {
   if (code != 0 && losses->bad++ == 0)
@@ -149,7 +149,7 @@ static int options_take(const struct qcow2_open_options *given, struct qcow2_ope
   return 0;
 }
 
-/* Open from a file, which the image owns from the call on. */
+/* Open an image from a file, which the image owns from the call on, also on failure. */
 static int image_open(struct qcow2_opened_file *file, const struct qcow2_open_options *options,
                       struct qcow2_image **out, struct qcow2_error *error)
 {

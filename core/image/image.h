@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What struct qcow2_image holds, for the files that answer questions about it. Fixed once it is
-   open, but for what counts. */
+/* The members of struct qcow2_image, for the files of this folder. They do not change after the
+   image was opened, except for the caches, the threads and `views_opened`. */
 #ifndef QCOW2_IMAGE_H
 #define QCOW2_IMAGE_H
 
@@ -17,7 +17,7 @@ struct qcow2_image {
   struct qcow2_snapshots snapshots; /* of the topmost image, and so are the bitmaps */
   struct qcow2_bitmaps bitmaps;
   struct qcow2_warnings warnings;
-  _Atomic uint64_t views_opened; /* ever: so each view's blocks are its own */
+  _Atomic uint64_t views_opened; /* gives each view a number for its blocks in the cache */
 };
 
 #endif

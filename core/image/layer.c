@@ -146,7 +146,7 @@ int qcow2_layer_probe(const struct qcow2_opened_file *file, bool *is_qcow2,
 
 /* ---- Mapping ------------------------------------------------------------ */
 
-/* A run of a kind that no table describes: the bytes of a raw file, or what lies past the end. */
+/* A run that is in no table: the bytes of a raw file, or bytes past the end of the layer. */
 static struct qcow2_mapping mapping_without_table(enum qcow2_cluster_kind kind,
                                                   uint64_t guest_offset, uint64_t length)
 {
@@ -158,8 +158,8 @@ static struct qcow2_mapping mapping_without_table(enum qcow2_cluster_kind kind,
                                  .table_offset = QCOW2_NO_OFFSET };
 }
 
-/* Let a run of bytes end where the file does: what is missing is a run of its own, which fails at
-   its first byte. Of an encrypted sector, nothing can be read unless all of it is there. */
+/* End a run of stored bytes at the end of the file. The bytes that are missing are another run,
+   which fails at its first byte. An encrypted sector can only be read as a whole. */
 static void cut_at_file_end(const struct qcow2_layer *layer, struct qcow2_mapping *mapping)
 {
   uint64_t file_size = layer->source.data->size;
@@ -188,7 +188,7 @@ int qcow2_layer_map(const struct qcow2_layer *layer, const struct qcow2_tables *
   code = qcow2_mapping_find(tables, guest_offset, length, mapping, error);
   if (code == 0)
     cut_at_file_end(layer, mapping);
-  else /* behind the layer's end there are zeros, whatever its tables lack */
+  else /* past the end of the layer there are zeros, even if its tables are damaged */
     mapping->length = min_u64(mapping->length, size - guest_offset);
   return code;
 }

@@ -10,7 +10,8 @@ struct qcow2_referrer {
   struct qcow2_opened_file file;
 };
 
-/* The gate lets the user's word lead to devices too, and to files without a directory. */
+/* A path that the user gave may lead to a device, or to a file in no known directory. A referrer
+   must be neither. */
 static int check_file(const struct qcow2_opened_file *file, const char *path,
                       struct qcow2_error *error)
 {

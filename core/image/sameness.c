@@ -23,9 +23,9 @@ static bool is_same_text(const char *a, const char *b)
   return a != NULL && b != NULL && strcmp(a, b) == 0;
 }
 
-/* True if both files were opened from the same file of the system, and so that they give the same
-   bytes. A disk may go on in files that are found by the name of the first, so a disk that is not
-   qcow2 must have the same path and format too. */
+/* True if both are the same file, and were opened so that they have the same bytes. A disk that is
+   not qcow2 may continue in other files, which are found by the name of the first. So both must
+   also have the same path and format. */
 static bool is_same_file(const struct qcow2_opened_file *a, const char *a_format,
                          const struct qcow2_opened_file *b, const char *b_format)
 {
@@ -35,7 +35,7 @@ static bool is_same_file(const struct qcow2_opened_file *a, const char *a_format
          (is_qcow2 || (is_same_text(a_format, b_format) && is_same_text(a->path, b->path)));
 }
 
-/* True if the bytes that both layers keep outside clusters of their own files are the same. */
+/* True if both layers have the same data file, or neither has one. */
 static bool is_same_data(const struct qcow2_layer *a, const struct qcow2_layer *b)
 {
   if ((a->data_format != NULL) != (b->data_format != NULL))
@@ -44,8 +44,8 @@ static bool is_same_data(const struct qcow2_layer *a, const struct qcow2_layer *
          is_same_file(&a->data_file, a->data_format, &b->data_file, b->data_format);
 }
 
-/* True if equal encrypted bytes mean equal bytes of the disk. The keys of one LUKS header are the
-   same, since its digest proves each; legacy AES has no such proof. */
+/* True if equal encrypted bytes are equal bytes of the disk. With LUKS the keys are equal: the
+   digest in the header proves it. With legacy AES they need not be. */
 static bool is_same_cipher(const struct qcow2_placed_piece *a, const struct qcow2_placed_piece *b)
 {
   const struct qcow2_layer *of_a = layer_of(a), *of_b = layer_of(b);
@@ -59,7 +59,7 @@ static bool is_same_cipher(const struct qcow2_placed_piece *a, const struct qcow
   return !of_b->source.encrypted.cipher_counts_guest;
 }
 
-/* True if the piece's first byte is in its file. Of an encrypted sector all must be there. */
+/* True if the first byte of the piece is in its file; if it is encrypted, its whole sector. */
 static bool is_inside_file(const struct qcow2_placed_piece *placed)
 {
   const struct qcow2_mapping *mapping = &placed->piece.mapping;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Whether two pieces of disks are the same bytes of the same file, so that neither has to be
-   read. */
+/* Finding out that two pieces of disks are equal without reading them: both are the same bytes of
+   the same file. */
 #ifndef QCOW2_SAMENESS_H
 #define QCOW2_SAMENESS_H
 
@@ -13,9 +13,9 @@ struct qcow2_placed_piece {
   uint64_t guest_offset;
 };
 
-/* True if both pieces begin with the same bytes, as far as both go, because both read as zeros or
-   both are stored in the same bytes of one file. Never true of what cannot be read because its
-   entry is invalid or the file ends before it. */
+/* True if both pieces have the same bytes, for the length of the shorter one: both read as zeros,
+   or both are stored in the same bytes of one file. False for bytes that cannot be read because
+   their entry is invalid or the file ends before them. */
 bool qcow2_pieces_are_same(const struct qcow2_placed_piece *a, const struct qcow2_placed_piece *b);
 
 #endif

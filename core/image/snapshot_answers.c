@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What is asked of an opened image about its snapshots. */
+/* The public functions about the snapshots of an image. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -38,14 +38,14 @@ static bool snapshot_matches(const struct qcow2_snapshot *snapshot, const char *
   return (id && by != QCOW2_BY_NAME) || (name && by != QCOW2_BY_ID);
 }
 
-/* Which snapshots a list shows. An empty key: all of them. */
+/* True if a list for this key contains the snapshot. An empty key: it contains all. */
 static bool is_listed(const struct qcow2_snapshot *snapshot, const char *key,
                       enum qcow2_snapshot_key by)
 {
   return key[0] == '\0' || snapshot_matches(snapshot, key, by);
 }
 
-/* Append snapshots as 'ID 1 "name"', as many as fit before the text's end. True if all do. */
+/* Write a list of snapshots, as 'ID 1 "name"', as many as fit. Returns true if all fit. */
 static bool list_snapshots(const struct qcow2_image *image, const char *key,
                            enum qcow2_snapshot_key by, char *out, size_t out_size)
 {

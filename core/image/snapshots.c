@@ -13,7 +13,7 @@
 
 /* ---- Reading the table --------------------------------------------------- */
 
-/* Read the entry at *offset, or at the next multiple of 8, and advance that to its end. */
+/* Read the entry at *offset, or at the next multiple of 8. *offset becomes the end of the entry. */
 static int read_entry(const struct qcow2_layer *layer, uint64_t *offset,
                       struct qcow2_snapshot *snapshot, struct qcow2_error *error)
 {
@@ -90,7 +90,7 @@ int qcow2_snapshots_read(const struct qcow2_layer *layer, struct qcow2_snapshots
 
 /* ---- Can they be read? --------------------------------------------------- */
 
-/* The error for a snapshot whose L1 table has a problem; 0 if that is NULL. */
+/* The error for a snapshot whose L1 table has this problem; 0 if `problem` is NULL. */
 static int l1_error(const struct qcow2_snapshot *snapshot, const char *problem,
                     struct qcow2_error *error)
 {

@@ -8,16 +8,17 @@
 struct qcow2_snapshots {
   struct qcow2_snapshot *entries;
   size_t count;
-  uint64_t table_bytes; /* what the entries take in the file */
+  uint64_t table_bytes; /* the length of these entries in the file */
 };
 
-/* Read the table as far as it can be read: after an error, the entries before the damage are there.
-   The caller frees with qcow2_snapshots_free(). Errors: CORRUPT, TRUNCATED, IO, NOMEM. */
+/* Read the snapshot table. After an error, `entries` has those before the damage. The caller frees
+ *snapshots with qcow2_snapshots_free(), also after an error. Errors: CORRUPT, TRUNCATED, IO, NOMEM.
+ */
 int qcow2_snapshots_read(const struct qcow2_layer *layer, struct qcow2_snapshots *snapshots,
                          struct qcow2_error *error);
 
-/* The error that opening a view of the snapshot's disk, or of its VM state, gives; 0: it can be
-   opened. Errors: CORRUPT. */
+/* Return 0 if a view of the snapshot's disk, or of its VM state, can be opened, else the error.
+   Errors: CORRUPT. */
 int qcow2_snapshot_disk_error(const struct qcow2_layer *layer,
                               const struct qcow2_snapshot *snapshot, struct qcow2_error *error);
 int qcow2_snapshot_vm_state_error(const struct qcow2_layer *layer,

@@ -7,7 +7,7 @@
 
 #include "../base/checked.h"
 
-/* ---- One layer after the other -------------------------------------------- */
+/* ---- Looking through the layers --------------------------------------------- */
 
 static int map_layer(const struct qcow2_stack *stack, size_t layer, uint64_t guest_offset,
                      uint64_t length, struct qcow2_mapping *mapping, struct qcow2_error *error)
@@ -39,7 +39,7 @@ int qcow2_stack_find(const struct qcow2_stack *stack, struct qcow2_holes *holes,
     code = map_layer(stack, layer, guest_offset, length, &piece->mapping, error);
     piece->layer = layer;
     if (code != 0) {
-      if (layer > 0) /* a layer above may have more to say further on */
+      if (layer > 0) /* after this, a layer above may have bytes of its own */
         piece->mapping.length = min_u64(piece->mapping.length, length);
       return code;
     }
@@ -55,13 +55,14 @@ void qcow2_holes_clear(struct qcow2_holes *holes, const struct qcow2_stack *stac
   memset(holes->end, 0, stack->layer_count * sizeof(holes->end[0]));
 }
 
-/* ---- From read to read ----------------------------------------------------- */
+/* ---- Remembering holes between reads ---------------------------------------- */
 
-/* For places of PLACE_BYTES it is remembered how many layers, from the topmost on, leave all of it
-   to those below. A place's number and that count (at most 255) share a word, so threads need no
-   lock. Places that share a slot drive each other out. */
-#define PLACE_BYTES UINT64_C(65536)
-#define PLACE_SLOTS 8192u
+/* For regions of REGION_BYTES it is remembered how many layers, from the topmost on, have a hole
+   there that is as long as the region. The number of the region and this count (at most 255) are in
+   one word, so that threads need no lock. Several regions share a slot; the last one that was read
+   is in it. */
+#define REGION_BYTES UINT64_C(65536)
+#define REGION_SLOTS 8192u
 #define LAYERS_WORTH_REMEMBERING 3u
 
 _Static_assert(CHAIN_DEPTH_MAX <= 256, "the number of layers above the lowest fits 8 bits");
@@ -69,7 +70,7 @@ _Static_assert(CHAIN_DEPTH_MAX <= 256, "the number of layers above the lowest fi
 void qcow2_stack_remember(struct qcow2_stack *stack)
 {
   if (stack->layer_count >= LAYERS_WORTH_REMEMBERING)
-    stack->known = calloc(PLACE_SLOTS, sizeof(stack->known[0]));
+    stack->known = calloc(REGION_SLOTS, sizeof(stack->known[0]));
 }
 
 void qcow2_stack_forget(struct qcow2_stack *stack)
@@ -77,14 +78,14 @@ void qcow2_stack_forget(struct qcow2_stack *stack)
   free(stack->known);
 }
 
-/* Count the topmost layers that leave the whole place to those below; the lowest is not asked. */
-static size_t count_holes(const struct qcow2_stack *stack, uint64_t place_offset, uint64_t length)
+/* Count the topmost layers that have a hole in the whole region, without the lowest layer. */
+static size_t count_holes(const struct qcow2_stack *stack, uint64_t region_offset, uint64_t length)
 {
   struct qcow2_mapping mapping;
   size_t layer = 0;
 
   while (layer < stack->layer_count - 1 &&
-         map_layer(stack, layer, place_offset, length, &mapping, NULL) == 0 &&
+         map_layer(stack, layer, region_offset, length, &mapping, NULL) == 0 &&
          mapping.kind == QCOW2_CLUSTER_UNALLOCATED && mapping.length == length)
     layer++;
   return layer;
@@ -93,20 +94,20 @@ static size_t count_holes(const struct qcow2_stack *stack, uint64_t place_offset
 void qcow2_holes_recall(struct qcow2_holes *holes, const struct qcow2_stack *stack,
                         uint64_t guest_offset)
 {
-  uint64_t place = guest_offset / PLACE_BYTES, place_end, word;
+  uint64_t region = guest_offset / REGION_BYTES, region_end, word;
   size_t count;
 
   if (stack->known == NULL || holes->end[0] > guest_offset)
     return;
-  place_end = min_u64((place + 1) * PLACE_BYTES, stack->end);
-  word = atomic_load_explicit(&stack->known[place % PLACE_SLOTS], memory_order_relaxed);
-  if (word >> 8 == place + 1)
+  region_end = min_u64((region + 1) * REGION_BYTES, stack->end);
+  word = atomic_load_explicit(&stack->known[region % REGION_SLOTS], memory_order_relaxed);
+  if (word >> 8 == region + 1)
     count = word & 0xff;
   else {
-    count = count_holes(stack, place * PLACE_BYTES, place_end - place * PLACE_BYTES);
-    word = (place + 1) << 8 | count;
-    atomic_store_explicit(&stack->known[place % PLACE_SLOTS], word, memory_order_relaxed);
+    count = count_holes(stack, region * REGION_BYTES, region_end - region * REGION_BYTES);
+    word = (region + 1) << 8 | count;
+    atomic_store_explicit(&stack->known[region % REGION_SLOTS], word, memory_order_relaxed);
   }
   for (size_t layer = 0; layer < count; layer++)
-    holes->end[layer] = place_end;
+    holes->end[layer] = region_end;
 }

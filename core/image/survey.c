@@ -11,10 +11,10 @@
 #include "../format/refcount.h"
 #include "../storage/storage.h"
 
-/* Tables are looked through in pieces of this many bytes; entries do not straddle them. */
+/* Tables are read in pieces of this many bytes. No entry is in two pieces. */
 #define PIECE_BYTES 65536u
 
-/* So many bytes of L2 tables are looked through for lost clusters: enough for a disk of 128 GiB in
+/* The limit of L2 tables that are searched for lost clusters: enough for a disk of 128 GiB with
    clusters of 64 KiB. */
 #define ENTRY_BUDGET_BYTES (UINT64_C(16) << 20)
 
@@ -23,16 +23,15 @@ struct survey {
   const struct qcow2_storage *storage;
   uint8_t *piece;        /* PIECE_BYTES, of an L1 or refcount table */
   uint8_t *table;        /* an L2 table */
-  uint64_t entry_budget; /* bytes of L2 tables that may still be looked through */
+  uint64_t entry_budget; /* bytes of L2 tables that may still be searched */
   uint64_t *budget;      /* bytes of tables that may still be read, for the whole chain */
-  const char *lost;      /* what ends furthest past the end of the file; NULL: nothing does */
+  const char *lost;      /* what ends furthest past the end of the file; NULL: nothing */
   uint64_t lost_end;
   bool bad_refcounts;
   bool data_lost; /* the external data file ends before a cluster that is in it */
 };
 
-/* Note that the file must reach to `end` for `what`, of which the last `spare` bytes may be
-   missing. */
+/* Note that `what` ends at byte `end` of the file. The last `spare` bytes of it may be missing. */
 static void need(struct survey *survey, const char *what, uint64_t end, uint64_t spare)
 {
   if (end > survey->layer->needed_size)
@@ -43,7 +42,7 @@ static void need(struct survey *survey, const char *what, uint64_t end, uint64_t
   }
 }
 
-/* Read a part of a table, if that can be, and the budget allows it. */
+/* Read a part of a table. False: it cannot be read, or the budget is used up. */
 static bool read_table(struct survey *survey, uint64_t offset, uint8_t *buffer, size_t length)
 {
   if (*survey->budget < length ||
@@ -55,8 +54,8 @@ static bool read_table(struct survey *survey, uint64_t offset, uint8_t *buffer, 
 
 /* ---- L1 and L2 tables ------------------------------------------------------ */
 
-/* Call `visit` for each allocated L2 table of the active disk, with its host offset and the guest
-   offset that it starts at, until it returns false. */
+/* Call `visit` for each allocated L2 table of the active disk, with its host offset and the first
+   guest offset that it maps, until it returns false. */
 static void each_l2_table(struct survey *survey,
                           bool (*visit)(struct survey *survey, uint64_t l2_offset,
                                         uint64_t guest_offset))
@@ -98,7 +97,7 @@ static void survey_tables(struct survey *survey)
 
 /* ---- Lost clusters ----------------------------------------------------------- */
 
-/* Note where the bytes end that `entry` needs. */
+/* Note where in the file the bytes of this entry end. */
 static void visit_entry(struct survey *survey, const struct qcow2_l2_entry *entry,
                         uint64_t guest_offset)
 {
@@ -117,8 +116,8 @@ static void visit_entry(struct survey *survey, const struct qcow2_l2_entry *entr
   }
 }
 
-/* Look through an L2 table for entries of clusters that the end of their file cuts, as long as the
-   budget lasts. Whole clusters that are lost from the image itself are the refcounts' to tell. */
+/* Search an L2 table for entries of clusters that are cut by the end of their file, within the
+   budget. Whole clusters that are missing in the image itself are found by their refcounts. */
 static bool visit_entries(struct survey *survey, uint64_t l2_offset, uint64_t guest_offset)
 {
   const struct qcow2_geometry *geometry = &survey->layer->geometry;
@@ -141,9 +140,9 @@ static bool visit_entries(struct survey *survey, uint64_t l2_offset, uint64_t gu
   return true;
 }
 
-/* Where the file ends inside a cluster, see whether the entries that lead there need what is
-   missing: the last sector of a compressed stream, and unallocated subclusters, they don't. A data
-   file may be shorter than the disk if the rest was never written. */
+/* If the file ends inside a cluster, find out whether an entry needs the missing bytes. It does not
+   need the last sector of a compressed stream, nor unallocated subclusters. A data file may be
+   shorter than the disk if the rest was never written. */
 static void survey_lost_clusters(struct survey *survey)
 {
   const struct qcow2_layer *layer = survey->layer;
@@ -163,9 +162,9 @@ static void survey_lost_clusters(struct survey *survey)
 
 /* ---- Refcounts --------------------------------------------------------------- */
 
-/* The index of the last bit that is set in [start, start + bytes) of the file, counted from there
-   in the order of refcounts (within a byte from the lowest bit on). -1: there is none, or it cannot
-   be read. */
+/* The index of the last bit that is set in [start, start + bytes) of the file, counted from `start`
+   in the order of refcounts (in a byte, the lowest bit is the first). -1: no bit is set, or the
+   bytes cannot be read. */
 static int64_t last_set_bit(struct survey *survey, uint64_t start, uint64_t bytes)
 {
   while (bytes > 0) {
@@ -181,8 +180,8 @@ static int64_t last_set_bit(struct survey *survey, uint64_t start, uint64_t byte
   return -1;
 }
 
-/* The last refcount block that the refcount table names: its index, and its offset. False: there is
-   none to be read. */
+/* Find the last refcount block in the refcount table: its index, and its host offset. False: there
+   is none that can be read. */
 static bool last_refcount_block(struct survey *survey, uint64_t *index, uint64_t *offset)
 {
   const struct qcow2_header *header = &survey->layer->metadata.header;
@@ -207,8 +206,8 @@ static bool last_refcount_block(struct survey *survey, uint64_t *index, uint64_t
   return !survey->bad_refcounts;
 }
 
-/* The last cluster with a refcount must begin inside the file. It may be cut: the last sector of a
-   compressed stream, and unallocated subclusters, need not be there. */
+/* The last cluster with a refcount must begin inside the file. Its end may be missing: the last
+   sector of a compressed stream, and unallocated subclusters, are not needed. */
 static void survey_refcounts(struct survey *survey)
 {
   const struct qcow2_geometry *geometry = &survey->layer->geometry;
@@ -303,7 +302,7 @@ static int survey_qcow2(struct qcow2_layer *layer, uint64_t *budget,
   return code;
 }
 
-/* What the gate noted on the way to the file. */
+/* Add what the gate noted when it opened the file. */
 static int survey_way(const struct qcow2_opened_file *file, struct qcow2_warnings *warnings,
                       struct qcow2_error *error)
 {

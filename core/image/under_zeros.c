@@ -6,8 +6,8 @@
 
 #include "../base/checked.h"
 
-/* Counting ends after so many look-ups, and after so many bytes of tables: seconds of work. Enough
-   for a disk of 8 TiB in clusters of 64 KiB. */
+/* The limits of counting: lookups, and bytes of tables. They take seconds, and are enough for a
+   disk of 8 TiB with clusters of 64 KiB. */
 #define LOOK_UPS_MAX (UINT64_C(4) << 20)
 #define TABLE_BYTES_MAX (UINT64_C(1) << 30)
 /* Tables are read in slices of at most this many bytes (read/slices.h). */
@@ -20,7 +20,7 @@ struct count {
   uint64_t slice;                 /* and its number */
 };
 
-/* Take what a look-up cost from what is left. False: it was too much. */
+/* Subtract the cost of a lookup from what is left. False: the limit is reached. */
 static bool pay(const struct qcow2_stack *stack, struct count *count,
                 const struct qcow2_piece *piece)
 {
@@ -39,8 +39,8 @@ static bool pay(const struct qcow2_stack *stack, struct count *count,
   return true;
 }
 
-/* Count the bytes in [at, end). False: it became too much work. What a table that cannot be read
-   leads to is not counted: reading it fails. */
+/* Count the bytes from `at` to the end of the stack. False: the limit is reached. If a table cannot
+   be read, its bytes are not counted. */
 static bool count_bytes(const struct qcow2_stack *stack, uint64_t at, struct count *count)
 {
   struct qcow2_holes holes;

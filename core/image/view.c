@@ -25,8 +25,8 @@
 
 /* ---- Views --------------------------------------------------------------- */
 
-/* A guest offset counts from the start of what the L1 table maps, as in the format; a VM state lies
-   after the disk there. A view offset, which callers use, counts from the view's start. */
+/* A guest offset counts from the start of what the L1 table maps, as in the format; there, a VM
+   state is after the disk. A view offset, which callers use, counts from the start of the view. */
 struct qcow2_view {
   struct qcow2_stack stack;
   struct qcow2_chain own; /* of one layer, if the view is not of the image's chain */
@@ -52,8 +52,8 @@ static int view_set_snapshot(struct qcow2_view *view, const struct qcow2_image *
   return qcow2_snapshot_disk_error(top, snapshot, error);
 }
 
-/* Let the snapshot's view show its VM state, which begins at the first L1 entry that the disk does
-   not need ("Snapshots"). */
+/* Make the view of a snapshot one of its VM state, which begins at the first L1 entry that the disk
+   does not need ("Snapshots"). */
 static int view_set_vm_state(struct qcow2_view *view, const struct qcow2_snapshot *snapshot,
                              struct qcow2_error *error)
 {
@@ -100,8 +100,8 @@ static int view_new(struct qcow2_image *image, size_t layer, struct qcow2_view *
 
 static qcow2_blocks_load read_for_block;
 
-/* Make the view ready for reading, now that it is known what it shows; or close it, if that could
-   not be found out. */
+/* Prepare the view for reading, after its tables and size were set; or close it if `code` is an
+   error. */
 static int view_finish(struct qcow2_view *view, struct qcow2_image *image, int code,
                        struct qcow2_view **out)
 {
@@ -116,8 +116,8 @@ static int view_finish(struct qcow2_view *view, struct qcow2_image *image, int c
   return 0;
 }
 
-/* Say where the view ends. Let it show what is stored under zeros, if that is wanted, and warn of
-   how much that is. */
+/* Set the end of the view. If the flags ask for it, make the view show the bytes that are stored
+   under zeros, and warn how many they are. */
 static int view_set_end(struct qcow2_view *view, unsigned flags, struct qcow2_error *error)
 {
   int code;
@@ -158,7 +158,7 @@ int qcow2_view_open_as(struct qcow2_image *image, size_t snapshot_index, unsigne
   return view_finish(view, image, view_set(view, image, snapshot_index, flags, error), out);
 }
 
-/* Give the view a chain of its own, of one raw file, which it owns from the call on. */
+/* Give the view a chain of its own, of one raw file. It owns the storage from the call on. */
 static int view_set_storage(struct qcow2_view *view, const struct qcow2_image *image,
                             const struct qcow2_storage *storage, struct qcow2_error *error)
 {
@@ -262,8 +262,8 @@ uint64_t qcow2_view_size(const struct qcow2_view *view)
 
 /* ---- Reading ------------------------------------------------------------- */
 
-/* Where the system fails to read a run, the blocks of this size that are bad are found out: file
-   systems and the page cache read no less. */
+/* If the operating system cannot read a run, the bad blocks of this size in it are found. File
+   systems and the page cache do not read smaller blocks. */
 #define BAD_BLOCK_BYTES 4096u
 
 static int check_range(const struct qcow2_view *view, uint64_t view_offset, uint64_t length,
@@ -277,14 +277,14 @@ static int check_range(const struct qcow2_view *view, uint64_t view_offset, uint
                             length, view_offset, view->size);
 }
 
-/* Read the piece's first *count bytes, or fewer: where the system fails to read a run, find out
-   which part of it is bad. On an error *count is the length of that part. */
+/* Read the first *count bytes of the piece. If the operating system cannot read them all, find the
+   first part that can or cannot be read: *count becomes its length. */
 static int read_piece(const struct qcow2_view *view, const struct qcow2_piece *piece,
                       uint64_t guest_offset, uint8_t *out, size_t *count, struct qcow2_error *error)
 {
   const struct qcow2_cluster_source *source = &view->stack.layers[piece->layer]->source;
   uint64_t host_offset = piece->mapping.host_offset;
-  struct qcow2_error failure; /* a smaller read may succeed, and then nobody hears of it */
+  struct qcow2_error failure; /* not the caller's: a smaller read may still succeed */
 
   for (;;) {
     int code = qcow2_cluster_read(source, &piece->mapping, guest_offset, out, *count, &failure);
@@ -300,8 +300,8 @@ static int read_piece(const struct qcow2_view *view, const struct qcow2_piece *p
   }
 }
 
-/* How far the damage goes on of which a read met the first `count` bytes. Where the system failed,
-   that is all that is known. */
+/* The length of the damaged range that begins with these `count` bytes. If the operating system
+   failed, no more is known. */
 static uint64_t damage_length(const struct qcow2_view *view, const struct qcow2_piece *piece,
                               uint64_t guest_offset, uint64_t count, int code)
 {
@@ -317,7 +317,8 @@ static uint64_t damage_length(const struct qcow2_view *view, const struct qcow2_
   return whole.mapping.length;
 }
 
-/* Name the place where a read or a look-up failed, which concerns `length` bytes. */
+/* Add to an error the place where a read or a lookup failed. `length` is the number of bytes with
+   this error. */
 static int place_error(const struct qcow2_view *view, const struct qcow2_piece *piece,
                        uint64_t guest_offset, uint64_t length, int code, struct qcow2_error *error)
 {
@@ -333,8 +334,8 @@ static int place_error(const struct qcow2_view *view, const struct qcow2_piece *
   return qcow2_error_add_place(error, code, &place);
 }
 
-/* Read the first bytes of at most `length`. *count is how many were read or, on an error, how many
-   of them it concerns. */
+/* Read the first of at most `length` bytes. *count becomes the number of bytes that were read or,
+   on an error, that have this error. */
 static int read_next(struct qcow2_view *view, struct qcow2_holes *holes, uint64_t guest_offset,
                      uint8_t *out, size_t length, size_t *count, struct qcow2_error *error)
 {
@@ -356,7 +357,7 @@ static int read_next(struct qcow2_view *view, struct qcow2_holes *holes, uint64_
   return place_error(view, &piece, guest_offset, reach, code, error);
 }
 
-/* Read all of it, piece by piece. */
+/* Read all `length` bytes, piece by piece. */
 static int read_pieces(struct qcow2_view *view, uint64_t view_offset, uint8_t *out, size_t length,
                        struct qcow2_error *error)
 {
@@ -390,8 +391,7 @@ int qcow2_view_read(struct qcow2_view *view, uint64_t view_offset, void *buffer,
   return read_pieces(view, view_offset, buffer, length, error);
 }
 
-/* True if the error says that the evidence is damaged, and not that the reader is short of
-   something. */
+/* True if the error is damage of the evidence, and not a lack of memory or the like. */
 static bool is_damage(int code)
 {
   return code == QCOW2_ERROR_CORRUPT || code == QCOW2_ERROR_TRUNCATED || code == QCOW2_ERROR_IO;
@@ -451,7 +451,7 @@ int qcow2_view_map(struct qcow2_view *view, uint64_t view_offset, uint64_t lengt
   return 0;
 }
 
-/* Find the piece at an offset of the view. False: a table cannot be read there. */
+/* Find the piece at an offset of the view. False: its table cannot be read. */
 static bool find_placed(const struct qcow2_view *view, uint64_t view_offset, uint64_t length,
                         struct qcow2_placed_piece *placed)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What is wrong with an image though it can be opened. */
+/* Sentences about what is wrong with an image that can be opened. */
 #ifndef QCOW2_WARNINGS_H
 #define QCOW2_WARNINGS_H
 
@@ -10,7 +10,7 @@ struct qcow2_warnings {
   size_t count;
 };
 
-/* Add a sentence, naming the file if `path` is not NULL. Errors: NOMEM. */
+/* Add a sentence. If `path` is not NULL, the file is named at its end. Errors: NOMEM. */
 int qcow2_warnings_add(struct qcow2_warnings *warnings, const char *path, const char *sentence,
                        struct qcow2_error *error);
 

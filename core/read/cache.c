@@ -195,8 +195,7 @@ static bool evict_any(struct qcow2_cache *cache) NEEDS_LOCK(cache_lock)
   return evict_from(cache, &cache->kept) || evict_from(cache, &cache->recent);
 }
 
-/* Evict entries until a block of `length` bytes fits the budget, or all that are left are pinned.
- */
+/* Evict entries until a block of `length` bytes fits the budget, or only pinned ones are left. */
 static void make_room(struct qcow2_cache *cache, size_t length) NEEDS_LOCK(cache_lock)
 {
   while (cache->recent.bytes + cache->kept.bytes + entry_bytes(length) > cache->budget)

@@ -69,8 +69,7 @@ int qcow2_cache_pin(struct qcow2_cache *cache, struct qcow2_cache_key key, size_
                     qcow2_cache_load *load, void *context, struct qcow2_cache_block **block,
                     struct qcow2_error *error);
 
-/* Pin the block if it is in the cache; do not load it or wait for it. Returns false if it is not.
- */
+/* Pin the block if it is in the cache, without loading or waiting. Returns false if it is not. */
 bool qcow2_cache_pin_ready(struct qcow2_cache *cache, struct qcow2_cache_key key,
                            struct qcow2_cache_block **block);
 

@@ -6,8 +6,7 @@
 #include "../base/checked.h"
 #include "../storage/storage.h"
 
-/* The size of a chunk, in which sectors are decrypted ahead: this, or a cluster if that is smaller.
- */
+/* Sectors are decrypted ahead in chunks of this size, or of a cluster if that is smaller. */
 #define CHUNK_BYTES_MAX 65536u
 
 /* ---- Decrypting ------------------------------------------------------------ */

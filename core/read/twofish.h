@@ -15,8 +15,7 @@
 #define TWOFISH_KEY_BYTES 24u
 #define TWOFISH_BLOCK_BYTES 16u
 
-/* The schedule of one key. It does not change once it is set, so any number of threads may use it.
- */
+/* The schedule of a key. It does not change once it is set: any number of threads may use it. */
 struct qcow2_twofish {
   uint32_t subkeys[40];
   uint32_t boxes[4][256]; /* the key-dependent S-boxes, each with its column of the MDS matrix */

@@ -56,8 +56,7 @@ static const char *admission_problem(const struct stat *status, enum admission a
   return "it is not a regular file";
 }
 
-/* Do not change the access time of evidence. Only the owner of the file and root may ask for this.
- */
+/* The access time of evidence must not change. Only its owner and root may ask for this. */
 static int open_quietly(int directory, const char *name)
 {
   const int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;

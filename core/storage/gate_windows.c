@@ -95,8 +95,7 @@ static int opened_file_fill(struct qcow2_opened_file *file, char *path, int desc
   return code;
 }
 
-/* Open the file of a handle. It owns the handle from the call on, which is closed also on failure.
- */
+/* Open the file of a handle, which it owns from the call on. It is closed also on failure. */
 static int open_handle(HANDLE handle, const char *path, struct qcow2_opened_file *file,
                        struct qcow2_error *error)
 {

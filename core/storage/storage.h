@@ -23,8 +23,9 @@ void qcow2_storage_close(struct qcow2_storage *storage);
 int qcow2_storage_from_descriptor(int descriptor, uint64_t size, struct qcow2_storage *storage,
                                   struct qcow2_error *error);
 
-/* Skip a hole of the file. Returns the first offset from `host_offset` on (below the size of the storage)
-   where other bytes than zeros may be, or the size. If this is not known, returns `host_offset`. */
+/* Skip a hole of the file. Returns the first offset from `host_offset` on (below the size of the
+   storage) where other bytes than zeros may be, or the size. If this is not known, returns
+   `host_offset`. */
 uint64_t qcow2_storage_next_data(const struct qcow2_storage *storage, uint64_t host_offset);
 
 /* True if the storage was made by qcow2_storage_from_descriptor(), and not by a caller. */
