@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from lib import tools, webdriver
-from lib.disks import MIB, SECTOR, random_bytes, run
+from lib.builder import pattern
+from lib.disks import MIB, SECTOR, run
 from lib.project import BUILD, SOURCE, run_line
 
 AUTOPSY = "/usr/bin/autopsy"
@@ -52,7 +53,7 @@ def make_raw(path):
         ("letter.txt", LETTER),
         ("secret-plan.txt", SECRET),
         ("ledger-2.csv", b"date;amount\r\n2026-05-01;1200\r\n"),
-        ("photo.bin", random_bytes(9000, "photo")),
+        ("photo.bin", pattern("photo", 9000)),
     ):
         (path.parent / name).write_bytes(content)
         run("mcopy", *volume, path.parent / name, f"::/{name}")

@@ -11,7 +11,7 @@ from lib import tools
 from lib.builder import Image
 from lib.encrypted import create
 from lib.namespace import CLEAN, in_namespace
-from lib.project import BUILD, SOURCE, can_change_user, run, run_line
+from lib.project import BUILD, SOURCE, can_change_user, json_keys, run, run_line
 
 
 @pytest.fixture
@@ -195,13 +195,6 @@ def test_info_agrees_with_qemu_img(built, disk):
     assert ours["warnings"] == []
 
 
-def keys(value):
-    """Every key in a JSON value, at any depth."""
-    if isinstance(value, dict):
-        return set(value).union(*map(keys, value.values()))
-    return set().union(*map(keys, value)) if isinstance(value, list) else set()
-
-
 def test_info_json_is_as_documented(built, disk, tmp_path):
     """Each key that is printed is documented, and each that is documented is printed."""
     locked = tmp_path / "locked.qcow2"
@@ -211,7 +204,7 @@ def test_info_json_is_as_documented(built, disk, tmp_path):
     run_line("qemu-img bitmap --add", marked, "bits")
     printed = set().union(
         *(
-            keys(json.loads(run(built, "info", "--json", path).stdout))
+            json_keys(json.loads(run(built, "info", "--json", path).stdout))
             for path in (disk, locked, marked)
         )
     )

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from lib import disks, oracle, tools
+from lib.builder import pattern
 from lib.project import SOURCE
 from lib.tools import assert_refused, assert_same
 from lib.variants import SNAPSHOT, VARIANTS, Workshop, copy_sparse
@@ -750,7 +751,7 @@ def small(tmp_path):
     case.mkdir()
     outside = tmp_path / "elsewhere"
     outside.mkdir()
-    (outside / "base.raw").write_bytes(disks.random_bytes(1 << 20, "base"))
+    (outside / "base.raw").write_bytes(pattern("base", 1 << 20))
     (case / "notes.txt").write_text("no image at all\n" * 1000)
 
     def qemu(*words):

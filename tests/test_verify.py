@@ -13,7 +13,7 @@ import pytest
 import qcow2core
 from lib import tools
 from lib.builder import OFFSET_MASK, Image, pattern, poke, squeezable
-from lib.project import BUILD, SOURCE, run, run_line
+from lib.project import BUILD, SOURCE, json_keys, run, run_line
 
 COMMAND = os.path.join(BUILD, "tsk_qcow2", "tsk-qcow2")
 C = 65536
@@ -430,16 +430,10 @@ def test_a_base_that_is_shorter_is_noted(tmp_path):
 
 def test_json_is_as_documented(tmp_path):
     """Each key that is printed is documented, and each that is documented is printed."""
-
-    def keys(value):
-        if isinstance(value, dict):
-            return set(value).union(*map(keys, value.values()))
-        return set().union(*map(keys, value)) if isinstance(value, list) else set()
-
     image = filled()
     data = image.build()
     poke(data, image.disk.entry_offset(4), "Q", 512)
-    printed = keys(verify_json(image.write(tmp_path / "disk.qcow2", data))[1])
+    printed = json_keys(verify_json(image.write(tmp_path / "disk.qcow2", data))[1])
     text = Path(SOURCE, "docs", "verify-json.md").read_text()
     values = {
         "active",

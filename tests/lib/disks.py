@@ -6,13 +6,13 @@ bytes, copied last), small.txt (fits into a directory or MFT entry), and a few d
 also has holes.bin (sparse), a symbolic link, and a journal with transactions in it.
 """
 import os
-import random
 import re
 import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from .builder import pattern
 from .project import run_line
 
 SECTOR = 512
@@ -56,10 +56,6 @@ def run(*command, **options):
     return done.stdout
 
 
-def random_bytes(length, seed):
-    return random.Random(seed).randbytes(length)
-
-
 # ---- Files -----------------------------------------------------------------------
 
 
@@ -100,7 +96,7 @@ def stage_files(partition, folder):
         (folder / "link").symlink_to("small.txt")
         with open(folder / "holes.bin", "wb") as holes:
             holes.seek(MIB)
-            holes.write(random_bytes(50_000, "holes"))
+            holes.write(pattern("holes", 50_000))
             holes.truncate(3 * MIB + 7)
     return placed[5::40]
 
@@ -109,7 +105,7 @@ def stage_files(partition, folder):
 
 
 def make_ext4(disk, partition, folder, deleted):
-    (folder / "big.bin").write_bytes(random_bytes(BIG_BYTES, "ext4"))
+    (folder / "big.bin").write_bytes(pattern("ext4", BIG_BYTES))
     offset = partition.start * SECTOR
     seeds = (
         "-U 11111111-2222-3333-4444-555555555555 -E"
@@ -123,7 +119,7 @@ def make_ext4(disk, partition, folder, deleted):
     )
     debugfs(disk, partition, [f'rm "/{path}"' for path in deleted])
     block = folder.parent / "journal-block"
-    block.write_bytes(random_bytes(4096, "journal"))
+    block.write_bytes(pattern("journal", 4096))
     debugfs(
         disk,
         partition,
@@ -171,7 +167,7 @@ def make_ntfs(disk, partition, folder, deleted):
         63,
         image,
     )
-    (folder / "big.bin").write_bytes(random_bytes(BIG_BYTES, "ntfs"))
+    (folder / "big.bin").write_bytes(pattern("ntfs", BIG_BYTES))
     for path in sorted(folder.iterdir(), key=lambda path: (path.name == "big.bin", path.name)):
         run("ntfscp", "-q", image, path, path.name)
     # An alternate data stream.
@@ -207,7 +203,7 @@ def make_fat(disk, partition, folder, deleted):
     utf8 = {**os.environ, "LC_ALL": "C.UTF-8", "MTOOLS_SKIP_CHECK": "1"}
     run("mcopy", *volume, "-s", "-m", "-Q", *sorted(folder.iterdir()), "::/", env=utf8)
     run("mdel", *volume, *[f"::/{path}" for path in deleted], env=utf8)
-    (folder / "big.bin").write_bytes(random_bytes(BIG_BYTES, "fat"))
+    (folder / "big.bin").write_bytes(pattern("fat", BIG_BYTES))
     run("mcopy", *volume, folder / "big.bin", "::/big.bin", env=utf8)
 
 
@@ -271,7 +267,7 @@ def change_disk(disk, path):
     ext4, fat = disk.partition("ext4"), disk.partition("fat")
     work = Path(path).parent / "change"
     work.mkdir()
-    (work / "added.txt").write_bytes(random_bytes(100_000, "added"))
+    (work / "added.txt").write_bytes(pattern("added", 100_000))
     debugfs(path, ext4, ["rm /big.bin", "rm /small.txt", f"write {work}/added.txt added.txt"])
     volume = ["-i", f"{path}@@{fat.start * SECTOR}"]
     run("mdel", *volume, "::/big.bin")

@@ -68,3 +68,10 @@ def run_python(script, *arguments, prefix=(), timeout=20, **more):
     command = [*prefix, sys.executable, "-B", "-c", setup + script, *arguments]
     done = run(*command, stdin=subprocess.DEVNULL, timeout=timeout, **more)
     return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def json_keys(value):
+    """Every key in a JSON value, at any depth."""
+    if isinstance(value, dict):
+        return set(value).union(*map(json_keys, value.values()))
+    return set().union(*map(json_keys, value)) if isinstance(value, list) else set()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lib import disks
+from lib.builder import pattern
 from lib.disks import MIB, run
 
 SNAPSHOT = "before the change"
@@ -66,7 +67,7 @@ class Workshop:
             for start in range(0, self.size - MIB + 1, MIB):
                 if start // MIB % 4 >= stage:
                     file.seek(start + 12_800)
-                    file.write(disks.random_bytes(61_952, start))
+                    file.write(pattern(start, 61_952))
 
         return self.edited(f"state{stage}", undo)
 
@@ -179,7 +180,7 @@ def longer_base(shop, folder):
     """The base goes on after the overlay's end."""
     copy_sparse(shop.state(2), folder / "base.raw")
     with open(folder / "base.raw", "ab") as base:
-        base.write(disks.random_bytes(3 * MIB, "excess"))
+        base.write(pattern("excess", 3 * MIB))
     overlay(folder, "disk.qcow2", shop.raw, "base.raw", backing_format="raw")
     return ["disk.qcow2"], shop.expect()
 
