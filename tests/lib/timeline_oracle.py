@@ -86,11 +86,26 @@ def check_csv(image, body_path):
     status, ours, _ = ask("--csv", "--zone", ZONE, image)
     mine = rows(ours.encode(errors="surrogateescape"))
     mine = [[*row[:7], f"{row[7]} [in {row[8]}]"] for row in mine[1:]]
-    if status != 0 or mine != theirs[1:]:
-        differing = next((pair for pair in zip(mine, theirs[1:]) if pair[0] != pair[1]), None)
+    mine, theirs = (without_mixed(rows, mixed_names(body)) for rows in (mine, theirs[1:]))
+    if status != 0 or mine != theirs:
+        differing = next((pair for pair in zip(mine, theirs) if pair[0] != pair[1]), None)
         raise Difference(
-            f"timeline --csv {image}: {len(mine)} rows and {len(theirs) - 1}," f" {differing}"
+            f"timeline --csv {image}: {len(mine)} rows and {len(theirs)}," f" {differing}"
         )
+
+
+def mixed_names(body):
+    """Names of several lines that have not the same size, mode and owner: mactime gives all of them
+    those of the last."""
+    facts = defaultdict(set)
+    for line in body.splitlines():
+        fields = line.split("|")
+        facts[fields[1].replace("%7C", "|").replace("%25", "%")].add(tuple(fields[3:7]))
+    return {name for name, found in facts.items() if len(found) > 1}
+
+
+def without_mixed(table, names):
+    return [[row[0], "", row[2], "", "", "", *row[6:]] if row[7] in names else row for row in table]
 
 
 def rows(text):

@@ -598,10 +598,13 @@ static const struct {
   { "subcluster_runs", test_subcluster_runs },
   { "text_escape", test_text_escape },
 #ifndef _WIN32
+  { "compare", test_compare },
+  { "compare_many_of_one_name", test_compare_many_of_one_name },
   { "damaged_ranges", test_damaged_ranges },
   { "damaged_ranges_without_end", test_damaged_ranges_without_end },
   { "image_names", test_image_names },
   { "long_complaints", test_long_complaints },
+  { "paths_of_entries", test_paths_of_entries },
   { "selectors", test_selectors },
 #endif
 };

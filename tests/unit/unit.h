@@ -19,4 +19,9 @@ void test_image_names(void);
 void test_long_complaints(void);
 void test_selectors(void);
 
+/* Of comparing states (states.c), which is not built for Windows either. */
+void test_compare(void);
+void test_compare_many_of_one_name(void);
+void test_paths_of_entries(void);
+
 #endif
