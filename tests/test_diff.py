@@ -6,9 +6,11 @@ import re
 import subprocess
 
 import pytest
-from lib import encrypted
+from lib import door_foreign, door_names, door_traps, encrypted, tools
 from lib.builder import OFFSET_MASK, Image, pattern, poke
 from lib.byte_ranges import COMMAND, as_tuples, diff_ranges, ranges_of
+from lib.doors import REFUSED, VIEW
+from lib.project import BUILD
 
 C = 65536
 
@@ -238,3 +240,63 @@ def test_bad_usage(tmp_path):
         assert run("--ranges", *words)[::2][0] == 2
     status, out, err = run("--ranges", path, f"{path}@nonsense")
     assert (status, out) == (1, "") and "nonsense" in err
+
+
+@pytest.fixture
+def case(tmp_path, monkeypatch):
+    """An empty working directory, whose user has a home directory and no variables of ours."""
+    home, folder = tmp_path / "home of the user", tmp_path / "case"
+    home.mkdir()
+    folder.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("QCOW2CORE_LIBRARY", os.path.join(BUILD, "core/.libs/libqcow2core.so"))
+    for name in ("TSK_QCOW2_SEARCH", "TSK_QCOW2_KEY_FILE", "XDG_STATE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+# ---- Every name -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "group",
+    [*door_names.GROUPS, *door_traps.GROUPS, *door_foreign.GROUPS],
+    ids=lambda group: group.__name__,
+)
+def test_every_name_is_the_same_as_itself(group, case, monkeypatch):
+    """Or it is refused as through all other doors (test_doors.py); by ranges, and by files."""
+    asked = 0
+    for row in group():
+        with monkeypatch.context() as patch:
+            for name, value in row.environment.items():
+                patch.setenv(name, value)
+            for words in (["--ranges"], []):
+                asked += check_row(row, words)
+    assert asked > 0
+
+
+def check_row(row, words):
+    """Compare the row's name with itself; returns how many answers there were."""
+    if len(row.names) > 1:  # the backing chain belongs to the name here
+        return 0
+    status, out, err = run(*words, *row.names, *row.names, env=door_variables(row))
+    about = (row.title, row.names, words, status, out, err)
+    if row.kind(VIEW) == REFUSED:
+        assert status == 1 and out == "", about
+        assert all(word in err for word in row.refused), about
+        return 1
+    assert status in ((0, 4, 6) if row.bad or not words else (0,)), about
+    changes = re.findall(r"^(?:\d+ \d+ (?:differs|only)|Different|created|deleted).*", out, re.M)
+    assert changes == [], about
+    if status == 0:
+        assert out.splitlines()[-1].startswith("Same: "), about
+    for word in row.warnings:
+        assert word in err, about
+    return 1
+
+
+def door_variables(row):
+    """An E01 needs the way round of docs/distributions.md in a program that loads libtsk."""
+    more = tools.way_round_e01() if tools.names_e01(row.names) else {}
+    return {**tools.CLEAN, "HOME": os.environ["HOME"], **row.environment, **more}
