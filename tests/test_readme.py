@@ -145,10 +145,19 @@ def test_recovered_file(results, folder):
     assert (folder / "secret-plan.txt").read_text() == PLAN
 
 
+def test_what_happened_between_two_states(results, folder):
+    """Three commands tell it: one file is gone, and another has its inode."""
+    out = results["tsk-qcow2 diff disk.qcow2@before-deletion disk.qcow2"]
+    plans = {line.split()[0]: line for line in out.splitlines() if "-plan.txt" in line}
+    assert "its inode was /Documents/secret-plan.txt" in plans["created"]
+    assert "its inode now is /Documents/holiday-plan.txt" in plans["deleted"]
+    assert "tsk-qcow2 timeline --csv disk.qcow2 > timeline.csv" in results
+
+
 def test_timeline(results, folder):
-    timeline = (folder / "timeline.csv").read_text()
-    assert "before:/Documents/secret-plan.txt" in timeline
-    assert "now:/Documents/holiday-plan.txt" in timeline
+    text = (folder / "timeline.csv").read_text()  # the last command that writes it: mactime
+    for name, state in (("secret", "before-deletion"), ("holiday", "active")):
+        assert re.search(rf"/2048/Documents/{name}-plan.txt \[in {state}\]", text)
 
 
 def test_overlay_and_encrypted_image(results):
