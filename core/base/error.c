@@ -112,7 +112,7 @@ int qcow2_error_set_nomem(struct qcow2_error *error)
 int qcow2_error_add_help(struct qcow2_error *error, int code, enum qcow2_help help, int options)
 {
   if (error != NULL) {
-    error->help = help;
+    error->help = (int) help;
     error->help_options = options;
   }
   return code;

@@ -165,7 +165,7 @@ int qcow2_decompress(struct qcow2_decompressor *decompressor, enum qcow2_compres
                      const uint8_t *input, size_t input_length, uint8_t *output,
                      size_t output_length, size_t *consumed, struct qcow2_error *error)
 {
-  size_t unwanted;
+  size_t unwanted = 0;
 
   consumed = consumed == NULL ? &unwanted : consumed;
   switch (compression) {
