@@ -19,7 +19,7 @@ static bool is_zone(const char *zone)
 
   if (strcmp(zone, "UTC") == 0)
     return true;
-  if (zone[0] == '\0' || zone[0] == '/' || strstr(zone, "..") != NULL || strlen(zone) > ZONE_BYTES)
+  if (zone[0] == '\0' || zone[0] == '/' || strstr(zone, "..") != NULL || strlen(zone) >= ZONE_BYTES)
     return false;
   snprintf(path, sizeof(path), "%s/%s", ZONES, zone);
   return access(path, R_OK) == 0;
