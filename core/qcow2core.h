@@ -366,7 +366,8 @@ enum {
      were written, unless the cluster was never written, or a hole was punched into the file there.
      Extended L2 entries are not affected. qcow2_view_warning() says how many bytes are. */
   QCOW2_VIEW_UNDER_ZEROS = 2,
-  /* Show what a file of the chain leaves unallocated as zeros, not as the files below it. */
+  /* What this file of the chain does not allocate reads as zeros; the files below it are not read.
+   */
   QCOW2_VIEW_ALONE = 4
 };
 
@@ -375,18 +376,18 @@ enum {
 QCOW2_API int qcow2_view_open_as(struct qcow2_image *image, size_t snapshot_index, unsigned flags,
                                  struct qcow2_view **view, struct qcow2_error *error);
 
-/* Open a view of the residue of the image file itself (no other file of the chain): as long as the
-   file; the byte at an offset is the file's byte at that host offset, or zero if something refers
-   to it. What refers to bytes: the header, all tables as far as they are in use, and what reading
-   the active disk, the snapshots' disks and their VM states comes to. So all else is residue:
-   clusters that nothing refers to, whatever their refcount; what tables do not fill of their
-   clusters; gaps between compressed streams; what is stored under zeros and in unallocated
-   subclusters, after the end of a disk and after the last cluster. If LUKS encrypts the image,
-   residue is decrypted, by sectors that are not all zeros; with legacy AES, which needs to know
-   where in the disk a sector was, it is as stored, and so is that of an image with an external data
-   file. Reads all L1 and L2 tables, at most 64 GiB of work as in struct qcow2_check_options, and
-   again for each part of a very large file. Takes 48 MiB. Errors: NOMEM, UNSUPPORTED (that bound),
-   ARGUMENT (no chain). */
+/* Open a view of the residue of the image file (not of other files of the chain). The view is as
+   long as the file. Its byte at an offset is the byte of the file at that host offset; it is zero
+   if something refers to that byte. The header and all tables refer to bytes, as far as they are in
+   use, and so do the active disk and the disks and VM states of the snapshots. Everything else is
+   residue: clusters that nothing refers to, whatever their refcount; the rest of the last cluster
+   of a table; gaps between compressed streams; what is stored under zeros, in unallocated
+   subclusters, after the end of a disk, and after the last cluster. If the image is encrypted with
+   LUKS, sectors of residue are decrypted unless they are all zeros. With legacy AES they are as
+   stored, since the guest offset of a sector would be needed; so they are with an external data
+   file. This reads all L1 and L2 tables, and reads them again for each part of a very large file.
+   Its work is limited to 64 GiB, counted as in struct qcow2_check_options. It uses 48 MiB. Errors:
+   NOMEM, UNSUPPORTED (the limit is reached), ARGUMENT (QCOW2_OPEN_NO_CHAIN). */
 QCOW2_API int qcow2_view_open_residue(struct qcow2_image *image, struct qcow2_view **view,
                                       struct qcow2_error *error);
 
@@ -394,10 +395,9 @@ QCOW2_API int qcow2_view_open_residue(struct qcow2_image *image, struct qcow2_vi
    `index` is not below their number. Owned by the view. */
 QCOW2_API const char *qcow2_view_warning(const struct qcow2_view *view, size_t index);
 
-/* As qcow2_view_open(), for the disk of one file of the chain (0 is the image itself): together
-   with the files below it, as that disk was when the file above it was made; or with
-   QCOW2_VIEW_ALONE without them. Other flags: QCOW2_VIEW_UNDER_ZEROS. Errors: as for
-   qcow2_view_open_as(). */
+/* As qcow2_view_open(), for the active disk of one file of the chain (0: the image itself), with
+   the files below it. This is the disk as it was when the file above it was made. Flags:
+   QCOW2_VIEW_ALONE, QCOW2_VIEW_UNDER_ZEROS. Errors: those of qcow2_view_open_as(). */
 QCOW2_API int qcow2_view_open_layer(struct qcow2_image *image, size_t layer, unsigned flags,
                                     struct qcow2_view **view, struct qcow2_error *error);
 
@@ -677,25 +677,25 @@ QCOW2_API int qcow2_layer_check(const struct qcow2_image *image, size_t layer,
 
 /* ---- Residue ------------------------------------------------------------- */
 
-/* Where residue is, that is, why nothing refers to it. */
+/* Why nothing refers to a byte of residue. */
 enum qcow2_residue_where {
-  QCOW2_RESIDUE_UNREFERENCED, /* clusters that nothing refers to */
+  QCOW2_RESIDUE_UNREFERENCED, /* in a cluster that nothing refers to */
   QCOW2_RESIDUE_AFTER_LAST,   /* the same, after the last cluster that something refers to */
-  QCOW2_RESIDUE_UNDER_ZEROS,  /* clusters that read as zeros: ",under-zeros" shows them */
-  QCOW2_RESIDUE_SUBCLUSTERS,  /* unallocated or zero subclusters of allocated clusters */
-  QCOW2_RESIDUE_PAST_DISK,    /* in clusters of a disk, after its end */
-  QCOW2_RESIDUE_STREAM_GAPS,  /* beside compressed streams */
+  QCOW2_RESIDUE_UNDER_ZEROS,  /* in a cluster that reads as zeros: see QCOW2_VIEW_UNDER_ZEROS */
+  QCOW2_RESIDUE_SUBCLUSTERS,  /* in an unallocated or zero subcluster of an allocated cluster */
+  QCOW2_RESIDUE_PAST_DISK,    /* in a cluster of a disk, after the end of the disk */
+  QCOW2_RESIDUE_STREAM_GAPS,  /* before, between or after compressed streams */
   QCOW2_RESIDUE_TABLE_SLACK,  /* after the end of a table, in its last cluster */
   QCOW2_RESIDUE_HEADER_SLACK  /* in the first cluster, which has the header */
 };
 #define QCOW2_RESIDUE_WHERES 8u
 
-/* What residue looks like. A guest can write all of this, and a qcow2 image inside the guest looks
-   the same. */
+/* What residue looks like. A guest can write bytes that look like any of these; a qcow2 image
+   inside the guest does. */
 enum qcow2_residue_kind {
   QCOW2_RESIDUE_HOLE, /* not stored: reads as zeros */
   QCOW2_RESIDUE_ZERO,
-  QCOW2_RESIDUE_DATA, /* anything else than what follows */
+  QCOW2_RESIDUE_DATA, /* everything that is not one of these */
   QCOW2_RESIDUE_L1,
   QCOW2_RESIDUE_L2,
   QCOW2_RESIDUE_REFCOUNT_TABLE,
@@ -705,37 +705,38 @@ enum qcow2_residue_kind {
   QCOW2_RESIDUE_HEADER /* of a qcow2 image */
 };
 #define QCOW2_RESIDUE_KINDS 10u
-/* There will never be more of either under this SONAME. */
+/* There will never be more than this of the two enums above under this SONAME. */
 #define QCOW2_RESIDUE_MAX 16u
 
-/* The names, such as "under-zeros" and "refcount-block". Static storage, never NULL. */
+/* The names of these, such as "under-zeros" and "refcount-block". Static storage, never NULL. */
 QCOW2_API const char *qcow2_residue_where_name(enum qcow2_residue_where where);
 QCOW2_API const char *qcow2_residue_kind_name(enum qcow2_residue_kind kind);
 
-/* What became of the L1 table that an old snapshot entry names. */
+/* What is now where an old snapshot entry says that its L1 table is. */
 enum qcow2_residue_l1 {
-  QCOW2_RESIDUE_L1_THERE,  /* nothing refers to it, and it looks like an L1 table */
-  QCOW2_RESIDUE_L1_GONE,   /* something else is there, or zeros */
-  QCOW2_RESIDUE_L1_REUSED, /* something refers to some of it now */
-  QCOW2_RESIDUE_L1_UNKNOWN /* it is in another part of a very large file, or cannot be read */
+  QCOW2_RESIDUE_L1_THERE,  /* bytes that look like an L1 table, and that nothing refers to */
+  QCOW2_RESIDUE_L1_GONE,   /* other bytes, or zeros */
+  QCOW2_RESIDUE_L1_REUSED, /* bytes that something refers to */
+  QCOW2_RESIDUE_L1_UNKNOWN /* not known: another part of a very large file, or unreadable */
 };
 
-/* One thing that was found. */
+/* Something that was found in residue. */
 struct qcow2_residue_found {
-  enum qcow2_residue_kind kind; /* SNAPSHOT_TABLE: one entry of one. BITMAP_DIRECTORY: one entry of
-                                   one. L1, L2, REFCOUNT_TABLE, REFCOUNT_BLOCK, HEADER: a cluster.
-                                   No others */
-  uint64_t host_offset;         /* of the entry or cluster, bytes */
+  enum qcow2_residue_kind kind;          /* SNAPSHOT_TABLE, BITMAP_DIRECTORY: one entry.
+                                   L1, L2, REFCOUNT_..., HEADER: a cluster. No
+                                   other kinds */
+  uint64_t host_offset;                  /* of the entry or cluster, bytes */
   const struct qcow2_snapshot *snapshot; /* SNAPSHOT_TABLE: as stored; else NULL */
   enum qcow2_residue_l1 l1;              /* of that snapshot */
   const struct qcow2_bitmap *bitmap;     /* BITMAP_DIRECTORY: as stored; else NULL */
 };
 
-/* Told of something that was found. All that `found` points to lasts as long as the call. An entry
-   that the image still has, or that was found before, is not reported. */
+/* A callback that is called for something that was found. Everything that `found` points to is
+   valid during the call. It is not called for entries that the image still has, or twice for an
+   entry. */
 typedef void qcow2_residue_report(void *context, const struct qcow2_residue_found *found);
 
-/* Zero it, then set `struct_size`. */
+/* How to search residue. Set all bytes to zero, then set `struct_size`. */
 struct qcow2_residue_options {
   size_t struct_size;           /* sizeof(struct qcow2_residue_options) */
   qcow2_residue_report *report; /* NULL: count only */
@@ -743,24 +744,25 @@ struct qcow2_residue_options {
   uint64_t work_bytes;          /* as in struct qcow2_check_options, for tables; 0: 64 GiB */
 };
 
+/* What was found. */
 struct qcow2_residue_result {
   uint64_t file_bytes;    /* the file's size */
-  uint64_t residue_bytes; /* bytes of it that nothing refers to, as far as that was found out */
+  uint64_t residue_bytes; /* bytes of it that nothing refers to, as far as is known */
   uint64_t where_bytes[QCOW2_RESIDUE_MAX];
   uint64_t where_data_bytes[QCOW2_RESIDUE_MAX]; /* of these: in sectors that are not all zeros */
   uint64_t kind_bytes[QCOW2_RESIDUE_MAX]; /* by whole clusters or, of clusters that are in use in
                                              part, by sectors: ZERO and DATA only */
-  int is_complete;     /* 0: a bound was reached, or something could not be read */
-  int has_unreadable;  /* 1: tables could not be read, and what only they refer to counts as
-                          residue; or residue could not be read, and counts as zeros */
+  int is_complete;     /* 0: a limit was reached, or something could not be read */
+  int has_unreadable;  /* 1: a table could not be read, so what only it refers to is counted as
+                          residue; or residue could not be read, and is counted as zeros */
   uint64_t checked_to; /* host offset up to which the file was looked at */
   uint64_t reserved[6];
 };
 
-/* Find out which bytes of the image file itself nothing refers to, as qcow2_view_open_residue()
-   shows them; what they look like; and what old tables among them tell. Opens and needs no other
-   file; QCOW2_OPEN_NO_CHAIN will do, without a passphrase. Reads all tables, and all residue that
-   is stored. Takes 48 MiB. Any thread. Errors: ARGUMENT, NOMEM. */
+/* Find the bytes of the image file that nothing refers to (as qcow2_view_open_residue() shows
+   them), what they look like, and the old tables among them. No other file is needed: the image may
+   be opened with QCOW2_OPEN_NO_CHAIN, without a passphrase. Reads all tables, and all residue that
+   is stored. Uses 48 MiB. Any thread. Errors: ARGUMENT, NOMEM. */
 QCOW2_API int qcow2_image_residue(const struct qcow2_image *image,
                                   const struct qcow2_residue_options *options,
                                   struct qcow2_residue_result *result, struct qcow2_error *error);
