@@ -702,9 +702,10 @@ enum qcow2_residue_kind {
   QCOW2_RESIDUE_REFCOUNT_BLOCK,
   QCOW2_RESIDUE_SNAPSHOT_TABLE,
   QCOW2_RESIDUE_BITMAP_DIRECTORY,
-  QCOW2_RESIDUE_HEADER /* of a qcow2 image */
+  QCOW2_RESIDUE_HEADER,    /* of a qcow2 image */
+  QCOW2_RESIDUE_COMPRESSED /* old compressed streams that follow others: each gives one cluster */
 };
-#define QCOW2_RESIDUE_KINDS 10u
+#define QCOW2_RESIDUE_KINDS 11u
 /* There will never be more than this of the two enums above under this SONAME. */
 #define QCOW2_RESIDUE_MAX 16u
 
@@ -751,7 +752,8 @@ struct qcow2_residue_result {
   uint64_t where_bytes[QCOW2_RESIDUE_MAX];
   uint64_t where_data_bytes[QCOW2_RESIDUE_MAX]; /* of these: in sectors that are not all zeros */
   uint64_t kind_bytes[QCOW2_RESIDUE_MAX]; /* by whole clusters or, of clusters that are in use in
-                                             part, by sectors: ZERO and DATA only */
+                                             part, by sectors: ZERO and DATA; COMPRESSED by
+                                             bytes */
   int is_complete;     /* 0: a limit was reached, or something could not be read */
   int has_unreadable;  /* 1: a table could not be read, so what only it refers to is counted as
                           residue; or residue could not be read, and is counted as zeros */

@@ -253,3 +253,30 @@ def test_ordinary_data_look_like_no_table(cluster_bits, tmp_path):
     image.junk(text + pattern(1, 1 << 21) + bytes(100) + text)
     _, kinds, _ = inventory(image.write(tmp_path / "image"))
     assert set(kinds) <= {"data", "zero", "hole"}
+
+
+def test_old_compressed_streams(tmp_path):
+    """A stream right after one that is in use, and another after it; the third is overwritten."""
+    image = Image(size=64 * C, cluster_bits=12)
+    clusters = [pattern(number, 900).ljust(C, b"\0") for number in range(3)]
+    streams = [image.compress(cluster) for cluster in clusters]
+    together = b"".join(streams[:2]) + b"\xff" * 8 + streams[2]
+    at = image.allocate(together[:C])
+    image.disk.compressed(0, clusters[0], streams[0], at=at)
+    image.write(tmp_path / "image")
+    where, kinds, _ = inventory(tmp_path / "image")
+    rest = C - len(streams[0]) - len(streams[1])
+    assert kinds["compressed"] == len(streams[1])
+    assert where["stream-gaps"][0] == len(streams[1]) + rest
+
+
+def test_a_compressed_cluster_that_qemu_wrote_twice(tmp_path):
+    path, raw = tmp_path / "image.qcow2", tmp_path / "raw"
+    raw.write_bytes(squeezable(1, 1 << 18))
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-o", "cluster_size=64k", path, "1M")
+    run("qemu-img", "convert", "-c", "-O", "qcow2", raw, path)
+    with core.Image(path) as image, image.view() as view:
+        host = [view.map(cluster << 16, 65536).host_offset for cluster in range(3)]
+    assert host[0] % 65536 == 0 and host[1] < host[0] + 65536
+    run("qemu-io", "-c", "write -P 7 0 64k", path)  # no longer compressed: the stream stays
+    assert inventory(path)[1]["compressed"] == host[1] - host[0]

@@ -55,7 +55,7 @@ void qcow2_decompressor_free(struct qcow2_decompressor *decompressor)
    if it gave the whole output; else zlib must try. */
 static int inflate_fast(struct qcow2_decompressor *decompressor, const uint8_t *input,
                         size_t input_length, uint8_t *output, size_t output_length,
-                        size_t *consumed)
+                        struct qcow2_stream_end *end)
 {
 #ifdef HAVE_LIBDEFLATE
   if (!qcow2_deflate_is_plain(input, input_length))
@@ -64,14 +64,14 @@ static int inflate_fast(struct qcow2_decompressor *decompressor, const uint8_t *
     decompressor->libdeflate = libdeflate_alloc_decompressor();
   return decompressor->libdeflate != NULL &&
          libdeflate_deflate_decompress_ex(decompressor->libdeflate, input, input_length, output,
-                                          output_length, consumed, NULL) == LIBDEFLATE_SUCCESS;
+                                          output_length, &end->length, NULL) == LIBDEFLATE_SUCCESS;
 #else
   (void) decompressor;
   (void) input;
   (void) input_length;
   (void) output;
   (void) output_length;
-  (void) consumed;
+  (void) end;
   return 0;
 #endif
 }
@@ -93,13 +93,14 @@ static int zlib_prepare(struct qcow2_decompressor *decompressor)
 
 static int decompress_deflate(struct qcow2_decompressor *decompressor, const uint8_t *input,
                               size_t input_length, uint8_t *output, size_t output_length,
-                              size_t *consumed, struct qcow2_error *error)
+                              struct qcow2_stream_end *end,
+                              struct qcow2_error *error)
 {
   z_stream *zlib;
   int status;
 
   /* It was called without a pointer for the actual length, so on success the output is full. */
-  if (inflate_fast(decompressor, input, input_length, output, output_length, consumed))
+  if (inflate_fast(decompressor, input, input_length, output, output_length, end))
     return 0;
   if (!zlib_prepare(decompressor))
     return qcow2_error_set_nomem(error);
@@ -109,7 +110,8 @@ static int decompress_deflate(struct qcow2_decompressor *decompressor, const uin
   zlib->next_out = output;
   zlib->avail_out = (uInt) output_length;
   status = inflate(zlib, Z_FINISH);
-  *consumed = input_length - zlib->avail_in;
+  end->length = input_length - zlib->avail_in;
+  end->has_ended = status == Z_STREAM_END;
   /* Z_BUF_ERROR: the stream does not end, but the cluster is full. */
   if ((status == Z_STREAM_END || status == Z_BUF_ERROR) && zlib->avail_out == 0)
     return 0;
@@ -134,11 +136,12 @@ static int zstd_error(size_t done, size_t output_length, size_t status, struct q
    window, whatever size of window the frame gives. */
 static int decompress_zstd(struct qcow2_decompressor *decompressor, const uint8_t *input,
                            size_t input_length, uint8_t *output, size_t output_length,
-                           size_t *consumed, struct qcow2_error *error)
+                           struct qcow2_stream_end *end,
+                              struct qcow2_error *error)
 {
   size_t done = 0;
 
-  *consumed = 0;
+  end->length = 0;
   if (decompressor->zstd == NULL)
     decompressor->zstd = ZSTD_createDCtx();
   if (decompressor->zstd == NULL)
@@ -154,7 +157,7 @@ static int decompress_zstd(struct qcow2_decompressor *decompressor, const uint8_
     if (ZSTD_isError(count))
       return zstd_error(done, output_length, count, error);
     done += count;
-    *consumed += frame;
+    end->length += frame;
     input += frame;
     input_length -= frame;
   }
@@ -163,17 +166,19 @@ static int decompress_zstd(struct qcow2_decompressor *decompressor, const uint8_
 
 int qcow2_decompress(struct qcow2_decompressor *decompressor, enum qcow2_compression compression,
                      const uint8_t *input, size_t input_length, uint8_t *output,
-                     size_t output_length, size_t *consumed, struct qcow2_error *error)
+                     size_t output_length, struct qcow2_stream_end *end,
+                              struct qcow2_error *error)
 {
-  size_t unwanted = 0;
+  struct qcow2_stream_end unwanted = { .length = 0 };
 
-  consumed = consumed == NULL ? &unwanted : consumed;
+  end = end == NULL ? &unwanted : end;
+  end->has_ended = true;
   switch (compression) {
   case QCOW2_COMPRESSION_DEFLATE:
-    return decompress_deflate(decompressor, input, input_length, output, output_length, consumed,
+    return decompress_deflate(decompressor, input, input_length, output, output_length, end,
                               error);
   case QCOW2_COMPRESSION_ZSTD:
-    return decompress_zstd(decompressor, input, input_length, output, output_length, consumed,
+    return decompress_zstd(decompressor, input, input_length, output, output_length, end,
                            error);
   }
   return qcow2_error_set(error, QCOW2_ERROR_UNSUPPORTED, "its compression type is not known");

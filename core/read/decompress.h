@@ -3,6 +3,8 @@
 #ifndef QCOW2_READ_DECOMPRESS_H
 #define QCOW2_READ_DECOMPRESS_H
 
+#include <stdbool.h>
+
 #include "../qcow2core.h"
 
 /* The state of the decompression libraries, which is kept for the next cluster. One thread at a
@@ -15,13 +17,19 @@ struct qcow2_decompressor *qcow2_decompressor_new(void);
 /* NULL is allowed. */
 void qcow2_decompressor_free(struct qcow2_decompressor *decompressor);
 
+/* Where a stream ends. */
+struct qcow2_stream_end {
+  size_t length;  /* bytes: up to its end or, if it would go on, as far as it was needed */
+  bool has_ended; /* false: it would go on */
+};
+
 /* Fill `output` with exactly `output_length` bytes from the stream. What follows the stream in
-   `input` is not looked at: its exact length is not recorded. *consumed (NULL is allowed) becomes
-   that length, or, if the stream would go on, how much of it was needed. Memory stays below a
-   constant whatever the stream says. Errors: CORRUPT (the stream is damaged or too short), NOMEM.
+   `input` is not looked at: its exact length is not recorded. *end (NULL is allowed) says where
+   it ends, on success. Memory stays below a constant whatever the stream says. Errors: CORRUPT (the stream is damaged or too short), NOMEM.
  */
 int qcow2_decompress(struct qcow2_decompressor *decompressor, enum qcow2_compression compression,
                      const uint8_t *input, size_t input_length, uint8_t *output,
-                     size_t output_length, size_t *consumed, struct qcow2_error *error);
+                     size_t output_length, struct qcow2_stream_end *end,
+                     struct qcow2_error *error);
 
 #endif

@@ -40,7 +40,7 @@ const char *qcow2_residue_kind_name(enum qcow2_residue_kind kind)
                                                           "refcount-block",
                                                           "snapshot-table",
                                                           "bitmap-directory",
-                                                          "header" };
+                                                          "header",         "compressed" };
 
   return (unsigned) kind < QCOW2_RESIDUE_KINDS ? names[kind] : "unknown";
 }
@@ -165,26 +165,10 @@ static enum qcow2_residue_where where_is_slack(const struct qcow2_inventory *inv
   return QCOW2_RESIDUE_TABLE_SLACK;
 }
 
-/* A cluster that is in use in part: count what is left of its sectors. */
-static int look_at_partly(struct qcow2_inventory *inventory, uint64_t cluster,
-                          struct qcow2_error *error)
+/* Count the bytes that the mask says are residue, by sectors. */
+static void count_sectors(const struct qcow2_inventory *inventory, enum qcow2_residue_where where,
+                          uint64_t length)
 {
-  uint32_t size = inventory->looks.geometry->cluster_size;
-  uint64_t offset = cluster * size;
-  uint64_t length = min_u64(size, inventory->storage->size - offset);
-  enum qcow2_residue_where where = where_is(inventory, cluster, where_is_slack(inventory, cluster));
-  int os_errno;
-
-  memset(inventory->mask, 1, size);
-  os_errno = qcow2_residue_window_clear(&inventory->window, offset, inventory->mask,
-                                        (size_t) length);
-  if (os_errno != 0) {
-    inventory->result->has_unreadable = 1;
-    inventory->result->is_complete = 0;
-    return 0;
-  }
-  qcow2_inventory_read(inventory, offset, inventory->bytes, size);
-  (void) error;
   for (uint64_t at = 0; at < length; at += SECTOR_BYTES) {
     uint64_t end = min_u64(at + SECTOR_BYTES, length), residue = 0;
     bool is_data = false;
@@ -196,7 +180,57 @@ static int look_at_partly(struct qcow2_inventory *inventory, uint64_t cluster,
     count(inventory, where, residue, is_data ? residue : 0);
     inventory->result->kind_bytes[is_data ? QCOW2_RESIDUE_DATA : QCOW2_RESIDUE_ZERO] += residue;
   }
-  return 0;
+}
+
+/* Count the old compressed streams in a row that begin `at` bytes into the cluster, where `gap`
+   bytes are residue, and take them out of the mask. */
+static void take_streams_at(struct qcow2_inventory *inventory, uint64_t offset, size_t at,
+                            size_t gap)
+{
+  size_t length;
+
+  while ((length = qcow2_residue_window_old_stream(&inventory->window, offset + at, gap)) > 0) {
+    memset(inventory->mask + at, 0, length);
+    count(inventory, QCOW2_RESIDUE_STREAM_GAPS, length, length);
+    inventory->result->kind_bytes[QCOW2_RESIDUE_COMPRESSED] += length;
+    at += length;
+    gap -= length;
+  }
+}
+
+/* The same for all gaps: old streams begin where others end, or where the cluster does. */
+static void take_streams(struct qcow2_inventory *inventory, uint64_t offset, size_t length)
+{
+  const uint8_t *mask = inventory->mask;
+
+  for (size_t at = 0; at < length;) {
+    const uint8_t *end = memchr(mask + at, mask[at] == 0, length - at);
+    size_t count = end == NULL ? length - at : (size_t) (end - (mask + at));
+
+    if (mask[at] != 0)
+      take_streams_at(inventory, offset, at, count);
+    at += count;
+  }
+}
+
+/* A cluster that is in use in part. */
+static void look_at_partly(struct qcow2_inventory *inventory, uint64_t cluster)
+{
+  uint32_t size = inventory->looks.geometry->cluster_size;
+  uint64_t offset = cluster * size;
+  size_t length = (size_t) min_u64(size, inventory->storage->size - offset);
+  enum qcow2_residue_where where = where_is(inventory, cluster, where_is_slack(inventory, cluster));
+
+  memset(inventory->mask, 1, size);
+  if (qcow2_residue_window_clear(&inventory->window, offset, inventory->mask, length) != 0) {
+    inventory->result->has_unreadable = 1;
+    inventory->result->is_complete = 0;
+    return;
+  }
+  qcow2_inventory_read(inventory, offset, inventory->bytes, size);
+  if (where == QCOW2_RESIDUE_STREAM_GAPS)
+    take_streams(inventory, offset, length);
+  count_sectors(inventory, where, length);
 }
 
 /* ---- All clusters ------------------------------------------------------------------- */
@@ -211,7 +245,7 @@ static int look_at_part(struct qcow2_inventory *inventory, struct qcow2_error *e
   for (uint64_t cluster = map->first; code == 0 && cluster < map->end; cluster++)
     switch (qcow2_residue_map_state(map, cluster)) {
     case RESIDUE_FREE: code = look_at_free(inventory, cluster, &next_data, error); break;
-    case RESIDUE_PARTLY: code = look_at_partly(inventory, cluster, error); break;
+    case RESIDUE_PARTLY: look_at_partly(inventory, cluster); break;
     case RESIDUE_USED:
     case RESIDUE_WALKED: break;
     }

@@ -76,19 +76,19 @@ static int find_end(const struct qcow2_residue_window *window, struct qcow2_resi
 {
   const struct qcow2_layer *layer = window->layer;
   struct qcow2_error error;
-  size_t consumed = 0;
+  struct qcow2_stream_end end = { .length = 0 };
   int code = qcow2_storage_read(&layer->file.storage, range->offset, window->packed, range->length,
                                 &error);
 
   if (code != 0)
     return error.os_errno != 0 ? error.os_errno : EIO;
   code = qcow2_decompress(window->decompressor, layer->metadata.header.compression, window->packed,
-                          range->length, window->cluster, layer->geometry.cluster_size, &consumed,
+                          range->length, window->cluster, layer->geometry.cluster_size, &end,
                           &error);
   if (code == QCOW2_ERROR_NOMEM)
     return ENOMEM;
   if (code == 0)
-    range->length = (uint32_t) consumed;
+    range->length = (uint32_t) end.length;
   range->kind = RANGE_DECODED;
   return 0;
 }
@@ -117,4 +117,19 @@ int qcow2_residue_window_clear(struct qcow2_residue_window *window, uint64_t off
       memset(buffer + start, 0, (size_t) (end - start));
   }
   return 0;
+}
+
+size_t qcow2_residue_window_old_stream(struct qcow2_residue_window *window, uint64_t offset,
+                                       uint64_t length)
+{
+  const struct qcow2_layer *layer = window->layer;
+  size_t count = (size_t) min_u64(length, 2 * layer->geometry.cluster_size);
+  struct qcow2_stream_end end;
+
+  if (count < window->map.shortest_stream ||
+      qcow2_storage_read(&layer->file.storage, offset, window->packed, count, NULL) != 0 ||
+      qcow2_decompress(window->decompressor, layer->metadata.header.compression, window->packed,
+                       count, window->cluster, layer->geometry.cluster_size, &end, NULL) != 0)
+    return 0;
+  return end.has_ended ? end.length : 0;
 }

@@ -40,4 +40,10 @@ bool qcow2_residue_window_has(const struct qcow2_residue_window *window, uint64_
 int qcow2_residue_window_clear(struct qcow2_residue_window *window, uint64_t offset,
                                uint8_t *buffer, size_t length);
 
+/* The length of the old compressed stream that begins at `offset`, of which at most `length` bytes
+   are there; 0: there is none. It gives one cluster exactly, and ends with it, as writers have
+   it. */
+size_t qcow2_residue_window_old_stream(struct qcow2_residue_window *window, uint64_t offset,
+                                       uint64_t length);
+
 #endif

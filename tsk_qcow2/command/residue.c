@@ -148,7 +148,8 @@ static const char *kind_text(unsigned kind)
                                                           "old refcount blocks",
                                                           "old snapshot tables",
                                                           "old bitmap directories",
-                                                          "qcow2 headers" };
+                                                          "qcow2 headers",
+    "old compressed streams" };
 
   return texts[kind];
 }

@@ -284,6 +284,7 @@ RESIDUE_KINDS = (
     "snapshot-table",
     "bitmap-directory",
     "header",
+    "compressed",
 )
 
 
