@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: MIT
 """`tsk-qcow2 residue`: how much nothing refers to, where it is, and what it looks like."""
 import json
+import os
 import re
 import struct
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 from lib import core, residue
-from lib.builder import COPIED, Image, pattern, poke, squeezable
-from lib.project import BUILD, SOURCE, run, sanitized
+from lib.builder import COMPRESSED, COPIED, Image, pattern, poke, squeezable
+from lib.project import BUILD, SANITIZERS, SOURCE, run, sanitized
 
 C = 4096
 COMMAND = Path(BUILD, "tsk_qcow2", "tsk-qcow2")
@@ -280,3 +282,46 @@ def test_a_compressed_cluster_that_qemu_wrote_twice(tmp_path):
     assert host[0] % 65536 == 0 and host[1] < host[0] + 65536
     run("qemu-io", "-c", "write -P 7 0 64k", path)  # no longer compressed: the stream stays
     assert inventory(path)[1]["compressed"] == host[1] - host[0]
+
+
+def dense(path, cluster_bits, count, step, sectors=0):
+    """An image of `count` compressed clusters, which begin every `step` bytes of random ones."""
+    size = 1 << cluster_bits
+    tables = -(-count * 8 // size)
+    l1 = 3 * size
+    first = l1 + -(-tables * 8 // size) * size
+    data = first + tables * size
+    shift = 62 - (cluster_bits - 8)
+    header = struct.pack(
+        ">IIQIIQIIQQIIQQQQII",
+        *(0x514649FB, 3, 0, 0, cluster_bits, count * size, 0, tables, l1, size, 1, 0, 0),
+        *(0, 0, 0, 4, 112),
+    )
+    with open(path, "wb") as file:
+        file.write(header + bytes(8))
+        file.seek(l1)
+        l2 = [COPIED | first + index * size for index in range(tables)]
+        file.write(struct.pack(f">{tables}Q", *l2))
+        file.seek(first)
+        words = [COMPRESSED | sectors << shift | data + index * step for index in range(count)]
+        file.write(struct.pack(f">{count}Q", *words))
+        file.seek(data)
+        file.write(pattern(1, count * step + 512))
+    return path
+
+
+@pytest.mark.parametrize(
+    "cluster_bits, count, step, sectors",
+    [(9, 300000, 4, 0), (9, 700000, 9, 0), (12, 400000, 1, 15), (21, 30000, 3, 4000)],
+)
+def test_dense_streams_cost_little(cluster_bits, count, step, sectors, tmp_path):
+    """Hundreds of thousands of streams that cannot all be there."""
+    path = dense(tmp_path / "image", cluster_bits, count, step, sectors)
+    for words in (("residue", path), ("verify", "--no-hash", f"{path},residue")):
+        before = time.monotonic()
+        child = subprocess.Popen([COMMAND, *words], stdout=subprocess.DEVNULL)
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        assert child.returncode in (0, 5)
+        assert time.monotonic() - before < 60
+        assert SANITIZERS or usage.ru_maxrss < 100 << 10  # KiB

@@ -344,3 +344,27 @@ def test_a_nested_image(tmp_path):
     image.disk.normal(0, bytes(inner[:C]))
     image.write(tmp_path / "image")
     assert stored(tmp_path / "image")[at : at + len(inner)] == inner
+
+
+@pytest.mark.skipif(not encrypted.has_libgcrypt(), reason="built without libgcrypt")
+def test_old_tables_of_an_encrypted_image(tmp_path):
+    """They never were encrypted; what the guest wrote was."""
+    path = tmp_path / "image"
+    encrypted.create(path, 64 * C, options=["cluster_size=4k"])
+    described = encrypted.node(path)
+    described["file"]["discard"] = "ignore"
+    secret = pattern(1, 8 * C)
+    encrypted.write(described, [(0, secret)])
+    words = ("qemu-img", "snapshot", "--image-opts")
+    options = f"driver=qcow2,encrypt.key-secret=s0,file.filename={path},file.discard=ignore"
+    encrypted.qemu(*words, "-c", "deleted", options, secrets=[b"secret"])
+    encrypted.write(described, [(0, pattern(2, 8 * C))])
+    encrypted.qemu(*words, "-d", "deleted", options, secrets=[b"secret"])
+    with core.Image(path, passphrases=[b"secret"]) as image, image.residue() as view:
+        residue.check(path, view, as_stored=False)
+        found = view.read(0, view.size)
+        assert b"deleted" in found and secret[:C] in found and secret[7 * C :] in found
+        assert (
+            b"".join(view.read(at, 100) for at in range(0, view.size - 99, 100))
+            == found[: view.size // 100 * 100]
+        )

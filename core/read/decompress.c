@@ -93,8 +93,7 @@ static int zlib_prepare(struct qcow2_decompressor *decompressor)
 
 static int decompress_deflate(struct qcow2_decompressor *decompressor, const uint8_t *input,
                               size_t input_length, uint8_t *output, size_t output_length,
-                              struct qcow2_stream_end *end,
-                              struct qcow2_error *error)
+                              struct qcow2_stream_end *end, struct qcow2_error *error)
 {
   z_stream *zlib;
   int status;
@@ -136,8 +135,7 @@ static int zstd_error(size_t done, size_t output_length, size_t status, struct q
    window, whatever size of window the frame gives. */
 static int decompress_zstd(struct qcow2_decompressor *decompressor, const uint8_t *input,
                            size_t input_length, uint8_t *output, size_t output_length,
-                           struct qcow2_stream_end *end,
-                              struct qcow2_error *error)
+                           struct qcow2_stream_end *end, struct qcow2_error *error)
 {
   size_t done = 0;
 
@@ -166,8 +164,7 @@ static int decompress_zstd(struct qcow2_decompressor *decompressor, const uint8_
 
 int qcow2_decompress(struct qcow2_decompressor *decompressor, enum qcow2_compression compression,
                      const uint8_t *input, size_t input_length, uint8_t *output,
-                     size_t output_length, struct qcow2_stream_end *end,
-                              struct qcow2_error *error)
+                     size_t output_length, struct qcow2_stream_end *end, struct qcow2_error *error)
 {
   struct qcow2_stream_end unwanted = { .length = 0 };
 
@@ -175,11 +172,9 @@ int qcow2_decompress(struct qcow2_decompressor *decompressor, enum qcow2_compres
   end->has_ended = true;
   switch (compression) {
   case QCOW2_COMPRESSION_DEFLATE:
-    return decompress_deflate(decompressor, input, input_length, output, output_length, end,
-                              error);
+    return decompress_deflate(decompressor, input, input_length, output, output_length, end, error);
   case QCOW2_COMPRESSION_ZSTD:
-    return decompress_zstd(decompressor, input, input_length, output, output_length, end,
-                           error);
+    return decompress_zstd(decompressor, input, input_length, output, output_length, end, error);
   }
   return qcow2_error_set(error, QCOW2_ERROR_UNSUPPORTED, "its compression type is not known");
 }

@@ -40,7 +40,8 @@ const char *qcow2_residue_kind_name(enum qcow2_residue_kind kind)
                                                           "refcount-block",
                                                           "snapshot-table",
                                                           "bitmap-directory",
-                                                          "header",         "compressed" };
+                                                          "header",
+                                                          "compressed" };
 
   return (unsigned) kind < QCOW2_RESIDUE_KINDS ? names[kind] : "unknown";
 }

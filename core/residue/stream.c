@@ -13,6 +13,7 @@
 #include "../base/error.h"
 #include "../image/view.h"
 #include "../storage/storage.h"
+#include "classify.h"
 #include "window.h"
 
 /* The map's memory: 16 MiB for the states of clusters, 16 MiB for ranges, and as much again while
@@ -27,14 +28,12 @@ struct residue_stream {
   const struct qcow2_layer *layer;
   pthread_mutex_t lock;
   struct qcow2_residue_window window;
+  struct qcow2_residue_looks looks; /* with a scratch of its own */
+  bool has_looked, is_old_table;    /* what was found out about a cluster */
+  uint64_t looked_at;
 };
 
 /* ---- Bytes as stored, or decrypted -------------------------------------------------- */
-
-static bool is_zero(const uint8_t *bytes, size_t length)
-{
-  return bytes[0] == 0 && memcmp(bytes, bytes + 1, length - 1) == 0;
-}
 
 /* Decrypt whole sectors, but for those that are zeros: no encrypted ones look so, and what was
    punched out of a file does. */
@@ -44,10 +43,33 @@ static int decrypt(const struct residue_stream *stream, uint64_t offset, uint8_t
   int code = 0;
 
   for (size_t at = 0; code == 0 && at + SECTOR_BYTES <= length; at += SECTOR_BYTES)
-    if (!is_zero(buffer + at, SECTOR_BYTES))
+    if (!qcow2_residue_is_zero(buffer + at, SECTOR_BYTES))
       code = qcow2_cipher_decrypt(stream->layer->cipher, (offset + at) / SECTOR_BYTES, buffer + at,
                                   SECTOR_BYTES, error);
   return code;
+}
+
+/* True if nothing refers to the cluster, and it looks like an old table: these never were
+   encrypted, and what is encrypted looks like none. */
+static bool is_old_table(struct residue_stream *stream, uint64_t cluster)
+{
+  const struct qcow2_storage *storage = &stream->layer->file.storage;
+  uint32_t size = stream->layer->geometry.cluster_size;
+  enum qcow2_residue_kind kind;
+
+  if (qcow2_residue_map_state(&stream->window.map, cluster) != RESIDUE_FREE ||
+      !range_fits(cluster * size, size, storage->size))
+    return false;
+  if (!stream->has_looked || stream->looked_at != cluster) {
+    stream->has_looked = false;
+    if (qcow2_storage_read(storage, cluster * size, stream->window.packed, size, NULL) != 0)
+      return false;
+    kind = qcow2_residue_classify(&stream->looks, stream->window.packed);
+    stream->has_looked = true;
+    stream->looked_at = cluster;
+    stream->is_old_table = kind != QCOW2_RESIDUE_DATA && kind != QCOW2_RESIDUE_ZERO;
+  }
+  return stream->is_old_table;
 }
 
 /* True if a sector's place in the file is all that it takes to decrypt it. */
@@ -57,10 +79,12 @@ static bool is_decrypted(const struct qcow2_layer *layer)
          !layer->geometry.has_data_file;
 }
 
-static int read_decrypted(const struct residue_stream *stream, uint64_t offset, uint8_t *buffer,
+/* Read bytes of one cluster. */
+static int read_decrypted(struct residue_stream *stream, uint64_t offset, uint8_t *buffer,
                           size_t length, struct qcow2_error *error)
 {
   const struct qcow2_storage *storage = &stream->layer->file.storage;
+  bool is_plain = is_old_table(stream, offset >> stream->window.map.cluster_bits);
   uint8_t piece[PIECE_BYTES];
   int code = 0;
 
@@ -72,7 +96,7 @@ static int read_decrypted(const struct residue_stream *stream, uint64_t offset, 
     size_t count = (size_t) min_u64(whole - skip, length);
 
     code = qcow2_storage_read(storage, offset - skip, piece, whole, error);
-    if (code == 0)
+    if (code == 0 && !is_plain)
       code = decrypt(stream, offset - skip, piece, whole, error);
     memcpy(buffer, piece + skip, count);
     offset += count;
@@ -82,7 +106,7 @@ static int read_decrypted(const struct residue_stream *stream, uint64_t offset, 
   return code;
 }
 
-static int read_bytes(const struct residue_stream *stream, uint64_t offset, uint8_t *buffer,
+static int read_bytes(struct residue_stream *stream, uint64_t offset, uint8_t *buffer,
                       size_t length)
 {
   struct qcow2_error error;
@@ -98,7 +122,7 @@ static int read_bytes(const struct residue_stream *stream, uint64_t offset, uint
 /* ---- Reading ---------------------------------------------------------------------- */
 
 /* How many of the `length` bytes at `offset` are in clusters that the map has, and that are all in
-   use or all not, as *is_used says. */
+   use or all not, as *is_used says. What is decrypted is read by single clusters. */
 static size_t run_length(const struct residue_stream *stream, uint64_t offset, size_t length,
                          bool *is_used)
 {
@@ -108,7 +132,8 @@ static size_t run_length(const struct residue_stream *stream, uint64_t offset, s
   *is_used = qcow2_residue_map_state(&stream->window.map, cluster) >= RESIDUE_USED;
   do
     cluster++;
-  while (cluster << bits < offset + length && qcow2_residue_window_has(&stream->window, cluster) &&
+  while (cluster << bits < offset + length && !is_decrypted(stream->layer) &&
+         qcow2_residue_window_has(&stream->window, cluster) &&
          (qcow2_residue_map_state(&stream->window.map, cluster) >= RESIDUE_USED) == *is_used);
   return (size_t) min_u64(length, (cluster << bits) - offset);
 }
@@ -163,6 +188,7 @@ static void stream_close(void *context)
 
   pthread_mutex_destroy(&stream->lock);
   qcow2_residue_window_free(&stream->window);
+  free(stream->looks.scratch);
   free(stream);
 }
 
@@ -176,7 +202,15 @@ static int stream_new(const struct qcow2_image *image, struct residue_stream **o
     return qcow2_error_set_nomem(error);
   pthread_mutex_init(&stream->lock, NULL);
   stream->layer = image->chain.layers[0];
+  stream->looks = (struct qcow2_residue_looks){
+    .geometry = &stream->layer->geometry,
+    .refcount_order = stream->layer->metadata.header.refcount_order,
+    .file_size = stream->layer->file.storage.size,
+    .scratch = malloc(stream->layer->geometry.cluster_size),
+  };
   code = qcow2_residue_window_make(&stream->window, image, STATES_MAX, RANGES_MAX, error);
+  if (code == 0 && stream->looks.scratch == NULL)
+    code = qcow2_error_set_nomem(error);
   if (code == 0)
     *out = stream;
   else

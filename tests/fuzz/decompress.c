@@ -132,8 +132,8 @@ void fuzz_decompress(const uint8_t *data, size_t size)
       FUZZ_CHECK(memcmp(output, oracle.bytes, length) == 0);
     FUZZ_CHECK(code != 0 || (end.length > 0 && end.length <= input.length));
     if (code == 0) /* as much is enough, and is used up again */
-      FUZZ_CHECK(qcow2_decompress(decompressor, compression, input.bytes, end.length, output, length,
-                                  &again, &error) == 0 &&
+      FUZZ_CHECK(qcow2_decompress(decompressor, compression, input.bytes, end.length, output,
+                                  length, &again, &error) == 0 &&
                  again.length == end.length && again.has_ended == end.has_ended);
   }
   qcow2_decompressor_free(decompressor);

@@ -149,7 +149,7 @@ static const char *kind_text(unsigned kind)
                                                           "old snapshot tables",
                                                           "old bitmap directories",
                                                           "qcow2 headers",
-    "old compressed streams" };
+                                                          "old compressed streams" };
 
   return texts[kind];
 }
