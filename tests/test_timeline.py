@@ -83,3 +83,11 @@ def test_bad_usage(demo):
     for words in ([], [demo, demo], ["--zone"], ["--nonsense", demo]):
         assert timeline(*words)[0] == 2
     assert timeline(f"{demo}@nonsense")[0] == 1
+    status, out, err = timeline(f"{demo},residue")
+    assert (status, out) == (2, "") and 'without ",residue"' in err
+
+
+def test_what_is_stored_under_zeros_is_said_of_each_state(demo):
+    status, out, err = timeline("--csv", f"{demo},under-zeros")
+    assert (status, out) == timeline("--csv", demo)[:2]
+    assert err.count("warning: under-zeros: ") == 2

@@ -179,6 +179,9 @@ int tsk_qcow2_open_state(const struct tsk_qcow2_opened *opened, size_t snapshot_
   unsigned flags = (is_vm_state ? (unsigned) QCOW2_VIEW_VM_STATE : 0) |
                    (opened->under_zeros ? (unsigned) QCOW2_VIEW_UNDER_ZEROS : 0);
 
+  if (opened->is_residue && (snapshot_index != QCOW2_ACTIVE || is_vm_state))
+    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
+                           "the image name asks for the residue, and not for a snapshot");
   return opened->is_residue ? qcow2_view_open_residue(opened->image, view, error)
                             : qcow2_view_open_as(opened->image, snapshot_index, flags, view, error);
 }

@@ -71,7 +71,13 @@ bool state_open(const char *name, struct state *state)
 
 bool state_open_index(const char *name, size_t snapshot_index, struct state *state)
 {
-  return take_image(tsk_qcow2_img_open_state(name, snapshot_index), state);
+  const char *warning;
+
+  if (!take_image(tsk_qcow2_img_open_state(name, snapshot_index), state))
+    return false;
+  for (size_t i = 0; (warning = qcow2_view_warning(state->view, i)) != NULL; i++)
+    complain_failed("warning: %s", warning);
+  return true;
 }
 
 void state_close(struct state *state)

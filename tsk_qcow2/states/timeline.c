@@ -67,6 +67,11 @@ static int find_states(struct timeline *timeline)
 
   if (tsk_qcow2_open_names(1, &timeline->name, TSK_QCOW2_CHAIN_ONLY, NULL, &opened, &error) != 0)
     return complain_failed("%s", error.message);
+  if (opened.is_residue) {
+    tsk_qcow2_opened_close(&opened);
+    return complain_usage("timeline lists the files of an image's states, and the residue is none: "
+                          "name the image without \",residue\"");
+  }
   complain_warnings(&opened);
   count = qcow2_snapshot_count(opened.image) + 1;
   timeline->indices = calloc(count, sizeof(timeline->indices[0]));
