@@ -21,6 +21,7 @@ VARIANTS = (
 )
 FLOORS = ("zlib", "zstd", "zlib-4k", "zlib-2m")
 CONVERTED = ("plain", "zlib", "zstd", "luks", "chain-32")
+MOUNTED = ("plain", "zlib", "zstd")
 FLS_BARS = {"plain": 1.0, "extended-l2": 1.0, "snapshot": 1.0, "zstd": 1.4, "zlib": 1.6}
 IMG_CAT_BARS = {
     "plain": {"raw": 1.1},
@@ -54,8 +55,9 @@ class Scenario:
 class Bench:
     """The scenarios over images, with the programs that the build made."""
 
-    def __init__(self, images, programs, scratch):
-        self.images, self.programs, self.scratch = images, Path(programs), Path(scratch)
+    def __init__(self, images, programs, build, scratch):
+        self.images, self.programs = images, Path(programs)
+        self.build, self.scratch = Path(build), Path(scratch)
         self.key_file = Path(images.directory, "passphrase")
         self.key_file.write_text(PASSPHRASE)
 
@@ -67,6 +69,8 @@ class Bench:
             yield f"img_cat {variant}", self.img_cat
         for variant in ("plain", "zlib", "zstd"):
             yield f"tsk_recover {variant}", self.tsk_recover
+        for variant in MOUNTED:
+            yield f"mount {variant}", self.mount
         for variant in ("zlib", "zlib-2m", "plain"):
             yield f"random {variant}", self.random
         for variant in ("empty", "plain", "chain-32"):
@@ -157,6 +161,23 @@ class Bench:
                 "ours": self.tool("tsk_recover", options, variant, where, output=where),
                 "raw": self.raw("tsk_recover", options, where, output=where),
             },
+        )
+
+    def mount(self, name, variant):
+        """One sequential read through the kernel, whose cache is empty each time."""
+        directory = self.scratch / f"mounted-{variant}"
+        directory.mkdir(exist_ok=True)
+        command = [self.build / "tsk_qcow2/tsk-qcow2", "mount", "--foreground"]
+        server = [*command, self.image_name(variant), directory], directory / "active.raw"
+        words = ["bs=1M", "of=/dev/null", "status=none"]
+        return Scenario(
+            name,
+            {
+                "ours": Contender(["dd", f"if={directory}/active.raw", *words], server=server),
+                "img_cat": self.tool("img_cat", (), variant),
+                "raw": Contender(["dd", f"if={self.images.path('disk')}", *words]),
+            },
+            {"img_cat": 1.2},
         )
 
     def random(self, name, variant):

@@ -24,4 +24,9 @@ void test_compare(void);
 void test_compare_many_of_one_name(void);
 void test_paths_of_entries(void);
 
+/* Of the names in a mounted directory (mounted.c), which are not built for Windows either. */
+void test_mounted_names(void);
+void test_mounted_paths(void);
+void test_mounted_same_names(void);
+
 #endif
