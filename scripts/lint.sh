@@ -67,12 +67,12 @@ checks='-*,clang-analyzer-*,bugprone-*,cert-*
 ,-bugprone-sizeof-expression
 ,-cert-dcl37-c,-cert-dcl51-cpp,-cert-err33-c'
 CHECKS=$(printf %s "$checks" | tr -d '\n')
-for name in TSK_LIBRARY TSK_SONAME DROPIN_DIRECTORY; do
+for name in TSK_LIBRARY TSK_SONAME DROPIN_DIRECTORY COMPANION_DIRECTORY; do
   printf '#define %s ""\n' $name
 done >"$build_dir/places.h"
 FLAGS="-std=gnu11 -DHAVE_CONFIG_H -I$build_dir -Icore -Itsk_qcow2 -Itsk_qcow2/names
   -include $build_dir/places.h
-  $(pkg-config --cflags tsk zlib libzstd libdeflate libgcrypt jansson)"
+  $(pkg-config --cflags tsk zlib libzstd libdeflate libgcrypt jansson fuse3)"
 export CHECKS FLAGS
 # shellcheck disable=SC2016  # the inner shell expands these
 find core tsk_qcow2 tests -name '*.c' ! -path 'tests/jvm/*' ! -name '*_windows.c' -print0 |

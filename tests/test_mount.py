@@ -198,6 +198,8 @@ def test_layers_of_a_chain(tmp_path):
         assert mount.files() == sorted([*expected, "info.json"])
         for file, content in expected.items():
             assert mount.path(file).read_bytes() == content, file
+        of_command = run(COMMAND, "info", "--json", tmp_path / "top.img").stdout
+        assert mount.path("info.json").read_text() == of_command
         mid = mount.path("layers/1-mid.raw").stat()
         assert mid.st_mtime_ns == (tmp_path / "mid.qcow2").stat().st_mtime_ns
     for file, path in (("active.raw", "top.img"), ("layers/1-mid.raw", "mid.qcow2")):
@@ -260,6 +262,25 @@ def test_many_readers_at_once(tmp_path):
     with Mount(tmp_path / "disk.qcow2", tmp_path / "m") as mount:
         with concurrent.futures.ThreadPoolExecutor(8) as pool:
             list(pool.map(read_some, range(16)))
+    assert (mount.status, mount.complaint) == (0, "")
+
+
+def test_a_state_in_use_stays_open(tmp_path):
+    """Though others are opened, and one of its two users has closed it."""
+    image = Image(8 * C, cluster_bits=12)
+    fill(image.disk, "kept", 8)
+    for number in range(80):
+        image.snapshot(b"%d" % (number + 1), b"s%d" % number)
+    image.write(tmp_path / "disk.qcow2")
+    with Mount(tmp_path / "disk.qcow2", tmp_path / "m") as mount:
+        path = mount.path("snapshots/s0.raw")
+        first, second = (os.open(path, os.O_RDONLY | os.O_DIRECT) for _ in range(2))
+        os.close(second)
+        for number in range(1, 80):
+            mount.path(f"snapshots/s{number}.raw").read_bytes()
+        assert os.pread(first, C, 3 * C) == pattern("kept 3", C)
+        os.close(first)
+        assert path.read_bytes() == b"".join(pattern(f"kept {each}", C) for each in range(8))
     assert (mount.status, mount.complaint) == (0, "")
 
 

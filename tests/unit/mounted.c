@@ -13,8 +13,8 @@ void test_mounted_names(void)
   static const struct {
     const char *stem, *name;
   } cases[] = {
-    { "a", "a.raw" },       { "a", "a-2.raw" },   { "a-2", "a-2-2.raw" }, { "b-2", "b-2.raw" },
-    { "b", "b.raw" },       { "b", "b-3.raw" },   { "a", "a-3.raw" },     { "a-2", "a-2-3.raw" },
+    { "a", "a.raw" },           { "a", "a-2.raw" }, { "a-2", "a-2-2.raw" }, { "b-2", "b-2.raw" },
+    { "b", "b.raw" },           { "b", "b-3.raw" }, { "a", "a-3.raw" },     { "a-2", "a-2-3.raw" },
     { "a-2-2", "a-2-2-2.raw" }, { "A", "A.raw" },
   };
   const struct timespec time = { .tv_sec = 7 };
