@@ -723,9 +723,9 @@ enum qcow2_residue_l1 {
 
 /* Something that was found in residue. */
 struct qcow2_residue_found {
-  enum qcow2_residue_kind kind;          /* SNAPSHOT_TABLE, BITMAP_DIRECTORY: one entry.
-                                   L1, L2, REFCOUNT_..., HEADER: a cluster. No
-                                   other kinds */
+  /* SNAPSHOT_TABLE, BITMAP_DIRECTORY: one entry. L1, L2, REFCOUNT_TABLE, REFCOUNT_BLOCK, HEADER: a
+     cluster. No other kinds. */
+  enum qcow2_residue_kind kind;
   uint64_t host_offset;                  /* of the entry or cluster, bytes */
   const struct qcow2_snapshot *snapshot; /* SNAPSHOT_TABLE: as stored; else NULL */
   enum qcow2_residue_l1 l1;              /* of that snapshot */
