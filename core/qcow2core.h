@@ -533,8 +533,8 @@ QCOW2_API int qcow2_snapshot_find(const struct qcow2_image *image, const char *k
 #define QCOW2_BITMAP_DIRTY_TRACKING 1
 
 /* A persistent dirty bitmap: it marks the parts of the active disk that were written since some
-   event, usually a backup. The name is as stored (any bytes), with a NUL added. Owned by the image.
- */
+   event, usually a backup. The name is as stored (any bytes), with a NUL added. Owned by the
+   image. */
 struct qcow2_bitmap {
   const char *name;
   size_t name_length;    /* bytes */

@@ -51,8 +51,7 @@ TSK_QCOW2_API TSK_IMG_INFO *tsk_qcow2_open(int num_img, const TSK_TCHAR *const i
    try another reader: if tsk_qcow2_open() fails, it says why. */
 TSK_QCOW2_API int tsk_qcow2_probe(const TSK_TCHAR *image);
 
-/* Return 1 if tsk_qcow2_open() opened this image and it was not closed since; else 0. Any thread.
- */
+/* Return 1 if tsk_qcow2_open() opened this image, and it is still open; else 0. Any thread. */
 TSK_QCOW2_API int tsk_qcow2_owns(const TSK_IMG_INFO *img);
 
 /* Read from an image that tsk_qcow2_open() opened, as tsk_img_read() does, but without libtsk's

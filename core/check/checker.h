@@ -29,7 +29,7 @@ struct qcow2_checker_visitor {
                     uint64_t offset, uint64_t length);
   /* An L1 entry that is not zero. */
   bool (*l1_entry)(struct qcow2_checker *checker, const struct qcow2_checked_l1_entry *entry);
-  /* Are the entries of the L2 table wanted that an L1 entry names? NULL: of all. */
+  /* True if the entries of the L2 table that the L1 entry names are wanted. NULL: all are. */
   bool (*wants_l2)(struct qcow2_checker *checker, const struct qcow2_checked_l1_entry *entry);
   /* An L2 entry that is not zero. */
   bool (*l2_entry)(struct qcow2_checker *checker, const struct qcow2_checked_entry *entry);

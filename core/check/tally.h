@@ -27,7 +27,7 @@ struct qcow2_tally {
   uint32_t *cells; /* of the clusters from `first` on */
   size_t capacity; /* cells */
   uint64_t first;  /* cluster */
-  uint64_t next;   /* the lowest cluster after these that was asked for; UINT64_MAX: none */
+  uint64_t next;   /* the lowest cluster after these that was left out; UINT64_MAX: none */
   uint32_t limit;  /* no count is higher */
 };
 
@@ -39,8 +39,8 @@ void qcow2_tally_free(struct qcow2_tally *tally);
 /* Clear the tally, which now has the clusters from `first` on. */
 void qcow2_tally_move(struct qcow2_tally *tally, uint64_t first);
 
-/* Cut the clusters [*first, *last] to those that the tally has now, and note the first one after
-   them that was asked for. False: none are left. */
+/* Cut the clusters [*first, *last] to those that the tally has now. If that leaves out clusters
+   after the tally's last one, note the first of these in `next`. False: none are left. */
 bool qcow2_tally_clip(struct qcow2_tally *tally, uint64_t *first, uint64_t *last);
 
 /* True if the tally has the cluster now. */

@@ -17,8 +17,8 @@
  *   (2) invalid in version 2; has no meaning in extended entries.
  *   (3) invalid with an external data file.
  *   (4) bit 0 is part of the descriptor.
- *   An offset that is not a multiple of the cluster size is INVALID, and with an external data file
- *   so is one that differs from the guest offset.
+ *   An offset that is not a multiple of the cluster size is INVALID. With an external data file, an
+ *   offset that differs from the guest offset is INVALID, too.
  */
 #ifndef QCOW2_FORMAT_CLUSTER_H
 #define QCOW2_FORMAT_CLUSTER_H

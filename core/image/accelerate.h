@@ -17,7 +17,7 @@
 struct qcow2_accelerator {
   const struct qcow2_stack *stack;
   struct qcow2_blocks blocks;
-  atomic_bool needs_decoding;        /* a cluster was read that does, so blocks are small */
+  atomic_bool needs_decoding;        /* a cluster that needs it was read: blocks are small */
   _Atomic uint64_t run, run_end;     /* bytes that were read in ascending order, and their end */
   uint32_t unit;                     /* the size of a unit that is decoded ahead, bytes */
   struct qcow2_ahead_reader *reader; /* NULL: nothing is decoded ahead */

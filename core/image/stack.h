@@ -10,8 +10,8 @@
 /* Guest offsets count from the start of what the L1 table maps, as in the format: a VM state is
    after the disk. */
 struct qcow2_stack {
-  struct qcow2_layer *const *layers; /* of the chain, the topmost that is read first */
-  size_t layer_count;                /* that are read: for a VM state, only one */
+  struct qcow2_layer *const *layers; /* a part of the chain: [0] is the topmost that is read */
+  size_t layer_count;                /* how many are read: for a VM state, only one */
   struct qcow2_tables tables; /* of the first layer: those of its active disk or of a snapshot */
   uint64_t end;               /* where the topmost layer ends, bytes */
   bool under_zeros;           /* clusters of the kind ZERO_ALLOCATED read as stored */
@@ -44,10 +44,9 @@ void qcow2_holes_clear(struct qcow2_holes *holes, const struct qcow2_stack *stac
 void qcow2_holes_recall(struct qcow2_holes *holes, const struct qcow2_stack *stack,
                         uint64_t guest_offset);
 
-/* Find the layer that has the bytes from `guest_offset` on, and for how many of at most `length`
-   bytes
-   (> 0) it has them. On an error the piece contains the layer that failed, and the number of bytes
-   with this error. Errors: those of qcow2_mapping_find(). */
+/* Find the layer that has the bytes from `guest_offset` on, and how many bytes it has there: at
+   most `length` (> 0). On an error the piece contains the layer that failed, and the number of
+   bytes with this error. Errors: those of qcow2_mapping_find(). */
 int qcow2_stack_find(const struct qcow2_stack *stack, struct qcow2_holes *holes,
                      uint64_t guest_offset, uint64_t length, struct qcow2_piece *piece,
                      struct qcow2_error *error);

@@ -2,8 +2,8 @@
 /*
  * What is read of an image: a view, and the read loop. Start reading here.
  *
- * A read goes: qcow2_view_read() checks the range and loops; qcow2_stack_find() asks the layers
- * from the top down which of them provides the next bytes (qcow2_layer_map(),
+ * A read goes: qcow2_view_read() checks the range; read_pieces() loops over it; qcow2_stack_find()
+ * asks the layers from the top down which of them has the next bytes (qcow2_layer_map(),
  * qcow2_mapping_find()); qcow2_cluster_read() turns that answer into bytes; qcow2_storage_read()
  * fetches them.
  *
@@ -30,7 +30,7 @@
 struct qcow2_view {
   struct qcow2_stack stack;
   struct qcow2_chain own; /* of one layer, if the view is not of the image's chain */
-  size_t first_layer;     /* of the chain, that is in the stack */
+  size_t first_layer;     /* index in the chain of the stack's topmost layer */
   uint64_t start;         /* guest offset */
   uint64_t size;          /* bytes */
   struct qcow2_warnings warnings;
@@ -52,8 +52,8 @@ static int view_set_snapshot(struct qcow2_view *view, const struct qcow2_image *
   return qcow2_snapshot_disk_error(top, snapshot, error);
 }
 
-/* Make the view of a snapshot one of its VM state, which begins at the first L1 entry that the disk
-   does not need ("Snapshots"). */
+/* Turn the view of a snapshot's disk into a view of its VM state. The VM state begins at the first
+   L1 entry that the disk does not need ("Snapshots" in QEMU's description of the format). */
 static int view_set_vm_state(struct qcow2_view *view, const struct qcow2_snapshot *snapshot,
                              struct qcow2_error *error)
 {
@@ -77,7 +77,7 @@ static int view_set_vm_state(struct qcow2_view *view, const struct qcow2_snapsho
   return 0;
 }
 
-/* A view of the active disk of a file of the chain, which the caller may change yet. */
+/* Make a view of the active disk of one file of the chain. The caller may still change the view. */
 static int view_new(struct qcow2_image *image, size_t layer, struct qcow2_view **out,
                     struct qcow2_error *error)
 {

@@ -5,6 +5,8 @@
  * Tools read the tables of a file system in pieces of a few hundred bytes, and files block by
  * block. To look up each piece in the tables of the chain, and to read it from the file, takes
  * longer than to read a larger block once and to copy the pieces from it.
+ *
+ * Here, a guest offset counts from the start of the view that is read.
  */
 #ifndef QCOW2_READ_BLOCKS_H
 #define QCOW2_READ_BLOCKS_H

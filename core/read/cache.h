@@ -40,8 +40,7 @@ struct qcow2_cache_key {
 };
 
 /* The key of a block of a layer or a view. `owner` is the number of the layer in the chain, or of
-   the view, below 2^36. `detail`, below 2^24, is different for different blocks at the same offset.
- */
+   the view, below 2^36. `detail`, below 2^24, tells blocks at the same offset from each other. */
 struct qcow2_cache_key qcow2_cache_key_make(enum qcow2_cache_kind kind, uint64_t owner,
                                             uint32_t detail, uint64_t offset);
 

@@ -8,8 +8,7 @@
 
 /* Where the clusters of a file are read from. Borrowed pointers. */
 struct qcow2_cluster_source {
-  const struct qcow2_storage
-      *data; /* contains the normal clusters: the image or the external data file */
+  const struct qcow2_storage *data; /* has the normal clusters: the image, or its data file */
   struct qcow2_encrypted_source encrypted;   /* for normal clusters, if it has a cipher */
   struct qcow2_compressed_source compressed; /* never encrypted */
 };

@@ -34,8 +34,8 @@ int qcow2_compressed_read(const struct qcow2_compressed_source *source,
 bool qcow2_compressed_is_at_hand(const struct qcow2_compressed_source *source,
                                  const struct qcow2_mapping *mapping);
 
-/* Decode the cluster into the cache, unless it is there. Errors are ignored; the reader gets them.
- */
+/* Decode the cluster into the cache, unless it is there. Errors are ignored: the reader gets
+   them. */
 void qcow2_compressed_decode_ahead(const struct qcow2_compressed_source *source,
                                    const struct qcow2_mapping *mapping);
 

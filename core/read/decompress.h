@@ -24,10 +24,9 @@ struct qcow2_stream_end {
 };
 
 /* Fill `output` with exactly `output_length` bytes from the stream. What follows the stream in
-   `input` is not looked at: its exact length is not recorded. *end (NULL is allowed) says where
-   it ends, on success. Memory stays below a constant whatever the stream says. Errors: CORRUPT (the
-   stream is damaged or too short), NOMEM.
- */
+   `input` is not looked at: its exact length is not recorded. *end (NULL is allowed) says where it
+   ends, on success. Memory has a bound that does not depend on the stream. Errors: CORRUPT (it is
+   damaged or too short), NOMEM. */
 int qcow2_decompress(struct qcow2_decompressor *decompressor, enum qcow2_compression compression,
                      const uint8_t *input, size_t input_length, uint8_t *output,
                      size_t output_length, struct qcow2_stream_end *end, struct qcow2_error *error);

@@ -42,8 +42,8 @@ struct qcow2_streams {
 
 /* Note that the reader reached a unit, and guess which units it will read after it. Writes their
    numbers to `guessed`, the next one first, and returns how many: at most `window`, which is not
-   above UNITS_GUESSED_MAX. Most of them were guessed before. They may be past the end of the disk.
- */
+   above UNITS_GUESSED_MAX. Most of them were guessed before. Some may be past the end of the
+   disk. */
 size_t qcow2_streams_note(struct qcow2_streams *streams, uint64_t unit, unsigned window,
                           uint64_t guessed[UNITS_GUESSED_MAX]);
 

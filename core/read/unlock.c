@@ -36,8 +36,8 @@ static int check_passphrase(const struct qcow2_passphrase *passphrase, struct qc
 
 /* ---- Key derivation ------------------------------------------------------- */
 
-/* One block of PBKDF2 (RFC 8018): the exclusive or of `iterations` hashes, each of the one before.
- */
+/* One block of PBKDF2 (RFC 8018): the exclusive or of `iterations` hashes. Each is a hash of the
+   one before. */
 static void derive_block(gcry_md_hd_t hmac, const uint8_t salt[LUKS_SALT_BYTES],
                          uint32_t iterations, uint32_t index, uint8_t *block,
                          uint32_t digest_length)

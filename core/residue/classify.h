@@ -16,8 +16,8 @@ struct qcow2_residue_looks {
 /* True if all are zeros. */
 bool qcow2_residue_is_zero(const uint8_t *bytes, size_t length);
 
-/* What the cluster looks like. Tables of offsets all look like an L2 table: what they point to
-   tells more. Not HOLE, L1 or REFCOUNT_TABLE. */
+/* What the cluster looks like. Every table of offsets counts as an L2 table here: only what it
+   points to tells which table it is. So the answer is never L1 or REFCOUNT_TABLE, nor HOLE. */
 enum qcow2_residue_kind qcow2_residue_classify(const struct qcow2_residue_looks *looks,
                                                const uint8_t *cluster);
 
@@ -25,8 +25,8 @@ enum qcow2_residue_kind qcow2_residue_classify(const struct qcow2_residue_looks 
 bool qcow2_residue_is_table(const struct qcow2_residue_looks *looks, const uint8_t *bytes,
                             size_t count);
 
-/* The length in bytes, up to a multiple of 8, of the snapshot table entry that `length` bytes begin
-   with, if they look like one; else 0. */
+/* If the `length` bytes begin with what looks like an entry of the snapshot table: the length of
+   that entry in bytes, rounded up to a multiple of 8. Else 0. */
 size_t qcow2_residue_snapshot_entry(const struct qcow2_residue_looks *looks, const uint8_t *bytes,
                                     size_t length);
 

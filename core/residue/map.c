@@ -41,8 +41,7 @@ void qcow2_residue_map_move(struct qcow2_residue_map *map, uint64_t first, uint6
   memset(map->states, 0, (size_t) divide_up(map->end - first, STATES_PER_BYTE));
 }
 
-/* No range is longer: as many bytes as a stream can have. So those that reach a byte are near it.
- */
+/* No range is longer than the longest stream. So the ranges that reach a byte begin near it. */
 static uint32_t longest(const struct qcow2_residue_map *map)
 {
   return UINT32_C(2) << map->cluster_bits;

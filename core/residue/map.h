@@ -15,14 +15,14 @@
 
 enum qcow2_residue_state {
   RESIDUE_FREE,   /* nothing refers to the cluster */
-  RESIDUE_PARTLY, /* the ranges say to what something refers */
+  RESIDUE_PARTLY, /* something refers to parts of it: the ranges say to which */
   RESIDUE_USED,   /* something refers to all of it */
   RESIDUE_WALKED  /* the same: an L2 table whose entries were looked at */
 };
 
 enum qcow2_residue_range_kind {
   RANGE_PLAIN,
-  RANGE_STREAM,  /* ends somewhere, at the end of its last sector at the latest */
+  RANGE_STREAM,  /* where it ends is not known: at the end of its last sector at the latest */
   RANGE_DECODED, /* a stream whose end is known */
 };
 
@@ -34,7 +34,7 @@ struct qcow2_residue_range {
 
 struct qcow2_residue_map {
   unsigned cluster_bits;
-  uint32_t shortest_stream; /* no stream that gives a cluster is shorter, bytes */
+  uint32_t shortest_stream; /* bytes; a stream that gives a whole cluster is not shorter */
   uint64_t first, end;      /* clusters that the map has now */
   uint8_t *states;          /* two bits for each cluster from `first` on */
   uint64_t state_capacity;  /* clusters */
@@ -51,7 +51,7 @@ bool qcow2_residue_map_init(struct qcow2_residue_map *map, unsigned cluster_bits
                             size_t range_capacity);
 void qcow2_residue_map_free(struct qcow2_residue_map *map);
 
-/* Begin anew with the clusters from `first` on, to `end` at most. Where the ranges do not fit, the
+/* Begin anew with the clusters from `first` on, to `end` at most. If the ranges do not fit, the
    end moves down while they are added. */
 void qcow2_residue_map_move(struct qcow2_residue_map *map, uint64_t first, uint64_t end);
 

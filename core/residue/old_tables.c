@@ -7,8 +7,8 @@
 #include "../format/cluster.h"
 #include "inventory.h"
 
-/* So many entries of a table are followed, and of these so many to see whether they lead to
-   refcount blocks: that takes reading. */
+/* The most entries of a table that are followed. Of these, the most whose clusters are read, to see
+   whether they are refcount blocks. */
 #define FOLLOWED_MAX 32u
 #define BLOCKS_READ_MAX 2u
 

@@ -14,12 +14,13 @@ struct qcow2_residue_window {
   const struct qcow2_layer *layer; /* its topmost file */
   struct qcow2_residue_map map;
   struct qcow2_decompressor *decompressor;
-  uint8_t *packed; /* a stream: two clusters */
+  uint8_t *packed; /* room for a compressed stream: two clusters */
   uint8_t *cluster;
 };
 
-/* Room for the states of so many clusters at most, and for so many ranges. Nothing is in the map
-   yet. The caller frees it with qcow2_residue_window_free(), also after an error. Errors: NOMEM. */
+/* Make a window. Its map has room for the states of at most `clusters_max` clusters, and for
+   `ranges_max` ranges. Nothing is in the map yet. The caller frees it with
+   qcow2_residue_window_free(), also after an error. Errors: NOMEM. */
 int qcow2_residue_window_make(struct qcow2_residue_window *window, const struct qcow2_image *image,
                               uint64_t clusters_max, size_t ranges_max, struct qcow2_error *error);
 void qcow2_residue_window_free(struct qcow2_residue_window *window);
@@ -35,8 +36,8 @@ int qcow2_residue_window_move(struct qcow2_residue_window *window, uint64_t clus
 /* True if the map has the cluster. */
 bool qcow2_residue_window_has(const struct qcow2_residue_window *window, uint64_t cluster);
 
-/* Make zeros of those of the `length` bytes in `buffer`, which stand for the file's at `offset`,
-   that the map's ranges say are in use. The map has their clusters. Returns an errno value. */
+/* `buffer` has the file's `length` bytes at `offset`. Set those to zero that are in use, as the
+   map's ranges say. The map has their clusters. Returns an errno value; 0: success. */
 int qcow2_residue_window_clear(struct qcow2_residue_window *window, uint64_t offset,
                                uint8_t *buffer, size_t length);
 

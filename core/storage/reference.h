@@ -13,11 +13,10 @@
 struct qcow2_reference {
   const struct qcow2_opened_file *from; /* the image or referrer that refers to it */
   const char *name;                     /* as written */
-  const char *role; /* for messages: "backing file", "data file", "image", "key file" */
-  bool is_of_image; /* an image refers to it: the caller can have it searched for */
-  int help_options; /* QCOW2_OPTION_...: those by which the caller can name the file itself */
-  const char
-      *distrust; /* why no reference of this image may be followed, as a clause; NULL: it may */
+  const char *role;     /* for messages: "backing file", "data file", "image", "key file" */
+  bool is_of_image;     /* an image refers to it: the caller can have it searched for */
+  int help_options;     /* QCOW2_OPTION_...: those by which the caller can name the file itself */
+  const char *distrust; /* a clause: why no reference of this image may be followed; NULL: it may */
   const char *const *search_directories;
   size_t search_count;
   const struct qcow2_opened_file *search_from; /* the referrer that names the first of these
@@ -26,9 +25,8 @@ struct qcow2_reference {
   const char *search_variable;  /* for messages: the environment variable that names the last
                                    directories; NULL: none */
   size_t search_variable_count; /* the number of these */
-  bool (*is_taken)(
-      const void *context,
-      const struct qcow2_opened_file *file); /* true for files that a search skips; NULL: none */
+  /* True for files that a search skips; NULL: it skips none. */
+  bool (*is_taken)(const void *context, const struct qcow2_opened_file *file);
   const void *taken_context;
 };
 

@@ -10,8 +10,8 @@
 
 #include "../qcow2core.h"
 
-/* Read exactly `length` bytes at host offset `host_offset`.
-   Errors: TRUNCATED if the storage ends before them, IO if the storage's read fails. */
+/* Read exactly `length` bytes at `host_offset`. Errors: TRUNCATED if the storage ends before the
+   last of them, IO if the storage's read fails. */
 int qcow2_storage_read(const struct qcow2_storage *storage, uint64_t host_offset, void *buffer,
                        size_t length, struct qcow2_error *error);
 

@@ -33,8 +33,8 @@ struct arguments {
    EXIT_USAGE after complaining. */
 int arguments_parse(int argc, char *argv[], struct arguments *arguments);
 
-/* Open an operand, counted from 0. Backing files in libtsk's formats are refused: the command does
-   not link libtsk. The caller closes. Returns EXIT_OK, or EXIT_FAILED after complaining. */
+/* Open an operand, counted from 0. If a backing or data file is in one of libtsk's formats, libtsk
+   is loaded for it. The caller closes. Returns EXIT_OK, or EXIT_FAILED after complaining. */
 int arguments_open(const struct arguments *arguments, int operand, enum tsk_qcow2_depth depth,
                    struct tsk_qcow2_opened *opened);
 

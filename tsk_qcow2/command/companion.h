@@ -4,8 +4,8 @@
 #define TSK_QCOW2_COMPANION_H
 
 /* Run a program of ours in place of this one. It lies beside this program, as in a build directory,
-   or where it was installed. `package` is the Debian package of its own that has it; NULL: it comes
-   with tsk-qcow2. Returns an exit status after complaining. */
+   or where it was installed. `package` is the Debian package that has it; NULL: it comes with
+   tsk-qcow2. Returns only if it cannot be run: an exit status, after complaining. */
 int companion_run(const char *name, const char *package, const char *const argv[]);
 
 #endif

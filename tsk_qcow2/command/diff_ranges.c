@@ -13,8 +13,8 @@ struct printer {
   bool is_json, is_out_of_memory;
   struct progress progress;
   uint64_t sizes[SIDES];
-  uint64_t range_count, bytes; /* that differ, */
-  uint64_t unreadable_bytes;   /* and of those that nobody can compare */
+  uint64_t range_count, bytes; /* of what differs */
+  uint64_t unreadable_bytes;   /* that cannot be compared */
 };
 
 static const char *kind_name(enum range_kind kind)

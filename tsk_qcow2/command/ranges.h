@@ -36,8 +36,8 @@ struct ranges_listener {
   void (*progress)(void *context, uint64_t guest_offset);
 };
 
-/* Compare the views byte by byte, and report every range that is not the same. Memory is some
-   8 MiB at most. Errors: those of qcow2_view_salvage(). */
+/* Compare the views byte by byte, and report every range that is not the same. Needs at most
+   some 8 MiB of memory. Errors: those of qcow2_view_salvage(). */
 int ranges_compare(struct qcow2_view *const views[SIDES], const struct ranges_listener *listener,
                    struct qcow2_error *error);
 

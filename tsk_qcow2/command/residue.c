@@ -12,7 +12,7 @@
 #include "report.h"
 #include "shell.h"
 
-/* So many things of a kind are listed, and so many bytes of a name; all are counted. */
+/* The most things of a kind that are listed, and the most bytes of a name. All are counted. */
 #define LISTED_MAX 10000u
 #define NAME_BYTES_MAX 1024u
 #define TEXT_BYTES (4 * NAME_BYTES_MAX + 8)
@@ -21,7 +21,7 @@ struct residue {
   bool is_json;
   struct qcow2_residue_result result;
   uint64_t counts[QCOW2_RESIDUE_KINDS];         /* of what was found */
-  json_t *snapshots, *bitmaps, *tables, *lines; /* the last for text */
+  json_t *snapshots, *bitmaps, *tables, *lines; /* `lines` for text, the others for JSON */
   const char *name;                             /* as typed */
 };
 

@@ -22,19 +22,18 @@ struct tsk_qcow2_name {
   bool has_snapshot;
   char *snapshot; /* if has_snapshot: a snapshot's ID or name, maybe empty */
   enum qcow2_snapshot_key snapshot_key;
-  bool snapshot_is_index;           /* `snapshot` is its index in the snapshot table */
-  struct tsk_qcow2_strings backing; /* backing=, in order */
-  struct tsk_qcow2_strings
-      backing_formats;                /* the format= of each of them; an item is NULL: not given */
-  struct tsk_qcow2_strings search;    /* search=, in order */
-  struct tsk_qcow2_strings key_files; /* key-file=, in order */
-  char *data_file;                    /* data-file=; NULL: not given */
-  char *data_format;                  /* its format=; NULL: not given */
-  char **last_format;                 /* while parsing: where a format= belongs; NULL: nowhere */
-  bool errors_zero; /* errors=zero: what cannot be read reads as zeros, and is reported */
-  bool vm_state;    /* vmstate: the snapshot's saved memory instead of its disk */
-  bool residue;     /* residue: what nothing refers to, instead of a disk */
-  bool under_zeros; /* under-zeros: zero, allocated clusters read as what is stored */
+  bool snapshot_is_index;                   /* `snapshot` is its index in the snapshot table */
+  struct tsk_qcow2_strings backing;         /* backing=, in order */
+  struct tsk_qcow2_strings backing_formats; /* the format= of each of them; NULL: not given */
+  struct tsk_qcow2_strings search;          /* search=, in order */
+  struct tsk_qcow2_strings key_files;       /* key-file=, in order */
+  char *data_file;                          /* data-file=; NULL: not given */
+  char *data_format;                        /* its format=; NULL: not given */
+  char **last_format; /* while parsing: where a format= belongs; NULL: nowhere */
+  bool errors_zero;   /* errors=zero: what cannot be read reads as zeros, and is reported */
+  bool vm_state;      /* vmstate: the snapshot's saved memory instead of its disk */
+  bool residue;       /* residue: what nothing refers to, instead of a disk */
+  bool under_zeros;   /* under-zeros: zero, allocated clusters read as what is stored */
 };
 
 /* Parse. On success the caller frees with tsk_qcow2_name_free(). Errors: IO (no such file),

@@ -34,8 +34,9 @@ int tsk_qcow2_open_names(size_t count, const char *const names[], enum tsk_qcow2
                          qcow2_open_foreign *open_foreign, struct tsk_qcow2_opened *opened,
                          struct qcow2_error *error);
 
-/* Open a view of a state of an image that was opened so, with what the name says of how it is to be
-   read; if it asks for the residue, that is the only one. Errors: those of qcow2_view_open_as() and
+/* Open a view of a state of an image that tsk_qcow2_open_names() opened. If the name asked for what
+   is under zeros, the view shows it. If the name asked for the residue, the view is that of the
+   residue, whatever the state. Errors: those of qcow2_view_open_as() and
    qcow2_view_open_residue(). */
 int tsk_qcow2_open_state(const struct tsk_qcow2_opened *opened, size_t snapshot_index,
                          bool is_vm_state, struct qcow2_view **view, struct qcow2_error *error);

@@ -112,7 +112,7 @@ static uint8_t pass_on(const struct call *call)
                                          call->a_ssize);
 }
 
-/* Call a method of the object: closeImage(), or the one that examines an open image. */
+/* Let libtsk close the object's image, and give the object this one, which is open. NULL: none. */
 static uint8_t set_image(void *object, TSK_IMG_INFO *img)
 {
   return REAL(handle_method, "_ZN7TskAuto15openImageHandleEP12TSK_IMG_INFO")(object, img);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * First each name of B is looked for in A, below the directory that its own directory was there:
- * so what a moved directory holds did not move. What is left is looked for by inode. Where names
- * or inodes are the same very often, as no file system that is in order has them, only some of them
- * are looked at.
+ * First each name of B is looked for in A, in the directory of A that is the same as its own. So a
+ * file did not move if only its directory moved. The names that are left are looked for by inode.
+ * In a file system that is not in order, the same name or inode may occur very often. Then only
+ * CANDIDATES_MAX of them are looked at.
  */
 #include "compare.h"
 
@@ -17,11 +17,11 @@
 struct comparison {
   const struct entries *a, *b;
   enum compare_identity identity;
-  struct entry_index names_of_a, inodes_of_a; /* without those that have a mate, as they are met */
+  struct entry_index names_of_a, inodes_of_a; /* entries with a mate are taken out when met */
   struct entry_index all_inodes_of_a, all_inodes_of_b;
   uint32_t *mate_of_a, *mate_of_b; /* the same file in the other state; ENTRY_NONE: none known */
   bool *is_unknown_a, *is_unknown_b;
-  bool *is_told_a; /* a change that is in the list has it */
+  bool *is_told_a; /* a change in the list is about it */
   struct changes *changes;
   bool is_out_of_memory;
 };
@@ -226,7 +226,7 @@ static void find_mates(struct comparison *comparison)
                                               is_it_by_inode };
   const struct entries *b = comparison->b;
 
-  /* A directory is found at once, for what it holds comes after it. */
+  /* The mate of a directory is looked for at once: the names in the directory come after it. */
   for (uint32_t i = 0; i < b->count; i++) {
     find_by_name(comparison, i);
     if ((b->list[i].flags & ENTRY_IS_DIRECTORY) != 0)
@@ -373,7 +373,8 @@ static void relate(struct comparison *comparison, struct change *change)
   }
 }
 
-/* True if the name of A leads to another file in B. Of directories both are told. */
+/* True if the name of A leads to another file in B. Nothing replaces a directory, and a directory
+   replaces nothing: there is a change for each of the two. */
 static bool is_replaced(const struct comparison *comparison, uint32_t a, uint32_t b)
 {
   return is_of_same_name(comparison, a, b) && !comparison->is_told_a[a] &&
@@ -420,7 +421,8 @@ static bool is_what_is_left(const struct comparison *comparison, uint32_t a, uin
          strcmp(entry_name(comparison->a, a), entry_name(comparison->b, b)) == 0;
 }
 
-/* A deleted name of B without a mate: what is left of one that A has in use, or new. */
+/* A deleted name of B without a mate. If the name is in use in A, the change DELETED says that it
+   remains. Else the deleted name is new, or it is not known whether it is. */
 static void add_remnant(struct comparison *comparison, uint32_t b, struct change **deleted_of_a)
 {
   uint32_t a = search_by_name(comparison, b, is_what_is_left);
@@ -433,8 +435,8 @@ static void add_remnant(struct comparison *comparison, uint32_t b, struct change
     add_change(comparison, CHANGE_REMNANT, ENTRY_NONE, b);
 }
 
-/* The changes DELETED, by what they are about. No change is added while the answer is in use, so
-   there is room for all remnants first. */
+/* The changes DELETED, by their entry of A. These pointers stay valid while `more` changes are
+   added: room for all of them is made first. */
 static struct change **list_deleted(struct comparison *comparison, size_t more)
 {
   struct changes *changes = comparison->changes;

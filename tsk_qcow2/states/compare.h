@@ -5,11 +5,11 @@
 
 #include "entries.h"
 
-/* By what a file is known again in another state. */
+/* How a file is recognised in another state. */
 enum compare_identity {
   IDENTITY_SEQUENCE, /* by inode and sequence number (NTFS) */
   IDENTITY_BIRTH,    /* by inode and birth time, where there is one */
-  IDENTITY_PLACE,    /* inodes are places of names (FAT): by birth time and first cluster */
+  IDENTITY_PLACE,    /* FAT, whose inodes are places of names: by birth time and first cluster */
   IDENTITY_NONE      /* the file system is another one: nothing is the same file */
 };
 
@@ -19,8 +19,8 @@ enum change_kind {
   CHANGE_REPLACED, /* the name leads to another file now */
   CHANGE_CHANGED,  /* a file of both states; `aspects` says what changed */
   CHANGE_UNKNOWN, /* it cannot be compared, since some of it, or of its directory, cannot be read */
-  CHANGE_REMNANT, /* a deleted name, which A has not */
-  CHANGE_REMNANT_GONE, /* a deleted name, which B has no more */
+  CHANGE_REMNANT, /* a deleted name that only B has */
+  CHANGE_REMNANT_GONE, /* a deleted name that only A has */
   CHANGE_KINDS
 };
 
@@ -64,9 +64,9 @@ struct changes {
   size_t count, room;
 };
 
-/* Compare. A change of content is one that there may be: equal layouts that were not touched are
-   the same, and the caller looks at others. Files are in the order of B, those that are gone last.
-   False: no memory. The caller frees with changes_free(). */
+/* Compare. ASPECT_CONTENT means that the content may have changed, and the caller finds out. If two
+   layouts are equal and nothing was touched, the content is the same. The changes are in the order
+   of B; files that are gone come last. False: no memory. The caller frees with changes_free(). */
 bool compare_entries(const struct entries *a, const struct entries *b,
                      enum compare_identity identity, struct changes *changes);
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A stream is divided where a run of either file begins or ends. Of such a segment nothing is read
- * if it is sparse in both, or lies at the same offset of both disks in bytes that are the same. A
- * stream that is compressed by units is read by whole units.
+ * A stream is divided into segments where a run of either file begins or ends. Nothing of a segment
+ * is read if it is sparse in both files. If it lies at the same offset of both disks, only those
+ * bytes are read that the tables do not show to be the same. A stream that is compressed or
+ * encrypted is read as a whole, unless the tables show all of it to be the same.
  */
 #include "content.h"
 
@@ -51,7 +52,7 @@ struct streams {
   uint64_t failures[2];
 };
 
-/* Worse answers are larger, but a difference is one whatever cannot be read. */
+/* The worse answer is the larger one. But a difference stays one, whatever cannot be read. */
 static enum content_answer worse(enum content_answer a, enum content_answer b)
 {
   if (a == CONTENT_DIFFERS || b == CONTENT_DIFFERS)
@@ -59,7 +60,7 @@ static enum content_answer worse(enum content_answer a, enum content_answer b)
   return a > b ? a : b;
 }
 
-/* Take bytes of both sides from the budget. */
+/* Take `length` bytes, which are read on each side, from the budget. False: it has fewer left. */
 static bool take(struct content *content, uint64_t length)
 {
   if (content->bytes_left < length)
@@ -103,7 +104,8 @@ static enum content_answer compare_bytes(const struct streams *streams, uint64_t
 
 /* ---- Streams ------------------------------------------------------------------------------- */
 
-/* Compare a segment at `offset` that lies on both disks at `guest_offset`: what must be read. */
+/* Compare a segment at `offset` of the streams, which lies at `guest_offset` of both disks. Only
+   what the tables do not show to be the same is read. */
 static enum content_answer compare_in_place(const struct streams *streams, uint64_t offset,
                                             uint64_t guest_offset, uint64_t length)
 {
@@ -131,7 +133,7 @@ static enum content_answer compare_in_place(const struct streams *streams, uint6
   return answer;
 }
 
-/* True if both segments are the same bytes of the disks, at an offset that fits them. */
+/* True if both segments lie at the same offset of their disks, which *guest_offset becomes. */
 static bool is_in_place(const struct streams *streams, const struct segment *a,
                         const struct segment *b, uint64_t *guest_offset)
 {
@@ -230,7 +232,7 @@ static enum content_answer compare_streams(struct content *content, const TSK_FS
   return compare_bytes(&streams, 0, streams.end);
 }
 
-/* Streams of a file that are compared: each is looked for among the other's. */
+/* The most streams of a file that are compared: each is looked for among all of the other file. */
 #define STREAMS_MAX 2000
 
 /* ---- Files ---------------------------------------------------------------------------------- */
@@ -305,8 +307,7 @@ enum content_answer content_compare(struct content *content, TSK_FS_FILE *a, TSK
   return worse(answer, compare_all(content, b, a, true, stream, stream_size));
 }
 
-/* ---- Disks ------------------------------------------------------------------------------------
- */
+/* ---- Disks ------------------------------------------------------------------------------- */
 
 /* Read a piece of one disk. */
 static bool read_disk(const struct content *content, int side, uint64_t guest_offset, size_t length)

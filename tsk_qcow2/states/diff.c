@@ -257,8 +257,7 @@ static void volume_free(struct diff_volume *volume)
   free(volume->details);
 }
 
-/* ---- All volumes --------------------------------------------------------------------------------
- */
+/* ---- All volumes ------------------------------------------------------------------------- */
 
 static void add_totals(struct diff_totals *totals, const struct diff_volume *volume)
 {

@@ -7,8 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* How many names of a file system are recorded, and bytes of them, how deep its directories are
-   followed, and up to which length its paths are shown. */
+/* Bounds for a file system: how many names are recorded, how many bytes these names have, how deep
+   directories are followed, and how long the paths are that are shown. */
 #define ENTRIES_MAX 4000000u
 #define ENTRY_NAMES_BYTES_MAX ((size_t) 512 << 20)
 #define ENTRIES_DEPTH_MAX 1000u
@@ -30,7 +30,7 @@ enum {
   ENTRY_HAS_META = 2,
   ENTRY_IS_DIRECTORY = 4,
   ENTRY_IS_REGULAR = 8,
-  ENTRY_TOUCHED = 16,      /* bytes below its runs may be others in the other state */
+  ENTRY_TOUCHED = 16,      /* the bytes to which its runs lead may differ in the other state */
   ENTRY_INCOMPLETE = 32,   /* a directory: some of its names could not be read */
   ENTRY_META_UNSURE = 64,  /* damage was met while its metadata were read */
   ENTRY_META_DELETED = 128 /* the metadata are not in use any more */

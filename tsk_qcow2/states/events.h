@@ -5,8 +5,7 @@
 
 #include "body.h"
 
-/* How many lines, spans and bytes of text are kept; what is more is left out, and is_cut says so.
- */
+/* How many lines, spans and bytes of text are kept. The rest is left out, and is_cut is set. */
 #define EVENTS_MAX 4000000u
 #define EVENT_SPANS_MAX 16000000u
 #define EVENT_TEXTS_MAX (UINT64_C(1) << 30)

@@ -11,10 +11,10 @@
 struct layout {
   uint64_t digest;      /* of streams, sizes, runs and resident bytes, with a key of this process */
   uint64_t first_block; /* the first with content; 0: none */
-  bool is_touched;      /* bytes below the runs may not be the same in the other view */
+  bool is_touched;      /* the bytes to which the runs lead may differ in the other view */
 };
 
-/* How much may be asked of the tables, in calls of qcow2_view_same(): file systems can be made
+/* How many calls of qcow2_view_same() are left. There is a bound, because a file system can be made
    whose runs overlap without end. Once it is used up, everything counts as touched. */
 struct layout_budget {
   uint64_t calls;

@@ -18,14 +18,14 @@ struct state {
 /* Open it. False after complaining. The caller closes with state_close(). */
 bool state_open(const char *name, struct state *state);
 
-/* Open the state of this index of the image that the name leads to, without a word of warnings.
-   False after complaining. */
+/* Open one state of the image that the name leads to: QCOW2_ACTIVE, or the index of a snapshot.
+   Warnings are not printed. False after complaining. */
 bool state_open_index(const char *name, size_t snapshot_index, struct state *state);
 
 /* All NULL is allowed. */
 void state_close(struct state *state);
 
-/* How often reads of it met damage. What was made of reads between two equal answers is whole. */
+/* How often reads of it met damage. If two answers are equal, no read between them met damage. */
 uint64_t state_failures(const struct state *state);
 
 #endif

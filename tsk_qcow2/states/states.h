@@ -16,8 +16,8 @@ struct timeline_options {
   bool is_csv;
 };
 
-/* Put all states of an image on one timeline; of a name that chooses a state, that one. Returns an
-   exit status. */
+/* Put all states of an image on one timeline. If the name chooses a state, only that one. Returns
+   an exit status. */
 int states_timeline(const char *name, const struct timeline_options *options);
 
 #endif

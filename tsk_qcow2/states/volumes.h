@@ -12,9 +12,9 @@ struct volume {
   uint64_t start, sectors; /* as mmls prints them; 0 and 0: the disk has no partitions */
   uint64_t offset, length; /* the same in bytes */
   char description[VOLUME_TEXT_BYTES]; /* escaped; "" for a disk without partitions */
-  TSK_FS_INFO *fs;                     /* NULL: none that libtsk reads; then */
-  char problem[VOLUME_TEXT_BYTES];     /* why not, escaped, */
-  bool is_damaged;                     /* and whether damage was met meanwhile */
+  TSK_FS_INFO *fs;                     /* NULL: there is none that libtsk reads */
+  char problem[VOLUME_TEXT_BYTES];     /* if so: why, escaped */
+  bool is_damaged;                     /* damage was met while it was opened */
 };
 
 struct volumes {
@@ -40,7 +40,7 @@ enum volume_fate {
 struct volume_pair {
   enum volume_fate fate;
   const struct volume *a, *b; /* NULL: none */
-  bool is_same_fs; /* by its type and its identifier, where it has one; else it was made anew */
+  bool is_same_fs; /* the same type and identifier, if it has one; false: it was made anew */
 };
 
 /* Match the volumes of two states, by where they start and their type, and else by the identifier

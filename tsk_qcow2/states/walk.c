@@ -93,8 +93,8 @@ static void describe(const struct walk *walk, struct entry *entry, TSK_FS_FILE *
     entry->flags |= ENTRY_META_UNSURE;
 }
 
-/* Open a file of a directory. Where libtsk leaves out the metadata, as of a deleted name whose
-   inode has the next sequence number by now, they are added as fls does. */
+/* Open a file of a directory. libtsk may leave out the metadata, as it does for a deleted name
+   whose inode has the next sequence number by now. Then they are added here, as fls does. */
 static TSK_FS_FILE *open_file(const struct walk *walk, const TSK_FS_DIR *directory, size_t i)
 {
   TSK_FS_FILE *file = tsk_fs_dir_get(directory, i), *with_meta;
