@@ -72,7 +72,8 @@ for name in TSK_LIBRARY TSK_SONAME DROPIN_DIRECTORY COMPANION_DIRECTORY; do
 done >"$build_dir/places.h"
 FLAGS="-std=gnu11 -DHAVE_CONFIG_H -I$build_dir -Icore -Itsk_qcow2 -Itsk_qcow2/names
   -include $build_dir/places.h
-  $(pkg-config --cflags tsk zlib libzstd libdeflate libgcrypt jansson fuse3)"
+  $(pkg-config --cflags tsk zlib libzstd libdeflate libgcrypt jansson fuse3)
+  -DFUSE_USE_VERSION=31"
 export CHECKS FLAGS
 # shellcheck disable=SC2016  # the inner shell expands these
 find core tsk_qcow2 tests -name '*.c' ! -path 'tests/jvm/*' ! -name '*_windows.c' -print0 |

@@ -38,7 +38,7 @@ class Case:
         run("qemu-img", command, *words, "--image-opts", self.node)
 
     def share(self, byte, total, under_zeros=False):
-        """"kept", "gone" or "in part": of `total` bytes, how many are in the residue, or are shown
+        """ "kept", "gone" or "in part": of `total` bytes, how many are in the residue, or are shown
         under zeros."""
         with core.Image(self.path) as image:
             with image.view(under_zeros=True) if under_zeros else image.residue() as view:

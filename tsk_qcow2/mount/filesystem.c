@@ -4,7 +4,6 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE /* statx() */
 #endif
-#define FUSE_USE_VERSION 31
 #include "filesystem.h"
 
 #include <errno.h>
@@ -342,9 +341,25 @@ struct fuse_session *filesystem_mount(struct contents *contents, const char *ima
   return NULL;
 }
 
+/* Each thread gets a descriptor of its own to the kernel, where libfuse can have that. */
+static int serve(struct fuse_session *session)
+{
+#if FUSE_USE_VERSION >= 312
+  struct fuse_loop_config *config = fuse_loop_cfg_create();
+  int result;
+
+  fuse_loop_cfg_set_clone_fd(config, 1);
+  result = fuse_session_loop_mt(session, config);
+  fuse_loop_cfg_destroy(config);
+  return result;
+#else
+  return fuse_session_loop_mt(session, 1);
+#endif
+}
+
 int filesystem_serve(struct fuse_session *session)
 {
-  int result = fuse_session_loop_mt(session, 1);
+  int result = serve(session);
 
   fuse_session_unmount(session);
   fuse_remove_signal_handlers(session);
