@@ -22,6 +22,7 @@ from fuzz.seeds import SEEDS  # noqa: E402
 LONGEST = {
     "image": 120_000,
     "check": 120_000,
+    "residue": 120_000,
     "order": 120_000,
     "mapping": 4096,
     "decompress": 8192,

@@ -451,6 +451,7 @@ def name_seeds():
 SEEDS = {
     "image": image_seeds,
     "check": image_seeds,
+    "residue": image_seeds,
     "order": image_seeds,
     "mapping": mapping_seeds,
     "decompress": decompress_seeds,

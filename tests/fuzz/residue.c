@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The residue of a whole image. The stream is the file's bytes or zeros, the same in whatever pieces
+ * it is read; the inventory counts each byte of residue once by place and once by kind, and no fewer
+ * than the stream shows; and an image whose sectors fail is never complete without saying so.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "fuzz.h"
+
+#define WORK_BYTES (UINT64_C(48) << 20)
+
+static void look_at_found(void *context, const struct qcow2_residue_found *found)
+{
+  const struct fuzz_input *input = context;
+
+  FUZZ_CHECK((unsigned) found->kind < QCOW2_RESIDUE_KINDS);
+  FUZZ_CHECK(found->host_offset < input->length);
+  FUZZ_CHECK((found->snapshot != NULL) == (found->kind == QCOW2_RESIDUE_SNAPSHOT_TABLE));
+  FUZZ_CHECK((found->bitmap != NULL) == (found->kind == QCOW2_RESIDUE_BITMAP_DIRECTORY));
+  if (found->snapshot != NULL)
+    fuzz_check_escape(found->snapshot->name, found->snapshot->name_length);
+  if (found->bitmap != NULL)
+    fuzz_check_escape(found->bitmap->name, found->bitmap->name_length);
+}
+
+static struct qcow2_residue_result take_inventory(const struct qcow2_image *image,
+                                                  struct fuzz_input *input)
+{
+  struct qcow2_residue_options options = { .struct_size = sizeof(options),
+                                           .report = look_at_found,
+                                           .context = input,
+                                           .work_bytes = WORK_BYTES };
+  struct qcow2_error error = fuzz_error_fresh();
+  struct qcow2_residue_result result;
+  uint64_t by_where = 0, by_kind = 0;
+
+  FUZZ_CHECK(qcow2_image_residue(image, &options, &result, &error) == 0);
+  fuzz_check_result(0, &error);
+  for (unsigned i = 0; i < QCOW2_RESIDUE_MAX; i++) {
+    FUZZ_CHECK(result.where_data_bytes[i] <= result.where_bytes[i]);
+    by_where += result.where_bytes[i];
+    by_kind += result.kind_bytes[i];
+  }
+  FUZZ_CHECK(by_where == result.residue_bytes && by_kind == result.residue_bytes);
+  FUZZ_CHECK(result.file_bytes == input->length && result.checked_to <= input->length);
+  FUZZ_CHECK(!result.is_complete || result.checked_to == input->length);
+  return result;
+}
+
+/* Read pieces of the view again, backwards. */
+static void check_pieces(struct qcow2_view *view, const uint8_t *whole, size_t length)
+{
+  uint8_t piece[777];
+
+  for (size_t end = length; end > 0;) {
+    size_t count = end % sizeof(piece) == 0 ? sizeof(piece) : end % sizeof(piece);
+
+    end -= count;
+    FUZZ_CHECK(qcow2_view_read(view, end, piece, count, NULL) == 0);
+    FUZZ_CHECK(memcmp(piece, whole + end, count) == 0);
+  }
+}
+
+static void check_stream(struct qcow2_image *image, const struct fuzz_input *input,
+                         const struct qcow2_residue_result *inventory)
+{
+  struct qcow2_error error = fuzz_error_fresh();
+  struct qcow2_view *view;
+  uint8_t *whole = malloc(input->length + 1);
+  uint64_t shown = 0;
+  int code = qcow2_view_open_residue(image, &view, &error);
+
+  fuzz_check_result(code, &error);
+  FUZZ_CHECK(whole != NULL && (code == 0 || code == QCOW2_ERROR_UNSUPPORTED));
+  if (code == 0) {
+    FUZZ_CHECK(qcow2_view_size(view) == input->length);
+    FUZZ_CHECK(qcow2_view_read(view, 0, whole, input->length, NULL) == 0);
+    for (size_t i = 0; i < input->length; i++) {
+      FUZZ_CHECK(whole[i] == 0 || whole[i] == input->bytes[i]);
+      shown += whole[i] != 0;
+    }
+    FUZZ_CHECK(!inventory->is_complete || shown <= inventory->residue_bytes);
+    check_pieces(view, whole, input->length);
+    qcow2_view_close(view);
+  }
+  free(whole);
+}
+
+static void open_and_look(const uint8_t *data, size_t size, bool is_failing)
+{
+  struct qcow2_open_options alone = { .struct_size = sizeof(alone), .flags = QCOW2_OPEN_NO_CHAIN };
+  struct fuzz_input input = { data, size };
+  struct qcow2_storage storage = is_failing ? fuzz_storage_failing(&input) : fuzz_storage(&input);
+  struct qcow2_residue_result inventory;
+  struct qcow2_image *image;
+
+  if (qcow2_image_open_storage(&storage, &alone, &image, NULL) != 0)
+    return;
+  inventory = take_inventory(image, &input);
+  FUZZ_CHECK(!inventory.has_unreadable || !inventory.is_complete);
+  FUZZ_CHECK(is_failing || !inventory.has_unreadable);
+  qcow2_image_close(image);
+  if (is_failing || qcow2_image_open_storage(&storage, NULL, &image, NULL) != 0)
+    return;
+  check_stream(image, &input, &inventory);
+  qcow2_image_close(image);
+}
+
+void fuzz_residue(const uint8_t *data, size_t size)
+{
+  open_and_look(data, size, false);
+  open_and_look(data, size, true);
+}
