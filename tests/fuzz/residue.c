@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The residue of a whole image. The stream is the file's bytes or zeros, the same in whatever pieces
- * it is read; the inventory counts each byte of residue once by place and once by kind, and no fewer
- * than the stream shows; and an image whose sectors fail is never complete without saying so.
+ * The residue of a whole image. The stream is the file's bytes or zeros, the same in whatever
+ * pieces it is read; the inventory counts each byte of residue once by place and once by kind, and
+ * no fewer than the stream shows; and an image whose sectors fail is never complete without saying
+ * so.
  */
 #include <stdlib.h>
 #include <string.h>
