@@ -120,31 +120,6 @@ int tsk_qcow2_disk_open_state(const struct qcow2_disk *image, const struct tsk_q
   return 0;
 }
 
-int tsk_qcow2_disk_open_index(const char *name, size_t snapshot_index, struct qcow2_disk **disk,
-                              struct qcow2_error *error)
-{
-  struct qcow2_disk *made = calloc(1, sizeof(*made));
-  struct tsk_qcow2_opened *opened;
-  int code;
-
-  if (made == NULL)
-    return tsk_qcow2_complain_nomem(error);
-  opened = &made->opened;
-  code = tsk_qcow2_open_names(1, &name, TSK_QCOW2_CHAIN_ONLY, NULL, opened, error);
-  if (code == 0)
-    code = tsk_qcow2_open_state(opened, snapshot_index, false, &opened->view, error);
-  if (code != 0) {
-    tsk_qcow2_opened_close(opened);
-    free(made);
-    return code;
-  }
-  opened->snapshot_index = snapshot_index;
-  opened->is_vm_state = false;
-  tsk_qcow2_damage_init(&made->damage);
-  *disk = made;
-  return 0;
-}
-
 void qcow2_disk_close(struct qcow2_disk *disk)
 {
   if (disk == NULL)

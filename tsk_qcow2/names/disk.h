@@ -13,11 +13,6 @@
 int tsk_qcow2_disk_read_filled(struct qcow2_disk *disk, uint64_t guest_offset, void *buffer,
                                size_t length, struct qcow2_error *error);
 
-/* As qcow2_disk_open(), but of the image that the name leads to, open the state of this index
-   instead of the one that the name chooses: QCOW2_ACTIVE, or a snapshot's disk. */
-int tsk_qcow2_disk_open_index(const char *name, size_t snapshot_index, struct qcow2_disk **disk,
-                              struct qcow2_error *error);
-
 /* How often reads met damage, the same or not, so that a caller behind libtsk knows whether what it
    got is whole: libtsk may hide an error, and "errors=zero" makes one a success. */
 uint64_t tsk_qcow2_disk_failures(const struct qcow2_disk *disk);

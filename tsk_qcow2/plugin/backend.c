@@ -327,7 +327,8 @@ TSK_IMG_INFO *tsk_qcow2_open(int num_img, const TSK_TCHAR *const images[], unsig
   return backend_finish(backend, code, &error);
 }
 
-TSK_IMG_INFO *tsk_qcow2_img_open_state(const char *name, size_t snapshot_index)
+TSK_IMG_INFO *tsk_qcow2_img_open_state(const struct qcow2_disk *image, const char *name,
+                                       const struct tsk_qcow2_state *state)
 {
   struct backend *backend = backend_new();
   struct qcow2_error error;
@@ -336,7 +337,7 @@ TSK_IMG_INFO *tsk_qcow2_img_open_state(const char *name, size_t snapshot_index)
   tsk_error_reset();
   if (backend == NULL)
     return NULL;
-  code = tsk_qcow2_disk_open_index(name, snapshot_index, &backend->disk, &error);
+  code = tsk_qcow2_disk_open_state(image, state, &backend->disk, &error);
   if (code == 0)
     code = backend_fill(backend, 1, &name, 0, &error);
   return backend_finish(backend, code, &error);

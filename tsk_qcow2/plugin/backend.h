@@ -6,10 +6,12 @@
 #include "../tsk_qcow2.h"
 
 struct qcow2_disk;
+struct tsk_qcow2_state;
 
-/* As tsk_qcow2_open(), but the state of this index of the image that the name leads to:
-   QCOW2_ACTIVE, or a snapshot's disk. */
-TSK_IMG_INFO *tsk_qcow2_img_open_state(const char *name, size_t snapshot_index);
+/* As tsk_qcow2_open(), but of an image that is open already, whose name is kept as the new one's.
+   Close it before that image. */
+TSK_IMG_INFO *tsk_qcow2_img_open_state(const struct qcow2_disk *image, const char *name,
+                                       const struct tsk_qcow2_state *state);
 
 /* What an image that tsk_qcow2_open() made reads. Closed with the image. */
 struct qcow2_disk *tsk_qcow2_img_disk(const TSK_IMG_INFO *img);

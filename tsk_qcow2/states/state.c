@@ -69,11 +69,13 @@ bool state_open(const char *name, struct state *state)
   return true;
 }
 
-bool state_open_index(const char *name, size_t snapshot_index, struct state *state)
+bool state_open_index(const struct qcow2_disk *image, const char *name, size_t snapshot_index,
+                      struct state *state)
 {
+  const struct tsk_qcow2_state wanted = { .snapshot_index = snapshot_index };
   const char *warning;
 
-  if (!take_image(tsk_qcow2_img_open_state(name, snapshot_index), state))
+  if (!take_image(tsk_qcow2_img_open_state(image, name, &wanted), state))
     return false;
   for (size_t i = 0; (warning = qcow2_view_warning(state->view, i)) != NULL; i++)
     complain_failed("warning: %s", warning);

@@ -18,9 +18,11 @@ struct state {
 /* Open it. False after complaining. The caller closes with state_close(). */
 bool state_open(const char *name, struct state *state);
 
-/* Open one state of the image that the name leads to: QCOW2_ACTIVE, or the index of a snapshot.
-   Warnings are not printed. False after complaining. */
-bool state_open_index(const char *name, size_t snapshot_index, struct state *state);
+/* Open one state of an image that is open under the name: QCOW2_ACTIVE, or the index of a snapshot.
+   Close it before the image. Of warnings, only those of this state are printed. False after
+   complaining. */
+bool state_open_index(const struct qcow2_disk *image, const char *name, size_t snapshot_index,
+                      struct state *state);
 
 /* All NULL is allowed. */
 void state_close(struct state *state);

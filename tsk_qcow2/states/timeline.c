@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "disk.h"
 #include "event_lines.h"
-#include "open_names.h"
 #include "states.h"
 #include "volumes.h"
 #include "walk.h"
@@ -16,6 +16,7 @@
 
 struct timeline {
   const char *name;
+  struct qcow2_disk *image;
   size_t *indices; /* of the snapshots; QCOW2_ACTIVE: the active disk */
   struct timeline_states states;
   struct events events;
@@ -48,46 +49,35 @@ static void name_state(const struct qcow2_image *image, size_t index, char out[2
     snprintf(out, 256, "#%zu", index);
 }
 
-static bool add_state(struct timeline *timeline, const struct qcow2_image *image, size_t index)
+static void add_state(struct timeline *timeline, const struct qcow2_image *image, size_t index)
 {
   size_t count = timeline->states.count;
 
   timeline->indices[count] = index;
   name_state(image, index, timeline->states.names[count]);
   timeline->states.count++;
-  return true;
 }
 
-/* Find out which states there are: the snapshots in the order of the table, and the active disk. */
-static int find_states(struct timeline *timeline)
+/* Find out which states there are: the snapshots in the order of the table, and the active disk.
+   False: no memory. */
+static bool find_states(struct timeline *timeline)
 {
-  struct tsk_qcow2_opened opened;
-  struct qcow2_error error;
-  size_t count;
+  const struct tsk_qcow2_opened *opened = tsk_qcow2_disk_opened(timeline->image);
+  size_t count = qcow2_snapshot_count(opened->image) + 1;
 
-  if (tsk_qcow2_open_names(1, &timeline->name, TSK_QCOW2_CHAIN_ONLY, NULL, &opened, &error) != 0)
-    return complain_failed("%s", error.message);
-  if (opened.is_residue) {
-    tsk_qcow2_opened_close(&opened);
-    return complain_usage("timeline lists the files of an image's states, and the residue is none: "
-                          "name the image without \",residue\"");
-  }
-  complain_warnings(&opened);
-  count = qcow2_snapshot_count(opened.image) + 1;
   timeline->indices = calloc(count, sizeof(timeline->indices[0]));
   timeline->states.names = calloc(count, sizeof(timeline->states.names[0]));
-  timeline->is_unreadable = qcow2_snapshot_lost_count(opened.image) > 0;
   if (timeline->indices == NULL || timeline->states.names == NULL)
-    timeline->is_out_of_memory = true;
-  else if (opened.snapshot_index != QCOW2_ACTIVE)
-    add_state(timeline, opened.image, opened.snapshot_index);
-  else {
-    for (size_t i = 0; i + 1 < count; i++)
-      add_state(timeline, opened.image, i);
-    add_state(timeline, opened.image, QCOW2_ACTIVE);
+    return false;
+  if (opened->snapshot_index != QCOW2_ACTIVE) {
+    add_state(timeline, opened->image, opened->snapshot_index);
+    return true;
   }
-  tsk_qcow2_opened_close(&opened);
-  return timeline->is_out_of_memory ? complain_failed("out of memory") : EXIT_OK;
+  timeline->is_unreadable = qcow2_snapshot_lost_count(opened->image) > 0;
+  for (size_t i = 0; i + 1 < count; i++)
+    add_state(timeline, opened->image, i);
+  add_state(timeline, opened->image, QCOW2_ACTIVE);
+  return true;
 }
 
 /* ---- One state --------------------------------------------------------------------------- */
@@ -164,7 +154,7 @@ static void add_states(struct timeline *timeline)
     struct state state;
     uint64_t failures;
 
-    if (!state_open_index(timeline->name, timeline->indices[i], &state)) {
+    if (!state_open_index(timeline->image, timeline->name, timeline->indices[i], &state)) {
       timeline->is_unreadable = true;
       continue;
     }
@@ -198,6 +188,24 @@ static int print(struct timeline *timeline, const struct timeline_options *optio
   return EXIT_OK;
 }
 
+static int run(struct timeline *timeline, const struct timeline_options *options)
+{
+  const struct tsk_qcow2_opened *opened;
+  struct qcow2_error error;
+
+  if (tsk_qcow2_disk_open_chain(timeline->name, &timeline->image, &error) != 0)
+    return complain_failed("%s", error.message);
+  opened = tsk_qcow2_disk_opened(timeline->image);
+  if (opened->is_residue)
+    return complain_usage("timeline lists the files of an image's states, and the residue is none: "
+                          "name the image without \",residue\"");
+  complain_warnings(opened);
+  if (!find_states(timeline))
+    return complain_failed("out of memory");
+  add_states(timeline);
+  return print(timeline, options);
+}
+
 int states_timeline(const char *name, const struct timeline_options *options)
 {
   struct timeline *timeline = calloc(1, sizeof(*timeline));
@@ -206,11 +214,8 @@ int states_timeline(const char *name, const struct timeline_options *options)
   if (timeline == NULL)
     return complain_failed("out of memory");
   timeline->name = name;
-  status = find_states(timeline);
-  if (status == EXIT_OK) {
-    add_states(timeline);
-    status = print(timeline, options);
-  }
+  status = run(timeline, options);
+  qcow2_disk_close(timeline->image);
   events_free(&timeline->events);
   free(timeline->states.names);
   free(timeline->indices);

@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /* Directories are taken one after the other from the list of entries itself, which is the queue:
-   no function calls itself, and each directory is read once, however often it is named. */
+   no function calls itself, and no directory is read more than a few times, however often it is
+   named. */
 #include "walk.h"
 
 #include <string.h>
 
-#include "inode_set.h"
+#include "inode_counts.h"
 
+/* How often a directory is gone into, under different names. What is left of deleted directories
+   can have several. */
+#define ENTERED_MAX 8
 /* What libtsk loads of one directory at a time. */
 #define DIRECTORY_BYTES_MAX (INT64_C(1) << 30)
 
@@ -14,7 +18,7 @@ struct walk {
   TSK_FS_INFO *fs;
   const struct walk_options *options;
   struct entries *entries;
-  struct inode_set seen; /* directories that were gone into */
+  struct inode_counts entered; /* directories */
   bool is_out_of_memory;
 };
 
@@ -178,11 +182,32 @@ static bool add_directory(struct walk *walk, uint64_t inode, uint32_t index)
   return goes_on;
 }
 
-/* True if the entry is a directory that was not gone into yet, and can be. */
+/* True if a directory lies in itself. */
+static bool is_in_itself(const struct walk *walk, uint32_t index)
+{
+  const struct entry *list = walk->entries->list;
+  uint64_t inode = list[index].inode;
+
+  for (uint32_t i = list[index].parent; i != ENTRY_NONE; i = list[i].parent)
+    if (list[i].inode == inode)
+      return true;
+  return inode == walk->fs->root_inum;
+}
+
+/* Count that a directory is gone into. False: that was often enough. */
+static bool enter(struct walk *walk, uint64_t inode)
+{
+  uint32_t count = 0;
+
+  if (!inode_counts_add(&walk->entered, inode, &count))
+    walk->is_out_of_memory = true;
+  return !walk->is_out_of_memory && count <= ENTERED_MAX;
+}
+
+/* True if the entry is a directory that is to be gone into. */
 static bool is_to_follow(struct walk *walk, uint32_t index)
 {
   struct entry *entry = &walk->entries->list[index];
-  enum inode_set_answer answer;
 
   if ((entry->flags & ENTRY_IS_DIRECTORY) == 0)
     return false;
@@ -194,9 +219,7 @@ static bool is_to_follow(struct walk *walk, uint32_t index)
     set_incomplete(walk, index);
     return false;
   }
-  answer = inode_set_add(&walk->seen, entry->inode);
-  walk->is_out_of_memory = walk->is_out_of_memory || answer == INODE_SET_NO_MEMORY;
-  return answer == INODE_SET_ADDED;
+  return !is_in_itself(walk, index) && enter(walk, entry->inode);
 }
 
 /* What is left in the queue has not been gone into. */
@@ -211,14 +234,12 @@ bool walk_file_system(TSK_FS_INFO *fs, const struct walk_options *options, struc
 {
   struct walk walk = { .fs = fs, .options = options, .entries = entries };
   size_t next = 0;
-  bool goes_on;
+  bool goes_on = add_directory(&walk, fs->root_inum, ENTRY_NONE);
 
-  walk.is_out_of_memory = inode_set_add(&walk.seen, fs->root_inum) == INODE_SET_NO_MEMORY;
-  goes_on = !walk.is_out_of_memory && add_directory(&walk, fs->root_inum, ENTRY_NONE);
   for (; goes_on && next < entries->count; next++)
     if (is_to_follow(&walk, (uint32_t) next))
       goes_on = add_directory(&walk, entries->list[next].inode, (uint32_t) next);
   set_rest_incomplete(&walk, next);
-  inode_set_free(&walk.seen);
+  inode_counts_free(&walk.entered);
   return !walk.is_out_of_memory;
 }

@@ -20,8 +20,8 @@ struct walk_options {
   void (*visit)(void *context, TSK_FS_FILE *file, const struct entries *entries, size_t index);
 };
 
-/* Record all names below the root directory. A directory is gone into once, under the name that is
-   met first. False: no memory. */
+/* Record all names below the root directory. A directory that lies in itself is not gone into
+   again, and one of very many names not under each of them. False: no memory. */
 bool walk_file_system(TSK_FS_INFO *fs, const struct walk_options *options, struct entries *entries);
 
 #endif
