@@ -34,6 +34,7 @@ def run(*command, **options):
     )
     if done.returncode != 0:
         raise SystemExit(f"{' '.join(map(str, command))}: {done.stdout}{done.stderr}")
+    return done.stdout
 
 
 class Images:
@@ -70,6 +71,8 @@ class Images:
             )
         elif name == "snapshot":
             self.make_snapshot(unfinished)
+        elif name == "files":
+            self.make_files(unfinished)
         elif name == "luks":
             self.make_luks(unfinished)
         elif name.startswith("chain-"):
@@ -142,6 +145,44 @@ class Images:
             check=True,
             stdout=subprocess.DEVNULL,
         )
+
+    def make_files(self, path):
+        """A snapshot of the disk, of whose files a hundredth was deleted, made or changed since."""
+        self.convert(path)
+        run("qemu-img", "snapshot", "-c", "before", path)
+        changed = path.with_name("changed.raw")
+        run("cp", "--sparse=always", self.path("disk"), changed)
+        listed = run("fls", "-r", "-p", "-F", "-o", START_SECTOR, changed).splitlines()
+        names = [line.split("\t", 1)[1] for line in listed if line.startswith("r/r")]
+        commands = []
+        for number, name in enumerate(sorted(names)[::100]):
+            commands += [
+                f'rm "{name}"',
+                f'sif "{name}" mtime @1700000000',
+                f'zap_block -f "{name}" -p 85 0',
+                f'cd "/{Path(name).parent}"\nwrite /etc/passwd new-{number}\ncd /',
+            ][number % 4 : number % 4 + 1]
+        subprocess.run(
+            ["debugfs", "-w", "-f", "-", f"{changed}?offset={START_SECTOR * 512}"],
+            input="\n".join(commands) + "\n",
+            text=True,
+            check=True,
+            capture_output=True,
+        )
+        self.write_changes(path, changed)
+        changed.unlink()
+
+    def write_changes(self, path, changed):
+        """Write the blocks in which a raw disk is not disk.raw into an image."""
+        piece = path.with_name("piece")
+        with open(self.path("disk"), "rb") as old, open(changed, "rb") as new:
+            for at in range(0, self.disk_bytes, BLOCK):
+                content = new.read(BLOCK)
+                if content != old.read(BLOCK):
+                    piece.write_bytes(content)
+                    write = f"write -q -s {piece} {at} {len(content)}"
+                    run("qemu-io", "-f", "qcow2", "-c", write, path)
+        piece.unlink(missing_ok=True)
 
     def make_luks(self, path):
         self.convert(

@@ -75,6 +75,9 @@ class Bench:
             yield f"random {variant}", self.random
         for variant in ("empty", "plain", "chain-32"):
             yield f"open {variant}", self.open
+        yield "diff files", self.diff
+        yield "ranges files", self.ranges
+        yield "timeline files", self.timeline
 
     # ---- Contenders ----------------------------------------------------------
 
@@ -212,3 +215,34 @@ class Bench:
         )
         limits = {"seconds_max": 0.010, "mib_max": 16} if variant == "empty" else {}
         return Scenario(name, {"ours": ours}, **limits)
+
+    def command(self, *words):
+        return Contender([self.build / "tsk_qcow2" / "tsk-qcow2", *words])
+
+    def states(self, variant):
+        path = self.images.path(variant)
+        return f"{path}@before", path
+
+    def diff(self, name, variant):
+        """Of a hundredth of the files. fls lists one state, without asking for contents."""
+        contenders = {
+            "ours": self.command("diff", *self.states(variant)),
+            "raw": self.raw("fls", WALK),
+        }
+        return Scenario(name, contenders, {"raw": 3.0}, mib_max=256)
+
+    def ranges(self, name, variant):
+        """Against reading both states as a whole."""
+        contenders = {
+            "ours": self.command("diff", "--ranges", *self.states(variant)),
+            "img_cat": self.tool("img_cat", (), variant),
+        }
+        return Scenario(name, contenders, {"img_cat": 0.2}, mib_max=256)
+
+    def timeline(self, name, variant):
+        """Of two states."""
+        contenders = {
+            "ours": self.command("timeline", "--csv", self.images.path(variant)),
+            "raw": self.raw("fls", ("-m", "/", *WALK)),
+        }
+        return Scenario(name, contenders, mib_max=256)

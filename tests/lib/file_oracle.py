@@ -2,6 +2,7 @@
 """What `tsk-qcow2 diff` must say, from two raw disks: tsk_loaddb records and hashes all files of
 each, and the difference is computed here by the rules of docs/diff-json.md."""
 import json
+import re
 import sqlite3
 import subprocess
 from collections import Counter, defaultdict, namedtuple
@@ -33,9 +34,9 @@ def files_of(raw):
     assert done.returncode == 0, done.complaint
     with sqlite3.connect(database) as connection:
         connection.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
-        found = connection.execute("select fs_type from tsk_fs_info").fetchone()
+        found = connection.execute("select fs_type, img_offset from tsk_fs_info").fetchone()
         assert found, f"tsk_loaddb finds no file system in {raw}: {done.complaint}"
-        kind = found[0]
+        kind, offset = found
         layouts = defaultdict(list)  # a file's runs are those of its slack, where it has some
         for path, *run in connection.execute(
             "select f.parent_path || case f.type when 7 then substr(f.name, 1, length(f.name) - 6)"
@@ -50,7 +51,17 @@ def files_of(raw):
             " where type = 0 and dir_flags = 1 and name not in ('', '.', '..')"
         ).fetchall()
     database.unlink()
-    return collect(rows, layouts, kind == 1), kind
+    files = collect(rows, layouts, kind == 1)
+    for file in files.values():
+        if file.type == SYMBOLIC_LINK:
+            file.layout["link"] = file.streams["link"] = link_of(raw, offset // 512, file.inode)
+    return files, kind
+
+
+def link_of(raw, start, inode):
+    """Where a symbolic link leads to, which tsk_loaddb does not record."""
+    told = tools.run("istat", "-i", "raw", "-o", str(start), raw, str(inode), dropin=False)
+    return re.search(r"symbolic link to: (.*)", told.stdout.decode())[1]
 
 
 def is_fat(kind):

@@ -15,7 +15,7 @@
 /* The C library takes a zone that it does not know for UTC. */
 static bool is_zone(const char *zone)
 {
-  char path[ZONE_BYTES + sizeof(ZONES)];
+  char path[ZONE_BYTES + sizeof(ZONES "/")];
 
   if (strcmp(zone, "UTC") == 0)
     return true;
