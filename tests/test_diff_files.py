@@ -216,6 +216,17 @@ def test_bytes_where_there_is_no_file_system(tmp_path):
     assert (status, lines[0]["compared"], lines[0]["result"]) == (0, "bytes", "different")
 
 
+def test_a_file_system_that_is_in_one_state_only(demo, tmp_path):
+    """It is not compared, and that is said with libtsk's reason."""
+    path = tmp_path / "wiped.qcow2"
+    shutil.copyfile(demo, path)
+    run("qemu-io", "-c", "write -z 1M 64k", path)
+    status, out, _ = diff(f"{path}@before-deletion", path)
+    assert status == 6 and "Partition at sector 2048, data (ext4): not compared" in out
+    assert "cannot be opened in B: " in out and "file system type" in out
+    assert out.endswith("Not all of it was compared.\n")
+
+
 def test_a_file_system_that_was_made_anew(tmp_path):
     """Files of one inode in both are other files."""
     raw, image = tmp_path / "disk.raw", tmp_path / "disk.qcow2"

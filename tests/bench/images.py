@@ -156,12 +156,13 @@ class Images:
         names = [line.split("\t", 1)[1] for line in listed if line.startswith("r/r")]
         commands = []
         for number, name in enumerate(sorted(names)[::100]):
+            folder, last = f'cd "/{Path(name).parent}"', Path(name).name
             commands += [
-                f'rm "{name}"',
-                f'sif "{name}" mtime @1700000000',
-                f'zap_block -f "{name}" -p 85 0',
-                f'cd "/{Path(name).parent}"\nwrite /etc/passwd new-{number}\ncd /',
-            ][number % 4 : number % 4 + 1]
+                [f'rm "{name}"'],
+                [f'sif "{name}" mtime @1700000000'],
+                [f'rm "{name}"', folder, f'write /etc/passwd "{last}"', "cd /"],
+                [folder, f"write /etc/passwd new-{number}", "cd /"],
+            ][number % 4]
         subprocess.run(
             ["debugfs", "-w", "-f", "-", f"{changed}?offset={START_SECTOR * 512}"],
             input="\n".join(commands) + "\n",

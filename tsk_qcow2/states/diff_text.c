@@ -23,8 +23,9 @@ static void print_title(const struct volume_pair *pair)
   if (known->sectors == 0)
     printf("Disk without partitions");
   else
-    printf("Partition at sector %" PRIu64 ", %s", known->start, known->description);
-  printf(" (%s)", fs_name(known));
+    printf("Partition at sector %" PRIu64 "%s%s", known->start,
+           known->description[0] == '\0' ? "" : ", ", known->description);
+  printf(" (%s)", fs_name(known->fs == NULL && pair->a != NULL ? pair->a : known));
 }
 
 static void print_fate(const struct volume_pair *pair)

@@ -13,7 +13,7 @@ static void open_file_system(const struct state *state, struct volume *volume)
   volume->fs = tsk_fs_open_img(state->img, (TSK_OFF_T) volume->offset, TSK_FS_TYPE_DETECT);
   volume->is_damaged = state_failures(state) != failures;
   if (volume->fs == NULL) {
-    const char *problem = tsk_error_get_errstr();
+    const char *problem = tsk_error_get();
 
     if (problem == NULL)
       problem = "";
