@@ -62,8 +62,11 @@ static struct qcow2_cluster_part part_invalid(uint32_t length, const char *probl
 /* A part without host bytes. */
 static struct qcow2_cluster_part part_plain(enum qcow2_cluster_kind kind, uint32_t length)
 {
-  return (
-      struct qcow2_cluster_part){ .kind = kind, .length = length, .host_offset = QCOW2_NO_OFFSET };
+  return (struct qcow2_cluster_part){
+    .kind = kind,
+    .length = length,
+    .host_offset = QCOW2_NO_OFFSET,
+  };
 }
 
 static struct qcow2_cluster_part part_allocated(enum qcow2_cluster_kind kind, uint32_t length,

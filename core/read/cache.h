@@ -2,10 +2,10 @@
 /*
  * A cache of byte blocks, within a budget, for any number of threads.
  *
- * A block is named by a key: the space it belongs to (a number per file of the chain) and an offset
- * in it. A thread that asks for a block that is not there loads it, without holding the lock. Other
- * threads that ask for it meanwhile wait for that one load. A pinned block stays in memory until it
- * is unpinned.
+ * A block is named by a key: the space it belongs to (a number for each file of the chain and each
+ * view) and an offset in it. A thread that asks for a block that is not there loads it, without
+ * holding the lock. Other threads that ask for it meanwhile wait for that one load. A pinned block
+ * stays in memory until it is unpinned.
  *
  * The least recently used block is evicted first. But a walk over more than the cache holds then
  * evicts each block before a second walk comes to it, and the second walk finds nothing. A cache
@@ -54,8 +54,9 @@ struct qcow2_cache_block {
 typedef int qcow2_cache_load(void *context, struct qcow2_cache_key key,
                              struct qcow2_cache_block *block, struct qcow2_error *error);
 
-/* A cache of at most `budget` bytes, which pinned blocks may exceed. keeps_part: of walks over more
-   than it holds. NULL: no memory. The caller frees it with qcow2_cache_free(). */
+/* A cache of at most `budget` bytes, which pinned blocks may exceed. `keeps_part`: keep a part of
+   a walk that is larger than the budget. NULL: no memory. The caller frees it with
+   qcow2_cache_free(). */
 struct qcow2_cache *qcow2_cache_new(size_t budget, bool keeps_part);
 
 /* Free the cache. No block may be pinned. NULL is allowed. */

@@ -19,12 +19,14 @@ struct qcow2_reference {
   const char *distrust; /* a clause: why no reference of this image may be followed; NULL: it may */
   const char *const *search_directories;
   size_t search_count;
-  const struct qcow2_opened_file *search_from; /* the referrer that names the first of these
-                                                  directories, which must be below its own */
-  size_t search_from_count;                    /* the number of these */
-  const char *search_variable;  /* for messages: the environment variable that names the last
-                                   directories; NULL: none */
-  size_t search_variable_count; /* the number of these */
+  /* The referrer that names the first `search_from_count` directories. They must be below its
+     own. */
+  const struct qcow2_opened_file *search_from;
+  size_t search_from_count;
+  /* For messages: the environment variable that names the last `search_variable_count` directories;
+     NULL: none. */
+  const char *search_variable;
+  size_t search_variable_count;
   /* True for files that a search skips; NULL: it skips none. */
   bool (*is_taken)(const void *context, const struct qcow2_opened_file *file);
   const void *taken_context;

@@ -182,6 +182,13 @@ void test_damaged_ranges_without_end(void)
   CHECK(told == 100 && damage.room <= 65536);
   CHECK(tsk_qcow2_damage_count(&damage, &bytes, &is_complete) == bytes && !is_complete);
   tsk_qcow2_damage_free(&damage);
+  tsk_qcow2_damage_init(&damage);
+  for (uint64_t i = 0; i < 65536; i++) {
+    error.guest_offset = i * 2;
+    tsk_qcow2_damage_add(&damage, &error);
+  }
+  CHECK(tsk_qcow2_damage_count(&damage, &bytes, &is_complete) == 65536 && is_complete);
+  tsk_qcow2_damage_free(&damage);
 }
 
 /* ---- Selector files ----------------------------------------------------------- */

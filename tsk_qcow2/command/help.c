@@ -75,8 +75,8 @@ static const struct topic TOPICS[] = {
     "--foreground    do not go into the background; Ctrl-C unmounts. Damage that is read is\n"
     "                reported on stderr, else in the system's log\n"
     "--allow-other   other users may look into it too, root among them, as losetup needs\n"
-    "Exit status: 0 it is mounted or, with --foreground, was; 4 so too, but a state of the image\n"
-    "is not there or, with --foreground, damage was read; 1 it could not be mounted.\n" },
+    "Exit status: 0 it is mounted or, with --foreground, was; 4 the same, but a state of the\n"
+    "image is not there or, with --foreground, damage was read; 1 it could not be mounted.\n" },
   { "verify", "verify [--json] [--vmstate] [--no-hash] IMAGE",
     "read the disk and every snapshot, say what cannot be read and why, and\n"
     "print sizes and SHA-256\n",

@@ -4,6 +4,7 @@
 
 #include "command.h"
 
+/* clang-format off: a line for each */
 static const struct {
   const char *name;
   int (*run)(int argc, char *argv[]);
@@ -17,6 +18,7 @@ static const struct {
   { "status", command_status },     { "timeline", command_timeline },
   { "verify", command_verify },
 };
+/* clang-format on */
 
 int main(int argc, char *argv[])
 {

@@ -13,8 +13,8 @@ struct verify_tables {
   uint64_t finding_count;  /* because of which reading may fail, or give other bytes than were
                               written */
   uint64_t refcount_count; /* of wrong refcounts, which reading does not use */
-  uint64_t leak_count;     /* clusters whose refcount is higher than their number of references, */
-  uint64_t unreferenced_count, unreferenced_bytes; /* and those of them that nothing refers to */
+  uint64_t leak_count;     /* clusters whose refcount is higher than their number of references */
+  uint64_t unreferenced_count, unreferenced_bytes; /* clusters that nothing refers to */
   uint64_t unfinished_count;                       /* files that were not checked to the end */
   const char *first_path; /* of the first file with any of these. Borrowed; NULL: it has none, or
                              there is no such file */
@@ -24,9 +24,9 @@ struct verify_tables {
 struct verify {
   struct tsk_qcow2_opened opened;
   bool hash, vm_states, json;
-  uint64_t state_count;        /* of those read, */
-  uint64_t bad_state_count;    /* of those of them that cannot be read as a whole, */
-  uint64_t closed_state_count; /* and of those that cannot be read at all */
+  uint64_t state_count;        /* states that were read */
+  uint64_t bad_state_count;    /* states that cannot be read as a whole */
+  uint64_t closed_state_count; /* states that cannot be read at all */
   uint64_t bad_range_count, bad_bytes;
   bool has_view_warnings;
   struct verify_tables tables;

@@ -99,6 +99,8 @@ static bool add(struct tsk_qcow2_damage *damage, struct tsk_qcow2_damaged_range 
   }
   if (replaced > 0 || make_room(damage))
     put(damage, index, replaced, &range);
+  else
+    damage->has_dropped = true;
   return replaced == 0;
 }
 
@@ -122,7 +124,7 @@ size_t tsk_qcow2_damage_count(struct tsk_qcow2_damage *damage, uint64_t *bytes, 
   count = damage->count;
   for (size_t i = 0; i < count; i++)
     *bytes += damage->ranges[i].end - damage->ranges[i].start;
-  *is_complete = count < RANGES_MAX;
+  *is_complete = !damage->has_dropped;
   pthread_mutex_unlock(&damage->lock);
   return count;
 }

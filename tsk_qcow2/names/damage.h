@@ -27,6 +27,7 @@ struct tsk_qcow2_damage {
   pthread_mutex_t lock;
   struct tsk_qcow2_damaged_range *ranges; /* in order, disjoint */
   size_t count, room;
+  bool has_dropped;  /* a range that could not be kept */
   uint64_t reported; /* how often tsk_qcow2_damage_add() returned true */
 };
 

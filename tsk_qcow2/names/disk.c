@@ -54,8 +54,8 @@ static int open_names(size_t count, const char *const names[], enum tsk_qcow2_de
                       struct qcow2_error *error)
 {
   struct qcow2_disk *made = calloc(1, sizeof(*made));
-  struct qcow2_error unwanted, failure; /* this failure is not reported, because opening may succeed
-                                           with the key file of the environment */
+  /* This failure is not reported: opening may succeed with the key file of the environment. */
+  struct qcow2_error unwanted, failure;
   int code;
 
   if (error == NULL)

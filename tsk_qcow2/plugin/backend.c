@@ -330,11 +330,12 @@ TSK_IMG_INFO *tsk_qcow2_open(int num_img, const TSK_TCHAR *const images[], unsig
 TSK_IMG_INFO *tsk_qcow2_img_open_state(const struct qcow2_disk *image, const char *name,
                                        const struct tsk_qcow2_state *state)
 {
-  struct backend *backend = backend_new();
+  struct backend *backend;
   struct qcow2_error error;
   int code;
 
   tsk_error_reset();
+  backend = backend_new();
   if (backend == NULL)
     return NULL;
   code = tsk_qcow2_disk_open_state(image, state, &backend->disk, &error);

@@ -99,7 +99,7 @@ EXPORT TSK_IMG_INFO *tsk_img_open_sing(const TSK_TCHAR *image, TSK_IMG_TYPE_ENUM
   return tsk_img_open(1, &image, type, a_ssize);
 }
 
-/* TSK_TCHAR is char on all systems with shared libraries of this kind. */
+/* TSK_TCHAR is char on all systems whose shared libraries are ELF files. */
 EXPORT TSK_IMG_INFO *tsk_img_open_utf8(int num_img, const char *const images[],
                                        TSK_IMG_TYPE_ENUM type, unsigned int a_ssize)
 {

@@ -237,9 +237,8 @@ uint8_t tsk_qcow2_case_add(void *object, int num_img, const TSK_TCHAR *const ima
   result = tsk_qcow2_db_add(process, num_img, images, TSK_IMG_TYPE_QCOW2, a_ssize, NULL);
   if (result != 0)
     REAL(revert_method, "_ZN9TskAutoDb14revertAddImageEv")(process);
-  else
-    result = REAL(commit_method, "_ZN9TskAutoDb14commitAddImageEv")(process) !=
-             0; /* the image's number, as libtsk returns it */
+  else /* commitAddImage() returns the image's number; libtsk's addImage() returns 1 for it */
+    result = REAL(commit_method, "_ZN9TskAutoDb14commitAddImageEv")(process) != 0;
   REAL(close_method, "_ZN9TskAutoDbD0Ev")(process);
   let_go(process);
   return result;

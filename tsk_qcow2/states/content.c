@@ -91,7 +91,7 @@ static enum content_answer compare_bytes(const struct streams *streams, uint64_t
     size_t piece = length < CONTENT_BUFFER_BYTES ? (size_t) length : CONTENT_BUFFER_BYTES;
 
     if (!take(streams->content, piece))
-      return worse(answer, CONTENT_UNLIMITED);
+      return worse(answer, CONTENT_OVER_BUDGET);
     if (!read_piece(streams, 0, offset, piece) || !read_piece(streams, 1, offset, piece))
       answer = worse(answer, CONTENT_UNREADABLE);
     else if (memcmp(streams->content->buffers[0], streams->content->buffers[1], piece) != 0)
@@ -192,9 +192,7 @@ static bool is_stored_the_same(const struct streams *streams)
     if (a->offset != b->offset || a->addr != b->addr || a->len != b->len || a->flags != b->flags)
       return false;
     if ((a->flags & (TSK_FS_ATTR_RUN_FLAG_SPARSE | TSK_FS_ATTR_RUN_FLAG_FILLER)) == 0 &&
-        !layout_is_same_range(&streams->content->views,
-                              (uint64_t) fs->offset + a->addr * fs->block_size,
-                              a->len * fs->block_size, streams->content->budget))
+        !layout_is_same_run(fs, a, &streams->content->views, streams->content->budget))
       return false;
   }
   return a == NULL && b == NULL;
@@ -232,10 +230,10 @@ static enum content_answer compare_streams(struct content *content, const TSK_FS
   return compare_bytes(&streams, 0, streams.end);
 }
 
+/* ---- Files ---------------------------------------------------------------------------------- */
+
 /* The most streams of a file that are compared: each is looked for among all of the other file. */
 #define STREAMS_MAX 2000
-
-/* ---- Files ---------------------------------------------------------------------------------- */
 
 static const char *name_of(const TSK_FS_ATTR *attr)
 {
@@ -276,7 +274,7 @@ static enum content_answer compare_all(struct content *content, TSK_FS_FILE *fil
     enum content_answer one;
 
     if (++count > STREAMS_MAX)
-      return worse(answer, CONTENT_UNLIMITED);
+      return worse(answer, CONTENT_OVER_BUDGET);
     mate = find_stream(other, attr);
     one = mate == NULL ? CONTENT_DIFFERS
           : is_back    ? CONTENT_SAME

@@ -10,8 +10,7 @@ enum content_answer {
   CONTENT_SAME,
   CONTENT_DIFFERS,
   CONTENT_UNREADABLE, /* some of it cannot be read, and the rest is the same */
-  CONTENT_UNLIMITED,  /* not known: it would have taken more reading than the budget allows */
-  CONTENT_NO_MEMORY
+  CONTENT_OVER_BUDGET /* not known: it would have taken more reading than the budget allows */
 };
 
 /* What a comparison of one pair of file systems shares. */

@@ -41,8 +41,7 @@ static enum diff_answer answer_of(enum content_answer content)
   case CONTENT_SAME: return DIFF_SAME;
   case CONTENT_DIFFERS: return DIFF_DIFFERENT;
   case CONTENT_UNREADABLE: return DIFF_UNREADABLE;
-  case CONTENT_UNLIMITED:
-  case CONTENT_NO_MEMORY: return DIFF_INCOMPLETE;
+  case CONTENT_OVER_BUDGET: return DIFF_INCOMPLETE;
   }
   return DIFF_INCOMPLETE;
 }
@@ -66,8 +65,8 @@ static void settle_content(struct diff *diff, struct diff_volume *volume, size_t
     change->aspects &= ~(unsigned) ASPECT_CONTENT;
   if (answer == CONTENT_UNREADABLE)
     detail->content = DIFF_CONTENT_UNREADABLE;
-  else if (answer == CONTENT_UNLIMITED)
-    detail->content = DIFF_CONTENT_UNLIMITED;
+  else if (answer == CONTENT_OVER_BUDGET)
+    detail->content = DIFF_CONTENT_OVER_BUDGET;
   if (answer != CONTENT_DIFFERS)
     volume->answer = worse(volume->answer, answer_of(answer));
   tsk_fs_file_close(a);

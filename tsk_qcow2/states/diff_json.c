@@ -124,7 +124,7 @@ static const char *content_name(const struct diff_volume *volume, size_t index)
 {
   switch (volume->details[index].content) {
   case DIFF_CONTENT_UNREADABLE: return "unreadable";
-  case DIFF_CONTENT_UNLIMITED: return "not-compared";
+  case DIFF_CONTENT_OVER_BUDGET: return "not-compared";
   case DIFF_CONTENT_KNOWN: break;
   }
   return (volume->changes.list[index].aspects & ASPECT_CONTENT) != 0 ? "different" : "same";

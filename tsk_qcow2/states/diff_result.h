@@ -31,7 +31,7 @@ enum diff_answer {
 enum diff_content {
   DIFF_CONTENT_KNOWN,      /* as the aspects say */
   DIFF_CONTENT_UNREADABLE, /* the aspects do not say */
-  DIFF_CONTENT_UNLIMITED
+  DIFF_CONTENT_OVER_BUDGET
 };
 
 struct diff_detail {

@@ -184,7 +184,7 @@ static void print_detail(const struct diff_detail *detail)
     printf("; stream %s", detail->stream);
   if (detail->content == DIFF_CONTENT_UNREADABLE)
     printf("; its content cannot be read, and so not be compared");
-  if (detail->content == DIFF_CONTENT_UNLIMITED)
+  if (detail->content == DIFF_CONTENT_OVER_BUDGET)
     printf("; its content was not compared: that takes too much reading");
 }
 

@@ -65,18 +65,21 @@ static bool has_bytes(const TSK_FS_ATTR_RUN *run)
 }
 
 /* True if the run's bytes may be others in the other view, also if it does not fit the disk. */
-static bool is_touched(const TSK_FS_INFO *fs, const TSK_FS_ATTR_RUN *run,
-                       const struct layout_views *views, struct layout_budget *budget)
+bool layout_is_same_run(const TSK_FS_INFO *fs, const TSK_FS_ATTR_RUN *run,
+                        const struct layout_views *views, struct layout_budget *budget)
 {
   uint64_t offset, length;
 
-  if (views->other == NULL)
-    return false;
-  if (__builtin_mul_overflow(run->addr, (uint64_t) fs->block_size, &offset) ||
-      __builtin_add_overflow(offset, (uint64_t) fs->offset, &offset) ||
-      __builtin_mul_overflow(run->len, (uint64_t) fs->block_size, &length))
-    return true;
-  return !layout_is_same_range(views, offset, length, budget);
+  return !__builtin_mul_overflow(run->addr, (uint64_t) fs->block_size, &offset) &&
+         !__builtin_add_overflow(offset, (uint64_t) fs->offset, &offset) &&
+         !__builtin_mul_overflow(run->len, (uint64_t) fs->block_size, &length) &&
+         layout_is_same_range(views, offset, length, budget);
+}
+
+static bool is_touched(const TSK_FS_INFO *fs, const TSK_FS_ATTR_RUN *run,
+                       const struct layout_views *views, struct layout_budget *budget)
+{
+  return views->other != NULL && !layout_is_same_run(fs, run, views, budget);
 }
 
 static void add_runs(const TSK_FS_INFO *fs, const TSK_FS_ATTR *attr,

@@ -82,12 +82,6 @@ static bool find_states(struct timeline *timeline)
 
 /* ---- One state --------------------------------------------------------------------------- */
 
-static void show_names(void *context, size_t names)
-{
-  (void) context;
-  (void) names;
-}
-
 struct walker {
   struct event_source source;
   struct progress *progress;
@@ -113,7 +107,6 @@ static void add_volume(struct timeline *timeline, const struct state *state, uin
                                         .budget = &timeline->budget,
                                         .with_deleted = true,
                                         .with_virtual = true,
-                                        .progress = show_names,
                                         .context = &walker,
                                         .visit = add_name };
 

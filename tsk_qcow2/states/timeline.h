@@ -11,9 +11,10 @@ struct timeline_states {
   size_t count;
 };
 
-/* Write the states in which an event is seen: "all", or a list of names, with ".." for several in a
-   row. What does not fit is "...". Returns `out`. */
 #define TIMELINE_STATES_BYTES 1024u
+
+/* Write the states in which an event is seen: "all", or a list of names, with ".." for several in
+   sequence. What does not fit is "...". Returns `out`. */
 const char *timeline_seen_in(const struct events *events, const struct event *event,
                              const struct timeline_states *states, char out[TIMELINE_STATES_BYTES]);
 

@@ -38,7 +38,7 @@ static int compare_times(int64_t a, int64_t b)
   return strcmp(of_a, of_b);
 }
 
-/* Texts of which one goes on where the other ends: there a comma follows. */
+/* If one text is the beginning of the other, a comma stands where the shorter one ends. */
 static int compare_inodes(const char *a, const char *b)
 {
   while (*a != '\0' && *a == *b) {

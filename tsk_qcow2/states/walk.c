@@ -174,7 +174,8 @@ static bool add_directory(struct walk *walk, uint64_t inode, uint32_t index)
     return true;
   for (size_t i = 0; goes_on && i < tsk_fs_dir_getsize(directory); i++) {
     goes_on = add_name(walk, directory, i, index);
-    walk->options->progress(walk->options->context, walk->entries->count);
+    if (walk->options->progress != NULL)
+      walk->options->progress(walk->options->context, walk->entries->count);
   }
   if (!goes_on)
     set_incomplete(walk, index);

@@ -14,7 +14,7 @@ struct walk_options {
   bool with_deleted; /* names that are not in use any more, and files without a name, too */
   bool with_virtual; /* what libtsk adds for areas of the file system, too */
   bool with_layout;
-  void (*progress)(void *context, size_t names);
+  void (*progress)(void *context, size_t names); /* NULL is allowed */
   void *context;
   /* Called for each name as it is recorded; NULL is allowed. The file's metadata may be NULL. */
   void (*visit)(void *context, TSK_FS_FILE *file, const struct entries *entries, size_t index);
