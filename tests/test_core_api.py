@@ -34,6 +34,7 @@ from lib.core import (
 
 pytestmark = pytest.mark.usefixtures("core")
 ARGUMENT, NOT_FOUND, NOT_QCOW2 = -10, -8, -2
+ALONE = 4  # QCOW2_VIEW_ALONE
 
 
 def small_image(**options):
@@ -341,6 +342,40 @@ def test_no_chain_opens_nothing_else_and_gives_no_view(tmp_path):
         assert len(opened.layers) == 1
         for index in (ACTIVE, 0):
             fails("ARGUMENT", opened.view, index)
+
+
+def test_views_of_layers(tmp_path):
+    """Each file of a chain with those below it, and alone; what a map says of them counts from the
+    topmost."""
+    (tmp_path / "base.raw").write_bytes(pattern("base", 3 * 4096))
+    for name, below, size in (("mid", "base.raw", 4), ("top", "mid.qcow2", 5)):
+        backing_format = b"raw" if below == "base.raw" else b"qcow2"
+        image = Image(
+            size * 4096, cluster_bits=12, backing=below.encode(), backing_format=backing_format
+        )
+        image.disk.normal(("mid", "top").index(name), pattern(name, 4096))
+        image.write(tmp_path / f"{name}.qcow2")
+    base, zeros = pattern("base", 3 * 4096), bytes(4096)
+    expected = {
+        (0, 0): pattern("mid", 4096) + pattern("top", 4096) + base[8192:] + 2 * zeros,
+        (0, ALONE): zeros + pattern("top", 4096) + 3 * zeros,
+        (1, 0): pattern("mid", 4096) + base[4096:] + zeros,
+        (1, ALONE): pattern("mid", 4096) + 3 * zeros,
+        (2, 0): base,
+        (2, ALONE): base,
+    }
+    with Opened(tmp_path / "top.qcow2") as opened:
+        for (layer, flags), content in expected.items():
+            view = opened.layer_view(layer, flags)
+            assert (view.size, view.read(0, view.size)) == (len(content), content), (layer, flags)
+        assert opened.layer_view(1).map(0, 4096).layer == 1
+        assert opened.layer_view(1).map(4096, 4096).layer == 2
+        fails("ARGUMENT", opened.layer_view, 3)
+        fails("ARGUMENT", opened.layer_view, ACTIVE)
+        fails("ARGUMENT", opened.layer_view, 0, 1)
+        fails("ARGUMENT", opened.layer_view, 0, 8)
+    with Opened(tmp_path / "top.qcow2", no_chain=True) as opened:
+        fails("ARGUMENT", opened.layer_view, 0)
 
 
 def test_indices_past_the_end(small):

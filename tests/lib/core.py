@@ -231,6 +231,9 @@ class Image(Closing):
             return View(self, snapshot_index)
         return View(self, snapshot_index, flags=VIEW_UNDER_ZEROS | vm_state * VIEW_VM_STATE)
 
+    def layer_view(self, layer, flags=0):
+        return View(self, layer, "qcow2_view_open_layer", flags)
+
     def vm_state(self, snapshot_index):
         return View(self, snapshot_index, "qcow2_view_open_vm_state")
 
@@ -437,7 +440,9 @@ class View(Closing):
     def __init__(self, image, snapshot_index, function="qcow2_view_open", flags=None):
         self.handle = c_void_p()
         self.image = image
-        if flags is None:
+        if function == "qcow2_view_open_layer":
+            call(function, image.handle, snapshot_index, flags, byref(self.handle))
+        elif flags is None:
             index = () if snapshot_index is None else (snapshot_index,)
             call(function, image.handle, *index, byref(self.handle))
         else:
