@@ -321,3 +321,62 @@ def test_dense_streams_cost_little(cluster_bits, count, step, sectors, tmp_path)
             [*limit, COMMAND, *words], capture_output=True, check=False, timeout=60
         )
         assert done.returncode in (0, 5), done
+
+
+def words(*values):
+    return struct.pack(f">{len(values)}Q", *values)
+
+
+AT = 5 * C  # where a table can be
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        words(COPIED | AT, COPIED | AT),
+        words(AT + 512),
+        words(COPIED | AT, 1 << 59),
+        words(AT, 2),
+        words(1 << 50),
+        words(COPIED),
+        words(COPIED | COMPRESSED | AT),
+        snapshot_entry(AT, b"\n", b""),
+        snapshot_entry(AT, b"", b"name"),
+        snapshot_entry(AT, b"1", b"\xff"),
+        snapshot_entry(AT + 512, b"1", b""),
+        snapshot_entry(1 << 50, b"1", b""),
+        snapshot_entry(AT, b"1", b"", l1_size=0),
+        snapshot_entry(AT, b"1", b"", disk_size=1 << 40),
+        snapshot_entry(AT, b"1", b"name").rstrip(b"\0") + b"x",
+        struct.pack(">QIIBBHI", AT, 1, 8, 1, 16, 1, 0) + b"b",
+        struct.pack(">QIIBBHI", AT, 1, 0, 2, 16, 1, 0) + b"b",
+        struct.pack(">QIIBBHI", AT, 1, 0, 1, 40, 1, 0) + b"b",
+        struct.pack(">QIIBBHI", AT, 0, 0, 1, 16, 1, 0) + b"b",
+        struct.pack(">3H", 1, 1, 2000),
+        struct.pack(">4H", 1, 2, 3, 4),
+        b"QFI\xfb" + bytes(3) + b"\x09",
+    ],
+)
+def test_what_looks_like_no_table(content, tmp_path):
+    image = Image(size=64 * C, cluster_bits=12)
+    for cluster in range(6):
+        image.disk.normal(cluster, pattern(cluster, C))
+    image.junk(content.ljust(C, b"\0"))
+    _, kinds, found = inventory(image.write(tmp_path / "image"))
+    assert set(kinds) <= {"data", "zero", "hole"} and found == []
+
+
+def test_streams_that_share_sectors(tmp_path):
+    """The second begins before the last sector of the first: they cannot both be there, and both
+    count to the end of their last sector."""
+    image = Image(size=64 * C, cluster_bits=12)
+    first = image.compress(pattern(1, 300).ljust(C, b"\0"))
+    at = image.junk(first + pattern(2, 2 * C))
+    image.disk.compressed(0, bytes(C), first, at=at, sectors=3)
+    second = image.compress(pattern(3, 100).ljust(C, b"\0"))
+    image.disk.compressed(1, bytes(C), second, at=at + 1024, sectors=1)
+    image.write(tmp_path / "image")
+    with core.Image(tmp_path / "image") as opened, opened.residue() as view:
+        found = view.read(at, 2 * C)
+    assert found[: len(first)] == bytes(len(first)) and any(found[len(first) : 1024])
+    assert found[1024 : 1024 + 2 * 512] == bytes(2 * 512) and any(found[1024 + 2 * 512 :])
