@@ -71,6 +71,7 @@ class Bench:
             yield f"tsk_recover {variant}", self.tsk_recover
         for variant in MOUNTED:
             yield f"mount {variant}", self.mount
+            yield f"mount-direct {variant}", self.mount
         for variant in ("zlib", "zlib-2m", "plain"):
             yield f"random {variant}", self.random
         for variant in ("empty", "plain", "chain-32"):
@@ -167,8 +168,9 @@ class Bench:
         )
 
     def mount(self, name, variant):
-        """One sequential read through the kernel, whose cache is empty each time."""
-        directory = self.scratch / f"mounted-{variant}"
+        """One sequential read through the kernel, whose cache is empty each time, or is passed."""
+        is_direct = name.startswith("mount-direct")
+        directory = self.scratch / name.replace(" ", "-")
         directory.mkdir(exist_ok=True)
         command = [self.build / "tsk_qcow2/tsk-qcow2", "mount", "--foreground"]
         server = [*command, self.image_name(variant), directory], directory / "active.raw"
@@ -176,7 +178,15 @@ class Bench:
         return Scenario(
             name,
             {
-                "ours": Contender(["dd", f"if={directory}/active.raw", *words], server=server),
+                "ours": Contender(
+                    [
+                        "dd",
+                        f"if={directory}/active.raw",
+                        *words,
+                        *(["iflag=direct"] if is_direct else []),
+                    ],
+                    server=server,
+                ),
                 "img_cat": self.tool("img_cat", (), variant),
                 "raw": Contender(["dd", f"if={self.images.path('disk')}", *words]),
             },
