@@ -9,9 +9,15 @@
 static char letter(uint32_t mode, uint32_t bit, char plain, uint32_t special_bit, char both,
                    char special)
 {
-  if ((mode & special_bit) != 0)
-    return (mode & bit) != 0 ? both : special;
-  return (mode & bit) != 0 ? plain : '-';
+  bool is_set = (mode & bit) != 0;
+
+  if ((mode & special_bit) == 0 && !is_set)
+    return '-';
+  if ((mode & special_bit) == 0)
+    return plain;
+  if (is_set)
+    return both;
+  return special;
 }
 
 static void write_permissions(uint32_t mode, char out[10])

@@ -72,7 +72,9 @@ static bool make_row(const struct event *event, int time, struct row *row)
 
     if (is_equal && other < time)
       return false;
-    row->letters[other] = is_equal ? "macb"[other] : '.';
+    row->letters[other] = '.';
+    if (is_equal)
+      row->letters[other] = "macb"[other];
   }
   row->letters[ENTRY_TIMES] = '\0';
   return true;
