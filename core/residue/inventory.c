@@ -205,7 +205,7 @@ static void take_streams(struct qcow2_inventory *inventory, uint64_t offset, siz
   const uint8_t *mask = inventory->mask;
 
   for (size_t at = 0; at < length;) {
-    const uint8_t *end = memchr(mask + at, mask[at] == 0, length - at);
+    const uint8_t *end = memchr(mask + at, mask[at] == 0 ? 1 : 0, length - at);
     size_t count = end == NULL ? length - at : (size_t) (end - (mask + at));
 
     if (mask[at] != 0)

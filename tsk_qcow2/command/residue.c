@@ -23,6 +23,7 @@ struct residue {
   uint64_t counts[QCOW2_RESIDUE_KINDS];         /* of what was found */
   json_t *snapshots, *bitmaps, *tables, *lines; /* `lines` for text, the others for JSON */
   const char *name;                             /* as typed */
+  bool is_named;                                /* the name has ",residue" already */
 };
 
 /* ---- What is found --------------------------------------------------------------- */
@@ -103,7 +104,7 @@ static json_t *bitmap_line(const struct qcow2_residue_found *found)
 }
 
 /* Keep what was found, to be printed after the totals. */
-static void hear(void *context, const struct qcow2_residue_found *found)
+static void keep_found(void *context, const struct qcow2_residue_found *found)
 {
   struct residue *residue = context;
 
@@ -126,7 +127,7 @@ static void hear(void *context, const struct qcow2_residue_found *found)
 static const char *where_text(unsigned where)
 {
   static const char *const texts[QCOW2_RESIDUE_WHERES] = { "clusters that nothing refers to",
-                                                           "the same, after the last one in use",
+                                                           "clusters after the last one in use",
                                                            "stored under zeros",
                                                            "unallocated or zero subclusters",
                                                            "after the end of a disk",
@@ -172,12 +173,11 @@ static void print_found(const struct residue *residue)
 {
   static const enum qcow2_residue_kind LISTED[] = { QCOW2_RESIDUE_SNAPSHOT_TABLE,
                                                     QCOW2_RESIDUE_BITMAP_DIRECTORY };
-  size_t index;
-  const json_t *line;
 
   if (json_array_size(residue->lines) > 0)
     putchar('\n');
-  json_array_foreach(residue->lines, index, line) printf("%s\n", json_string_value(line));
+  for (size_t i = 0; i < json_array_size(residue->lines); i++)
+    printf("%s\n", json_string_value(json_array_get(residue->lines, i)));
   for (size_t i = 0; i < sizeof(LISTED) / sizeof(LISTED[0]); i++)
     if (residue->counts[LISTED[i]] > LISTED_MAX)
       printf("... and %" PRIu64 " more entries of %s\n", residue->counts[LISTED[i]] - LISTED_MAX,
@@ -194,7 +194,7 @@ static void print_command(const struct residue *residue, const char *purpose, co
   name = malloc(size);
   if (name == NULL)
     return;
-  snprintf(name, size, "%s%s", residue->name, strstr(residue->name, option) == NULL ? option : "");
+  snprintf(name, size, "%s%s", residue->name, option);
   if (!tsk_qcow2_shell_quote(name, quoted, sizeof(quoted)))
     snprintf(quoted, sizeof(quoted), "IMAGE%s", option);
   printf("%s: %s %s%s\n", purpose, tool, quoted, end);
@@ -216,11 +216,11 @@ static void print_next(const struct residue *residue)
     printf("Nothing is left: all residue is zeros.\n");
     return;
   }
-  if (result->where_data_bytes[QCOW2_RESIDUE_UNDER_ZEROS] > 0)
+  if (result->where_data_bytes[QCOW2_RESIDUE_UNDER_ZEROS] > 0 && !residue->is_named)
     print_command(residue, "The disk with what is stored under zeros", "img_stat -i qcow2",
                   ",under-zeros", "");
-  print_command(residue, "All residue, for carvers", "img_cat -i qcow2", ",residue",
-                " > residue.raw");
+  print_command(residue, "All residue, for carvers", "img_cat -i qcow2",
+                residue->is_named ? "" : ",residue", " > residue.raw");
 }
 
 /* ---- As JSON ------------------------------------------------------------------------ */
@@ -276,7 +276,7 @@ static int print_json(const struct residue *residue, const struct qcow2_image *i
 static int look_at_image(const struct qcow2_image *image, struct residue *residue)
 {
   struct qcow2_residue_options options = { .struct_size = sizeof(options),
-                                           .report = hear,
+                                           .report = keep_found,
                                            .context = residue };
   struct qcow2_error error;
   const char *warning;
@@ -311,6 +311,7 @@ int command_residue(int argc, char *argv[])
     return status;
   residue.is_json = (arguments.given & ARGUMENT_JSON) != 0;
   residue.name = arguments.operands[0];
+  residue.is_named = opened.is_residue;
   residue.snapshots = json_array();
   residue.bitmaps = json_array();
   residue.tables = json_array();
