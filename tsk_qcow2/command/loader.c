@@ -33,9 +33,8 @@ bool loader_is_real(const char *path)
 
 enum loader_answer loader_ask_fls(void)
 {
-  FILE *types =
-      popen("fls -i list 2>&1",
-            "r"); /* NOLINT(cert-env33-c): nothing of an image, or of the user, is in the command */
+  /* NOLINTNEXTLINE(cert-env33-c): nothing of an image, or of the user, is in the command */
+  FILE *types = popen("fls -i list 2>&1", "r");
   enum loader_answer answer = LOADER_NO_FLS;
   char line[256];
 
