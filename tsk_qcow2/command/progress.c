@@ -25,10 +25,17 @@ void progress_start(struct progress *progress, const char *title, uint64_t total
   progress->shown = progress->start;
 }
 
+void progress_start_count(struct progress *progress, const char *title, uint64_t total)
+{
+  progress_start(progress, title, total);
+  progress->is_count = true;
+}
+
 static void draw(const struct progress *progress, uint64_t done)
 {
-  double share = progress->total == 0 ? 1 : (double) done / (double) progress->total;
+  double share = done >= progress->total ? 1 : (double) done / (double) progress->total;
   double seconds = seconds_since(&progress->start);
+  double rate = seconds > 0 ? (double) done / seconds : 0;
   double left = share > 0 ? seconds / share - seconds : 0;
   int filled = (int) (share * BAR_CHARACTERS);
   char bar[BAR_CHARACTERS + 1];
@@ -36,8 +43,9 @@ static void draw(const struct progress *progress, uint64_t done)
   for (int i = 0; i < BAR_CHARACTERS; i++)
     bar[i] = i < filled ? '#' : '.';
   bar[BAR_CHARACTERS] = '\0';
-  fprintf(stderr, "\r\033[K%.40s [%s] %3d%%, %.0f MB/s, %.0f s left", progress->title, bar,
-          (int) (share * 100), seconds > 0 ? (double) done / seconds / 1e6 : 0, left);
+  fprintf(stderr, "\r\033[K%.40s [%s] %3d%%, %.0f %s/s, %.0f s left", progress->title, bar,
+          (int) (share * 100), progress->is_count ? rate : rate / 1e6,
+          progress->is_count ? "files" : "MB", left);
   fflush(stderr);
 }
 

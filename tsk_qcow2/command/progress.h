@@ -9,12 +9,16 @@
 
 struct progress {
   const char *title;            /* borrowed */
-  uint64_t total;               /* bytes */
+  uint64_t total;               /* bytes, or */
+  bool is_count;                /* files */
   struct timespec start, shown; /* when it began; when it was last drawn */
   bool is_terminal, is_drawn;
 };
 
 void progress_start(struct progress *progress, const char *title, uint64_t total);
+
+/* As progress_start(), but of files, about `total` of them. */
+void progress_start_count(struct progress *progress, const char *title, uint64_t total);
 
 /* Draw the bar, a few times a second at most. */
 void progress_show(struct progress *progress, uint64_t done);

@@ -86,7 +86,7 @@ static void settle_contents(struct diff *diff, struct diff_volume *volume)
 {
   size_t kept = 0;
 
-  progress_start(&diff->progress, "Comparing contents", volume->changes.count);
+  progress_start_count(&diff->progress, "Comparing contents", volume->changes.count);
   for (size_t i = 0; i < volume->changes.count; i++) {
     if ((volume->changes.list[i].aspects & ASPECT_CONTENT) != 0)
       settle_content(diff, volume, i);
@@ -162,8 +162,8 @@ static bool walk_side(struct diff *diff, struct diff_volume *volume, int side)
   };
   bool is_done;
 
-  progress_start(&diff->progress, side == 0 ? "Reading names of A" : "Reading names of B",
-                 own->fs->last_inum);
+  progress_start_count(&diff->progress, side == 0 ? "Reading names of A" : "Reading names of B",
+                       own->fs->last_inum);
   is_done = walk_file_system(own->fs, &options, &volume->entries[side]);
   progress_hide(&diff->progress);
   return is_done;

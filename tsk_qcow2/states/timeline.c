@@ -112,7 +112,7 @@ static void add_volume(struct timeline *timeline, const struct state *state, uin
 
   if (volume->sectors != 0)
     snprintf(prefix, sizeof(prefix), "/%" PRIu64, volume->start);
-  progress_start(&timeline->progress, timeline->states.names[index], volume->fs->last_inum);
+  progress_start_count(&timeline->progress, timeline->states.names[index], volume->fs->last_inum);
   if (!walk_file_system(volume->fs, &options, &entries) || walker.source.is_out_of_memory)
     timeline->is_out_of_memory = true;
   progress_hide(&timeline->progress);
