@@ -19,7 +19,7 @@
 struct qcow2_checker;
 struct qcow2_reference_made;
 struct qcow2_checked_l1_entry;
-struct qcow2_checked_entry;
+struct qcow2_checked_l2_entry;
 
 /* What is done with what a walk meets. A check counts references, and reports what is wrong; its
    visitor is in check.c. Those that return false end the walk. */
@@ -32,7 +32,7 @@ struct qcow2_checker_visitor {
   /* True if the entries of the L2 table that the L1 entry names are wanted. NULL: all are. */
   bool (*wants_l2)(struct qcow2_checker *checker, const struct qcow2_checked_l1_entry *entry);
   /* An L2 entry that is not zero. */
-  bool (*l2_entry)(struct qcow2_checker *checker, const struct qcow2_checked_entry *entry);
+  bool (*l2_entry)(struct qcow2_checker *checker, const struct qcow2_checked_l2_entry *entry);
 };
 
 struct qcow2_checker {
@@ -175,7 +175,7 @@ bool qcow2_checker_walk_l1(struct qcow2_checker *checker);
 bool qcow2_checker_walk_l2(struct qcow2_checker *checker);
 
 /* One L2 entry, and where it is. */
-struct qcow2_checked_entry {
+struct qcow2_checked_l2_entry {
   const struct qcow2_checked_disk *disk;
   struct qcow2_l2_entry entry;
   uint64_t guest_offset; /* bytes */
@@ -183,7 +183,8 @@ struct qcow2_checked_entry {
 };
 
 /* Check an entry, and count its references. False: the bound is reached. */
-bool qcow2_checker_entry(struct qcow2_checker *checker, const struct qcow2_checked_entry *checked);
+bool qcow2_checker_entry(struct qcow2_checker *checker,
+                         const struct qcow2_checked_l2_entry *checked);
 
 /* Count the header, the snapshot table, the LUKS header, and the bitmaps. False: the bound is
    reached. */

@@ -111,7 +111,7 @@ static bool visit_l2_piece(struct qcow2_checker *checker, const struct qcow2_che
   const struct qcow2_geometry *geometry = &checker->layer->geometry;
 
   for (size_t at = 0; at < length; at += geometry->l2_entry_bytes) {
-    struct qcow2_checked_entry checked = {
+    struct qcow2_checked_l2_entry checked = {
       .disk = l1->disk, .entry = l2_entry_load(geometry, checker->l2_piece + at)
     };
 

@@ -8,7 +8,7 @@
 
 #define L2_RESERVED_MASK UINT64_C(0x3f000000000001fe)
 
-static struct qcow2_finding finding_of(const struct qcow2_checked_entry *checked,
+static struct qcow2_finding finding_of(const struct qcow2_checked_l2_entry *checked,
                                        enum qcow2_finding_kind kind,
                                        enum qcow2_finding_weight weight, uint64_t host_offset)
 {
@@ -22,7 +22,7 @@ static struct qcow2_finding finding_of(const struct qcow2_checked_entry *checked
 }
 
 /* Report that the entry is invalid. */
-static void complain(struct qcow2_checker *checker, const struct qcow2_checked_entry *checked,
+static void complain(struct qcow2_checker *checker, const struct qcow2_checked_l2_entry *checked,
                      enum qcow2_finding_kind kind, enum qcow2_finding_weight weight,
                      const char *problem)
 {
@@ -36,14 +36,14 @@ static void complain(struct qcow2_checker *checker, const struct qcow2_checked_e
                        checked->table_offset, checked->guest_offset, problem);
 }
 
-static void corrupt(struct qcow2_checker *checker, const struct qcow2_checked_entry *checked,
+static void corrupt(struct qcow2_checker *checker, const struct qcow2_checked_l2_entry *checked,
                     enum qcow2_finding_kind kind, const char *problem)
 {
   if (checker->is_first_walk)
     complain(checker, checked, kind, QCOW2_WEIGHT_CORRUPTION, problem);
 }
 
-static void count(struct qcow2_checker *checker, const struct qcow2_checked_entry *checked,
+static void count(struct qcow2_checker *checker, const struct qcow2_checked_l2_entry *checked,
                   uint32_t use, uint64_t host_offset, uint64_t length)
 {
   struct qcow2_reference_made reference = { .use = use,
@@ -59,7 +59,8 @@ static void count(struct qcow2_checker *checker, const struct qcow2_checked_entr
 /* ---- Bit 63 -------------------------------------------------------------------- */
 
 /* The clusters of an external data file have no refcounts: they count as 1. */
-static bool look_at_copied(struct qcow2_checker *checker, const struct qcow2_checked_entry *checked)
+static bool look_at_copied(struct qcow2_checker *checker,
+                           const struct qcow2_checked_l2_entry *checked)
 {
   bool copied = (checked->entry.descriptor & L2_ENTRY_COPIED) != 0;
   struct qcow2_finding finding = finding_of(checked, QCOW2_FINDING_COPIED, QCOW2_WEIGHT_CORRUPTION,
@@ -87,7 +88,7 @@ static uint64_t data_end(const struct qcow2_checker *checker)
 /* The end of the guest bytes of which the entry maps a part: the end of the disk; or UINT64_MAX, if
    the entry maps VM state, which comes after the disk. */
 static uint64_t guest_end(const struct qcow2_checker *checker,
-                          const struct qcow2_checked_entry *checked)
+                          const struct qcow2_checked_l2_entry *checked)
 {
   size_t index = checked->disk->snapshot_index;
   uint64_t size = index == QCOW2_ACTIVE ? checker->layer->size
@@ -98,7 +99,8 @@ static uint64_t guest_end(const struct qcow2_checker *checker,
 
 /* Report if some part of the entry's cluster cannot be read, for a reason that was not reported
    yet. */
-static void look_at_parts(struct qcow2_checker *checker, const struct qcow2_checked_entry *checked)
+static void look_at_parts(struct qcow2_checker *checker,
+                          const struct qcow2_checked_l2_entry *checked)
 {
   const struct qcow2_geometry *geometry = &checker->layer->geometry;
   uint64_t end = min_u64(checked->guest_offset + geometry->cluster_size,
@@ -125,7 +127,7 @@ static void look_at_parts(struct qcow2_checker *checker, const struct qcow2_chec
 /* ---- Kinds ---------------------------------------------------------------------------- */
 
 static void check_compressed(struct qcow2_checker *checker,
-                             const struct qcow2_checked_entry *checked)
+                             const struct qcow2_checked_l2_entry *checked)
 {
   const struct qcow2_geometry *geometry = &checker->layer->geometry;
   struct qcow2_cluster_part part = qcow2_l2_entry_decode(geometry, &checked->entry,
@@ -143,7 +145,8 @@ static void check_compressed(struct qcow2_checker *checker,
 }
 
 /* False: the bound is reached. */
-static bool check_standard(struct qcow2_checker *checker, const struct qcow2_checked_entry *checked)
+static bool check_standard(struct qcow2_checker *checker,
+                           const struct qcow2_checked_l2_entry *checked)
 {
   const struct qcow2_geometry *geometry = &checker->layer->geometry;
   uint64_t descriptor = checked->entry.descriptor;
@@ -173,7 +176,8 @@ static uint64_t count_invalid(const struct qcow2_check_result *result)
          result->counts[QCOW2_FINDING_PAST_END];
 }
 
-bool qcow2_checker_entry(struct qcow2_checker *checker, const struct qcow2_checked_entry *checked)
+bool qcow2_checker_entry(struct qcow2_checker *checker,
+                         const struct qcow2_checked_l2_entry *checked)
 {
   uint64_t before = count_invalid(checker->result);
   bool go_on = true;

@@ -36,16 +36,16 @@ bool qcow2_blocks_suit(enum qcow2_block_size size, size_t length, uint64_t run)
 }
 
 bool qcow2_blocks_read(const struct qcow2_blocks *blocks, enum qcow2_block_size size,
-                       uint64_t guest_offset, uint8_t *buffer, size_t length)
+                       uint64_t view_offset, uint8_t *buffer, size_t length)
 {
   size_t block_bytes = size == QCOW2_BLOCKS_FINE ? FINE_BYTES : COARSE_BYTES;
   bool is_read = true;
 
   while (is_read && length > 0) {
-    size_t in_block = (size_t) (guest_offset % block_bytes);
+    size_t in_block = (size_t) (view_offset % block_bytes);
     size_t count = (size_t) min_u64(length, block_bytes - in_block);
     struct qcow2_cache_key key = qcow2_cache_key_make(QCOW2_CACHE_BLOCK, blocks->cache_owner, 0,
-                                                      guest_offset - in_block);
+                                                      view_offset - in_block);
     struct qcow2_cache_block *block;
 
     if (qcow2_cache_pin(blocks->caches[size], key, block_bytes, load_block,
@@ -56,7 +56,7 @@ bool qcow2_blocks_read(const struct qcow2_blocks *blocks, enum qcow2_block_size 
       memcpy(buffer, block->data + in_block, count);
     qcow2_cache_unpin(blocks->caches[size], block);
     buffer += count;
-    guest_offset += count;
+    view_offset += count;
     length -= count;
   }
   return is_read;

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Small reads, which are copied from larger blocks of guest bytes.
+ * Small reads, which are copied from larger blocks of a view.
  *
  * Tools read the tables of a file system in pieces of a few hundred bytes, and files block by
  * block. To look up each piece in the tables of the chain, and to read it from the file, takes
  * longer than to read a larger block once and to copy the pieces from it.
  *
- * Here, a guest offset counts from the start of the view that is read.
+ * A view offset counts from the start of the view that is read.
  */
 #ifndef QCOW2_READ_BLOCKS_H
 #define QCOW2_READ_BLOCKS_H
@@ -20,8 +20,8 @@ enum qcow2_block_size {
 
 #define QCOW2_BLOCK_SIZES 2
 
-/* A callback that reads guest bytes: all of them, or an error. */
-typedef int qcow2_blocks_load(void *context, uint64_t guest_offset, void *buffer, size_t length,
+/* A callback that reads bytes of the view: all of them, or an error. */
+typedef int qcow2_blocks_load(void *context, uint64_t view_offset, void *buffer, size_t length,
                               struct qcow2_error *error);
 
 /* How the blocks of a disk are read, and where they are kept. Borrowed pointers. */
@@ -41,6 +41,6 @@ bool qcow2_blocks_suit(enum qcow2_block_size size, size_t length, uint64_t run);
    of other bytes in it. Then the caller reads in the ordinary way, and gets the error if there is
    one. */
 bool qcow2_blocks_read(const struct qcow2_blocks *blocks, enum qcow2_block_size size,
-                       uint64_t guest_offset, uint8_t *buffer, size_t length);
+                       uint64_t view_offset, uint8_t *buffer, size_t length);
 
 #endif

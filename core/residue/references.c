@@ -78,7 +78,7 @@ static void hide(const struct qcow2_checker *checker, uint64_t host_offset,
 /* Note why some of the cluster is not read that a valid entry names; `readable` is where the disk
    ends. */
 static void look_for_hidden(const struct qcow2_checker *checker,
-                            const struct qcow2_checked_entry *checked, uint64_t readable)
+                            const struct qcow2_checked_l2_entry *checked, uint64_t readable)
 {
   const struct qcow2_geometry *geometry = &checker->layer->geometry;
   uint64_t descriptor = checked->entry.descriptor, bitmap = checked->entry.subcluster_bitmap;
@@ -228,7 +228,7 @@ static void add_part(const struct qcow2_checker *checker, const struct qcow2_clu
   }
 }
 
-static bool visit_entry(struct qcow2_checker *checker, const struct qcow2_checked_entry *checked)
+static bool visit_entry(struct qcow2_checker *checker, const struct qcow2_checked_l2_entry *checked)
 {
   const struct qcow2_geometry *geometry = &checker->layer->geometry;
   uint64_t readable = readable_end(checker, checked->disk->snapshot_index, checked->guest_offset);

@@ -126,31 +126,35 @@ static void keep_found(void *context, const struct qcow2_residue_found *found)
 
 static const char *where_text(unsigned where)
 {
-  static const char *const texts[QCOW2_RESIDUE_WHERES] = { "clusters that nothing refers to",
-                                                           "clusters after the last one in use",
-                                                           "stored under zeros",
-                                                           "unallocated or zero subclusters",
-                                                           "after the end of a disk",
-                                                           "beside compressed streams",
-                                                           "after the end of tables",
-                                                           "after the header" };
+  static const char *const texts[QCOW2_RESIDUE_WHERES] = {
+    "clusters that nothing refers to",
+    "clusters after the last one in use",
+    "stored under zeros",
+    "unallocated or zero subclusters",
+    "after the end of a disk",
+    "beside compressed streams",
+    "after the end of tables",
+    "after the header",
+  };
 
   return texts[where];
 }
 
 static const char *kind_text(unsigned kind)
 {
-  static const char *const texts[QCOW2_RESIDUE_KINDS] = { "holes",
-                                                          "zeros",
-                                                          "data",
-                                                          "old L1 tables",
-                                                          "old L2 tables",
-                                                          "old refcount tables",
-                                                          "old refcount blocks",
-                                                          "old snapshot tables",
-                                                          "old bitmap directories",
-                                                          "qcow2 headers",
-                                                          "old compressed streams" };
+  static const char *const texts[QCOW2_RESIDUE_KINDS] = {
+    "holes",
+    "zeros",
+    "data",
+    "old L1 tables",
+    "old L2 tables",
+    "old refcount tables",
+    "old refcount blocks",
+    "old snapshot tables",
+    "old bitmap directories",
+    "qcow2 headers",
+    "old compressed streams",
+  };
 
   return texts[kind];
 }
