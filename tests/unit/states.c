@@ -65,7 +65,7 @@ static const char *relation_mark(enum change_relation relation)
 static void print_changes(const struct entries *a, const struct entries *b,
                           const struct changes *changes, char *out, size_t size)
 {
-  static const char KINDS[CHANGE_KINDS] = "cdr+?nx";
+  static const char KINDS[CHANGE_KINDS + 1] = "cdr+?nx";
   size_t used = 0;
 
   out[0] = '\0';
