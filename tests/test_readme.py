@@ -7,7 +7,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from lib import encrypted, tools
+from lib import encrypted, mounted, tools
 from lib.builder import Image, pattern
 from lib.project import BUILD, SOURCE, run, run_line
 
@@ -76,6 +76,9 @@ def results(folder, environment):
     """What each command printed."""
     out = {}
     for block in blocks():
+        # Without FUSE, no recipe that mounts can be run.
+        if mounted.missing() and any("tsk-qcow2 mount" in command for command in block):
+            continue
         where = folder
         for command in block:
             if command.startswith("cd "):
