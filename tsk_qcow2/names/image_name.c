@@ -278,10 +278,11 @@ static int apply_option(struct tsk_qcow2_name *name, const char *text, struct qc
 static int check_residue(const struct tsk_qcow2_name *name, struct qcow2_error *error)
 {
   char quoted[SHELL_COMMAND_BYTES], *right;
-  size_t size = strlen(name->path) + sizeof(",residue");
+  size_t size;
 
   if (!name->residue || (!name->has_snapshot && !name->under_zeros))
     return 0;
+  size = strlen(name->path) + sizeof(",residue");
   right = malloc(size);
   if (right == NULL)
     return tsk_qcow2_complain_nomem(error);

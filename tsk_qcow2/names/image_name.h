@@ -40,8 +40,8 @@ struct tsk_qcow2_name {
    ARGUMENT, UNSUPPORTED, NOMEM. */
 int tsk_qcow2_name_parse(const char *text, struct tsk_qcow2_name *name, struct qcow2_error *error);
 
-/* Parse what follows the IMAGE part (nothing, or a text that begins with '@' or ',') into a name.
-   Its other fields are kept. */
+/* Parse what follows the IMAGE part (nothing, or a text that begins with '@' or ',') into a name
+   whose path is set. Its other fields are kept. */
 int tsk_qcow2_name_parse_rest(const char *rest, struct tsk_qcow2_name *name,
                               struct qcow2_error *error);
 
