@@ -6,6 +6,7 @@
     mount.status, mount.complaint
 """
 import os
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -45,6 +46,13 @@ def unmount(directory):
     raise AssertionError(f"{directory} stays mounted")
 
 
+def heed_signals():
+    """In the child. What runs under nohup, or in a script's background, ignores some signals, and
+    its children ignore them too."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+
+
 class Mount:
     """A name mounted in the foreground. If that fails, `process` has ended when it is entered."""
 
@@ -62,6 +70,7 @@ class Mount:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             env=self.variables,
+            preexec_fn=heed_signals,
         )
         end = time.monotonic() + 60
         while not os.path.ismount(self.directory) and self.process.poll() is None:
