@@ -153,10 +153,7 @@ static int print_json(const struct check *check, const struct qcow2_image *image
                            "counts", counts_value(result), "findings", check->findings, "warnings",
                            json_warnings(image));
 
-  if (!json_print(root, 0))
-    return complain_failed("cannot write the JSON: out of memory");
-  putchar('\n');
-  return EXIT_OK;
+  return json_print_whole(root);
 }
 
 /* ---- The command ----------------------------------------------------------------- */
@@ -167,12 +164,11 @@ static int check_image(const struct qcow2_image *image, struct check *check)
                                          .report = show,
                                          .context = check };
   struct qcow2_error error;
-  const char *warning;
   int status = EXIT_OK;
 
   check->has_warnings = qcow2_warning(image, 0) != NULL;
-  for (size_t i = 0; !check->json && (warning = qcow2_warning(image, i)) != NULL; i++)
-    printf("Warning: %s\n", warning);
+  if (!check->json)
+    print_warnings(image);
   if (qcow2_layer_get(image, 0, &check->layer, &error) != 0 ||
       qcow2_image_check(image, &options, &check->result, &error) != 0)
     return complain_failed("%s", error.message);

@@ -44,6 +44,9 @@ int complain_usage(const char *format, ...) __attribute__((format(printf, 1, 2))
 /* Print the warnings of what was opened on stderr. */
 void complain_warnings(const struct tsk_qcow2_opened *opened);
 
+/* Print the warnings of an image on stdout, as a part of what is reported about it. */
+void print_warnings(const struct qcow2_image *image);
+
 /* Print an overview of all commands and of image names. */
 void help_print_all(FILE *out);
 

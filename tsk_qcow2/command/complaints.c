@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What commands say on stderr. */
+/* What commands say on stderr, and warnings. */
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -42,4 +42,12 @@ void complain_warnings(const struct tsk_qcow2_opened *opened)
 
   for (size_t i = 0; (warning = tsk_qcow2_opened_warning(opened, i)) != NULL; i++)
     complain_failed("warning: %s", warning);
+}
+
+void print_warnings(const struct qcow2_image *image)
+{
+  const char *warning;
+
+  for (size_t i = 0; (warning = qcow2_warning(image, i)) != NULL; i++)
+    printf("Warning: %s\n", warning);
 }

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "command.h"
 #include "notes.h"
 
 json_t *json_text(const char *text, size_t length)
@@ -102,6 +103,14 @@ bool json_print(json_t *value, int depth)
   free(text);
   json_decref(value);
   return text != NULL;
+}
+
+int json_print_whole(json_t *value)
+{
+  if (!json_print(value, 0))
+    return complain_failed("cannot write the JSON: out of memory");
+  putchar('\n');
+  return EXIT_OK;
 }
 
 bool json_print_line(json_t *value)

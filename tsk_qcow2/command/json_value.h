@@ -35,6 +35,9 @@ json_t *json_notes(const struct qcow2_image *image, size_t layer);
 /* A value, as it looks `depth` levels inside. */
 bool json_print(json_t *value, int depth);
 
+/* The object as a whole instead, if it is bounded. Returns an exit status, after complaining. */
+int json_print_whole(json_t *value);
+
 /* A member of the object, after others. */
 bool json_print_member(const char *key, json_t *value);
 

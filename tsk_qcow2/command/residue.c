@@ -269,10 +269,7 @@ static int print_json(const struct residue *residue, const struct qcow2_image *i
                    json_number(residue->counts[QCOW2_RESIDUE_BITMAP_DIRECTORY]), "table_count",
                    json_number(tables), "snapshots", residue->snapshots, "bitmaps",
                    residue->bitmaps, "tables", residue->tables, "warnings", json_warnings(image));
-  if (!json_print(root, 0))
-    return complain_failed("cannot write the JSON: out of memory");
-  putchar('\n');
-  return EXIT_OK;
+  return json_print_whole(root);
 }
 
 /* ---- The command ---------------------------------------------------------------------- */
@@ -283,16 +280,14 @@ static int look_at_image(const struct qcow2_image *image, struct residue *residu
                                            .report = keep_found,
                                            .context = residue };
   struct qcow2_error error;
-  const char *warning;
   int status = EXIT_OK;
 
   if (qcow2_image_residue(image, &options, &residue->result, &error) != 0)
     return complain_failed("%s", error.message);
-  for (size_t i = 0; !residue->is_json && (warning = qcow2_warning(image, i)) != NULL; i++)
-    printf("Warning: %s\n", warning);
   if (residue->is_json)
     status = print_json(residue, image);
   else {
+    print_warnings(image);
     print_bytes(&residue->result);
     print_found(residue);
     print_next(residue);

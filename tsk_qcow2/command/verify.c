@@ -261,14 +261,6 @@ static int check_choice(const struct verify *verify)
   return code == QCOW2_ERROR_NOT_FOUND ? complain_failed("%s", error.message) : EXIT_OK;
 }
 
-static void print_warnings(const struct qcow2_image *image)
-{
-  const char *warning;
-
-  for (size_t i = 0; (warning = qcow2_warning(image, i)) != NULL; i++)
-    printf("Warning: %s\n", warning);
-}
-
 int command_verify(int argc, char *argv[])
 {
   struct arguments arguments = { .command = "verify",
