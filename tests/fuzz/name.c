@@ -30,9 +30,9 @@ static void check_format(const char *a, const char *b)
 
 static void check_same(const struct tsk_qcow2_name *a, const struct tsk_qcow2_name *b)
 {
-  FUZZ_CHECK(a->has_snapshot == b->has_snapshot && a->snapshot_key == b->snapshot_key);
-  FUZZ_CHECK(a->snapshot_is_index == b->snapshot_is_index);
-  FUZZ_CHECK(!a->has_snapshot || strcmp(a->snapshot, b->snapshot) == 0);
+  FUZZ_CHECK(a->selection.kind == b->selection.kind);
+  FUZZ_CHECK((a->selection.text == NULL) == (b->selection.text == NULL));
+  FUZZ_CHECK(a->selection.text == NULL || strcmp(a->selection.text, b->selection.text) == 0);
   FUZZ_CHECK(a->vm_state == b->vm_state && a->errors_zero == b->errors_zero);
   FUZZ_CHECK((a->data_file == NULL) == (b->data_file == NULL));
   FUZZ_CHECK(a->data_file == NULL || strcmp(a->data_file, b->data_file) == 0);
@@ -106,15 +106,15 @@ static void take_backing(struct fuzz_input *input, struct tsk_qcow2_name *name)
 /* Any name, written, must be understood as it was meant. */
 static void check_any_name(struct fuzz_input input)
 {
-  struct tsk_qcow2_name name = { .path = strdup("image"), .has_snapshot = true };
+  static const enum tsk_qcow2_selection_kind KINDS[] = { TSK_QCOW2_SELECT_NAME, TSK_QCOW2_SELECT_ID,
+                                                         TSK_QCOW2_SELECT_INDEX,
+                                                         TSK_QCOW2_SELECT_INDEX };
+  struct tsk_qcow2_name name = { .path = strdup("image") };
   unsigned flags = (unsigned) fuzz_take(&input, 1);
 
   FUZZ_CHECK(name.path != NULL);
-  name.snapshot = take_text(&input);
-  name.snapshot_is_index = (flags & 2) != 0;
-  name.snapshot_key = name.snapshot_is_index ? QCOW2_BY_ID_OR_NAME
-                      : (flags & 1) != 0     ? QCOW2_BY_ID
-                                             : QCOW2_BY_NAME;
+  name.selection.text = take_text(&input);
+  name.selection.kind = KINDS[flags & 3];
   name.vm_state = (flags & 4) != 0;
   name.errors_zero = (flags & 8) != 0;
   if ((flags & 16) != 0)

@@ -63,41 +63,45 @@ void test_image_names(void)
     const char *rest;
     int code;
     const char *snapshot; /* NULL: none */
-    enum qcow2_snapshot_key key;
+    enum tsk_qcow2_selection_kind kind;
     const char *backing, *data_file; /* the first backing=; NULL: none */
   } cases[] = {
-    { "", 0, NULL, QCOW2_BY_ID_OR_NAME, NULL, NULL },
-    { "@snap", 0, "snap", QCOW2_BY_ID_OR_NAME, NULL, NULL },
-    { "@", 0, "", QCOW2_BY_ID_OR_NAME, NULL, NULL },
-    { "@id=7", 0, "7", QCOW2_BY_ID, NULL, NULL },
-    { "@name=id=7", 0, "id=7", QCOW2_BY_NAME, NULL, NULL },
-    { "@index=3", 0, "3", QCOW2_BY_ID_OR_NAME, NULL, NULL },
-    { "@name=index=3", 0, "index=3", QCOW2_BY_NAME, NULL, NULL },
-    { "@a@b=c", 0, "a@b=c", QCOW2_BY_ID_OR_NAME, NULL, NULL },
-    { "@a,,b,,,backing=x,,y", 0, "a,b,", QCOW2_BY_ID_OR_NAME, NULL, NULL },
-    { "@a,,b,backing=x,,y", 0, "a,b", QCOW2_BY_ID_OR_NAME, "x,y", NULL },
-    { ",backing=a=b,data-file=d", 0, NULL, QCOW2_BY_ID_OR_NAME, "a=b", "d" },
-    { ",backing=none", 0, NULL, QCOW2_BY_ID_OR_NAME, "none", NULL },
-    { "@a,vmstate", 0, "a", QCOW2_BY_ID_OR_NAME, NULL, NULL },
-    { ",vmstate", QCOW2_ERROR_ARGUMENT, NULL, QCOW2_BY_ID_OR_NAME, NULL, NULL },
-    { "@a,vmstate=1", QCOW2_ERROR_ARGUMENT, NULL, QCOW2_BY_ID_OR_NAME, NULL, NULL },
-    { ",search=a,search=b", 0, NULL, QCOW2_BY_ID_OR_NAME, NULL, NULL },
-    { ",", QCOW2_ERROR_ARGUMENT, NULL, QCOW2_BY_ID_OR_NAME, NULL, NULL },
-    { ",backing=", QCOW2_ERROR_ARGUMENT, NULL, QCOW2_BY_ID_OR_NAME, NULL, NULL },
-    { ",backing", QCOW2_ERROR_ARGUMENT, NULL, QCOW2_BY_ID_OR_NAME, NULL, NULL },
-    { ",backingx=a", QCOW2_ERROR_ARGUMENT, NULL, QCOW2_BY_ID_OR_NAME, NULL, NULL },
-    { ",Backing=a", QCOW2_ERROR_ARGUMENT, NULL, QCOW2_BY_ID_OR_NAME, NULL, NULL },
-    { ",backing=a,format=raw", 0, NULL, QCOW2_BY_ID_OR_NAME, "a", NULL },
-    { ",data-file=d,format=ewf,backing=a,format=qcow2", 0, NULL, QCOW2_BY_ID_OR_NAME, "a", "d" },
-    { ",format=raw", QCOW2_ERROR_ARGUMENT, NULL, QCOW2_BY_ID_OR_NAME, NULL, NULL },
-    { ",backing=none,format=raw", QCOW2_ERROR_ARGUMENT, NULL, QCOW2_BY_ID_OR_NAME, NULL, NULL },
-    { ",backing=a,search=b,format=raw", QCOW2_ERROR_ARGUMENT, NULL, QCOW2_BY_ID_OR_NAME, NULL,
+    { "", 0, NULL, TSK_QCOW2_SELECT_NOTHING, NULL, NULL },
+    { "@snap", 0, "snap", TSK_QCOW2_SELECT_ID_OR_NAME, NULL, NULL },
+    { "@", 0, "", TSK_QCOW2_SELECT_ID_OR_NAME, NULL, NULL },
+    { "@id=7", 0, "7", TSK_QCOW2_SELECT_ID, NULL, NULL },
+    { "@name=id=7", 0, "id=7", TSK_QCOW2_SELECT_NAME, NULL, NULL },
+    { "@index=3", 0, "3", TSK_QCOW2_SELECT_INDEX, NULL, NULL },
+    { "@name=index=3", 0, "index=3", TSK_QCOW2_SELECT_NAME, NULL, NULL },
+    { "@a@b=c", 0, "a@b=c", TSK_QCOW2_SELECT_ID_OR_NAME, NULL, NULL },
+    { "@a,,b,,,backing=x,,y", 0, "a,b,", TSK_QCOW2_SELECT_ID_OR_NAME, NULL, NULL },
+    { "@a,,b,backing=x,,y", 0, "a,b", TSK_QCOW2_SELECT_ID_OR_NAME, "x,y", NULL },
+    { ",backing=a=b,data-file=d", 0, NULL, TSK_QCOW2_SELECT_NOTHING, "a=b", "d" },
+    { ",backing=none", 0, NULL, TSK_QCOW2_SELECT_NOTHING, "none", NULL },
+    { "@a,vmstate", 0, "a", TSK_QCOW2_SELECT_ID_OR_NAME, NULL, NULL },
+    { ",vmstate", QCOW2_ERROR_ARGUMENT, NULL, TSK_QCOW2_SELECT_NOTHING, NULL, NULL },
+    { "@a,vmstate=1", QCOW2_ERROR_ARGUMENT, NULL, TSK_QCOW2_SELECT_NOTHING, NULL, NULL },
+    { ",search=a,search=b", 0, NULL, TSK_QCOW2_SELECT_NOTHING, NULL, NULL },
+    { ",", QCOW2_ERROR_ARGUMENT, NULL, TSK_QCOW2_SELECT_NOTHING, NULL, NULL },
+    { ",backing=", QCOW2_ERROR_ARGUMENT, NULL, TSK_QCOW2_SELECT_NOTHING, NULL, NULL },
+    { ",backing", QCOW2_ERROR_ARGUMENT, NULL, TSK_QCOW2_SELECT_NOTHING, NULL, NULL },
+    { ",backingx=a", QCOW2_ERROR_ARGUMENT, NULL, TSK_QCOW2_SELECT_NOTHING, NULL, NULL },
+    { ",Backing=a", QCOW2_ERROR_ARGUMENT, NULL, TSK_QCOW2_SELECT_NOTHING, NULL, NULL },
+    { ",backing=a,format=raw", 0, NULL, TSK_QCOW2_SELECT_NOTHING, "a", NULL },
+    { ",data-file=d,format=ewf,backing=a,format=qcow2", 0, NULL, TSK_QCOW2_SELECT_NOTHING, "a",
+      "d" },
+    { ",format=raw", QCOW2_ERROR_ARGUMENT, NULL, TSK_QCOW2_SELECT_NOTHING, NULL, NULL },
+    { ",backing=none,format=raw", QCOW2_ERROR_ARGUMENT, NULL, TSK_QCOW2_SELECT_NOTHING, NULL,
       NULL },
-    { ",backing=a,format=raw,format=raw", QCOW2_ERROR_ARGUMENT, NULL, QCOW2_BY_ID_OR_NAME, NULL,
+    { ",backing=a,search=b,format=raw", QCOW2_ERROR_ARGUMENT, NULL, TSK_QCOW2_SELECT_NOTHING, NULL,
       NULL },
-    { ",backing=a,format=vdi", QCOW2_ERROR_ARGUMENT, NULL, QCOW2_BY_ID_OR_NAME, NULL, NULL },
-    { ",data-file=a,format=qcow2", QCOW2_ERROR_ARGUMENT, NULL, QCOW2_BY_ID_OR_NAME, NULL, NULL },
-    { ",data-file=a,data-file=b", QCOW2_ERROR_ARGUMENT, NULL, QCOW2_BY_ID_OR_NAME, NULL, NULL },
+    { ",backing=a,format=raw,format=raw", QCOW2_ERROR_ARGUMENT, NULL, TSK_QCOW2_SELECT_NOTHING,
+      NULL, NULL },
+    { ",backing=a,format=vdi", QCOW2_ERROR_ARGUMENT, NULL, TSK_QCOW2_SELECT_NOTHING, NULL, NULL },
+    { ",data-file=a,format=qcow2", QCOW2_ERROR_ARGUMENT, NULL, TSK_QCOW2_SELECT_NOTHING, NULL,
+      NULL },
+    { ",data-file=a,data-file=b", QCOW2_ERROR_ARGUMENT, NULL, TSK_QCOW2_SELECT_NOTHING, NULL,
+      NULL },
   };
 
   for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -108,10 +112,11 @@ void test_image_names(void)
     check_number((uint64_t) (int64_t) code, (uint64_t) (int64_t) cases[i].code, "status",
                  cases[i].rest);
     if (code == 0) {
-      check_number(name.has_snapshot, cases[i].snapshot != NULL, "having a snapshot",
-                   cases[i].rest);
-      CHECK(cases[i].snapshot == NULL || strcmp(name.snapshot, cases[i].snapshot) == 0);
-      check_number((uint64_t) name.snapshot_key, (uint64_t) cases[i].key, "key", cases[i].rest);
+      const char *text = name.selection.text;
+
+      check_number(text != NULL, cases[i].snapshot != NULL, "having a snapshot", cases[i].rest);
+      CHECK(text == NULL || strcmp(text, cases[i].snapshot) == 0);
+      check_number((uint64_t) name.selection.kind, (uint64_t) cases[i].kind, "kind", cases[i].rest);
       if (cases[i].backing != NULL)
         CHECK(name.backing.count == 1 && strcmp(name.backing.items[0], cases[i].backing) == 0);
       if (cases[i].data_file != NULL)

@@ -399,17 +399,16 @@ static int write_view(struct target *target, const struct tsk_qcow2_name *name,
   char number[24];
 
   piece.snapshot = index == QCOW2_ACTIVE ? NULL : qcow2_snapshot_get(image, index);
-  piece.name.has_snapshot = piece.snapshot != NULL;
   piece.name.vm_state = vm_state;
   if (piece.snapshot != NULL && has_own_id(image, piece.snapshot)) {
-    piece.name.snapshot = (char *) (uintptr_t) piece.snapshot->id;
-    piece.name.snapshot_key = QCOW2_BY_ID;
-    piece.name.snapshot_is_index = false;
-  } else {
+    piece.name.selection.kind = TSK_QCOW2_SELECT_ID;
+    piece.name.selection.text = (char *) (uintptr_t) piece.snapshot->id;
+  } else if (piece.snapshot != NULL) {
     snprintf(number, sizeof(number), "%zu", index);
-    piece.name.snapshot = number;
-    piece.name.snapshot_is_index = true;
-  }
+    piece.name.selection.kind = TSK_QCOW2_SELECT_INDEX;
+    piece.name.selection.text = number;
+  } else
+    piece.name.selection.kind = TSK_QCOW2_SELECT_NOTHING;
   return write_piece(&piece);
 }
 
@@ -435,7 +434,7 @@ static int write_opened(const struct request *request, struct target *target,
     return EXIT_FAILED;
   if (!request->all)
     return write_view(target, name, opened->image, opened->snapshot_index, name->vm_state);
-  if (name->has_snapshot)
+  if (name->selection.kind != TSK_QCOW2_SELECT_NOTHING)
     return complain_usage("selector: --all takes an image, not one of its snapshots: name it "
                           "without \"@\"");
   return name->residue ? complain_usage("selector: --all takes an image, not its residue: name it "

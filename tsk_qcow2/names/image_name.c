@@ -9,44 +9,15 @@
 #include <unistd.h>
 
 #include "complain.h"
+#include "name_options.h"
 #include "shell.h"
 
 #define QUOTED_BYTES 256
 
-/* ---- Strings ------------------------------------------------------------- */
-
-int tsk_qcow2_strings_add(struct tsk_qcow2_strings *strings, const char *text, size_t length,
-                          struct qcow2_error *error)
-{
-  char **items = realloc(strings->items, (strings->count + 1) * sizeof(items[0]));
-  char *copy = text == NULL ? NULL : malloc(length + 1);
-
-  if (items != NULL)
-    strings->items = items;
-  if (items == NULL || (copy == NULL && text != NULL)) {
-    free(copy);
-    return tsk_qcow2_complain_nomem(error);
-  }
-  if (copy != NULL) {
-    memcpy(copy, text, length);
-    copy[length] = '\0';
-  }
-  items[strings->count++] = copy;
-  return 0;
-}
-
-void tsk_qcow2_strings_free(struct tsk_qcow2_strings *strings)
-{
-  for (size_t i = 0; i < strings->count; i++)
-    free(strings->items[i]);
-  free(strings->items);
-  memset(strings, 0, sizeof(*strings));
-}
-
 void tsk_qcow2_name_free(struct tsk_qcow2_name *name)
 {
   free(name->path);
-  free(name->snapshot);
+  tsk_qcow2_selection_free(&name->selection);
   free(name->data_file);
   free(name->data_format);
   tsk_qcow2_strings_free(&name->backing);
@@ -54,46 +25,6 @@ void tsk_qcow2_name_free(struct tsk_qcow2_name *name)
   tsk_qcow2_strings_free(&name->search);
   tsk_qcow2_strings_free(&name->key_files);
   memset(name, 0, sizeof(*name));
-}
-
-/* ---- Pieces -------------------------------------------------------------- */
-
-/* Take the piece at the start of *rest, up to a single comma or the end. ",," in it becomes ",".
- *rest is advanced to that comma or end. The caller frees it. NULL: no memory. */
-static char *take_piece(const char **rest)
-{
-  char *piece = malloc(strlen(*rest) + 1), *out = piece;
-  const char *in = *rest;
-
-  if (piece == NULL)
-    return NULL;
-  while (*in != '\0' && !(in[0] == ',' && in[1] != ',')) {
-    in += *in == ',';
-    *out++ = *in++;
-  }
-  *out = '\0';
-  *rest = in;
-  return piece;
-}
-
-static bool starts_with(const char *text, const char *prefix)
-{
-  return strncmp(text, prefix, strlen(prefix)) == 0;
-}
-
-static int parse_snapshot(const char **rest, struct tsk_qcow2_name *name, struct qcow2_error *error)
-{
-  name->snapshot_key = QCOW2_BY_ID_OR_NAME;
-  if (starts_with(*rest, "id="))
-    name->snapshot_key = QCOW2_BY_ID;
-  else if (starts_with(*rest, "name="))
-    name->snapshot_key = QCOW2_BY_NAME;
-  name->snapshot_is_index = starts_with(*rest, "index=");
-  if (name->snapshot_key != QCOW2_BY_ID_OR_NAME || name->snapshot_is_index)
-    *rest = strchr(*rest, '=') + 1;
-  name->has_snapshot = true;
-  name->snapshot = take_piece(rest);
-  return name->snapshot == NULL ? tsk_qcow2_complain_nomem(error) : 0;
 }
 
 int tsk_qcow2_name_add_backing(struct tsk_qcow2_name *name, const char *path,
@@ -109,178 +40,16 @@ int tsk_qcow2_name_add_backing(struct tsk_qcow2_name *name, const char *path,
   return code;
 }
 
-/* ---- Options ------------------------------------------------------------- */
-
-static int take_backing(struct tsk_qcow2_name *name, const char *value, struct qcow2_error *error)
-{
-  int code = tsk_qcow2_name_add_backing(name, value, error);
-
-  if (code == 0)
-    name->last_format = strcmp(value, QCOW2_BACKING_NONE) == 0
-                            ? NULL
-                            : &name->backing_formats.items[name->backing_formats.count - 1];
-  return code;
-}
-
-static int check_format(const char *value, bool is_data_file, struct qcow2_error *error)
-{
-  static const char *const FORMATS[] = {
-    "raw", "vmdk", "vhd", "ewf", "aff", "afd", "afm", "qcow2"
-  };
-  const size_t count = sizeof(FORMATS) / sizeof(FORMATS[0]) - (is_data_file ? 1 : 0);
-  char quoted[QUOTED_BYTES];
-
-  for (size_t i = 0; i < count; i++)
-    if (strcmp(FORMATS[i], value) == 0)
-      return 0;
-  return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
-                         "the option \"format\" of the image name takes raw, vmdk, vhd, ewf, aff, "
-                         "afd, afm%s, not \"%s\"",
-                         is_data_file ? "" : " or qcow2",
-                         qcow2_text_escape(value, strlen(value), quoted, sizeof(quoted)));
-}
-
-/* The format of the file that the option right before this one names. */
-static int take_format(struct tsk_qcow2_name *name, const char *value, struct qcow2_error *error)
-{
-  int code;
-
-  if (name->last_format == NULL)
-    return qcow2_error_set(
-        error, QCOW2_ERROR_ARGUMENT,
-        "the option \"format\" of the image name belongs right after the file that it is about: "
-        "backing=PATH,format=FORMAT or data-file=PATH,format=FORMAT");
-  code = check_format(value, name->last_format == &name->data_format, error);
-  if (code != 0)
-    return code;
-  *name->last_format = strdup(value);
-  return *name->last_format == NULL ? tsk_qcow2_complain_nomem(error) : 0;
-}
-
-static int take_search(struct tsk_qcow2_name *name, const char *value, struct qcow2_error *error)
-{
-  return tsk_qcow2_strings_add(&name->search, value, strlen(value), error);
-}
-
-static int take_key_file(struct tsk_qcow2_name *name, const char *value, struct qcow2_error *error)
-{
-  return tsk_qcow2_strings_add(&name->key_files, value, strlen(value), error);
-}
-
-static int take_data_file(struct tsk_qcow2_name *name, const char *value, struct qcow2_error *error)
-{
-  if (name->data_file != NULL)
-    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "the option \"data-file\" is given twice");
-  name->data_file = strdup(value);
-  name->last_format = &name->data_format;
-  return name->data_file == NULL ? tsk_qcow2_complain_nomem(error) : 0;
-}
-
-static int take_vm_state(struct tsk_qcow2_name *name, const char *value, struct qcow2_error *error)
-{
-  (void) value;
-  if (!name->has_snapshot)
-    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
-                           "the option \"vmstate\" needs a snapshot: IMAGE@SNAPSHOT,vmstate");
-  name->vm_state = true;
-  return 0;
-}
-
-static int take_errors(struct tsk_qcow2_name *name, const char *value, struct qcow2_error *error)
-{
-  char quoted[QUOTED_BYTES];
-
-  if (strcmp(value, "zero") != 0)
-    return qcow2_error_set(
-        error, QCOW2_ERROR_ARGUMENT,
-        "the option \"errors\" of the image name takes the value \"zero\" only, not \"%s\"",
-        qcow2_text_escape(value, strlen(value), quoted, sizeof(quoted)));
-  name->errors_zero = true;
-  return 0;
-}
-
-static int take_under_zeros(struct tsk_qcow2_name *name, const char *value,
-                            struct qcow2_error *error)
-{
-  (void) value;
-  (void) error;
-  name->under_zeros = true;
-  return 0;
-}
-
-static int take_residue(struct tsk_qcow2_name *name, const char *value, struct qcow2_error *error)
-{
-  (void) value;
-  (void) error;
-  name->residue = true;
-  return 0;
-}
-
-static const struct option {
-  const char *name;
-  const char *value; /* what messages show after "="; NULL: the option takes no value */
-  int (*take)(struct tsk_qcow2_name *name, const char *value, struct qcow2_error *error);
-} OPTIONS[] = {
-  { "backing", "PATH", take_backing },   { "data-file", "PATH", take_data_file },
-  { "format", "FORMAT", take_format },   { "search", "DIRECTORY", take_search },
-  { "vmstate", NULL, take_vm_state },    { "errors", "zero", take_errors },
-  { "key-file", "PATH", take_key_file }, { "under-zeros", NULL, take_under_zeros },
-  { "residue", NULL, take_residue },
-};
-
-static const struct option *find_option(const char *text, size_t length)
-{
-  for (size_t i = 0; i < sizeof(OPTIONS) / sizeof(OPTIONS[0]); i++)
-    if (strlen(OPTIONS[i].name) == length && memcmp(OPTIONS[i].name, text, length) == 0)
-      return &OPTIONS[i];
-  return NULL;
-}
-
-/* Check that there is a value if the option takes one, and none if it does not. */
-static int check_value(const struct option *option, const char *value, struct qcow2_error *error)
-{
-  if (option->value == NULL && value != NULL)
-    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
-                           "the option \"%s\" of the image name takes no value", option->name);
-  if (option->value != NULL && (value == NULL || value[0] == '\0'))
-    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
-                           "the option \"%s\" of the image name needs a value: %s=%s", option->name,
-                           option->name, option->value);
-  return 0;
-}
-
-/* Apply "NAME" or "NAME=VALUE". */
-static int apply_option(struct tsk_qcow2_name *name, const char *text, struct qcow2_error *error)
-{
-  size_t name_length = strcspn(text, "=");
-  const struct option *option = find_option(text, name_length);
-  const char *value = text[name_length] == '=' ? text + name_length + 1 : NULL;
-  char quoted[QUOTED_BYTES];
-  int code;
-
-  if (option == NULL)
-    return qcow2_error_set(
-        error, QCOW2_ERROR_ARGUMENT,
-        "the image name has an unknown option \"%s\"; there are backing=PATH, "
-        "backing=none, data-file=PATH, format=FORMAT, search=DIRECTORY, "
-        "key-file=PATH, vmstate, under-zeros, residue and errors=zero (\",,\" stands for a comma)",
-        qcow2_text_escape(text, name_length, quoted, sizeof(quoted)));
-  code = check_value(option, value, error);
-  if (code == 0) {
-    code = option->take(name, value, error);
-    if (option->take != take_backing && option->take != take_data_file)
-      name->last_format = NULL;
-  }
-  return code;
-}
+/* ---- What follows the path ---------------------------------------------- */
 
 /* The residue is of the file, not of one of the states in it. */
 static int check_residue(const struct tsk_qcow2_name *name, struct qcow2_error *error)
 {
+  bool has_selection = name->selection.kind != TSK_QCOW2_SELECT_NOTHING;
   char quoted[SHELL_COMMAND_BYTES], *right;
   size_t size;
 
-  if (!name->residue || (!name->has_snapshot && !name->under_zeros))
+  if (!name->residue || (!has_selection && !name->under_zeros))
     return 0;
   size = strlen(name->path) + sizeof(",residue");
   right = malloc(size);
@@ -293,7 +62,7 @@ static int check_residue(const struct tsk_qcow2_name *name, struct qcow2_error *
   return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
                          "the residue is of the whole file, with all its snapshots, so %s does not "
                          "go with it: type %s",
-                         name->has_snapshot ? "\"@\"" : "\"under-zeros\"", quoted);
+                         has_selection ? "\"@\"" : "\"under-zeros\"", quoted);
 }
 
 int tsk_qcow2_name_parse_rest(const char *rest, struct tsk_qcow2_name *name,
@@ -303,14 +72,15 @@ int tsk_qcow2_name_parse_rest(const char *rest, struct tsk_qcow2_name *name,
 
   if (*rest == '@') {
     rest++;
-    code = parse_snapshot(&rest, name, error);
+    code = tsk_qcow2_selection_parse(&rest, &name->selection, error);
   }
   while (code == 0 && *rest == ',') {
     char *piece;
 
     rest++;
-    piece = take_piece(&rest);
-    code = piece == NULL ? tsk_qcow2_complain_nomem(error) : apply_option(name, piece, error);
+    piece = tsk_qcow2_piece_take(&rest);
+    code = piece == NULL ? tsk_qcow2_complain_nomem(error)
+                         : tsk_qcow2_name_apply_option(name, piece, error);
     free(piece);
   }
   return code == 0 ? check_residue(name, error) : code;
@@ -326,7 +96,7 @@ static int check_tilde(const char *option, const char *typed, size_t length,
   size_t before = value == NULL ? 0 : (size_t) (value - option) + 2; /* names have no commas */
   char quoted[SHELL_COMMAND_BYTES], *rest;
 
-  if (value == NULL || !starts_with(value, "=~/") || access(value + 1, F_OK) == 0)
+  if (value == NULL || strncmp(value, "=~/", 3) != 0 || access(value + 1, F_OK) == 0)
     return 0;
   rest = strndup(typed + before, length - before);
   if (rest == NULL)
@@ -349,7 +119,7 @@ static bool ends_in_snapshot(const char *option)
   bool is_there;
 
   if (at == NULL || value == NULL || value > at)
-    return at != NULL && find_option(option, (size_t) (at - option)) != NULL;
+    return at != NULL && tsk_qcow2_name_is_option(option, (size_t) (at - option));
   if (access(value + 1, F_OK) == 0)
     return false;
   path = strndup(value + 1, (size_t) (at - value - 1));
@@ -383,10 +153,10 @@ static int check_typed(const char *path, const char *rest, struct qcow2_error *e
   int code = 0;
 
   if (*at == '@')
-    free(take_piece(&at));
+    free(tsk_qcow2_piece_take(&at));
   while (code == 0 && *at == ',') {
     const char *typed = ++at;
-    char *piece = take_piece(&at);
+    char *piece = tsk_qcow2_piece_take(&at);
 
     if (piece == NULL)
       return tsk_qcow2_complain_nomem(error);
@@ -486,7 +256,7 @@ static int no_file(const char *text, struct qcow2_error *error)
   return qcow2_error_set(
       error, QCOW2_ERROR_IO, "there is no file \"%s\"%s%s", quoted,
       strpbrk(text, "@,") == NULL ? "" : ", nor one of the name before an \"@\" or \",\" in it",
-      starts_with(text, "~/")
+      strncmp(text, "~/", 2) == 0
           ? "; the shell replaces \"~\" by the home directory only outside of quotes"
           : "");
 }

@@ -7,22 +7,15 @@
 #ifndef TSK_QCOW2_IMAGE_NAME_H
 #define TSK_QCOW2_IMAGE_NAME_H
 
-#include <qcow2core.h>
 #include <stdbool.h>
 
-/* A list of strings that it owns. */
-struct tsk_qcow2_strings {
-  char **items;
-  size_t count;
-};
+#include "selection.h"
+#include "name_text.h"
 
 /* A parsed image name. Owns its strings. */
 struct tsk_qcow2_name {
   char *path;
-  bool has_snapshot;
-  char *snapshot; /* if has_snapshot: a snapshot's ID or name, maybe empty */
-  enum qcow2_snapshot_key snapshot_key;
-  bool snapshot_is_index;                   /* `snapshot` is its index in the snapshot table */
+  struct tsk_qcow2_selection selection;     /* what is after "@" */
   struct tsk_qcow2_strings backing;         /* backing=, in order */
   struct tsk_qcow2_strings backing_formats; /* the format= of each of them; NULL: not given */
   struct tsk_qcow2_strings search;          /* search=, in order */
@@ -61,12 +54,5 @@ int tsk_qcow2_name_add_backing(struct tsk_qcow2_name *name, const char *path,
 
 /* All zero is allowed. */
 void tsk_qcow2_name_free(struct tsk_qcow2_name *name);
-
-/* Append a copy of `length` bytes, or NULL. Returns 0 or QCOW2_ERROR_NOMEM. */
-int tsk_qcow2_strings_add(struct tsk_qcow2_strings *strings, const char *text, size_t length,
-                          struct qcow2_error *error);
-
-/* All zero is allowed. */
-void tsk_qcow2_strings_free(struct tsk_qcow2_strings *strings);
 
 #endif

@@ -16,16 +16,6 @@ struct composer {
   int os_errno; /* of the first failure */
 };
 
-/* Write a value, with each comma doubled. */
-static void put_value(const struct composer *composer, const char *value)
-{
-  for (; *value != '\0'; value++) {
-    if (*value == ',')
-      fputc(',', composer->out);
-    fputc(*value, composer->out);
-  }
-}
-
 /* The path as it is written into the text, or NULL after noting the failure. */
 static char *mapped(struct composer *composer, const char *path)
 {
@@ -43,7 +33,7 @@ static void put_path_option(struct composer *composer, const char *option, const
   if (text == NULL)
     return;
   fprintf(composer->out, ",%s=", option);
-  put_value(composer, text);
+  tsk_qcow2_piece_print(text, composer->out);
   free(text);
 }
 
@@ -71,18 +61,6 @@ static void put_backing(struct composer *composer, const struct tsk_qcow2_name *
     }
 }
 
-static void put_snapshot(const struct composer *composer, const struct tsk_qcow2_name *name)
-{
-  static const char *const KEYS[] = {
-    [QCOW2_BY_ID_OR_NAME] = "", [QCOW2_BY_ID] = "id=", [QCOW2_BY_NAME] = "name="
-  };
-
-  if (!name->has_snapshot)
-    return;
-  fprintf(composer->out, "@%s", name->snapshot_is_index ? "index=" : KEYS[name->snapshot_key]);
-  put_value(composer, name->snapshot);
-}
-
 static void put_name(struct composer *composer, const struct tsk_qcow2_name *name)
 {
   char *path = mapped(composer, name->path);
@@ -90,7 +68,7 @@ static void put_name(struct composer *composer, const struct tsk_qcow2_name *nam
   if (path != NULL)
     fputs(path, composer->out);
   free(path);
-  put_snapshot(composer, name);
+  tsk_qcow2_selection_print(&name->selection, composer->out);
   if (name->vm_state)
     fputs(",vmstate", composer->out);
   if (name->residue)

@@ -145,34 +145,6 @@ static int open_image(const struct tsk_qcow2_followed *followed, enum tsk_qcow2_
   return code;
 }
 
-/* The snapshot at an index of the table: for one whose ID and name are empty, or not unique. */
-static int find_by_index(const struct qcow2_image *image, const char *text, size_t *index,
-                         struct qcow2_error *error)
-{
-  char *end;
-  unsigned long value;
-
-  errno = 0;
-  value = strtoul(text, &end, 10);
-  if (text[0] < '0' || text[0] > '9' || *end != '\0' || errno != 0 ||
-      value >= qcow2_snapshot_count(image))
-    return qcow2_error_set(
-        error, QCOW2_ERROR_NOT_FOUND,
-        "there is no snapshot of that index; the image has %zu, counted from 0%s",
-        qcow2_snapshot_count(image),
-        qcow2_snapshot_lost_count(image) == 0 ? "" : ", and more that cannot be read");
-  *index = value;
-  return 0;
-}
-
-static int find_snapshot(const struct tsk_qcow2_name *name, const struct qcow2_image *image,
-                         size_t *index, struct qcow2_error *error)
-{
-  if (name->snapshot_is_index)
-    return find_by_index(image, name->snapshot, index, error);
-  return qcow2_snapshot_find(image, name->snapshot, name->snapshot_key, index, error);
-}
-
 int tsk_qcow2_open_state(const struct tsk_qcow2_opened *opened, size_t snapshot_index,
                          bool is_vm_state, struct qcow2_view **view, struct qcow2_error *error)
 {
@@ -189,15 +161,13 @@ int tsk_qcow2_open_state(const struct tsk_qcow2_opened *opened, size_t snapshot_
 static int open_view(const struct tsk_qcow2_name *name, enum tsk_qcow2_depth depth,
                      struct tsk_qcow2_opened *opened, struct qcow2_error *error)
 {
-  int code = 0;
+  int code;
 
-  opened->snapshot_index = QCOW2_ACTIVE;
   opened->is_vm_state = name->vm_state;
   opened->errors_zero = name->errors_zero;
   opened->is_residue = name->residue;
   opened->under_zeros = name->under_zeros;
-  if (name->has_snapshot)
-    code = find_snapshot(name, opened->image, &opened->snapshot_index, error);
+  code = tsk_qcow2_selection_find(&name->selection, opened->image, &opened->snapshot_index, error);
   if (code != 0 || depth != TSK_QCOW2_WHOLE)
     return code;
   return tsk_qcow2_open_state(opened, opened->snapshot_index, name->vm_state, &opened->view, error);

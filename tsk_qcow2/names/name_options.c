@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: MIT */
+#include "name_options.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "complain.h"
+
+#define QUOTED_BYTES 256
+
+static int take_backing(struct tsk_qcow2_name *name, const char *value, struct qcow2_error *error)
+{
+  int code = tsk_qcow2_name_add_backing(name, value, error);
+
+  if (code == 0)
+    name->last_format = strcmp(value, QCOW2_BACKING_NONE) == 0
+                            ? NULL
+                            : &name->backing_formats.items[name->backing_formats.count - 1];
+  return code;
+}
+
+static int check_format(const char *value, bool is_data_file, struct qcow2_error *error)
+{
+  static const char *const FORMATS[] = {
+    "raw", "vmdk", "vhd", "ewf", "aff", "afd", "afm", "qcow2"
+  };
+  const size_t count = sizeof(FORMATS) / sizeof(FORMATS[0]) - (is_data_file ? 1 : 0);
+  char quoted[QUOTED_BYTES];
+
+  for (size_t i = 0; i < count; i++)
+    if (strcmp(FORMATS[i], value) == 0)
+      return 0;
+  return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
+                         "the option \"format\" of the image name takes raw, vmdk, vhd, ewf, aff, "
+                         "afd, afm%s, not \"%s\"",
+                         is_data_file ? "" : " or qcow2",
+                         qcow2_text_escape(value, strlen(value), quoted, sizeof(quoted)));
+}
+
+/* The format of the file that the option right before this one names. */
+static int take_format(struct tsk_qcow2_name *name, const char *value, struct qcow2_error *error)
+{
+  int code;
+
+  if (name->last_format == NULL)
+    return qcow2_error_set(
+        error, QCOW2_ERROR_ARGUMENT,
+        "the option \"format\" of the image name belongs right after the file that it is about: "
+        "backing=PATH,format=FORMAT or data-file=PATH,format=FORMAT");
+  code = check_format(value, name->last_format == &name->data_format, error);
+  if (code != 0)
+    return code;
+  *name->last_format = strdup(value);
+  return *name->last_format == NULL ? tsk_qcow2_complain_nomem(error) : 0;
+}
+
+static int take_search(struct tsk_qcow2_name *name, const char *value, struct qcow2_error *error)
+{
+  return tsk_qcow2_strings_add(&name->search, value, strlen(value), error);
+}
+
+static int take_key_file(struct tsk_qcow2_name *name, const char *value, struct qcow2_error *error)
+{
+  return tsk_qcow2_strings_add(&name->key_files, value, strlen(value), error);
+}
+
+static int take_data_file(struct tsk_qcow2_name *name, const char *value, struct qcow2_error *error)
+{
+  if (name->data_file != NULL)
+    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "the option \"data-file\" is given twice");
+  name->data_file = strdup(value);
+  name->last_format = &name->data_format;
+  return name->data_file == NULL ? tsk_qcow2_complain_nomem(error) : 0;
+}
+
+static int take_vm_state(struct tsk_qcow2_name *name, const char *value, struct qcow2_error *error)
+{
+  (void) value;
+  if (name->selection.kind == TSK_QCOW2_SELECT_NOTHING)
+    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
+                           "the option \"vmstate\" needs a snapshot: IMAGE@SNAPSHOT,vmstate");
+  name->vm_state = true;
+  return 0;
+}
+
+static int take_errors(struct tsk_qcow2_name *name, const char *value, struct qcow2_error *error)
+{
+  char quoted[QUOTED_BYTES];
+
+  if (strcmp(value, "zero") != 0)
+    return qcow2_error_set(
+        error, QCOW2_ERROR_ARGUMENT,
+        "the option \"errors\" of the image name takes the value \"zero\" only, not \"%s\"",
+        qcow2_text_escape(value, strlen(value), quoted, sizeof(quoted)));
+  name->errors_zero = true;
+  return 0;
+}
+
+static int take_under_zeros(struct tsk_qcow2_name *name, const char *value,
+                            struct qcow2_error *error)
+{
+  (void) value;
+  (void) error;
+  name->under_zeros = true;
+  return 0;
+}
+
+static int take_residue(struct tsk_qcow2_name *name, const char *value, struct qcow2_error *error)
+{
+  (void) value;
+  (void) error;
+  name->residue = true;
+  return 0;
+}
+
+static const struct option {
+  const char *name;
+  const char *value; /* what messages show after "="; NULL: the option takes no value */
+  int (*take)(struct tsk_qcow2_name *name, const char *value, struct qcow2_error *error);
+} OPTIONS[] = {
+  { "backing", "PATH", take_backing },   { "data-file", "PATH", take_data_file },
+  { "format", "FORMAT", take_format },   { "search", "DIRECTORY", take_search },
+  { "vmstate", NULL, take_vm_state },    { "errors", "zero", take_errors },
+  { "key-file", "PATH", take_key_file }, { "under-zeros", NULL, take_under_zeros },
+  { "residue", NULL, take_residue },
+};
+
+static const struct option *find_option(const char *text, size_t length)
+{
+  for (size_t i = 0; i < sizeof(OPTIONS) / sizeof(OPTIONS[0]); i++)
+    if (strlen(OPTIONS[i].name) == length && memcmp(OPTIONS[i].name, text, length) == 0)
+      return &OPTIONS[i];
+  return NULL;
+}
+
+/* Check that there is a value if the option takes one, and none if it does not. */
+static int check_value(const struct option *option, const char *value, struct qcow2_error *error)
+{
+  if (option->value == NULL && value != NULL)
+    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
+                           "the option \"%s\" of the image name takes no value", option->name);
+  if (option->value != NULL && (value == NULL || value[0] == '\0'))
+    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
+                           "the option \"%s\" of the image name needs a value: %s=%s", option->name,
+                           option->name, option->value);
+  return 0;
+}
+
+int tsk_qcow2_name_apply_option(struct tsk_qcow2_name *name, const char *text, struct qcow2_error *error)
+{
+  size_t name_length = strcspn(text, "=");
+  const struct option *option = find_option(text, name_length);
+  const char *value = text[name_length] == '=' ? text + name_length + 1 : NULL;
+  char quoted[QUOTED_BYTES];
+  int code;
+
+  if (option == NULL)
+    return qcow2_error_set(
+        error, QCOW2_ERROR_ARGUMENT,
+        "the image name has an unknown option \"%s\"; there are backing=PATH, "
+        "backing=none, data-file=PATH, format=FORMAT, search=DIRECTORY, "
+        "key-file=PATH, vmstate, under-zeros, residue and errors=zero (\",,\" stands for a comma)",
+        qcow2_text_escape(text, name_length, quoted, sizeof(quoted)));
+  code = check_value(option, value, error);
+  if (code == 0) {
+    code = option->take(name, value, error);
+    if (option->take != take_backing && option->take != take_data_file)
+      name->last_format = NULL;
+  }
+  return code;
+}
+
+bool tsk_qcow2_name_is_option(const char *text, size_t length)
+{
+  return find_option(text, length) != NULL;
+}

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: MIT */
+/* The options of image names. */
+#ifndef TSK_QCOW2_NAME_OPTIONS_H
+#define TSK_QCOW2_NAME_OPTIONS_H
+
+#include "image_name.h"
+
+/* Apply "NAME" or "NAME=VALUE" to a name that is being parsed. Errors: ARGUMENT, NOMEM. */
+int tsk_qcow2_name_apply_option(struct tsk_qcow2_name *name, const char *text,
+                                struct qcow2_error *error);
+
+/* True if there is an option of this name. */
+bool tsk_qcow2_name_is_option(const char *text, size_t length);
+
+#endif
