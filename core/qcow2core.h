@@ -703,7 +703,7 @@ enum qcow2_residue_kind {
   QCOW2_RESIDUE_SNAPSHOT_TABLE,
   QCOW2_RESIDUE_BITMAP_DIRECTORY,
   QCOW2_RESIDUE_HEADER,    /* of a qcow2 image */
-  QCOW2_RESIDUE_COMPRESSED /* old compressed streams that follow others: each gives one cluster */
+  QCOW2_RESIDUE_COMPRESSED /* old compressed streams: each gives one cluster */
 };
 #define QCOW2_RESIDUE_KINDS 11u
 /* There will never be more than this of the two enums above under this SONAME. */
@@ -737,12 +737,26 @@ struct qcow2_residue_found {
    entry. */
 typedef void qcow2_residue_report(void *context, const struct qcow2_residue_found *found);
 
+/* An old compressed stream: nothing refers to it, it gives one cluster exactly, and ends with it.
+ */
+struct qcow2_residue_stream {
+  uint64_t host_offset; /* of its first byte */
+  uint64_t length;      /* bytes in the file */
+  const void *cluster;  /* what it gives; valid during the call */
+  size_t cluster_size;  /* bytes */
+};
+
+/* A callback that is called for such a stream. It returns 0 to be called for more; anything else:
+   they are only counted. */
+typedef int qcow2_residue_report_stream(void *context, const struct qcow2_residue_stream *stream);
+
 /* How to search residue. Set all bytes to zero, then set `struct_size`. */
 struct qcow2_residue_options {
   size_t struct_size;           /* sizeof(struct qcow2_residue_options) */
   qcow2_residue_report *report; /* NULL: count only */
   void *context;                /* passed to it */
   uint64_t work_bytes;          /* as in struct qcow2_check_options, for tables; 0: 64 GiB */
+  qcow2_residue_report_stream *report_stream; /* NULL: count only */
 };
 
 /* What was found. */
@@ -752,13 +766,14 @@ struct qcow2_residue_result {
   uint64_t where_bytes[QCOW2_RESIDUE_MAX];
   uint64_t where_data_bytes[QCOW2_RESIDUE_MAX]; /* of these: in sectors that are not all zeros */
   uint64_t kind_bytes[QCOW2_RESIDUE_MAX]; /* by whole clusters or, of clusters that are in use in
-                                             part, by sectors: ZERO and DATA; COMPRESSED by
-                                             bytes */
-  int is_complete;     /* 0: a limit was reached, or something could not be read */
-  int has_unreadable;  /* 1: a table could not be read, so what only it refers to is counted as
-                          residue; or residue could not be read, and is counted as zeros */
-  uint64_t checked_to; /* host offset up to which the file was looked at */
-  uint64_t reserved[6];
+                                             part or have old compressed streams, by sectors: ZERO
+                                             and DATA; COMPRESSED by bytes */
+  int is_complete;       /* 0: a limit was reached, or something could not be read */
+  int has_unreadable;    /* 1: a table could not be read, so what only it refers to is counted as
+                            residue; or residue could not be read, and is counted as zeros */
+  uint64_t checked_to;   /* host offset up to which the file was looked at */
+  uint64_t stream_count; /* old compressed streams */
+  uint64_t reserved[5];
 };
 
 /* Find the bytes of the image file that nothing refers to (as qcow2_view_open_residue() shows

@@ -159,6 +159,7 @@ def test_python_knows_the_layout():
         "qcow2_check_result": declarations.CheckResult,
         "qcow2_residue_options": declarations.ResidueOptions,
         "qcow2_residue_result": declarations.ResidueResult,
+        "qcow2_residue_stream": declarations.ResidueStream,
         "qcow2_residue_found": declarations.RawResidueFound,
         "qcow2_encryption_info": declarations.EncryptionInfo,
         "qcow2_snapshot": declarations.RawSnapshot,

@@ -178,7 +178,7 @@ def test_json_is_as_documented(tmp_path):
     text = Path(SOURCE, "docs", "residue-json.md").read_text()
     keys = set(found) | set(found["snapshots"][0]) | set(found["bitmaps"][0])
     keys |= set(found["tables"][0]) | set(found["where"]) | set(found["kinds"])
-    keys |= set(found["where"]["unreferenced"])
+    keys |= set(found["where"]["unreferenced"]) | set(found["streams"])
     values = {"there", "gone", "reused", "unknown", "null"}
     assert set(re.findall(r"`([a-z0-9_-]+)`", text)) - values == keys
 
@@ -280,6 +280,70 @@ def test_a_compressed_cluster_that_qemu_wrote_twice(tmp_path):
     assert host[0] % 65536 == 0 and host[1] < host[0] + 65536
     run("qemu-io", "-c", "write -P 7 0 64k", path)  # no longer compressed: the stream stays
     assert inventory(path)[1]["compressed"] == host[1] - host[0]
+
+
+# ---- Old streams, written out ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("compression", (0, 1))
+@pytest.mark.parametrize("kept", (0, 1, 2))
+def test_streams_that_cross_clusters(kept, compression, tmp_path):
+    """Twelve streams in a row, from the start of a cluster: all are old, or the first one or two are
+    still in use. Only what is cut by the foreign bytes at the end is lost."""
+    image = Image(size=64 * C, cluster_bits=12, compression=compression, header_length=112)
+    clusters = [squeezable(number, C) for number in range(12)]
+    streams = [image.compress(cluster) for cluster in clusters]
+    foreign = b"\xff" * 100
+    at = image.junk(b"".join(streams) + foreign)
+    offsets = [at + sum(map(len, streams[:number])) for number in range(12)]
+    for number in range(kept):
+        image.disk.compressed(number, clusters[number], streams[number], at=offsets[number])
+    image.write(tmp_path / "image")
+    found = []
+    with core.Image(tmp_path / "image", no_chain=True) as opened:
+        result, *_ = opened.find_residue(streams=found)
+    expected = list(zip(offsets, map(len, streams), clusters))[kept:]
+    assert found == expected and result.stream_count == len(expected)
+    assert inventory(tmp_path / "image")[1]["compressed"] == sum(map(len, streams[kept:]))
+
+
+def test_streams_are_written_out(tmp_path):
+    image = Image(size=64 * C, cluster_bits=12)
+    clusters = [squeezable(number, C) for number in range(3)]
+    at = image.junk(b"".join(map(image.compress, clusters)))
+    path = image.write(tmp_path / "image")
+    before = path.read_bytes()
+    assert '"--streams DIRECTORY" writes them out' in command(path)
+    text = command("--streams", tmp_path / "new", path)
+    assert f"3, of which 3 ({3 * C} bytes) were written to '{tmp_path}/new'" in text
+    files = sorted((tmp_path / "new").iterdir())
+    assert [file.read_bytes() for file in files] == clusters
+    assert files[0].name == f"{at:020}-{len(image.compress(clusters[0]))}.cluster"
+    assert path.read_bytes() == before
+    (tmp_path / "empty").mkdir()
+    found = json.loads(command("--json", "--streams", tmp_path / "empty", path))["streams"]
+    assert found == {"count": 3, "written": 3, "written_bytes": 3 * C, "limited": False}
+
+
+def test_streams_are_not_written_anywhere(tmp_path):
+    path = Image(size=64 * C, cluster_bits=12).write(tmp_path / "image")
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("missing")
+    for place in (tmp_path, tmp_path / "file", tmp_path / "link", tmp_path / "no/where"):
+        command("--streams", place, path, status=1)
+    command(path, "--streams", status=2)
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["file", "image", "link"]
+
+
+def test_no_more_streams_are_written_than_asked_for(tmp_path):
+    """The core stops to report streams when the callback says so, and counts on."""
+    image = Image(size=64 * C, cluster_bits=12)
+    image.junk(b"".join(image.compress(squeezable(number, C)) for number in range(9)))
+    path = image.write(tmp_path / "image")
+    found = []
+    with core.Image(path, no_chain=True) as opened:
+        result, *_ = opened.find_residue(streams=found, streams_max=4)
+    assert len(found) == 4 and result.stream_count == 9
 
 
 def dense(path, cluster_bits, count, step, sectors=0):

@@ -124,6 +124,45 @@ static int look_inside(struct qcow2_inventory *inventory, uint64_t cluster,
   return 0;
 }
 
+/* Count the bytes that the mask says are residue, by sectors. */
+static void count_sectors(const struct qcow2_inventory *inventory, enum qcow2_residue_where where,
+                          uint64_t length)
+{
+  uint64_t *kinds = inventory->result->kind_bytes;
+
+  for (uint64_t at = 0; at < length; at += SECTOR_BYTES) {
+    uint64_t end = min_u64(at + SECTOR_BYTES, length), residue = 0, streams = 0;
+    bool is_data = false, is_other = false;
+
+    for (uint64_t i = at; i < end; i++) {
+      bool is_stream = inventory->mask[i] == MASK_STREAM;
+
+      residue += inventory->mask[i] != MASK_USED;
+      streams += is_stream;
+      is_data = is_data || (inventory->mask[i] != MASK_USED && inventory->bytes[i] != 0);
+      is_other = is_other || (inventory->mask[i] == MASK_RESIDUE && inventory->bytes[i] != 0);
+    }
+    count(inventory, where, residue, is_data ? residue : 0);
+    kinds[QCOW2_RESIDUE_COMPRESSED] += streams;
+    kinds[is_other ? QCOW2_RESIDUE_DATA : QCOW2_RESIDUE_ZERO] += residue - streams;
+  }
+}
+
+/* True if a cluster that nothing refers to has old compressed streams, which are in the mask then.
+   What is stored under zeros, or after the end of a disk, is no place for streams. */
+static bool has_streams(struct qcow2_inventory *inventory, uint64_t cluster,
+                        enum qcow2_residue_kind kind, uint64_t length)
+{
+  uint64_t offset = cluster << inventory->window.map.cluster_bits;
+
+  if (inventory->streams_end <= offset &&
+      (kind != QCOW2_RESIDUE_DATA ||
+       where_is(inventory, cluster, QCOW2_RESIDUE_UNREFERENCED) != QCOW2_RESIDUE_UNREFERENCED))
+    return false;
+  memset(inventory->mask, MASK_RESIDUE, (size_t) length);
+  return qcow2_inventory_streams(inventory, offset, (size_t) length);
+}
+
 /* A cluster that nothing reads. *next_data is where the next bytes are stored, if that lies after
    it. */
 static int look_at_free(struct qcow2_inventory *inventory, uint64_t cluster, uint64_t *next_data,
@@ -136,6 +175,7 @@ static int look_at_free(struct qcow2_inventory *inventory, uint64_t cluster, uin
                                             cluster > inventory->walk.last_used
                                                 ? QCOW2_RESIDUE_AFTER_LAST
                                                 : QCOW2_RESIDUE_UNREFERENCED);
+  enum qcow2_residue_kind kind;
 
   if (*next_data < offset + length)
     *next_data = qcow2_storage_next_data(inventory->storage, offset);
@@ -145,9 +185,13 @@ static int look_at_free(struct qcow2_inventory *inventory, uint64_t cluster, uin
     return 0;
   }
   qcow2_inventory_read(inventory, offset, inventory->bytes, size);
+  kind = qcow2_residue_classify(&inventory->looks, inventory->bytes);
+  if (has_streams(inventory, cluster, kind, length)) {
+    count_sectors(inventory, where, length);
+    return 0;
+  }
   count(inventory, where, length, count_data(inventory->bytes, length));
-  return look_inside(inventory, cluster,
-                     qcow2_residue_classify(&inventory->looks, inventory->bytes), length, error);
+  return look_inside(inventory, cluster, kind, length, error);
 }
 
 /* What else a cluster may be of which something reads a part. */
@@ -166,54 +210,6 @@ static enum qcow2_residue_where where_is_slack(const struct qcow2_inventory *inv
   return QCOW2_RESIDUE_TABLE_SLACK;
 }
 
-/* Count the bytes that the mask says are residue, by sectors. */
-static void count_sectors(const struct qcow2_inventory *inventory, enum qcow2_residue_where where,
-                          uint64_t length)
-{
-  for (uint64_t at = 0; at < length; at += SECTOR_BYTES) {
-    uint64_t end = min_u64(at + SECTOR_BYTES, length), residue = 0;
-    bool is_data = false;
-
-    for (uint64_t i = at; i < end; i++) {
-      residue += inventory->mask[i];
-      is_data = is_data || (inventory->mask[i] != 0 && inventory->bytes[i] != 0);
-    }
-    count(inventory, where, residue, is_data ? residue : 0);
-    inventory->result->kind_bytes[is_data ? QCOW2_RESIDUE_DATA : QCOW2_RESIDUE_ZERO] += residue;
-  }
-}
-
-/* Count the old compressed streams in a row that begin `at` bytes into the cluster, where `gap`
-   bytes are residue, and take them out of the mask. */
-static void take_streams_at(struct qcow2_inventory *inventory, uint64_t offset, size_t at,
-                            size_t gap)
-{
-  size_t length;
-
-  while ((length = qcow2_residue_window_old_stream(&inventory->window, offset + at, gap)) > 0) {
-    memset(inventory->mask + at, 0, length);
-    count(inventory, QCOW2_RESIDUE_STREAM_GAPS, length, length);
-    inventory->result->kind_bytes[QCOW2_RESIDUE_COMPRESSED] += length;
-    at += length;
-    gap -= length;
-  }
-}
-
-/* The same for all gaps: old streams begin where others end, or where the cluster does. */
-static void take_streams(struct qcow2_inventory *inventory, uint64_t offset, size_t length)
-{
-  const uint8_t *mask = inventory->mask;
-
-  for (size_t at = 0; at < length;) {
-    const uint8_t *end = memchr(mask + at, mask[at] == 0 ? 1 : 0, length - at);
-    size_t count = end == NULL ? length - at : (size_t) (end - (mask + at));
-
-    if (mask[at] != 0)
-      take_streams_at(inventory, offset, at, count);
-    at += count;
-  }
-}
-
 /* A cluster that is in use in part. */
 static void look_at_partly(struct qcow2_inventory *inventory, uint64_t cluster)
 {
@@ -222,7 +218,7 @@ static void look_at_partly(struct qcow2_inventory *inventory, uint64_t cluster)
   size_t length = (size_t) min_u64(size, inventory->storage->size - offset);
   enum qcow2_residue_where where = where_is(inventory, cluster, where_is_slack(inventory, cluster));
 
-  memset(inventory->mask, 1, size);
+  memset(inventory->mask, MASK_RESIDUE, size);
   if (qcow2_residue_window_clear(&inventory->window, offset, inventory->mask, length) != 0) {
     inventory->result->has_unreadable = 1;
     inventory->result->is_complete = 0;
@@ -230,7 +226,7 @@ static void look_at_partly(struct qcow2_inventory *inventory, uint64_t cluster)
   }
   qcow2_inventory_read(inventory, offset, inventory->bytes, size);
   if (where == QCOW2_RESIDUE_STREAM_GAPS)
-    take_streams(inventory, offset, length);
+    qcow2_inventory_streams(inventory, offset, length);
   count_sectors(inventory, where, length);
 }
 

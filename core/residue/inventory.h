@@ -12,6 +12,13 @@
 /* So many old entries are remembered, so that each is reported once. No more are reported. */
 #define INVENTORY_ENTRIES_MAX 65536u
 
+/* What a byte of a cluster is. */
+enum {
+  MASK_USED,
+  MASK_RESIDUE,
+  MASK_STREAM /* residue: part of an old compressed stream */
+};
+
 struct qcow2_inventory {
   const struct qcow2_image *image;
   const struct qcow2_storage *storage;
@@ -20,8 +27,10 @@ struct qcow2_inventory {
   struct qcow2_residue_window window;
   struct qcow2_residue_walk walk;
   struct qcow2_residue_looks looks;
-  uint8_t *bytes, *mask; /* a cluster each */
-  uint64_t *tables;      /* clusters that look like tables, in ascending order */
+  uint8_t *bytes, *mask;   /* a cluster each; the mask has MASK_... */
+  uint64_t streams_end;    /* where the last old stream that was found ends, host offset */
+  bool has_enough_streams; /* no more are to be reported */
+  uint64_t *tables;        /* clusters that look like tables, in ascending order */
   size_t table_count, table_capacity;
   uint64_t *seen; /* hashes of entries that were reported; 0: free */
   size_t seen_count;
@@ -39,6 +48,12 @@ void qcow2_inventory_read(const struct qcow2_inventory *inventory, uint64_t host
    Errors: NOMEM. */
 int qcow2_inventory_entries(struct qcow2_inventory *inventory, enum qcow2_residue_kind kind,
                             uint64_t cluster, struct qcow2_error *error);
+
+/* Find the old compressed streams that begin in the first `length` bytes of the cluster at
+   `offset`: at its start, where another stream ends, and where each of these ends. Those that began
+   before may reach into it. Marks their bytes in the mask, in which what is in use is marked.
+   Returns true if there are any. */
+bool qcow2_inventory_streams(struct qcow2_inventory *inventory, uint64_t offset, size_t length);
 
 /* Tell the tables of this part of the file apart, count and report them. */
 void qcow2_inventory_tables(struct qcow2_inventory *inventory);

@@ -12,9 +12,15 @@
 
 #define WORK_BYTES (UINT64_C(48) << 20)
 
+struct looking {
+  const struct fuzz_input *input;
+  uint64_t streams_end, stream_count;
+  volatile uint8_t sum; /* of a cluster: all of it can be read */
+};
+
 static void look_at_found(void *context, const struct qcow2_residue_found *found)
 {
-  const struct fuzz_input *input = context;
+  const struct fuzz_input *input = ((const struct looking *) context)->input;
 
   FUZZ_CHECK((unsigned) found->kind < QCOW2_RESIDUE_KINDS);
   FUZZ_CHECK(found->host_offset < input->length);
@@ -26,13 +32,32 @@ static void look_at_found(void *context, const struct qcow2_residue_found *found
     fuzz_check_escape(found->bitmap->name, found->bitmap->name_length);
 }
 
+/* Old streams come in order, inside the file, and none overlaps another. */
+static int look_at_stream(void *context, const struct qcow2_residue_stream *stream)
+{
+  struct looking *looking = context;
+  const uint8_t *bytes = stream->cluster;
+  uint8_t sum = 0;
+
+  FUZZ_CHECK(stream->length > 0 && stream->host_offset >= looking->streams_end);
+  looking->streams_end = stream->host_offset + stream->length;
+  FUZZ_CHECK(looking->streams_end <= looking->input->length);
+  for (size_t i = 0; i < stream->cluster_size; i++)
+    sum ^= bytes[i];
+  looking->sum = sum;
+  looking->stream_count++;
+  return 0;
+}
+
 static struct qcow2_residue_result take_inventory(const struct qcow2_image *image,
                                                   struct fuzz_input *input)
 {
+  struct looking looking = { .input = input };
   struct qcow2_residue_options options = { .struct_size = sizeof(options),
                                            .report = look_at_found,
-                                           .context = input,
-                                           .work_bytes = WORK_BYTES };
+                                           .context = &looking,
+                                           .work_bytes = WORK_BYTES,
+                                           .report_stream = look_at_stream };
   struct qcow2_error error = fuzz_error_fresh();
   struct qcow2_residue_result result;
   uint64_t by_where = 0, by_kind = 0;
@@ -47,6 +72,7 @@ static struct qcow2_residue_result take_inventory(const struct qcow2_image *imag
   FUZZ_CHECK(by_where == result.residue_bytes && by_kind == result.residue_bytes);
   FUZZ_CHECK(result.file_bytes == input->length && result.checked_to <= input->length);
   FUZZ_CHECK(!result.is_complete || result.checked_to == input->length);
+  FUZZ_CHECK(looking.stream_count == result.stream_count);
   return result;
 }
 

@@ -19,6 +19,7 @@ from qcow2core.declarations import (
     FINDING_REPORT,
     RESIDUE_KINDS,
     RESIDUE_REPORT,
+    RESIDUE_REPORT_STREAM,
     RESIDUE_WHERES,
     READ_CALLBACK,
     DAMAGE_SENTENCE,
@@ -333,8 +334,10 @@ class Image(Closing):
 
     def find_residue(self, **options):
         """(ResidueResult, {where: (bytes, bytes of data)}, {kind: bytes}, [(kind, host offset,
-        snapshot, L1's state, bitmap)]). Options: work_bytes."""
-        result, found = ResidueResult(), []
+        snapshot, L1's state, bitmap)]). Options: work_bytes; streams, a list that gets (host offset,
+        length, cluster) of the first streams_max."""
+        result, found, streams = ResidueResult(), [], options.pop("streams", None)
+        streams_max = options.pop("streams_max", None)
 
         def report(_context, raw):
             one = raw.contents
@@ -344,9 +347,17 @@ class Image(Closing):
                 (RESIDUE_KINDS[one.kind], one.host_offset, snapshot, RESIDUE_L1[one.l1], bitmap)
             )
 
+        def report_stream(_context, raw):
+            one = raw.contents
+            cluster = ctypes.string_at(one.cluster, one.cluster_size)
+            streams.append((one.host_offset, one.length, cluster))
+            return len(streams) == streams_max
+
         given = ResidueOptions(
             struct_size=ctypes.sizeof(ResidueOptions), report=RESIDUE_REPORT(report), **options
         )
+        if streams is not None:
+            given.report_stream = RESIDUE_REPORT_STREAM(report_stream)
         call("qcow2_image_residue", self.handle, byref(given), byref(result))
         pairs = zip(RESIDUE_WHERES, zip(result.where_bytes, result.where_data_bytes))
         kinds = zip(RESIDUE_KINDS, result.kind_bytes)

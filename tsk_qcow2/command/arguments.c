@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "arguments.h"
 
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -9,17 +10,19 @@
 static const struct {
   const char *text;
   unsigned flag;
+  size_t value; /* 0, or where in struct arguments its value goes */
 } OPTIONS[] = {
-  { "--allow-other", ARGUMENT_ALLOW_OTHER },
-  { "--body", ARGUMENT_BODY },
-  { "--chain", ARGUMENT_CHAIN },
-  { "--csv", ARGUMENT_CSV },
-  { "--deleted", ARGUMENT_DELETED },
-  { "--foreground", ARGUMENT_FOREGROUND },
-  { "--json", ARGUMENT_JSON },
-  { "--no-hash", ARGUMENT_NO_HASH },
-  { "--ranges", ARGUMENT_RANGES },
-  { "--vmstate", ARGUMENT_VM_STATE },
+  { "--allow-other", ARGUMENT_ALLOW_OTHER, 0 },
+  { "--body", ARGUMENT_BODY, 0 },
+  { "--chain", ARGUMENT_CHAIN, 0 },
+  { "--csv", ARGUMENT_CSV, 0 },
+  { "--deleted", ARGUMENT_DELETED, 0 },
+  { "--foreground", ARGUMENT_FOREGROUND, 0 },
+  { "--json", ARGUMENT_JSON, 0 },
+  { "--no-hash", ARGUMENT_NO_HASH, 0 },
+  { "--ranges", ARGUMENT_RANGES, 0 },
+  { "--streams", ARGUMENT_STREAMS, offsetof(struct arguments, streams) },
+  { "--vmstate", ARGUMENT_VM_STATE, 0 },
 };
 
 static const char *wanted(const struct arguments *arguments)
@@ -27,13 +30,22 @@ static const char *wanted(const struct arguments *arguments)
   return arguments->wanted == NULL ? "one image" : arguments->wanted;
 }
 
-static int take_option(struct arguments *arguments, const char *option)
+/* Take an option, and its value from `next` if it has one. *taken becomes the number of arguments
+   that these are. */
+static int take_option(struct arguments *arguments, const char *option, const char *next,
+                       int *taken)
 {
-  for (size_t i = 0; i < sizeof(OPTIONS) / sizeof(OPTIONS[0]); i++)
-    if (strcmp(option, OPTIONS[i].text) == 0 && (arguments->known & OPTIONS[i].flag) != 0) {
-      arguments->given |= OPTIONS[i].flag;
-      return EXIT_OK;
-    }
+  for (size_t i = 0; i < sizeof(OPTIONS) / sizeof(OPTIONS[0]); i++) {
+    if (strcmp(option, OPTIONS[i].text) != 0 || (arguments->known & OPTIONS[i].flag) == 0)
+      continue;
+    arguments->given |= OPTIONS[i].flag;
+    *taken = OPTIONS[i].value == 0 ? 1 : 2;
+    if (*taken == 2 && next == NULL)
+      return complain_usage("%s: %s needs a value", arguments->command, option);
+    if (*taken == 2)
+      memcpy((char *) arguments + OPTIONS[i].value, &next, sizeof(next));
+    return EXIT_OK;
+  }
   return complain_usage("%s has no option %s", arguments->command, option);
 }
 
@@ -49,12 +61,12 @@ int arguments_parse(int argc, char *argv[], struct arguments *arguments)
 {
   bool no_more_options = false;
 
-  for (int i = 0; i < argc; i++) {
+  for (int i = 0, taken = 1; i < argc; i += taken, taken = 1) {
     bool option = argv[i][0] == '-' && argv[i][1] != '\0' && !no_more_options;
 
     if (option && strcmp(argv[i], "--") == 0)
       no_more_options = true;
-    else if (option && take_option(arguments, argv[i]) != EXIT_OK)
+    else if (option && take_option(arguments, argv[i], argv[i + 1], &taken) != EXIT_OK)
       return EXIT_USAGE;
     else if (!option && arguments->operand_count == arguments->operands_wanted)
       return complain_too_many(arguments);

@@ -7,16 +7,17 @@
 
 /* Options. Each sub-command chooses which of them it takes. */
 enum {
-  ARGUMENT_CHAIN = 1,        /* --chain */
-  ARGUMENT_JSON = 2,         /* --json */
-  ARGUMENT_VM_STATE = 4,     /* --vmstate */
-  ARGUMENT_NO_HASH = 8,      /* --no-hash */
-  ARGUMENT_RANGES = 16,      /* --ranges */
-  ARGUMENT_DELETED = 32,     /* --deleted */
-  ARGUMENT_BODY = 64,        /* --body */
-  ARGUMENT_CSV = 128,        /* --csv */
-  ARGUMENT_FOREGROUND = 256, /* --foreground */
-  ARGUMENT_ALLOW_OTHER = 512 /* --allow-other */
+  ARGUMENT_CHAIN = 1,         /* --chain */
+  ARGUMENT_JSON = 2,          /* --json */
+  ARGUMENT_VM_STATE = 4,      /* --vmstate */
+  ARGUMENT_NO_HASH = 8,       /* --no-hash */
+  ARGUMENT_RANGES = 16,       /* --ranges */
+  ARGUMENT_DELETED = 32,      /* --deleted */
+  ARGUMENT_BODY = 64,         /* --body */
+  ARGUMENT_CSV = 128,         /* --csv */
+  ARGUMENT_FOREGROUND = 256,  /* --foreground */
+  ARGUMENT_ALLOW_OTHER = 512, /* --allow-other */
+  ARGUMENT_STREAMS = 1024     /* --streams DIRECTORY */
 };
 
 struct arguments {
@@ -27,10 +28,11 @@ struct arguments {
   unsigned given;      /* those that were there */
   const char *operands[2];
   int operand_count;
+  const char *streams; /* the value of --streams */
 };
 
-/* Parse argv into the last three fields. The caller has set the others. Returns EXIT_OK, or
-   EXIT_USAGE after complaining. */
+/* Parse argv into the last fields, from `given` on. The caller has set the others. Returns EXIT_OK,
+   or EXIT_USAGE after complaining. */
 int arguments_parse(int argc, char *argv[], struct arguments *arguments);
 
 /* Open an operand, counted from 0. If a backing or data file is in one of libtsk's formats, libtsk

@@ -93,10 +93,12 @@ static const struct topic TOPICS[] = {
     "--json    print JSON\n"
     "Exit status: 0 clean; 4 corrupt; 5 leaked clusters and nothing else; 6 nothing serious\n"
     "was found, but not everything was checked; 1 the image cannot be checked.\n" },
-  { "residue", "residue [--json] IMAGE",
+  { "residue", "residue [--json] [--streams DIRECTORY] IMAGE",
     "what is in the file though nothing refers to it: how much, where, and what it\n"
     "looks like; deleted snapshots and bitmaps that are still listed somewhere\n",
     "--json    print JSON\n"
+    "--streams DIRECTORY   decompress old compressed clusters into files there; it must be empty,\n"
+    "                      or not exist\n"
     "No other file is opened. \"IMAGE,residue\" is the content.\n"
     "Exit status: 0 everything was looked at; 6 not everything was; 1 the image is unusable.\n" },
   { "help", "help [TOPIC]", "print this overview, or more about a command or image names\n", "" },

@@ -11,6 +11,7 @@
 #include "json_value.h"
 #include "report.h"
 #include "shell.h"
+#include "stream_files.h"
 
 /* The most things of a kind that are listed, and the most bytes of a name. All are counted. */
 #define LISTED_MAX 10000u
@@ -24,6 +25,7 @@ struct residue {
   json_t *snapshots, *bitmaps, *tables, *lines; /* `lines` for text, the others for JSON */
   const char *name;                             /* as typed */
   bool is_named;                                /* the name has ",residue" already */
+  struct stream_files files;                    /* --streams */
 };
 
 /* ---- What is found --------------------------------------------------------------- */
@@ -122,6 +124,14 @@ static void keep_found(void *context, const struct qcow2_residue_found *found)
                                     "host_offset", json_number(found->host_offset)));
 }
 
+/* qcow2_residue_report_stream */
+static int write_stream(void *context, const struct qcow2_residue_stream *stream)
+{
+  struct residue *residue = context;
+
+  return stream_files_write(&residue->files, stream);
+}
+
 /* ---- As text ----------------------------------------------------------------------- */
 
 static const char *where_text(unsigned where)
@@ -205,6 +215,27 @@ static void print_command(const struct residue *residue, const char *purpose, co
   free(name);
 }
 
+static void print_streams(const struct residue *residue)
+{
+  const struct stream_files *files = &residue->files;
+  char quoted[SHELL_COMMAND_BYTES];
+
+  if (files->directory == NULL) {
+    if (residue->result.stream_count > 0)
+      printf("\nOld compressed streams: %" PRIu64 "; \"--streams DIRECTORY\" writes them out\n",
+             residue->result.stream_count);
+    return;
+  }
+  if (!tsk_qcow2_shell_quote(files->directory, quoted, sizeof(quoted)))
+    snprintf(quoted, sizeof(quoted), "DIRECTORY");
+  printf("\nOld compressed streams: %" PRIu64 ", of which %" PRIu64 " (%" PRIu64
+         " bytes) were written to %s\n",
+         residue->result.stream_count, files->count, files->bytes, quoted);
+  if (files->is_full)
+    printf("No more were written: the limits are %" PRIu64 " files and %" PRIu64 " bytes.\n",
+           STREAM_FILES_MAX, STREAM_FILES_BYTES_MAX);
+}
+
 static void print_next(const struct residue *residue)
 {
   const struct qcow2_residue_result *result = &residue->result;
@@ -250,6 +281,15 @@ static json_t *kinds_value(const struct qcow2_residue_result *result)
   return object;
 }
 
+static json_t *streams_value(const struct residue *residue)
+{
+  const struct stream_files *files = &residue->files;
+
+  return json_pack("{s:o, s:o, s:o, s:b}", "count", json_number(residue->result.stream_count),
+                   "written", json_number(files->count), "written_bytes", json_number(files->bytes),
+                   "limited", files->is_full);
+}
+
 static int print_json(const struct residue *residue, const struct qcow2_image *image)
 {
   const struct qcow2_residue_result *result = &residue->result;
@@ -259,7 +299,7 @@ static int print_json(const struct residue *residue, const struct qcow2_image *i
   for (unsigned i = 0; i < QCOW2_RESIDUE_KINDS; i++)
     if (i != QCOW2_RESIDUE_SNAPSHOT_TABLE && i != QCOW2_RESIDUE_BITMAP_DIRECTORY)
       tables += residue->counts[i];
-  root = json_pack("{s:o, s:o, s:b, s:o, s:b, s:o, s:o, s:o, s:o, s:o, s:O, s:O, s:O, s:o}",
+  root = json_pack("{s:o, s:o, s:b, s:o, s:b, s:o, s:o, s:o, s:o, s:o, s:O, s:O, s:O, s:o, s:o}",
                    "file_size", json_number(result->file_bytes), "residue_bytes",
                    json_number(result->residue_bytes), "complete", result->is_complete,
                    "checked_to", json_number(result->checked_to), "unreadable",
@@ -268,7 +308,8 @@ static int print_json(const struct residue *residue, const struct qcow2_image *i
                    json_number(residue->counts[QCOW2_RESIDUE_SNAPSHOT_TABLE]), "bitmap_count",
                    json_number(residue->counts[QCOW2_RESIDUE_BITMAP_DIRECTORY]), "table_count",
                    json_number(tables), "snapshots", residue->snapshots, "bitmaps",
-                   residue->bitmaps, "tables", residue->tables, "warnings", json_warnings(image));
+                   residue->bitmaps, "tables", residue->tables, "streams", streams_value(residue),
+                   "warnings", json_warnings(image));
   return json_print_whole(root);
 }
 
@@ -278,7 +319,10 @@ static int look_at_image(const struct qcow2_image *image, struct residue *residu
 {
   struct qcow2_residue_options options = { .struct_size = sizeof(options),
                                            .report = keep_found,
-                                           .context = residue };
+                                           .context = residue,
+                                           .report_stream = residue->files.directory == NULL
+                                                                ? NULL
+                                                                : write_stream };
   struct qcow2_error error;
   int status = EXIT_OK;
 
@@ -290,16 +334,21 @@ static int look_at_image(const struct qcow2_image *image, struct residue *residu
     print_warnings(image);
     print_bytes(&residue->result);
     print_found(residue);
+    print_streams(residue);
     print_next(residue);
   }
-  return status != EXIT_OK ? status : residue->result.is_complete ? EXIT_OK : EXIT_INCOMPLETE;
+  if (residue->files.has_failed)
+    status = EXIT_FAILED;
+  if (status != EXIT_OK)
+    return status;
+  return residue->result.is_complete && !residue->files.is_full ? EXIT_OK : EXIT_INCOMPLETE;
 }
 
 int command_residue(int argc, char *argv[])
 {
   struct arguments arguments = { .command = "residue",
                                  .operands_wanted = 1,
-                                 .known = ARGUMENT_JSON };
+                                 .known = ARGUMENT_JSON | ARGUMENT_STREAMS };
   struct residue residue = { .is_json = false };
   struct tsk_qcow2_opened opened;
   int status = arguments_parse(argc, argv, &arguments);
@@ -319,8 +368,11 @@ int command_residue(int argc, char *argv[])
     status = complain_usage(
         "residue looks at the whole file, with all its snapshots: name it without \"@\" and "
         "\"under-zeros\"");
-  else
+  else if (arguments.streams != NULL)
+    status = stream_files_open(&residue.files, arguments.streams);
+  if (status == EXIT_OK)
     status = look_at_image(opened.image, &residue);
+  stream_files_close(&residue.files);
   json_decref(residue.snapshots);
   json_decref(residue.bitmaps);
   json_decref(residue.tables);

@@ -298,7 +298,17 @@ class RawResidueFound(ctypes.Structure):
     ]
 
 
+class ResidueStream(ctypes.Structure):
+    _fields_ = [
+        ("host_offset", c_uint64),
+        ("length", c_uint64),
+        ("cluster", c_void_p),
+        ("cluster_size", c_size_t),
+    ]
+
+
 RESIDUE_REPORT = ctypes.CFUNCTYPE(None, c_void_p, POINTER(RawResidueFound))
+RESIDUE_REPORT_STREAM = ctypes.CFUNCTYPE(c_int, c_void_p, POINTER(ResidueStream))
 
 
 class ResidueOptions(ctypes.Structure):
@@ -307,6 +317,7 @@ class ResidueOptions(ctypes.Structure):
         ("report", RESIDUE_REPORT),
         ("context", c_void_p),
         ("work_bytes", c_uint64),
+        ("report_stream", RESIDUE_REPORT_STREAM),
     ]
 
 
@@ -320,7 +331,8 @@ class ResidueResult(ctypes.Structure):
         ("is_complete", c_int),
         ("has_unreadable", c_int),
         ("checked_to", c_uint64),
-        ("reserved", c_uint64 * 6),
+        ("stream_count", c_uint64),
+        ("reserved", c_uint64 * 5),
     ]
 
 
