@@ -146,7 +146,8 @@ static int check_value(const struct option *option, const char *value, struct qc
   return 0;
 }
 
-int tsk_qcow2_name_apply_option(struct tsk_qcow2_name *name, const char *text, struct qcow2_error *error)
+int tsk_qcow2_name_apply_option(struct tsk_qcow2_name *name, const char *text,
+                                struct qcow2_error *error)
 {
   size_t name_length = strcspn(text, "=");
   const struct option *option = find_option(text, name_length);
