@@ -861,6 +861,31 @@ QCOW2_API size_t qcow2_layer_count(const struct qcow2_image *image);
 QCOW2_API int qcow2_layer_get(const struct qcow2_image *image, size_t layer,
                               struct qcow2_layer_info *info, struct qcow2_error *error);
 
+/* The two files that a layer may consist of. */
+enum qcow2_layer_file {
+  QCOW2_FILE_IMAGE, /* the image or raw file itself */
+  QCOW2_FILE_DATA   /* its external data file */
+};
+
+/* Read `length` bytes of a file of the chain, as they are stored, at `host_offset`. Any thread.
+   Errors: ARGUMENT (no such file), UNSUPPORTED (the file is in a format that open_foreign reads, so
+   only the disk in it is known), TRUNCATED, IO. */
+QCOW2_API int qcow2_layer_read(const struct qcow2_image *image, size_t layer,
+                               enum qcow2_layer_file file, uint64_t host_offset, void *buffer,
+                               size_t length, struct qcow2_error *error);
+
+/* The size in bytes of that file, which qcow2_layer_read() reads to its end; 0: there is none, or
+   it cannot be read so. */
+QCOW2_API uint64_t qcow2_layer_file_size(const struct qcow2_image *image, size_t layer,
+                                         enum qcow2_layer_file file);
+
+/* How many bytes from `host_offset` on are alike in one thing: the file system stores them
+   (*is_stored is 1), or they are in a hole (0), so that they read as zeros. If this is not known,
+   they are stored, to the end of the file. 0: there are none. Any thread. */
+QCOW2_API uint64_t qcow2_layer_stored(const struct qcow2_image *image, size_t layer,
+                                      enum qcow2_layer_file file, uint64_t host_offset,
+                                      int *is_stored);
+
 /* A header extension of a file of the chain, in the order of the file; only the first 1024 are
    kept. NULL if `index` is not below their number. Owned by the image. */
 QCOW2_API const struct qcow2_extension *qcow2_extension_get(const struct qcow2_image *image,

@@ -595,6 +595,29 @@ def count_reads(data):
     return len(calls), whole
 
 
+def test_files_as_they_are_stored(tmp_path):
+    """Bytes and holes of the image, of its data file, and of a raw backing file."""
+    image = small_image(backing=b"base.raw", backing_format=b"raw")
+    image.write(tmp_path / "top.qcow2")
+    with open(tmp_path / "base.raw", "wb") as file:
+        file.write(pattern(7, 4096))
+        file.seek(3 << 20)
+        file.write(pattern(8, 4096))
+    with Opened(tmp_path / "top.qcow2") as opened:
+        for layer, name in enumerate(("top.qcow2", "base.raw")):
+            stored = (tmp_path / name).read_bytes()
+            assert opened.file_bytes(layer, 0, len(stored)) == stored
+            fails("TRUNCATED", opened.file_bytes, layer, len(stored), 1)
+            assert sum(length for length, _ in opened.file_runs(layer)) == len(stored)
+        assert opened.file_runs(1) == [(4096, True), ((3 << 20) - 4096, False), (4096, True)]
+        assert opened.file_runs(0, data_file=True) == []
+        fails("ARGUMENT", opened.file_bytes, 0, 0, 1, data_file=True)
+        fails("ARGUMENT", opened.file_bytes, 2, 0, 1)
+        assert opened.file_runs(2) == []
+    with Opened.from_storage(small_image().build()) as opened:
+        assert opened.file_bytes(0, 0, 4) == b"QFI\xfb" and len(opened.file_runs(0)) == 1
+
+
 @pytest.mark.parametrize("os_error", (errno.EIO, errno.ENOMEM, errno.EACCES))
 def test_storage_error_at_any_read(os_error):
     """The n-th read fails: an IO error with that errno, or the true bytes; and the next try

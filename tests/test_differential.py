@@ -99,6 +99,7 @@ COVERED = {
     "views: active": 50,
     "views: snapshot": 15,
     "views: snapshot of another size": 6,
+    "maps compared": 10,
     "ranges compared": 5,
     "ranges compared: differ": 3,
     "checked": 100,

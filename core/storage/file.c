@@ -39,6 +39,13 @@ uint64_t qcow2_storage_next_data(const struct qcow2_storage *storage, uint64_t h
   return min_u64(qcow2_file_next_data(storage->context, host_offset), storage->size);
 }
 
+uint64_t qcow2_storage_next_hole(const struct qcow2_storage *storage, uint64_t host_offset)
+{
+  if (!qcow2_storage_is_file(storage))
+    return storage->size;
+  return min_u64(qcow2_file_next_hole(storage->context, host_offset), storage->size);
+}
+
 bool qcow2_storage_is_file(const struct qcow2_storage *storage)
 {
   return storage->read == qcow2_file_read;

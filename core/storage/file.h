@@ -19,4 +19,8 @@ int qcow2_file_read(void *context, uint64_t offset, void *buffer, size_t length)
    `offset` if that is not known. */
 uint64_t qcow2_file_next_data(const struct qcow2_file *file, uint64_t offset);
 
+/* The first offset from `offset` on where a hole begins, such as the end of the file; UINT64_MAX if
+   that is not known. */
+uint64_t qcow2_file_next_hole(const struct qcow2_file *file, uint64_t offset);
+
 #endif

@@ -44,3 +44,16 @@ uint64_t qcow2_file_next_data(const struct qcow2_file *file, uint64_t offset)
   return offset;
 #endif
 }
+
+uint64_t qcow2_file_next_hole(const struct qcow2_file *file, uint64_t offset)
+{
+#ifdef SEEK_HOLE
+  off_t found = lseek(file->descriptor, (off_t) offset, SEEK_HOLE);
+
+  return found >= 0 ? (uint64_t) found : UINT64_MAX;
+#else
+  (void) file;
+  (void) offset;
+  return UINT64_MAX;
+#endif
+}

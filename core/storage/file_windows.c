@@ -35,3 +35,10 @@ uint64_t qcow2_file_next_data(const struct qcow2_file *file, uint64_t offset)
   (void) file;
   return offset;
 }
+
+uint64_t qcow2_file_next_hole(const struct qcow2_file *file, uint64_t offset)
+{
+  (void) file;
+  (void) offset;
+  return UINT64_MAX;
+}

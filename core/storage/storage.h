@@ -28,6 +28,10 @@ int qcow2_storage_from_descriptor(int descriptor, uint64_t size, struct qcow2_st
    `host_offset`. */
 uint64_t qcow2_storage_next_data(const struct qcow2_storage *storage, uint64_t host_offset);
 
+/* The first offset from `host_offset` on (below the size of the storage), where a hole of the file
+   begins, or the size. If this is not known, the size. */
+uint64_t qcow2_storage_next_hole(const struct qcow2_storage *storage, uint64_t host_offset);
+
 /* True if the storage was made by qcow2_storage_from_descriptor(), and not by a caller. */
 bool qcow2_storage_is_file(const struct qcow2_storage *storage);
 

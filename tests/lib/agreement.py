@@ -19,6 +19,7 @@ from lib.history import CORRUPT, DIRTY, HUGE, MIB, PASSPHRASE, SECTOR, chance, p
 
 AUTOCLEAR = 88  # offset in the header
 READ_MAX = 2 * MIB
+FACTS = ("depth", "present", "data", "compressed")  # of qemu-img map
 HOLDS_ZEROS = ("unallocated", "zero", "zero allocated")
 
 
@@ -454,6 +455,7 @@ def check_qemu_map(history, oracle, extents):
         return
     expect(done.returncode == 0, "the oracle failed: qemu-img map", done.stderr)
     theirs = json.loads(done.stdout)
+    check_map_command(history, oracle, theirs)
     mine = iter(extents)
     extent = next(mine, None)
     for entry in theirs:
@@ -468,6 +470,44 @@ def check_qemu_map(history, oracle, extents):
             if extent.guest_offset + extent.length > entry["start"] + entry["length"]:
                 break
             extent = next(mine, None)
+
+
+def check_map_command(history, oracle, theirs):
+    """`tsk-qcow2 map --json` gives the same facts in the same runs."""
+    name = state_name(history, oracle)
+    done = subprocess.run(
+        [byte_ranges.COMMAND, "map", "--json", name],
+        cwd=history.folder,
+        capture_output=True,
+        check=False,
+    )
+    expect(done.returncode == 0, "map", name, done.stderr)
+    ours = json.loads(done.stdout)
+    ends = [sum(run["length"] for run in runs) for runs in (ours, theirs)]
+    expect(0 <= ends[0] - ends[1] < SECTOR, "map", name, "ends at", *ends)
+    size = min(ends)
+    keys = set(theirs[0]) if theirs else set()
+    pairs = zip_longest(*(runs_by_facts(runs, size, keys) for runs in (ours, theirs)))
+    differing = next((pair for pair in pairs if pair[0] != pair[1]), None)
+    expect(differing is None, "map", name, "says, and qemu-img map says:", differing)
+    history.counts["maps compared"] += 1
+
+
+def runs_by_facts(runs, size, keys):
+    """The runs of equal facts, up to a size that QEMU rounds, in whole sectors. QEMU also calls
+    data zeros that are in a hole of a preallocated file."""
+    found = []
+    for run in runs:
+        ends = run["start"], min(run["start"] + run["length"], size)
+        start, end = (-(-end // SECTOR) * SECTOR for end in ends)
+        facts = [(key, run[key]) for key in FACTS if key in keys]
+        facts.append(("zero", run["zero"] and not run["data"]))
+        place = run["offset"] - run["start"] if "offset" in run and run["present"] else None
+        if found and found[-1][1:] == [start, facts, place]:
+            found[-1][1] = end
+        elif end > start:
+            found.append([start, end, facts, place])
+    return found
 
 
 def agrees(extent, entry):

@@ -368,6 +368,23 @@ class Image(Closing):
             found,
         )
 
+    def file_bytes(self, layer, offset, length, data_file=False):
+        """The bytes of a file of the chain, as they are stored."""
+        buffer = ctypes.create_string_buffer(length)
+        call("qcow2_layer_read", self.handle, layer, data_file, offset, buffer, length)
+        return buffer.raw
+
+    def file_runs(self, layer, data_file=False):
+        """(length, whether it is stored) of each run of that file, to its end."""
+        found, at, is_stored = [], 0, ctypes.c_int()
+        while length := library().qcow2_layer_stored(
+            self.handle, layer, data_file, at, byref(is_stored)
+        ):
+            found.append((length, bool(is_stored.value)))
+            at += length
+        assert at == library().qcow2_layer_file_size(self.handle, layer, data_file)
+        return found
+
     def feature_name(self, kind, bit):
         return library().qcow2_feature_name(self.handle, kind, bit)
 

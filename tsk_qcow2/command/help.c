@@ -67,6 +67,12 @@ static const struct topic TOPICS[] = {
     "If the image name chooses a snapshot, only that is read. libtsk is needed.\n"
     "Exit status: 0 all of it was read; 4 some of it cannot be read; 6 there is more than is\n"
     "listed; 1 the image cannot be opened.\n" },
+  { "map", "map [--json] IMAGE",
+    "print the disk in runs: start, length, kind, which file of the chain\n"
+    "provides it, and where it lies in that file\n",
+    "--json    print JSON, with what \"qemu-img map --output=json\" prints\n"
+    "Tables are read, and no data. Exit status: 0; 4 some of the disk cannot be read, because a\n"
+    "table or an entry is damaged; 1 the image cannot be opened.\n" },
   { "mount", "mount [--foreground] [--allow-other] IMAGE DIRECTORY",
     "show every state of the image as a raw file in the directory, read-only\n",
     "For programs that are not The Sleuth Kit's. The directory has active.raw, snapshots/,\n"

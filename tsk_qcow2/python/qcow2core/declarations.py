@@ -400,6 +400,9 @@ PROTOTYPES = {
         POINTER(ResidueResult),
         ERROR,
     ),
+    "qcow2_layer_read": (c_int, HANDLE, c_size_t, c_int, c_uint64, c_void_p, c_size_t, ERROR),
+    "qcow2_layer_file_size": (c_uint64, HANDLE, c_size_t, c_int),
+    "qcow2_layer_stored": (c_uint64, HANDLE, c_size_t, c_int, c_uint64, POINTER(c_int)),
     "qcow2_residue_kind_name": (c_char_p, c_int),
     "qcow2_residue_where_name": (c_char_p, c_int),
     "qcow2_layer_check": (

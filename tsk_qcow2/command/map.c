@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: MIT */
+/* tsk-qcow2 map: the disk in runs. What --json prints is described in map-json.md. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "arguments.h"
+#include "command.h"
+#include "progress.h"
+#include "runs.h"
+
+#define PATH_BYTES 4096
+
+struct map {
+  bool is_json, is_first;
+  uint64_t bytes[RUN_KINDS];
+  struct progress progress;
+};
+
+/* ---- Runs ------------------------------------------------------------------------- */
+
+static const char *truth(bool value)
+{
+  return value ? "true" : "false";
+}
+
+/* What qemu-img map calls these facts, and the kind and host offset, which it does not give. */
+static void print_json(const struct run *run, bool is_first)
+{
+  bool is_data = run->kind == RUN_DATA || run->kind == RUN_COMPRESSED;
+
+  printf("%s{ \"start\": %" PRIu64 ", \"length\": %" PRIu64
+         ", \"depth\": %zu, \"present\": %s, \"zero\": %s, \"data\": %s, \"compressed\": %s",
+         is_first ? "" : ",\n", run->start, run->length, run->layer,
+         truth(run->kind != RUN_UNALLOCATED), truth(run_is_zero(run)), truth(is_data),
+         truth(run->kind == RUN_COMPRESSED));
+  if (run->host_offset != QCOW2_NO_OFFSET && !run->is_encrypted)
+    printf(", \"offset\": %" PRIu64, run->host_offset);
+  printf(", \"kind\": \"%s\", \"host_offset\": ", run_kind_name(run->kind));
+  if (run->host_offset == QCOW2_NO_OFFSET)
+    printf("null }");
+  else
+    printf("%" PRIu64 " }", run->host_offset);
+}
+
+static void print_text(const struct run *run)
+{
+  printf("%16" PRIu64 " %16" PRIu64 "  %-15s %5zu", run->start, run->length,
+         run_kind_name(run->kind), run->layer);
+  if (run->host_offset != QCOW2_NO_OFFSET)
+    printf(" %16" PRIu64, run->host_offset);
+  putchar('\n');
+}
+
+static bool hear_run(void *context, const struct run *run)
+{
+  struct map *map = context;
+
+  progress_hide(&map->progress);
+  if (map->is_json)
+    print_json(run, map->is_first);
+  else
+    print_text(run);
+  map->is_first = false;
+  map->bytes[run->kind] += run->length;
+  progress_show(&map->progress, run->start + run->length);
+  return ferror(stdout) == 0;
+}
+
+/* ---- Around them -------------------------------------------------------------------- */
+
+static void print_layers(const struct qcow2_image *image)
+{
+  struct qcow2_layer_info layer;
+  char path[PATH_BYTES];
+
+  for (size_t i = 0; qcow2_layer_get(image, i, &layer, NULL) == 0; i++) {
+    const char *name = layer.data_path != NULL ? layer.data_path : layer.path;
+
+    printf("Layer %zu: %s (%s%s)\n", i,
+           name == NULL ? "-" : qcow2_text_escape(name, strlen(name), path, sizeof(path)),
+           layer.format, layer.data_path != NULL ? ", its data file" : "");
+  }
+  printf("\n%16s %16s  %-15s %5s %16s\n", "Start", "Length", "Kind", "Layer", "Host offset");
+}
+
+static void print_totals(const struct map *map)
+{
+  putchar('\n');
+  for (unsigned kind = 0; kind < RUN_KINDS; kind++)
+    if (map->bytes[kind] > 0)
+      printf("%-15s %16" PRIu64 " bytes\n", run_kind_name((enum run_kind) kind), map->bytes[kind]);
+}
+
+static int print_map(const struct tsk_qcow2_opened *opened, bool is_json)
+{
+  struct map map = { .is_json = is_json, .is_first = true };
+  const struct runs_listener listener = { .context = &map, .run = hear_run };
+  struct qcow2_error error;
+  int code;
+
+  complain_warnings(opened);
+  if (is_json)
+    printf("[");
+  else
+    print_layers(opened->image);
+  progress_start(&map.progress, "Mapping", qcow2_view_size(opened->view));
+  code = runs_find(opened->image, opened->view, &listener, &error);
+  progress_hide(&map.progress);
+  if (code != 0)
+    return complain_failed("%s", error.message);
+  if (is_json)
+    printf("]\n");
+  else
+    print_totals(&map);
+  return map.bytes[RUN_INVALID] + map.bytes[RUN_UNREADABLE] > 0 ? EXIT_DAMAGED : EXIT_OK;
+}
+
+/* ---- The command ---------------------------------------------------------------------- */
+
+int command_map(int argc, char *argv[])
+{
+  struct arguments arguments = { .command = "map", .operands_wanted = 1, .known = ARGUMENT_JSON };
+  struct tsk_qcow2_opened opened;
+  int status = arguments_parse(argc, argv, &arguments);
+
+  if (status == EXIT_OK)
+    status = arguments_open(&arguments, 0, TSK_QCOW2_WHOLE, &opened);
+  if (status != EXIT_OK)
+    return status;
+  if (opened.is_residue)
+    status = complain_usage("map shows where a disk is stored, and residue is no disk: name the "
+                            "image without \",residue\"");
+  else
+    status = print_map(&opened, (arguments.given & ARGUMENT_JSON) != 0);
+  return arguments_finish(&opened, status);
+}
