@@ -13,7 +13,6 @@
 #endif
 
 #include "../base/error.h"
-#include "../format/deflate.h"
 
 /* Raw deflate. QEMU writes with a window of 12 bits; other programs may use all 15. */
 #define RAW_DEFLATE_WINDOW_BITS (-15)
@@ -49,17 +48,13 @@ void qcow2_decompressor_free(struct qcow2_decompressor *decompressor)
 
 /* ---- deflate ------------------------------------------------------------ */
 
-/* Decompress with libdeflate, which is more than twice as fast as zlib. It accepts some damaged
-   streams (an undefined code, a run of code lengths that is too long), so it gets only streams that
-   cannot be damaged in this way. And it fails if the stream does not end with the output. Returns 1
-   if it gave the whole output; else zlib must try. */
+/* Decompress with libdeflate, which is more than twice as fast as zlib. It succeeds if the stream
+   ends with the output. Returns 1 if it does; else zlib must try. */
 static int inflate_fast(struct qcow2_decompressor *decompressor, const uint8_t *input,
                         size_t input_length, uint8_t *output, size_t output_length,
                         struct qcow2_stream_end *end)
 {
 #ifdef HAVE_LIBDEFLATE
-  if (!qcow2_deflate_is_plain(input, input_length))
-    return 0;
   if (decompressor->libdeflate == NULL)
     decompressor->libdeflate = libdeflate_alloc_decompressor();
   return decompressor->libdeflate != NULL &&

@@ -26,7 +26,11 @@ struct qcow2_stream_end {
 /* Fill `output` with exactly `output_length` bytes from the stream. What follows the stream in
    `input` is not looked at: its exact length is not recorded. *end (NULL is allowed) says where it
    ends, on success. Memory has a bound that does not depend on the stream. Errors: CORRUPT (it is
-   damaged or too short), NOMEM. */
+   damaged or too short), NOMEM.
+
+   A deflate stream that libdeflate reads to its end is taken as it reads it, and zlib decides about
+   all others. So zlib would refuse some damaged streams that are read: those with a code that RFC
+   1951 does not define, or an incomplete set of codes. SECURITY.md says how many. */
 int qcow2_decompress(struct qcow2_decompressor *decompressor, enum qcow2_compression compression,
                      const uint8_t *input, size_t input_length, uint8_t *output,
                      size_t output_length, struct qcow2_stream_end *end, struct qcow2_error *error);

@@ -9,11 +9,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <zlib.h>
 
 #include "../../core/base/checked.h"
 #include "../../core/format/cluster.h"
-#include "../../core/format/deflate.h"
 #include "../../core/format/formats.h"
 #include "../../core/format/header.h"
 #include "../../core/read/cache.h"
@@ -536,42 +534,6 @@ static void test_cache_threads(void)
   qcow2_cache_free(cache);
 }
 
-/* ---- Deflate streams --------------------------------------------------------- */
-
-/* What zlib makes of a cluster's worth of text by default is left to the fast decoder, and nothing
-   that it could get wrong. */
-static void test_plain_deflate(void)
-{
-  static const struct {
-    const char *name;
-    int level, strategy, flush;
-    bool is_plain;
-  } cases[] = { { "as QEMU writes it", Z_DEFAULT_COMPRESSION, Z_DEFAULT_STRATEGY, Z_NO_FLUSH,
-                  true },
-                { "fixed codes", 6, Z_FIXED, Z_NO_FLUSH, false },
-                { "stored", 0, Z_DEFAULT_STRATEGY, Z_NO_FLUSH, false },
-                { "two blocks", 6, Z_DEFAULT_STRATEGY, Z_FULL_FLUSH, false } };
-  uint8_t text[65536], stream[70000];
-
-  for (size_t i = 0; i < sizeof(text); i++)
-    text[i] = (uint8_t) ((unsigned char) "some words of a text, "[i % 22] + (i * i >> 9) % 3);
-  for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-    z_stream zlib = {
-      .next_in = text, .avail_in = sizeof(text) / 2, .next_out = stream, .avail_out = sizeof(stream)
-    };
-
-    CHECK(deflateInit2(&zlib, cases[i].level, Z_DEFLATED, -12, 9, cases[i].strategy) == Z_OK);
-    deflate(&zlib, cases[i].flush);
-    zlib.avail_in += sizeof(text) / 2;
-    CHECK(deflate(&zlib, Z_FINISH) == Z_STREAM_END);
-    check_number(qcow2_deflate_is_plain(stream, zlib.total_out), cases[i].is_plain, "plain",
-                 cases[i].name);
-    check_number(qcow2_deflate_is_plain(stream, 20), false, "plain", "cut");
-    deflateEnd(&zlib);
-  }
-  CHECK(!qcow2_deflate_is_plain(stream, 0));
-}
-
 /* ---- The list --------------------------------------------------------------- */
 
 static const struct {
@@ -590,7 +552,6 @@ static const struct {
   { "header_probe", test_header_probe },
   { "l1_entries", test_l1_entries },
   { "l2_entries", test_l2_entries },
-  { "plain_deflate", test_plain_deflate },
   { "streams_in_order", test_streams_in_order },
   { "streams_with_gaps", test_streams_with_gaps },
   { "streams_out_of_order", test_streams_out_of_order },
