@@ -427,6 +427,15 @@ QCOW2_API int qcow2_view_salvage(struct qcow2_view *view, uint64_t guest_offset,
                                  size_t length, qcow2_damage_report *report, void *context,
                                  struct qcow2_error *error);
 
+/* As qcow2_view_salvage(), and `doubt` (NULL is allowed) is called for each compressed cluster
+   whose bytes were read but may be damaged: its stream does not end with the cluster, as the
+   streams that QEMU writes do. It gets the range of guest bytes, the host offset of the stream, and
+   a sentence; the code is CORRUPT. Each read of a part of the cluster reports it again. */
+QCOW2_API int qcow2_view_examine(struct qcow2_view *view, uint64_t guest_offset, void *buffer,
+                                 size_t length, qcow2_damage_report *report,
+                                 qcow2_damage_report *doubt, void *context,
+                                 struct qcow2_error *error);
+
 /* What a cluster or subcluster is ("Standard Cluster Descriptor", "Extended L2 Entries"). */
 enum qcow2_cluster_kind {
   QCOW2_CLUSTER_UNALLOCATED,    /* no file of the chain has it: reads as zeros */
@@ -599,12 +608,13 @@ enum qcow2_finding_kind {
   QCOW2_FINDING_CUT,            /* the file ends before the last byte that reading needs */
   QCOW2_FINDING_ENTRY,          /* an L2 entry is invalid for another reason */
   QCOW2_FINDING_REFCOUNT_BLOCK, /* a refcount block is used as something else too */
-  QCOW2_FINDING_TABLE,     /* the snapshot table, the bitmap directory, or a table that they or the
-                              header name, is not valid */
-  QCOW2_FINDING_OVERLAP,   /* a cluster is used as two things that cannot share it */
-  QCOW2_FINDING_UNREADABLE /* the operating system cannot read a table */
+  QCOW2_FINDING_TABLE,      /* the snapshot table, the bitmap directory, or a table that they or the
+                               header name, is not valid */
+  QCOW2_FINDING_OVERLAP,    /* a cluster is used as two things that cannot share it */
+  QCOW2_FINDING_UNREADABLE, /* the operating system cannot read a table */
+  QCOW2_FINDING_STREAM      /* a compressed cluster cannot be decoded, or may be damaged */
 };
-#define QCOW2_FINDING_KINDS 13u
+#define QCOW2_FINDING_KINDS 14u
 /* There will never be more kinds than this under this SONAME. */
 #define QCOW2_FINDING_KINDS_MAX 32u
 
@@ -616,7 +626,8 @@ enum qcow2_finding_weight {
   QCOW2_WEIGHT_LEAK,       /* "qemu-img check" calls it a leak: space that nothing refers to */
   QCOW2_WEIGHT_CORRUPTION, /* "qemu-img check" calls it a corruption */
   QCOW2_WEIGHT_DEFECT,     /* breaks the format's rules, but "qemu-img check" does not report it */
-  QCOW2_WEIGHT_UNREADABLE  /* the operating system cannot read a table */
+  QCOW2_WEIGHT_UNREADABLE, /* the operating system cannot read a table or a stream */
+  QCOW2_WEIGHT_DOUBT       /* breaks no rule, but QEMU does not write it so: may be damaged */
 };
 
 /* One thing that is wrong. Offsets are bytes, or QCOW2_NO_OFFSET. */
@@ -646,6 +657,10 @@ struct qcow2_check_options {
   uint64_t work_bytes; /* the limit of the work, in bytes of tables to be read (a small read counts
                           as more); 0: 64 GiB, which takes minutes. Only an image of some 10 TiB
                           needs more, or one that was made to need it */
+  int decode;          /* 1: decode each compressed cluster that an L2 entry refers to. If it cannot
+                          be decoded, or may be damaged, that is a finding of the kind STREAM. This
+                          takes as long as reading all disks, and 11 MiB more; it does not count as
+                          work */
 };
 
 /* What a check found. */
@@ -658,7 +673,8 @@ struct qcow2_check_result {
   uint64_t used_clusters; /* clusters of the file with references, as far as that was checked */
   uint64_t unreferenced_clusters; /* with a refcount, but without references: some of the leaks */
   uint64_t of_refcounts; /* corruptions and defects of refcounts, which reading does not notice */
-  uint64_t reserved[5];
+  uint64_t doubts;       /* findings, of that weight */
+  uint64_t reserved[4];
 };
 
 /* Check the consistency of the image file: compare refcounts with references, look at flags, and

@@ -186,7 +186,14 @@ RANKS = {
     "core/storage": {"core/base", "core/storage"},
     "core/read": {"core/base", "core/format", "core/storage", "core/read"},
     "core/image": {"core/base", "core/format", "core/storage", "core/read", "core/image"},
-    "core/check": {"core/base", "core/format", "core/storage", "core/image", "core/check"},
+    "core/check": {
+        "core/base",
+        "core/format",
+        "core/storage",
+        "core/read",
+        "core/image",
+        "core/check",
+    },
     "core/residue": {
         "core/base",
         "core/format",

@@ -10,7 +10,17 @@ from collections import Counter
 
 import pytest
 from lib import encrypted
-from lib.builder import COPIED, OFFSET_MASK, Image, divide_up, pattern, poke, squeezable
+from lib.builder import (
+    COPIED,
+    OFFSET_MASK,
+    Image,
+    deflate,
+    divide_up,
+    pattern,
+    poke,
+    squeezable,
+    zstd,
+)
 from lib.core import FINDING_KINDS, NO_OFFSET, PythonStorage
 from lib.defects import (
     BITMAP_DEFECTS,
@@ -557,3 +567,112 @@ def test_the_documentation_knows_every_kind_and_key(core, tmp_path):
     answer = json.loads(command("--json", path).stdout)
     for name in [*FINDING_KINDS, *answer, *answer["findings"][0]]:
         assert f"`{name}`" in text, name
+
+
+# ---- Streams -----------------------------------------------------------------------
+
+
+def streams_image(path, compression=0):
+    """A good stream, two that do not end with their clusters, one that is damaged; the snapshot
+    shares all but one."""
+    image = Image(8 * 4096, cluster_bits=12, compression=compression)
+    for cluster in range(4):
+        data = squeezable(cluster, 4096)
+        image.disk.compressed(
+            cluster, data, deflate(data[: 4096 - (cluster == 3)] + b"x" * cluster)
+        )
+        if cluster == 3:
+            image.disk.compressed(cluster, None, deflate(data[:4000]))
+    image.snapshot(b"1", b"first")
+    image.disk.compressed(2, squeezable(2, 4096))
+    return image.write(path)
+
+
+def test_streams(core, tmp_path):
+    path = streams_image(tmp_path / "disk.qcow2")
+    result, found = check(core, path)
+    assert (found, result.doubts, result.defects) == ([], 0, 0)
+    result, found = check(core, path, decode=1)
+    assert (result.doubts, result.defects, result.corruptions, result.is_complete) == (3, 2, 0, 1)
+    assert {one.kind for one in found} == {"stream"} and result.counts == {"stream": 5}
+    assert sorted(
+        (one.weight, one.guest_offset // 4096, one.snapshot_index == 0) for one in found
+    ) == [
+        ("defect", 3, False),
+        ("defect", 3, True),
+        ("doubt", 1, False),
+        ("doubt", 1, True),
+        ("doubt", 2, True),
+    ]
+    with core.Image(path, no_chain=True) as opened:
+        for one in found:
+            if one.snapshot_index != 0:
+                entry_bytes = path.read_bytes()[one.table_offset :][:8]
+                mask = (1 << (62 - (12 - 8))) - 1
+                assert int.from_bytes(entry_bytes, "big") & mask == one.host_offset
+        assert opened.check(decode=1, report_max=1)[0].doubts == 3
+    by_weight = {one.weight: one.sentence for one in found}
+    assert by_weight["doubt"].endswith(
+        "may be damaged: the compressed stream does not end with its cluster"
+    )
+    assert by_weight["defect"].endswith("cannot be decoded: its stream is damaged")
+
+
+def test_streams_that_the_operating_system_cannot_read(core, tmp_path):
+    path = streams_image(tmp_path / "disk.qcow2")
+    data = path.read_bytes()
+    with core.Image(path) as opened:
+        host_offset = opened.view().map(0, 1).host_offset
+
+    def read(offset, length):
+        if offset <= host_offset < offset + length:
+            return errno.EIO
+        return data[offset : offset + length]
+
+    with core.Image.from_storage(read, len(data)) as opened:
+        result, found = opened.check(decode=1)
+    assert (result.unreadable, result.is_complete, result.doubts) == (2, 0, 3)
+    assert any("cannot be read by the operating system" in one.sentence for one in found)
+
+
+def test_streams_that_qemu_writes(tmp_path):
+    """Each of them ends with its cluster."""
+    raw = tmp_path / "disk.raw"
+    raw.write_bytes(squeezable(1, 5 << 20) + pattern(2, 1 << 20) + bytes(1 << 20))
+    for options in ("cluster_size=4k", "cluster_size=64k", "cluster_size=2M"):
+        for compression in ("zlib", "zstd"):
+            path = tmp_path / f"{options}-{compression}.qcow2"
+            run_line(
+                f"qemu-img convert -c -O qcow2 -o {options},compression_type={compression}",
+                raw,
+                path,
+            )
+            done = run(COMMAND, "check", "--decode", path, check=False)
+            assert (done.returncode, done.stderr) == (0, "")
+            assert "all compressed clusters can be decoded" in done.stdout
+
+
+def test_streams_by_the_command(tmp_path):
+    path = streams_image(tmp_path / "disk.qcow2")
+    assert run(COMMAND, "check", path, check=False).returncode == 0
+    done = run(COMMAND, "check", "--decode", path, check=False)
+    lines = done.stdout.splitlines()
+    assert done.returncode == 4 and "May be damaged: 3 compressed clusters" in lines
+    assert sum(line.startswith("doubt: the compressed cluster at host") for line in lines) == 3
+    assert sum(line.startswith("defect: the compressed cluster at host") for line in lines) == 2
+    report = json.loads(run(COMMAND, "check", "--decode", "--json", path, check=False).stdout)
+    assert (report["doubts"], report["defects"], report["decoded"]) == (3, 2, True)
+    assert report["counts"]["stream"] == len(report["findings"]) == 5
+    assert json.loads(run(COMMAND, "check", "--json", path).stdout)["decoded"] is False
+    image = Image(4096, cluster_bits=12)
+    image.disk.compressed(0, squeezable(1, 4096), deflate(squeezable(1, 4096) + b"x"))
+    image.write(path)
+    done = run(COMMAND, "check", "--decode", path, check=False)
+    assert done.returncode == 5 and done.stdout.splitlines()[-1].startswith("DOUBTFUL: ")
+    image = Image(4096, cluster_bits=12, compression=1)
+    image.disk.compressed(0, squeezable(1, 4096), zstd(squeezable(1, 4096)))
+    image.write(path)
+    done = run(COMMAND, "check", "--decode", path)
+    assert done.stdout.splitlines()[-1].startswith(
+        "CLEAN: tables and refcounts agree, and all compressed clusters can be decoded. "
+    )

@@ -147,6 +147,59 @@ def test_deflate_stream_that_gives_more_than_a_cluster(tmp_path, rng):
     check_image(image, tmp_path, rng)
 
 
+def unended(data):
+    """A deflate stream of the data that goes on with an empty block that is not there."""
+    packer = zlib.compressobj(6, zlib.DEFLATED, -12)
+    return packer.compress(data) + packer.flush(zlib.Z_SYNC_FLUSH)
+
+
+def test_what_may_be_damaged_is_read_and_reported(tmp_path, core):
+    """Each read of a part of the cluster reports it; a cluster whose stream ends with it, never."""
+    C = 4096
+    image = Image(size=8 * C, cluster_bits=12)
+    streams = [
+        deflate(squeezable(0, C)),
+        deflate(squeezable(1, C) + b"x"),
+        unended(squeezable(2, C)),
+        unended(squeezable(3, C)) + deflate(b""),
+        deflate(squeezable(4, C - 1)),
+        deflate(squeezable(5, C)) + b"after it",
+    ]
+    for cluster, stream in enumerate(streams):
+        image.disk.compressed(cluster, squeezable(cluster, C), stream)
+    path = image.write(tmp_path / "disk.qcow2")
+    with core.Image(path) as opened:
+        view = opened.view()
+        data, damage, doubts = view.examine(0, 8 * C)
+        assert [(one.guest_offset, one.guest_length) for one in damage] == [(4 * C, C)]
+        assert [(one.guest_offset, one.guest_length, one.code) for one in doubts] == [
+            (1 * C, C, "CORRUPT"),
+            (2 * C, C, "CORRUPT"),
+        ]
+        assert doubts[0].host_offset == view.map(C, 1).host_offset
+        assert doubts[0].table_offset is not None
+        assert doubts[0].message.startswith(
+            "the compressed stream does not end with its cluster; it begins at host offset "
+            f"{doubts[0].host_offset} (guest bytes {C} to {2 * C - 1}"
+        )
+        assert data == b"".join(
+            squeezable(i, C) if i in (0, 1, 2, 3, 5) else bytes(C) for i in range(8)
+        )
+        salvaged, found = view.salvage(0, 8 * C)
+        assert salvaged == data and list(map(str, found)) == list(map(str, damage))
+        _, _, doubts = view.examine(C + 100, 10)
+        assert [(one.guest_offset, one.guest_length) for one in doubts] == [(C + 100, C - 100)]
+        assert view.examine(3 * C, C)[1:] == ([], [])
+        assert view.examine(C, C)[0] == view.read(C, C) == squeezable(1, C)
+
+
+def test_zstd_streams_end_with_their_clusters(tmp_path, core):
+    image = Image(size=4 << 12, cluster_bits=12, compression=1)
+    image.disk.compressed(0, squeezable(0, 4096), zstd(squeezable(0, 4096)) + b"after it")
+    with core.Image(image.write(tmp_path / "disk.qcow2")) as opened:
+        assert opened.view().examine(0, 4096) == (squeezable(0, 4096), [], [])
+
+
 BAD_DEFLATE = {
     "too short": lambda data: deflate(data[:-1]),
     "empty": lambda data: deflate(b""),

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import qcow2core
 from lib import tools
-from lib.builder import OFFSET_MASK, Image, pattern, poke, squeezable
+from lib.builder import OFFSET_MASK, Image, deflate, pattern, poke, squeezable
 from lib.project import BUILD, SOURCE, json_keys, run, run_line
 
 COMMAND = os.path.join(BUILD, "tsk_qcow2", "tsk-qcow2")
@@ -613,3 +613,77 @@ def test_ranges_are_told_once(damaged):
     result = tools.run("blkls", "-f", "raw", "-e", f"{path},errors=zero", f"0-{30 * C // 512}")
     told = [line for line in result.complaint.splitlines() if "guest bytes" in line]
     assert len(told) == 3, result.complaint
+
+
+# ---- What may be damaged -----------------------------------------------------------
+
+
+def doubtful(folder, cluster_bits=16):
+    """Two clusters of the snapshot, one of them shared with the active disk, whose streams do not
+    end with them."""
+    size = 1 << cluster_bits
+    image = Image(4 * size, cluster_bits=cluster_bits)
+    for cluster in range(3):
+        data = squeezable(cluster, size)
+        image.disk.compressed(cluster, data, deflate(data + b"more" * (cluster > 0)))
+    image.snapshot(b"1", b"first")
+    image.disk.compressed(2, squeezable(9, size))
+    return image, image.write(folder / "disk.qcow2")
+
+
+@pytest.mark.parametrize("cluster_bits", (16, 21))
+def test_what_may_be_damaged_is_not_good(tmp_path, cluster_bits):
+    """Also where a cluster is read in several pieces, it counts once."""
+    size = 1 << cluster_bits
+    image, path = doubtful(tmp_path, cluster_bits)
+    status, out, err = verify(path)
+    lines = out.splitlines()
+    assert (status, err) == (5, "")
+    assert lines[1].startswith(
+        f"Active disk: {size} bytes at guest offset {size} may be damaged: the compressed stream "
+        "does not end with its cluster; "
+    )
+    digest = sha256(image.disk.model.read(0, image.disk.size))
+    assert lines[2] == (
+        f"Active disk: {4 * size} bytes, of which {size} may be damaged, SHA-256 {digest}"
+    )
+    assert [line.split("; ")[0] for line in lines[3:5]] == [
+        f'Snapshot ID 1 "first": {size} bytes at guest offset {cluster * size} may be damaged: '
+        "the compressed stream does not end with its cluster"
+        for cluster in (1, 2)
+    ]
+    assert lines[-1] == (
+        "Readable: all that was read can be read, but it may not be what was written. "
+        f"3 ranges ({3 * size} bytes) may be damaged: the compressed streams do not end with "
+        "their clusters."
+    )
+    status, report = verify_json(path)
+    assert (status, report["result"]) == (5, "readable")
+    assert [
+        (
+            state["doubtful_range_count"],
+            state["doubtful_bytes"],
+            [(one["start"], one["length"]) for one in state["doubtful_ranges"]],
+        )
+        for state in report["states"]
+    ] == [
+        (1, size, [(size, size)]),
+        (2, 2 * size, [(size, size), (2 * size, size)]),
+    ]
+    assert report["states"][0]["sha256"] == digest
+    assert report["states"][0]["doubtful_ranges"][0]["code"] == "CORRUPT"
+    assert [state["bad_range_count"] for state in report["states"]] == [0, 0]
+
+
+def test_what_may_be_damaged_beside_damage(tmp_path):
+    image, path = doubtful(tmp_path)
+    data = bytearray(path.read_bytes())
+    entry = int.from_bytes(data[image.disk.entry_offset(0) :][:8], "big")
+    data[entry & OFFSET_MASK & ((1 << 54) - 1)] = 7  # a block of the reserved type
+    path.write_bytes(data)
+    status, out, _ = verify(path)
+    assert status == 4
+    assert ", of which 65536 cannot be read and 65536 may be damaged, SHA-256 with zeros" in out
+    assert re.search(
+        r"^Damaged: .*\. 3 ranges \(196608 bytes\) may be damaged: ", out, re.MULTILINE
+    )

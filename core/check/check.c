@@ -144,8 +144,15 @@ static int check_file(struct qcow2_checker *checker, const struct qcow2_check_op
   if (code == 0 && !qcow2_tally_init(&checker->tally, tally_capacity(checker),
                                      count_limit(checker->layer->metadata.header.refcount_order)))
     code = qcow2_error_set_nomem(error);
+  if (code == 0 && checker->options.decode != 0) {
+    checker->streams = qcow2_checked_streams_new(checker->layer);
+    code = checker->streams == NULL ? qcow2_error_set_nomem(error) : 0;
+  }
   if (code == 0)
     check_all(checker);
+  if (checker->is_out_of_memory)
+    code = qcow2_error_set_nomem(error);
+  qcow2_checked_streams_free(checker->streams);
   qcow2_tally_free(&checker->tally);
   qcow2_checker_end(checker);
   return code;

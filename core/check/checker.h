@@ -51,8 +51,10 @@ struct qcow2_checker {
   uint64_t cluster_end; /* clusters below this are compared: those of the file, and those after its
                            end that a reference may reach */
   struct qcow2_tally tally;
-  struct qcow2_peeked *peeked;  /* refcounts that were looked at */
-  uint8_t *l1_piece, *l2_piece; /* CHECK_PIECE_BYTES each */
+  struct qcow2_peeked *peeked;           /* refcounts that were looked at */
+  uint8_t *l1_piece, *l2_piece;          /* CHECK_PIECE_BYTES each */
+  struct qcow2_checked_streams *streams; /* NULL: streams are not decoded */
+  bool is_out_of_memory;                 /* a stream could not be decoded for that */
 };
 
 /* Make ready for walks of the file that checker->layer is, within checker->options.work_bytes; the
@@ -147,7 +149,7 @@ bool qcow2_checker_copied(struct qcow2_checker *checker, const char *what, bool 
    reached. */
 bool qcow2_checker_compare(struct qcow2_checker *checker);
 
-/* ---- What refers to clusters (disks.c, entries.c, directories.c) ------------------ */
+/* ---- What refers to clusters (disks.c, entries.c) ------------------------------- */
 
 /* The L1 table of the active disk, or of a snapshot. */
 struct qcow2_checked_disk {
@@ -185,6 +187,19 @@ struct qcow2_checked_l2_entry {
 /* Check an entry, and count its references. False: the bound is reached. */
 bool qcow2_checker_entry(struct qcow2_checker *checker,
                          const struct qcow2_checked_l2_entry *checked);
+
+/* ---- Compressed clusters (streams.c) ---------------------------------------------- */
+
+/* What is known of streams, and the means to decode them. NULL: no memory. */
+struct qcow2_checked_streams *qcow2_checked_streams_new(const struct qcow2_layer *layer);
+void qcow2_checked_streams_free(struct qcow2_checked_streams *streams);
+
+/* Decode the stream that the entry refers to, and report if that fails, or it may be damaged.
+   False: there is no memory. */
+bool qcow2_checker_stream(struct qcow2_checker *checker,
+                          const struct qcow2_checked_l2_entry *checked);
+
+/* ---- The rest of the file (directories.c) ------------------------------------------- */
 
 /* Count the header, the snapshot table, the LUKS header, and the bitmaps. False: the bound is
    reached. */

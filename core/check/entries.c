@@ -188,5 +188,7 @@ bool qcow2_checker_entry(struct qcow2_checker *checker,
     go_on = check_standard(checker, checked);
   if (checker->is_first_walk && count_invalid(checker->result) == before)
     look_at_parts(checker, checked);
+  if (go_on && checker->is_first_walk && checker->streams != NULL)
+    go_on = qcow2_checker_stream(checker, checked);
   return go_on;
 }

@@ -14,6 +14,7 @@ static uint64_t *counter(struct qcow2_check_result *result, enum qcow2_finding_w
   case QCOW2_WEIGHT_LEAK: return &result->leaks;
   case QCOW2_WEIGHT_CORRUPTION: return &result->corruptions;
   case QCOW2_WEIGHT_DEFECT: return &result->defects;
+  case QCOW2_WEIGHT_DOUBT: return &result->doubts;
   case QCOW2_WEIGHT_UNREADABLE: break;
   }
   return &result->unreadable;
@@ -54,8 +55,8 @@ void qcow2_checker_report(struct qcow2_checker *checker, const struct qcow2_find
 const char *qcow2_finding_kind_name(enum qcow2_finding_kind kind)
 {
   static const char *const names[QCOW2_FINDING_KINDS] = {
-    "leak", "refcount-low", "overflow",       "copied", "reserved-bits", "unaligned", "past-end",
-    "cut",  "entry",        "refcount-block", "table",  "overlap",       "unreadable"
+    "leak", "refcount-low", "overflow",       "copied", "reserved-bits", "unaligned",  "past-end",
+    "cut",  "entry",        "refcount-block", "table",  "overlap",       "unreadable", "stream"
   };
 
   return (unsigned) kind < QCOW2_FINDING_KINDS ? names[kind] : "unknown";

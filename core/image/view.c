@@ -335,26 +335,26 @@ static int place_error(const struct qcow2_view *view, const struct qcow2_piece *
 }
 
 /* Read the first of at most `length` bytes. *count becomes the number of bytes that were read or,
-   on an error, that have this error. */
+   on an error, that have this error. *piece becomes the piece that they are in. */
 static int read_next(struct qcow2_view *view, struct qcow2_holes *holes, uint64_t guest_offset,
-                     uint8_t *out, size_t length, size_t *count, struct qcow2_error *error)
+                     uint8_t *out, size_t length, struct qcow2_piece *piece, size_t *count,
+                     struct qcow2_error *error)
 {
-  struct qcow2_piece piece;
   uint64_t reach;
   int code;
 
   qcow2_holes_recall(holes, &view->stack, guest_offset);
-  code = qcow2_stack_find(&view->stack, holes, guest_offset, length, &piece, error);
-  reach = piece.mapping.length;
+  code = qcow2_stack_find(&view->stack, holes, guest_offset, length, piece, error);
+  reach = piece->mapping.length;
   *count = (size_t) min_u64(length, reach);
   if (code == 0) {
-    qcow2_accelerator_wait_and_limit(&view->accelerator, &piece, guest_offset, count);
-    code = read_piece(view, &piece, guest_offset, out, count, error);
+    qcow2_accelerator_wait_and_limit(&view->accelerator, piece, guest_offset, count);
+    code = read_piece(view, piece, guest_offset, out, count, error);
     if (code == 0)
       return 0;
-    reach = damage_length(view, &piece, guest_offset, *count, code);
+    reach = damage_length(view, piece, guest_offset, *count, code);
   }
-  return place_error(view, &piece, guest_offset, reach, code, error);
+  return place_error(view, piece, guest_offset, reach, code, error);
 }
 
 /* Read all `length` bytes, piece by piece. */
@@ -363,12 +363,13 @@ static int read_pieces(struct qcow2_view *view, uint64_t view_offset, uint8_t *o
 {
   uint64_t guest_offset = view->start + view_offset;
   struct qcow2_holes holes;
+  struct qcow2_piece piece;
   size_t count;
   int code = 0;
 
   qcow2_holes_clear(&holes, &view->stack);
   for (; code == 0 && length > 0; length -= count) {
-    code = read_next(view, &holes, guest_offset, out, length, &count, error);
+    code = read_next(view, &holes, guest_offset, out, length, &piece, &count, error);
     out += count;
     guest_offset += count;
   }
@@ -397,21 +398,45 @@ static bool is_damage(int code)
   return code == QCOW2_ERROR_CORRUPT || code == QCOW2_ERROR_TRUNCATED || code == QCOW2_ERROR_IO;
 }
 
-int qcow2_view_salvage(struct qcow2_view *view, uint64_t view_offset, void *buffer, size_t length,
-                       qcow2_damage_report *report, void *context, struct qcow2_error *error)
+/* Report the piece, which was read, if it may be damaged. */
+static void report_doubt(const struct qcow2_view *view, const struct qcow2_piece *piece,
+                         qcow2_damage_report *doubt, void *context)
+{
+  const struct qcow2_cluster_source *source = &view->stack.layers[piece->layer]->source;
+  const struct qcow2_mapping *mapping = &piece->mapping;
+  struct qcow2_error error;
+
+  if (mapping->kind != QCOW2_CLUSTER_COMPRESSED ||
+      !qcow2_compressed_is_doubtful(&source->compressed, mapping))
+    return;
+  qcow2_error_set_at(&error, QCOW2_ERROR_CORRUPT, QCOW2_NO_OFFSET, mapping->host_offset,
+                     "the compressed stream does not end with its cluster; it begins at host "
+                     "offset %" PRIu64,
+                     mapping->host_offset);
+  place_error(view, piece, mapping->guest_offset,
+              damage_length(view, piece, mapping->guest_offset, mapping->length,
+                            QCOW2_ERROR_CORRUPT),
+              QCOW2_ERROR_CORRUPT, &error);
+  doubt(context, &error);
+}
+
+int qcow2_view_examine(struct qcow2_view *view, uint64_t view_offset, void *buffer, size_t length,
+                       qcow2_damage_report *report, qcow2_damage_report *doubt, void *context,
+                       struct qcow2_error *error)
 {
   uint64_t guest_offset = view->start + view_offset;
   struct qcow2_error damage;
   uint8_t *out = buffer;
   struct qcow2_holes holes;
+  struct qcow2_piece piece;
   size_t count;
   int code = check_range(view, view_offset, length, error);
 
-  if (code == 0 && qcow2_accelerator_read(&view->accelerator, view_offset, buffer, length))
-    return 0;
   qcow2_holes_clear(&holes, &view->stack);
   for (; code == 0 && length > 0; length -= count) {
-    code = read_next(view, &holes, guest_offset, out, length, &count, &damage);
+    code = read_next(view, &holes, guest_offset, out, length, &piece, &count, &damage);
+    if (code == 0 && doubt != NULL)
+      report_doubt(view, &piece, doubt, context);
     if (is_damage(code)) {
       memset(out, 0, count);
       if (report != NULL)
@@ -423,6 +448,15 @@ int qcow2_view_salvage(struct qcow2_view *view, uint64_t view_offset, void *buff
     guest_offset += count;
   }
   return code;
+}
+
+int qcow2_view_salvage(struct qcow2_view *view, uint64_t view_offset, void *buffer, size_t length,
+                       qcow2_damage_report *report, void *context, struct qcow2_error *error)
+{
+  if (range_fits(view_offset, length, view->size) &&
+      qcow2_accelerator_read(&view->accelerator, view_offset, buffer, length))
+    return 0;
+  return qcow2_view_examine(view, view_offset, buffer, length, report, NULL, context, error);
 }
 
 int qcow2_view_map(struct qcow2_view *view, uint64_t view_offset, uint64_t length,

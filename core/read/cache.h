@@ -46,8 +46,9 @@ struct qcow2_cache_key qcow2_cache_key_make(enum qcow2_cache_kind kind, uint64_t
 
 struct qcow2_cache_block {
   uint8_t *data;
-  size_t length; /* bytes */
-  size_t filled; /* bytes that the load has written, at most `length` */
+  size_t length;    /* bytes */
+  size_t filled;    /* bytes that the load has written, at most `length` */
+  bool is_doubtful; /* for the load to say; false at first */
 };
 
 /* Write up to block->length bytes to block->data, and set block->filled. Returns 0 or an error. */

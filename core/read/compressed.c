@@ -129,6 +129,7 @@ static int load_compressed(void *context, struct qcow2_cache_key key,
   const struct compressed_load *load = context;
   const struct qcow2_compressed_source *source = load->source;
   struct qcow2_error failure;
+  struct qcow2_stream_end end = { .has_ended = true };
   uint64_t left = load->host_offset < source->storage->size
                       ? source->storage->size - load->host_offset
                       : 0;
@@ -145,9 +146,10 @@ static int load_compressed(void *context, struct qcow2_cache_key key,
   code = qcow2_storage_read(source->storage, load->host_offset, unpacker->input, length, &failure);
   if (code == 0)
     code = qcow2_decompress(unpacker->decompressor, source->compression, unpacker->input, length,
-                            block->data, block->length, NULL, &failure);
+                            block->data, block->length, &end, &failure);
   pool_give(source->pool, unpacker);
   block->filled = block->length;
+  block->is_doubtful = code == 0 && !end.has_ended;
   if (code == QCOW2_ERROR_CORRUPT) {
     keep_failure(block, &failure);
     return 0;
@@ -198,15 +200,25 @@ void qcow2_compressed_decode_ahead(const struct qcow2_compressed_source *source,
                          load_compressed, &load);
 }
 
+/* Get the block of the decoded cluster, which the caller unpins. Errors: those of
+ * load_compressed().
+ */
+static int pin(const struct qcow2_compressed_source *source, const struct qcow2_mapping *mapping,
+               struct qcow2_cache_block **block, struct qcow2_error *error)
+{
+  struct compressed_load load = { source, mapping->host_offset, mapping->host_bytes };
+
+  return qcow2_cache_pin(source->cache, cache_key(source, mapping), source->cluster_size,
+                         load_compressed, &load, block, error);
+}
+
 int qcow2_compressed_read(const struct qcow2_compressed_source *source,
                           const struct qcow2_mapping *mapping, uint64_t guest_offset, void *buffer,
                           size_t length, struct qcow2_error *error)
 {
-  struct compressed_load load = { source, mapping->host_offset, mapping->host_bytes };
   uint32_t in_cluster = (uint32_t) guest_offset & (source->cluster_size - 1);
   struct qcow2_cache_block *block;
-  int code = qcow2_cache_pin(source->cache, cache_key(source, mapping), source->cluster_size,
-                             load_compressed, &load, &block, error);
+  int code = pin(source, mapping, &block, error);
 
   if (code != 0)
     return code;
@@ -216,4 +228,17 @@ int qcow2_compressed_read(const struct qcow2_compressed_source *source,
     memcpy(buffer, block->data + in_cluster, length);
   qcow2_cache_unpin(source->cache, block);
   return code;
+}
+
+bool qcow2_compressed_is_doubtful(const struct qcow2_compressed_source *source,
+                                  const struct qcow2_mapping *mapping)
+{
+  struct qcow2_cache_block *block;
+  bool is_doubtful;
+
+  if (pin(source, mapping, &block, NULL) != 0)
+    return false;
+  is_doubtful = block->is_doubtful;
+  qcow2_cache_unpin(source->cache, block);
+  return is_doubtful;
 }

@@ -30,6 +30,12 @@ int qcow2_compressed_read(const struct qcow2_compressed_source *source,
                           const struct qcow2_mapping *mapping, uint64_t guest_offset, void *buffer,
                           size_t length, struct qcow2_error *error);
 
+/* Find out if the cluster, which can be read, may be damaged: its stream does not end with it, as
+   the streams that QEMU writes do. This decodes the cluster if it is not in the cache. False after
+   an error. */
+bool qcow2_compressed_is_doubtful(const struct qcow2_compressed_source *source,
+                                  const struct qcow2_mapping *mapping);
+
 /* True if the cluster is in the cache, and was used there. */
 bool qcow2_compressed_is_at_hand(const struct qcow2_compressed_source *source,
                                  const struct qcow2_mapping *mapping);

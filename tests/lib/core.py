@@ -49,7 +49,7 @@ VIEW_VM_STATE, VIEW_UNDER_ZEROS = 1, 2
 RESIDUE_L1 = ("there", "gone", "reused", "unknown")
 ARGUMENT = -10
 KINDS = ("unallocated", "zero", "zero allocated", "normal", "compressed", "invalid")
-WEIGHTS = ("leak", "corruption", "defect", "unreadable")
+WEIGHTS = ("leak", "corruption", "defect", "unreadable", "doubt")
 
 Extent = namedtuple("Extent", "kind layer guest_offset length host_offset host_bytes")
 Extension = namedtuple("Extension", "type length host_offset data")
@@ -313,7 +313,7 @@ class Image(Closing):
 
     def check(self, report_max=None, layer=None, **options):
         """(CheckResult, [Finding]); of a kind, at most report_max findings. Options: memory_bytes,
-        work_bytes."""
+        work_bytes, decode."""
         result, found = CheckResult(), []
 
         def report(_context, finding):
@@ -506,6 +506,16 @@ class View(Closing):
         call("qcow2_view_salvage", self.handle, offset, buffer, length, report, None)
         assert buffer.raw[length] == 0xAA, "wrote past the end of its buffer"
         return buffer.raw[:length], found
+
+    def examine(self, offset, length):
+        """The same, and a QcowError for each range that may be damaged."""
+        buffer = ctypes.create_string_buffer(b"\xaa" * (length + 1), length + 1)
+        found, doubts = [], []
+        report = DAMAGE_REPORT(lambda _context, damage: found.append(QcowError(damage.contents)))
+        doubt = DAMAGE_REPORT(lambda _context, damage: doubts.append(QcowError(damage.contents)))
+        call("qcow2_view_examine", self.handle, offset, buffer, length, report, doubt, None)
+        assert buffer.raw[length] == 0xAA, "wrote past the end of its buffer"
+        return buffer.raw[:length], found, doubts
 
     def map(self, offset, length):
         raw = RawExtent()

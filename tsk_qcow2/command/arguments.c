@@ -16,6 +16,7 @@ static const struct {
   { "--body", ARGUMENT_BODY, 0 },
   { "--chain", ARGUMENT_CHAIN, 0 },
   { "--csv", ARGUMENT_CSV, 0 },
+  { "--decode", ARGUMENT_DECODE, 0 },
   { "--deleted", ARGUMENT_DELETED, 0 },
   { "--foreground", ARGUMENT_FOREGROUND, 0 },
   { "--json", ARGUMENT_JSON, 0 },

@@ -17,7 +17,8 @@ enum {
   ARGUMENT_CSV = 128,         /* --csv */
   ARGUMENT_FOREGROUND = 256,  /* --foreground */
   ARGUMENT_ALLOW_OTHER = 512, /* --allow-other */
-  ARGUMENT_STREAMS = 1024     /* --streams DIRECTORY */
+  ARGUMENT_STREAMS = 1024,    /* --streams DIRECTORY */
+  ARGUMENT_DECODE = 2048      /* --decode */
 };
 
 struct arguments {

@@ -14,7 +14,7 @@
 #define SHOWN_MAX 100u
 
 struct check {
-  bool json;
+  bool json, decodes;
   uint64_t shown[QCOW2_FINDING_KINDS];
   json_t *findings;
   struct qcow2_check_result result;
@@ -29,6 +29,7 @@ static const char *weight_name(enum qcow2_finding_weight weight)
   case QCOW2_WEIGHT_LEAK: return "leak";
   case QCOW2_WEIGHT_CORRUPTION: return "corruption";
   case QCOW2_WEIGHT_DEFECT: return "defect";
+  case QCOW2_WEIGHT_DOUBT: return "doubt";
   case QCOW2_WEIGHT_UNREADABLE: break;
   }
   return "unreadable";
@@ -68,8 +69,9 @@ static int show(void *context, const struct qcow2_finding *finding)
 /* ---- Totals -------------------------------------------------------------------- */
 
 /* What the findings mean for reading. */
-static const char *verdict(const struct qcow2_check_result *result)
+static const char *verdict(const struct check *check)
 {
+  const struct qcow2_check_result *result = &check->result;
   uint64_t serious = findings_serious(result);
 
   if (serious == 0 && result->of_refcounts > 0)
@@ -81,10 +83,15 @@ static const char *verdict(const struct qcow2_check_result *result)
            "written there.";
   if (!result->is_complete)
     return "INCOMPLETE: nothing serious was found as far as the check went.";
+  if (result->doubts > 0)
+    return "DOUBTFUL: everything can be read, but compressed clusters may be damaged: their "
+           "streams do not end with them.";
   if (result->leaks > 0)
     return "LEAKS: clusters are marked as used though nothing refers to them. They may contain old "
            "data, or data of a table that was lost. All else reads as written.";
-  return "CLEAN: tables and refcounts agree. Data were not read.";
+  return check->decodes ? "CLEAN: tables and refcounts agree, and all compressed clusters can be "
+                          "decoded. Other data were not read."
+                        : "CLEAN: tables and refcounts agree. Data were not read.";
 }
 
 static int exit_status(const struct qcow2_check_result *result)
@@ -93,7 +100,7 @@ static int exit_status(const struct qcow2_check_result *result)
     return EXIT_DAMAGED;
   if (!result->is_complete)
     return EXIT_INCOMPLETE;
-  return result->leaks > 0 ? EXIT_LEAKS : EXIT_OK;
+  return result->leaks + result->doubts > 0 ? EXIT_LEAKS : EXIT_OK;
 }
 
 static void print_totals(const struct check *check)
@@ -111,7 +118,8 @@ static void print_totals(const struct check *check)
          result->corruptions, result->leaks, result->defects, result->used_clusters,
          1u << check->layer.header->cluster_bits);
   if (result->unreadable > 0)
-    printf("%" PRIu64 " parts of tables cannot be read, so the numbers above may be wrong\n",
+    printf("%" PRIu64 " parts of tables or streams cannot be read, so the numbers above may be "
+           "wrong\n",
            result->unreadable);
   else if (!result->is_complete)
     printf("The bound of work was reached: refcounts were compared up to byte %" PRIu64
@@ -121,7 +129,9 @@ static void print_totals(const struct check *check)
     printf("Not referred to: %" PRIu64 " clusters (%" PRIu64
            " bytes), of those that are marked as used\n",
            result->unreferenced_clusters, findings_unreferenced_bytes(result, &check->layer));
-  printf("%s", verdict(result));
+  if (result->doubts > 0)
+    printf("May be damaged: %" PRIu64 " compressed clusters\n", result->doubts);
+  printf("%s", verdict(check));
   if (exit_status(result) == EXIT_OK)
     printf("%s More: %s", check->has_warnings ? " See the warnings above." : "",
            tsk_qcow2_shell_command("verify", check->name, command));
@@ -141,17 +151,19 @@ static json_t *counts_value(const struct qcow2_check_result *result)
 static int print_json(const struct check *check, const struct qcow2_image *image)
 {
   const struct qcow2_check_result *result = &check->result;
-  json_t *root = json_pack("{s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:i, s:o, s:o, s:s, s:o, s:O, s:o}",
-                           "corruptions", json_number(result->corruptions), "leaks",
-                           json_number(result->leaks), "defects", json_number(result->defects),
-                           "unreadable", json_number(result->unreadable), "complete",
-                           result->is_complete, "checked_to", json_number(result->checked_to),
-                           "file_size", json_number(check->layer.file_size), "cluster_size",
-                           1 << check->layer.header->cluster_bits, "used_clusters",
-                           json_number(result->used_clusters), "unreferenced_clusters",
-                           json_number(result->unreferenced_clusters), "verdict", verdict(result),
-                           "counts", counts_value(result), "findings", check->findings, "warnings",
-                           json_warnings(image));
+  json_t *root =
+      json_pack("{s:o, s:o, s:o, s:o, s:o, s:b, s:b, s:o, s:o, s:i, s:o, s:o, s:s, s:o, s:O, "
+                "s:o}",
+                "corruptions", json_number(result->corruptions), "leaks",
+                json_number(result->leaks), "defects", json_number(result->defects), "doubts",
+                json_number(result->doubts), "unreadable", json_number(result->unreadable),
+                "decoded", check->decodes, "complete", result->is_complete, "checked_to",
+                json_number(result->checked_to), "file_size", json_number(check->layer.file_size),
+                "cluster_size", 1 << check->layer.header->cluster_bits, "used_clusters",
+                json_number(result->used_clusters), "unreferenced_clusters",
+                json_number(result->unreferenced_clusters), "verdict", verdict(check), "counts",
+                counts_value(result), "findings", check->findings, "warnings",
+                json_warnings(image));
 
   return json_print_whole(root);
 }
@@ -160,9 +172,9 @@ static int print_json(const struct check *check, const struct qcow2_image *image
 
 static int check_image(const struct qcow2_image *image, struct check *check)
 {
-  struct qcow2_check_options options = { .struct_size = sizeof(options),
-                                         .report = show,
-                                         .context = check };
+  struct qcow2_check_options options = {
+    .struct_size = sizeof(options), .decode = check->decodes, .report = show, .context = check
+  };
   struct qcow2_error error;
   int status = EXIT_OK;
 
@@ -181,7 +193,9 @@ static int check_image(const struct qcow2_image *image, struct check *check)
 
 int command_check(int argc, char *argv[])
 {
-  struct arguments arguments = { .command = "check", .operands_wanted = 1, .known = ARGUMENT_JSON };
+  struct arguments arguments = { .command = "check",
+                                 .operands_wanted = 1,
+                                 .known = ARGUMENT_JSON | ARGUMENT_DECODE };
   struct check check = { .json = false };
   struct tsk_qcow2_opened opened;
   int status = arguments_parse(argc, argv, &arguments);
@@ -190,6 +204,7 @@ int command_check(int argc, char *argv[])
     status = arguments_open(&arguments, 0, TSK_QCOW2_HEADER_ONLY, &opened);
   if (status != EXIT_OK)
     return status;
+  check.decodes = (arguments.given & ARGUMENT_DECODE) != 0;
   check.json = (arguments.given & ARGUMENT_JSON) != 0;
   check.name = arguments.operands[0];
   check.findings = json_array();

@@ -15,7 +15,7 @@
 #define EXIT_USAGE 2
 #define EXIT_NOT_ENABLED 3 /* status: the loader does not pick the plugin */
 #define EXIT_DAMAGED 4     /* verify, diff: some of it cannot be read; check: it is corrupt */
-#define EXIT_LEAKS 5       /* check: leaks and nothing else */
+#define EXIT_LEAKS 5       /* check: leaks or doubts, and nothing else */
 #define EXIT_INCOMPLETE 6  /* check: nothing serious was found, but not everything was checked */
 
 /* Each gets the arguments after its own name, NULL-terminated, and returns an exit status. */

@@ -92,13 +92,15 @@ static const struct topic TOPICS[] = {
     "If the image name chooses a snapshot, only that is read.\n"
     "Exit status: 0 all of it can be read; 4 some of it cannot, or is lost; 5 everything that\n"
     "the tables refer to can be read, but refcounts disagree with them (for instance, clusters\n"
-    "are marked as used though nothing refers to them); 6 tables were not checked to the end;\n"
-    "1 the image is unusable.\n" },
-  { "check", "check [--json] IMAGE",
+    "are marked as used though nothing refers to them), or compressed clusters may be damaged;\n"
+    "6 tables were not checked to the end; 1 the image is unusable.\n" },
+  { "check", "check [--decode] [--json] IMAGE",
     "compare refcounts with tables; open no other file, and write nothing\n",
-    "--json    print JSON\n"
-    "Exit status: 0 clean; 4 corrupt; 5 leaked clusters and nothing else; 6 nothing serious\n"
-    "was found, but not everything was checked; 1 the image cannot be checked.\n" },
+    "--decode   decode all compressed clusters too\n"
+    "--json     print JSON\n"
+    "Exit status: 0 clean; 4 corrupt; 5 nothing but leaked clusters, or compressed clusters that\n"
+    "may be damaged; 6 nothing serious was found, but not everything was checked; 1 the image\n"
+    "cannot be checked.\n" },
   { "residue", "residue [--json] [--streams DIRECTORY] IMAGE",
     "what is in the file though nothing refers to it: how much, where, and what it\n"
     "looks like; deleted snapshots and bitmaps that are still listed somewhere\n",

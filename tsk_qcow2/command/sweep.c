@@ -14,6 +14,12 @@
    listener. */
 #define SLOTS_MAX (2 * WORKERS_MAX + 1)
 
+/* Something to report of a chunk. */
+struct remark {
+  bool is_doubt; /* false: damage */
+  struct qcow2_error what;
+};
+
 struct chunk {
   bool is_ready;
   int code; /* of the read */
@@ -21,8 +27,8 @@ struct chunk {
   uint64_t guest_offset;
   size_t length;
   uint8_t *bytes; /* CHUNK_BYTES */
-  struct qcow2_error *damages;
-  size_t damage_count, damage_room;
+  struct remark *remarks;
+  size_t remark_count, remark_room;
 };
 
 /* Chunks are numbered as they are taken; number n is in slot n % slot_count. */
@@ -40,22 +46,31 @@ struct sweep {
 
 /* ---- Workers ---------------------------------------------------------------- */
 
-static void keep_damage(void *context, const struct qcow2_error *damage)
+static void keep_remark(struct chunk *chunk, bool is_doubt, const struct qcow2_error *what)
 {
-  struct chunk *chunk = context;
-  size_t room = chunk->damage_room == 0 ? 4 : chunk->damage_room * 2;
+  size_t room = chunk->remark_room == 0 ? 4 : chunk->remark_room * 2;
 
-  if (chunk->damage_count == chunk->damage_room) {
-    struct qcow2_error *damages = realloc(chunk->damages, room * sizeof(damages[0]));
+  if (chunk->remark_count == chunk->remark_room) {
+    struct remark *remarks = realloc(chunk->remarks, room * sizeof(remarks[0]));
 
-    if (damages == NULL) {
+    if (remarks == NULL) {
       chunk->code = tsk_qcow2_complain_nomem(&chunk->error);
       return;
     }
-    chunk->damages = damages;
-    chunk->damage_room = room;
+    chunk->remarks = remarks;
+    chunk->remark_room = room;
   }
-  chunk->damages[chunk->damage_count++] = *damage;
+  chunk->remarks[chunk->remark_count++] = (struct remark){ is_doubt, *what };
+}
+
+static void keep_damage(void *context, const struct qcow2_error *damage)
+{
+  keep_remark(context, false, damage);
+}
+
+static void keep_doubt(void *context, const struct qcow2_error *doubt)
+{
+  keep_remark(context, true, doubt);
 }
 
 static bool reads_zeros(enum qcow2_cluster_kind kind)
@@ -112,10 +127,10 @@ static void *work(void *context)
     int code;
 
     pthread_mutex_unlock(&sweep->lock);
-    chunk->damage_count = 0;
+    chunk->remark_count = 0;
     chunk->code = 0;
-    code = qcow2_view_salvage(sweep->view, chunk->guest_offset, chunk->bytes, chunk->length,
-                              keep_damage, chunk, &chunk->error);
+    code = qcow2_view_examine(sweep->view, chunk->guest_offset, chunk->bytes, chunk->length,
+                              keep_damage, keep_doubt, chunk, &chunk->error);
     pthread_mutex_lock(&sweep->lock);
     chunk->code = code != 0 ? code : chunk->code;
     chunk->is_ready = true;
@@ -152,6 +167,15 @@ static void free_chunk(struct sweep *sweep, struct chunk *chunk)
   pthread_mutex_unlock(&sweep->lock);
 }
 
+static void pass_remarks(const struct chunk *chunk, const struct sweep_listener *listener)
+{
+  for (size_t i = 0; i < chunk->remark_count; i++)
+    if (chunk->remarks[i].is_doubt)
+      listener->doubt(listener->context, &chunk->remarks[i].what);
+    else
+      listener->damage(listener->context, &chunk->remarks[i].what);
+}
+
 static int listen(struct sweep *sweep, const struct sweep_listener *listener,
                   struct qcow2_error *error)
 {
@@ -162,8 +186,7 @@ static int listen(struct sweep *sweep, const struct sweep_listener *listener,
       *error = chunk->error;
       return chunk->code;
     }
-    for (size_t i = 0; i < chunk->damage_count; i++)
-      listener->damage(listener->context, &chunk->damages[i]);
+    pass_remarks(chunk, listener);
     listener->bytes(listener->context, chunk->guest_offset, chunk->bytes, chunk->length);
     free_chunk(sweep, chunk);
   }
@@ -193,7 +216,7 @@ static void sweep_free(struct sweep *sweep)
 {
   for (size_t i = 0; i < sweep->slot_count; i++) {
     free(sweep->chunks[i].bytes);
-    free(sweep->chunks[i].damages);
+    free(sweep->chunks[i].remarks);
   }
   pthread_cond_destroy(&sweep->changed);
   pthread_mutex_destroy(&sweep->lock);

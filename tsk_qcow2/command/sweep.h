@@ -14,12 +14,14 @@ struct sweep_listener {
   /* A damaged range. It comes before the chunk that has zeros for it. If it continues after the
      chunk, it comes again with the next one. */
   void (*damage)(void *context, const struct qcow2_error *damage);
+  /* A range that was read but may be damaged, in the same way. */
+  void (*doubt)(void *context, const struct qcow2_error *doubt);
   /* The bytes at `guest_offset`. */
   void (*bytes)(void *context, uint64_t guest_offset, const void *bytes, size_t length);
 };
 
 /* Read the view. With `skip_zeros`, ranges that read as zeros without any data in a file are left
-   out. Memory is some 50 MiB at most. Errors: those of qcow2_view_salvage(), and NOMEM if no thread
+   out. Memory is some 50 MiB at most. Errors: those of qcow2_view_examine(), and NOMEM if no thread
    can be started. */
 int sweep_view(struct qcow2_view *view, bool skip_zeros, const struct sweep_listener *listener,
                struct qcow2_error *error);

@@ -106,7 +106,8 @@ static struct verdict judge(const struct verify *verify)
   } else if (tables->unfinished_count > 0) {
     verdict.result = "incomplete";
     verdict.status = EXIT_INCOMPLETE;
-  } else if (is_broken || tables->leak_count > 0 || tables->refcount_count > 0) {
+  } else if (is_broken || tables->leak_count > 0 || tables->refcount_count > 0 ||
+             verify->doubtful_range_count > 0) {
     verdict.result = "readable";
     verdict.status = EXIT_LEAKS;
   }
@@ -126,6 +127,16 @@ static void add_clause(char *out, const char *format, ...)
   va_start(arguments, format);
   vsnprintf(out + used, VERDICT_BYTES - used, format, arguments);
   va_end(arguments);
+}
+
+/* Say how much can be read but may be damaged, as a sentence. */
+static void print_doubts(const struct verify *verify)
+{
+  if (verify->doubtful_range_count > 0)
+    printf(" %" PRIu64 " range%s (%" PRIu64
+           " bytes) may be damaged: the compressed streams do not end with their clusters.",
+           verify->doubtful_range_count, verify->doubtful_range_count == 1 ? "" : "s",
+           verify->doubtful_bytes);
 }
 
 static void print_damaged(const struct verify *verify, const struct verdict *verdict)
@@ -150,16 +161,22 @@ static void print_damaged(const struct verify *verify, const struct verdict *ver
     add_clause(clauses, "tables are not valid in %" PRIu64 " place%s", verify->tables.finding_count,
                verify->tables.finding_count == 1 ? "" : "s");
   printf("Damaged: %s.", clauses);
+  print_doubts(verify);
   if (verify->bad_range_count > 0)
     printf(" \",errors=zero\" after the image name reads zeros in the ranges.");
 }
 
+/* Say why an image that can be read is not good. */
 static void print_readable(const struct verify *verify, const struct verdict *verdict)
 {
   const struct verify_tables *tables = &verify->tables;
 
   if (verdict->lost_snapshots > 0 || verdict->lost_bitmaps > 0 || tables->finding_count > 0) {
     printf("Readable: this state can be read as a whole, but the image is damaged elsewhere.");
+    return;
+  }
+  if (tables->leak_count == 0 && tables->refcount_count == 0) {
+    printf("Readable: all that was read can be read, but it may not be what was written.");
     return;
   }
   printf("Readable: everything that the tables refer to can be read, but ");
@@ -193,6 +210,8 @@ static void print_verdict(const struct verify *verify, const struct verdict *ver
     printf("Good: all that was read can be read.");
   else
     printf("Good: all of it can be read.");
+  if (verdict->status != EXIT_DAMAGED)
+    print_doubts(verify);
   if (verdict->status == EXIT_OK &&
       (verify->has_view_warnings || qcow2_warning(verify->opened.image, 0) != NULL))
     printf(" See the warnings above.");

@@ -16,6 +16,14 @@
 #define LISTED_MAX 10000u
 #define TITLE_BYTES 640
 
+/* Ranges that have the same fault. */
+struct ranges {
+  bool has_last; /* there is one that may go on: */
+  struct qcow2_error last;
+  uint64_t count, bytes;
+  json_t *list;
+};
+
 struct state {
   struct verify *verify;
   size_t index; /* of the snapshot; QCOW2_ACTIVE: the active disk */
@@ -25,68 +33,83 @@ struct state {
   struct sha256 *sha256;
   char digits[SHA256_TEXT_BYTES]; /* "": no hash */
   struct progress progress;
-  bool has_damage; /* there is one that may go on: */
-  struct qcow2_error damage;
-  uint64_t bad_range_count, bad_bytes;
-  json_t *bad_ranges, *warnings;
+  struct ranges bad;      /* that cannot be read */
+  struct ranges doubtful; /* that can be read, but may be damaged */
+  json_t *warnings;
 };
 
 /* ---- Damage ------------------------------------------------------------------ */
 
-static json_t *damage_value(const struct qcow2_error *damage)
+static json_t *range_value(const struct qcow2_error *range)
 {
-  return json_pack("{s:o, s:o, s:o, s:o, s:s, s:s}", "start", json_number(damage->guest_offset),
-                   "length", json_number(damage->guest_length), "host_offset",
-                   json_offset(damage->host_offset), "table_offset",
-                   json_offset(damage->table_offset), "code", qcow2_status_name(damage->code),
-                   "reason", damage->message);
+  return json_pack("{s:o, s:o, s:o, s:o, s:s, s:s}", "start", json_number(range->guest_offset),
+                   "length", json_number(range->guest_length), "host_offset",
+                   json_offset(range->host_offset), "table_offset",
+                   json_offset(range->table_offset), "code", qcow2_status_name(range->code),
+                   "reason", range->message);
 }
 
-/* Report and count the damaged range that ends here. */
-static void end_damage(struct state *state)
+/* Report and count the range that ends here. */
+static void end_range(struct state *state, struct ranges *ranges)
 {
-  const struct qcow2_error *damage = &state->damage;
+  const struct qcow2_error *range = &ranges->last;
 
-  if (!state->has_damage)
+  if (!ranges->has_last)
     return;
-  state->has_damage = false;
-  state->bad_range_count++;
-  state->bad_bytes += damage->guest_length;
-  if (state->bad_range_count > LISTED_MAX)
+  ranges->has_last = false;
+  ranges->count++;
+  ranges->bytes += range->guest_length;
+  if (ranges->count > LISTED_MAX)
     return;
   if (state->verify->json) {
-    json_array_append_new(state->bad_ranges, damage_value(damage));
+    json_array_append_new(ranges->list, range_value(range));
     return;
   }
   progress_hide(&state->progress);
-  printf("%s: cannot read %" PRIu64 " bytes at guest offset %" PRIu64 ": %s\n", state->title,
-         damage->guest_length, damage->guest_offset, damage->message);
+  if (ranges == &state->bad)
+    printf("%s: cannot read %" PRIu64 " bytes at guest offset %" PRIu64 ": %s\n", state->title,
+           range->guest_length, range->guest_offset, range->message);
+  else
+    printf("%s: %" PRIu64 " bytes at guest offset %" PRIu64 " may be damaged: %s\n", state->title,
+           range->guest_length, range->guest_offset, range->message);
 }
 
-/* True if the damage belongs to the range before it: that range was reported again for the next
-   chunk, or goes on. */
-static bool goes_on(const struct state *state, const struct qcow2_error *damage)
+/* True if the range belongs to the one before it: that was reported again for the next chunk, or
+   goes on. */
+static bool goes_on(const struct ranges *ranges, const struct qcow2_error *range)
 {
-  const struct tsk_qcow2_damaged_range known = tsk_qcow2_damaged_range_of(&state->damage);
-  const struct tsk_qcow2_damaged_range next = tsk_qcow2_damaged_range_of(damage);
+  const struct tsk_qcow2_damaged_range known = tsk_qcow2_damaged_range_of(&ranges->last);
+  const struct tsk_qcow2_damaged_range next = tsk_qcow2_damaged_range_of(range);
 
-  return state->has_damage && tsk_qcow2_damage_goes_on(&known, &next);
+  return ranges->has_last && tsk_qcow2_damage_goes_on(&known, &next);
+}
+
+static void add_range(struct state *state, struct ranges *ranges, const struct qcow2_error *range)
+{
+  if (goes_on(ranges, range)) {
+    uint64_t end = range->guest_offset + range->guest_length;
+
+    if (end > ranges->last.guest_offset + ranges->last.guest_length)
+      ranges->last.guest_length = end - ranges->last.guest_offset;
+    return;
+  }
+  end_range(state, ranges);
+  ranges->last = *range;
+  ranges->has_last = true;
 }
 
 static void hear_damage(void *context, const struct qcow2_error *damage)
 {
   struct state *state = context;
 
-  if (goes_on(state, damage)) {
-    uint64_t end = damage->guest_offset + damage->guest_length;
+  add_range(state, &state->bad, damage);
+}
 
-    if (end > state->damage.guest_offset + state->damage.guest_length)
-      state->damage.guest_length = end - state->damage.guest_offset;
-    return;
-  }
-  end_damage(state);
-  state->damage = *damage;
-  state->has_damage = true;
+static void hear_doubt(void *context, const struct qcow2_error *doubt)
+{
+  struct state *state = context;
+
+  add_range(state, &state->doubtful, doubt);
 }
 
 static void hear_bytes(void *context, uint64_t guest_offset, const void *bytes, size_t length)
@@ -124,14 +147,21 @@ static void set_title(struct state *state)
 
 static void print_state(const struct state *state)
 {
-  if (state->bad_range_count > LISTED_MAX)
-    printf("%s: and %" PRIu64 " more damaged ranges\n", state->title,
-           state->bad_range_count - LISTED_MAX);
+  const struct ranges *bad = &state->bad, *doubtful = &state->doubtful;
+
+  if (bad->count > LISTED_MAX)
+    printf("%s: and %" PRIu64 " more damaged ranges\n", state->title, bad->count - LISTED_MAX);
+  if (doubtful->count > LISTED_MAX)
+    printf("%s: and %" PRIu64 " more ranges that may be damaged\n", state->title,
+           doubtful->count - LISTED_MAX);
   printf("%s: %" PRIu64 " bytes", state->title, state->size);
-  if (state->bad_range_count > 0)
-    printf(", of which %" PRIu64 " cannot be read", state->bad_bytes);
+  if (bad->count > 0)
+    printf(", of which %" PRIu64 " cannot be read", bad->bytes);
+  if (doubtful->count > 0)
+    printf("%s %" PRIu64 " may be damaged", bad->count > 0 ? " and" : ", of which",
+           doubtful->bytes);
   if (state->digits[0] != '\0')
-    printf(", SHA-256%s %s", state->bad_range_count > 0 ? " with zeros there" : "", state->digits);
+    printf(", SHA-256%s %s", bad->count > 0 ? " with zeros there" : "", state->digits);
   else if (state->verify->hash)
     printf(", no SHA-256 in this build");
   printf("\n");
@@ -139,7 +169,7 @@ static void print_state(const struct state *state)
 
 static json_t *digits_value(const struct state *state, bool with_zeros)
 {
-  bool is_it = state->digits[0] != '\0' && (state->bad_range_count > 0) == with_zeros;
+  bool is_it = state->digits[0] != '\0' && (state->bad.count > 0) == with_zeros;
 
   return is_it ? json_string(state->digits) : json_null();
 }
@@ -153,33 +183,34 @@ static json_t *state_value(struct state *state, const char *failure)
                      : state->is_vm_state             ? "vm_state"
                                                       : "snapshot";
 
-  return json_pack("{s:s, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:O, s:s?, s:O}", "state",
-                   kind, "under_zeros", state->verify->opened.under_zeros, "index",
-                   snapshot == NULL ? json_null() : json_number(state->index), "id",
-                   snapshot == NULL ? json_null() : json_text(snapshot->id, snapshot->id_length),
-                   "name",
-                   snapshot == NULL ? json_null()
-                                    : json_text(snapshot->name, snapshot->name_length),
-                   "size", failure != NULL ? json_null() : json_number(state->size), "sha256",
-                   digits_value(state, false), "sha256_with_zeros", digits_value(state, true),
-                   "bad_range_count", json_number(state->bad_range_count), "bad_bytes",
-                   json_number(state->bad_bytes), "bad_ranges", state->bad_ranges, "error", failure,
-                   "warnings", state->warnings);
+  return json_pack(
+      "{s:s, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:O, s:o, s:o, s:O, s:s?, s:O}", "state",
+      kind, "under_zeros", state->verify->opened.under_zeros, "index",
+      snapshot == NULL ? json_null() : json_number(state->index), "id",
+      snapshot == NULL ? json_null() : json_text(snapshot->id, snapshot->id_length), "name",
+      snapshot == NULL ? json_null() : json_text(snapshot->name, snapshot->name_length), "size",
+      failure != NULL ? json_null() : json_number(state->size), "sha256",
+      digits_value(state, false), "sha256_with_zeros", digits_value(state, true), "bad_range_count",
+      json_number(state->bad.count), "bad_bytes", json_number(state->bad.bytes), "bad_ranges",
+      state->bad.list, "doubtful_range_count", json_number(state->doubtful.count), "doubtful_bytes",
+      json_number(state->doubtful.bytes), "doubtful_ranges", state->doubtful.list, "error", failure,
+      "warnings", state->warnings);
 }
 
 /* Read the state. Errors: those of sweep_view(). */
 static int sweep_state(struct state *state, struct qcow2_view *view, struct qcow2_error *error)
 {
-  const struct sweep_listener listener = { .context = state,
-                                           .damage = hear_damage,
-                                           .bytes = hear_bytes };
+  const struct sweep_listener listener = {
+    .context = state, .damage = hear_damage, .doubt = hear_doubt, .bytes = hear_bytes
+  };
   int code;
 
   state->size = qcow2_view_size(view);
   state->sha256 = state->verify->hash ? sha256_start() : NULL;
   progress_start(&state->progress, state->title, state->size);
   code = sweep_view(view, state->sha256 == NULL, &listener, error);
-  end_damage(state);
+  end_range(state, &state->bad);
+  end_range(state, &state->doubtful);
   progress_hide(&state->progress);
   if (state->sha256 != NULL)
     sha256_finish(state->sha256, state->digits);
@@ -207,10 +238,12 @@ static int end_state(struct state *state, const char *failure)
   bool is_first = verify->state_count == 0;
 
   verify->state_count++;
-  verify->bad_state_count += failure != NULL || state->bad_range_count > 0;
+  verify->bad_state_count += failure != NULL || state->bad.count > 0;
   verify->closed_state_count += failure != NULL;
-  verify->bad_range_count += state->bad_range_count;
-  verify->bad_bytes += state->bad_bytes;
+  verify->bad_range_count += state->bad.count;
+  verify->bad_bytes += state->bad.bytes;
+  verify->doubtful_range_count += state->doubtful.count;
+  verify->doubtful_bytes += state->doubtful.bytes;
   if (verify->json && !json_print_item(state_value(state, failure), is_first))
     return complain_failed("cannot write the JSON: out of memory");
   if (!verify->json && failure != NULL)
@@ -228,7 +261,8 @@ int verify_state(struct verify *verify, size_t index, bool is_vm_state)
   int code, status = EXIT_OK;
 
   set_title(&state);
-  state.bad_ranges = json_array();
+  state.bad.list = json_array();
+  state.doubtful.list = json_array();
   state.warnings = json_array();
   code = tsk_qcow2_open_state(&verify->opened, index, is_vm_state, &view, &error);
   if (code == 0) {
@@ -244,6 +278,7 @@ int verify_state(struct verify *verify, size_t index, bool is_vm_state)
   else
     status = end_state(&state, error.message);
   json_decref(state.warnings);
-  json_decref(state.bad_ranges);
+  json_decref(state.doubtful.list);
+  json_decref(state.bad.list);
   return status;
 }

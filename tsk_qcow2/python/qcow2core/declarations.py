@@ -211,6 +211,7 @@ FINDING_KINDS = (
     "table",
     "overlap",
     "unreadable",
+    "stream",
 )
 
 
@@ -239,6 +240,7 @@ class CheckOptions(ctypes.Structure):
         ("context", c_void_p),
         ("memory_bytes", c_size_t),
         ("work_bytes", c_uint64),
+        ("decode", c_int),
     ]
 
 
@@ -254,7 +256,8 @@ class CheckResult(ctypes.Structure):
         ("used_clusters", c_uint64),
         ("unreferenced_clusters", c_uint64),
         ("of_refcounts", c_uint64),
-        ("reserved", c_uint64 * 5),
+        ("doubts", c_uint64),
+        ("reserved", c_uint64 * 4),
     ]
 
     @property
@@ -361,6 +364,17 @@ PROTOTYPES = {
         c_uint64,
         c_void_p,
         c_size_t,
+        DAMAGE_REPORT,
+        c_void_p,
+        ERROR,
+    ),
+    "qcow2_view_examine": (
+        c_int,
+        HANDLE,
+        c_uint64,
+        c_void_p,
+        c_size_t,
+        DAMAGE_REPORT,
         DAMAGE_REPORT,
         c_void_p,
         ERROR,
