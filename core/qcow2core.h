@@ -119,10 +119,14 @@ enum qcow2_help {
   QCOW2_HELP_END_CHAIN,  /* name all backing files by backing_paths, with QCOW2_BACKING_NONE last */
   QCOW2_HELP_PASSPHRASE, /* give a passphrase, or another one */
   QCOW2_HELP_LEAVE_OUT,  /* leave out `help_options`, or some of what they list */
-  QCOW2_HELP_SNAPSHOT_KEY,  /* look the snapshot up by its ID alone or its name alone, or take it
-                               by its index */
-  QCOW2_HELP_SNAPSHOT_LIST, /* list the snapshots: the message names only some of them */
-  QCOW2_HELP_ANOTHER_READER /* read the file with something else: it is not qcow2 */
+  QCOW2_HELP_SNAPSHOT_KEY,   /* look the snapshot up by its ID alone or its name alone, or take it
+                                by its index */
+  QCOW2_HELP_SNAPSHOT_LIST,  /* list the snapshots: the message names only some of them */
+  QCOW2_HELP_ANOTHER_READER, /* read the file with something else: it is not qcow2 */
+  QCOW2_HELP_OFFSET,         /* a qcow2 image begins at `host_offset` of the file: give this as the
+                                `offset` of the options */
+  QCOW2_HELP_UNPACK          /* unpack the file first; `help_format` is what it is packed by: "xz",
+                                "gzip", "bzip2", "zstd", "lz4", "lzop", "zip", "7z" or "tar" */
 };
 
 /* Fields of struct qcow2_open_options, one bit each, for an error's `help_options`. */
@@ -146,7 +150,7 @@ struct qcow2_error {
   uint64_t host_offset;  /* bytes, or QCOW2_NO_OFFSET */
   uint64_t
       table_offset; /* host offset of the L1 or L2 entry that was followed, or QCOW2_NO_OFFSET */
-  const char *help_format; /* static: a format as in struct qcow2_foreign; NULL: none */
+  const char *help_format; /* static: a format, as `help` says; NULL: none */
   uint64_t reserved[2];    /* 0 */
   char message[960];
 };
@@ -310,12 +314,18 @@ struct qcow2_open_options {
      `search_directories` come, for messages. NULL: none. */
   const char *search_variable;
   size_t search_variable_count;
+
+  /* Where in its file the image begins, in bytes: inside a copied disk, or a tar archive. Host
+     offsets count from there. It does not concern backing and data files. */
+  uint64_t offset;
 };
 
-/* Return 1 if the file starts with the qcow2 magic and a version of 2 or more. Return 0 if it does
-   not, if it does not exist, if permission to read it is denied, or if it is neither a regular file
-   nor a block device. Return -1 if this could not be found out; qcow2_image_open() says why.
-   Symbolic links are followed. */
+/* Return 1 if the file starts with the qcow2 magic and a version of 2 or more. Also return 1 if its
+   name ends in ".qcow2." and something more, and it is packed: no other reader should take it for a
+   raw disk, and qcow2_image_open() says what it is. Return 0 if neither is so, if it does not
+   exist, if permission to read it is denied, or if it is neither a regular file nor a block device.
+   Return -1 if this could not be found out; qcow2_image_open() says why. Symbolic links are
+   followed. */
 QCOW2_API int qcow2_image_probe(const char *path);
 
 /* Open the image at `path`, with its data file and its backing chain. `path` leads to a regular
@@ -858,7 +868,7 @@ struct qcow2_layer_info {
   const char *data_path;   /* where the data file was found; NULL: none */
   const char *format;      /* "qcow2", "raw", or as in struct qcow2_foreign; never NULL */
   int is_raw;              /* 1: not a qcow2 file, `header` is NULL */
-  uint64_t file_size;      /* bytes */
+  uint64_t file_size;      /* bytes, from `offset` on */
   uint64_t allocated_size; /* bytes that the file occupies on its file system; 0: not known */
   uint64_t
       needed_size; /* bytes that the file must have for its tables and for the clusters whose
@@ -866,7 +876,8 @@ struct qcow2_layer_info {
   uint64_t size;   /* virtual size, bytes */
   const struct qcow2_header *header;
   const char *data_format; /* of the data file, as `format`; NULL: there is none */
-  uint64_t reserved[6];
+  uint64_t offset;         /* where in its file the image begins, bytes: `offset` of the options */
+  uint64_t reserved[5];
 };
 
 /* The number of files in the chain, with the image itself: at least 1. */

@@ -28,7 +28,10 @@ static const struct qcow2_file_format FORMATS[] = {
   { "xz", "xz", NULL, NULL, FORMAT_PACKED, false, false },
   { "bzip2", "bzip2", NULL, NULL, FORMAT_PACKED, false, false },
   { "zstd", "zstd", NULL, NULL, FORMAT_PACKED, false, false },
+  { "lz4", "lz4", NULL, NULL, FORMAT_PACKED, false, false },
+  { "lzop", "lzop", NULL, NULL, FORMAT_PACKED, false, false },
   { "zip", "zip", NULL, NULL, FORMAT_PACKED, false, false },
+  { "tar", "tar", NULL, NULL, FORMAT_PACKED, false, true },
   { "7z", "7-Zip", NULL, NULL, FORMAT_PACKED, false, false },
 };
 #define FORMAT_COUNT (sizeof(FORMATS) / sizeof(FORMATS[0]))
@@ -84,6 +87,23 @@ const struct qcow2_file_format *qcow2_format_by_extension(const char *path)
   return NULL;
 }
 
+bool qcow2_format_name_says_packed(const char *path)
+{
+  static const char mark[] = ".qcow2.";
+  const char *slash = path == NULL ? NULL : strrchr(path, '/');
+  const char *name = slash == NULL ? path : slash + 1;
+
+  for (; name != NULL && *name != '\0'; name++) {
+    size_t i = 0;
+
+    while (mark[i] != '\0' && lower(name[i]) == mark[i])
+      i++;
+    if (mark[i] == '\0' && name[i] != '\0')
+      return true;
+  }
+  return false;
+}
+
 /* ---- Content ---------------------------------------------------------------- */
 
 static const struct signature {
@@ -112,11 +132,16 @@ static const struct signature {
     "7zXZ\x00" },
   { "bzip2", false, 10, NULL }, /* below: the fourth byte is a digit */
   { "zstd", false, 4, "\x28\xb5\x2f\xfd" },
+  { "lz4", false, 4, "\x04\x22\x4d\x18" },
+  { "lzop", false, 9, "\x89LZO\x00\x0d\x0a\x1a\x0a" },
   { "zip", false, 4, "PK\x03\x04" },
   { "7z", false, 6, "7z\xbc\xaf\x27\x1c" },
   { "vhd", true, 8, "conectix" },
   { "dmg", true, 4, "koly" },
 };
+
+/* Where the mark of a tar archive is in its first header. */
+#define TAR_MARK_OFFSET 257u
 
 /* "BZh", the block size, and a block's or the end's mark. */
 static bool starts_as_bzip2(const uint8_t *start)
@@ -124,6 +149,11 @@ static bool starts_as_bzip2(const uint8_t *start)
   return memcmp(start, "BZh", 3) == 0 && start[3] >= '1' && start[3] <= '9' &&
          (memcmp(start + 4, "1AY&SY", 6) == 0 ||
           memcmp(start + 4, "\x17\x72\x45\x38\x50\x90", 6) == 0);
+}
+
+static bool starts_as_tar(const uint8_t *start, size_t length)
+{
+  return length >= TAR_MARK_OFFSET + 5 && memcmp(start + TAR_MARK_OFFSET, "ustar", 5) == 0;
 }
 
 static bool matches(const struct signature *signature, const uint8_t *start, size_t length,
@@ -150,7 +180,7 @@ const struct qcow2_file_format *qcow2_format_by_content(const uint8_t *start, si
   for (size_t i = 0; i < sizeof(SIGNATURES) / sizeof(SIGNATURES[0]); i++)
     if (matches(&SIGNATURES[i], start, length, end))
       return qcow2_format_by_name(SIGNATURES[i].format);
-  return NULL;
+  return starts_as_tar(start, length) ? qcow2_format_by_name("tar") : NULL;
 }
 
 /* ---- Split disks ---------------------------------------------------------------- */

@@ -29,7 +29,7 @@ struct qcow2_file_format {
 };
 
 /* How many bytes of a file's start and end are needed to recognise its format. */
-#define FORMAT_START_BYTES 32u
+#define FORMAT_START_BYTES 264u
 #define FORMAT_END_BYTES 512u
 
 /* The format with this name, with this driver, and with the extension of this path (which may be
@@ -46,6 +46,9 @@ bool qcow2_format_is_qcow2(const uint8_t *start, size_t length);
    NULL if the file is shorter). NULL: no known format, so the file may be raw. */
 const struct qcow2_file_format *qcow2_format_by_content(const uint8_t *start, size_t length,
                                                         const uint8_t *end);
+
+/* True if the path's last part says that it is a qcow2 image that was packed: "NAME.qcow2.xz". */
+bool qcow2_format_name_says_packed(const char *path);
 
 /* If this is the name of the first part of a split raw disk, write the name of the second part to
    `next` (capacity `size`) and return true. The rules are those of The Sleuth Kit. */

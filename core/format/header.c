@@ -11,7 +11,6 @@
 #include "../base/error.h"
 #include "../base/text.h"
 #include "extensions.h"
-#include "formats.h"
 #include "geometry.h"
 
 #define QCOW2_MAGIC UINT32_C(0x514649fb) /* "QFI\xfb" */
@@ -23,24 +22,9 @@ static const uint64_t KNOWN_INCOMPATIBLE = QCOW2_INCOMPATIBLE_DIRTY | QCOW2_INCO
                                            QCOW2_INCOMPATIBLE_COMPRESSION |
                                            QCOW2_INCOMPATIBLE_EXTENDED_L2;
 
-/* The file is of another format. */
-static int foreign_error(const uint8_t *bytes, size_t length, struct qcow2_error *error)
+bool qcow2_header_is_qcow(const uint8_t *bytes, size_t length)
 {
-  const struct qcow2_file_format *format = qcow2_format_by_content(bytes, length, NULL);
-  const char *advice = "";
-
-  if (format != NULL && format->use == FORMAT_PACKED)
-    advice = "; unpack it first";
-  else if (format != NULL && format->use == FORMAT_UNREADABLE)
-    advice = "; convert it first: qemu-img convert -O raw IMAGE NEW";
-  if (format == NULL)
-    qcow2_error_set(error, QCOW2_ERROR_NOT_QCOW2,
-                    "this is not a qcow2 image: it does not start with \"QFI\\xfb\"");
-  else
-    qcow2_error_set(error, QCOW2_ERROR_NOT_QCOW2,
-                    "this is not a qcow2 image, but starts as %s does%s", format->title, advice);
-  return qcow2_error_add_help(error, QCOW2_ERROR_NOT_QCOW2,
-                              advice[0] == '\0' ? QCOW2_HELP_ANOTHER_READER : QCOW2_HELP_NONE, 0);
+  return length >= 8 && be32_get(bytes) == QCOW2_MAGIC;
 }
 
 int qcow2_header_measure(const uint8_t *bytes, size_t length, size_t *needed,
@@ -48,10 +32,9 @@ int qcow2_header_measure(const uint8_t *bytes, size_t length, size_t *needed,
 {
   uint32_t cluster_bits, version;
 
-  if (length == 0)
-    return qcow2_error_set(error, QCOW2_ERROR_NOT_QCOW2, "this is not a qcow2 image: it is empty");
-  if (length < 8 || be32_get(bytes) != QCOW2_MAGIC)
-    return foreign_error(bytes, length, error);
+  if (!qcow2_header_is_qcow(bytes, length))
+    return qcow2_error_set(error, QCOW2_ERROR_NOT_QCOW2,
+                           "this is not a qcow2 image: it does not start with \"QFI\\xfb\"");
   version = be32_get(bytes + 4);
   if (version < 2)
     return qcow2_error_set(error, QCOW2_ERROR_NOT_QCOW2,

@@ -9,6 +9,9 @@
 /* The number of bytes at a file's start from which its cluster size is known. */
 #define HEADER_BYTES_TO_PROBE 24u
 
+/* True if the bytes start as an image of any version of qcow does. */
+bool qcow2_header_is_qcow(const uint8_t *bytes, size_t length);
+
 /* The number of bytes of the file that qcow2_header_decode() needs: cluster 0. `bytes` as above.
    Errors: NOT_QCOW2, TRUNCATED, UNSUPPORTED (version, cluster size), CORRUPT. */
 int qcow2_header_measure(const uint8_t *bytes, size_t length, size_t *needed,

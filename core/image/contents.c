@@ -6,7 +6,6 @@
 
 #include "../base/error.h"
 #include "../base/text.h"
-#include "../format/formats.h"
 #include "../storage/storage.h"
 
 #define PART_NAME_BYTES 512u
@@ -91,8 +90,8 @@ static int content_error(const struct qcow2_contents_question *question,
   file_text(question, file, path);
   if (content->use == FORMAT_PACKED)
     qcow2_error_set(error, code,
-                    "%s is compressed by %s: unpack it first, unless the disk itself starts so",
-                    path, content->title);
+                    "%s is %s by %s: unpack it first, unless the disk itself starts so", path,
+                    strcmp(content->name, "tar") == 0 ? "packed" : "compressed", content->title);
   else if (is_unreadable(question, content))
     qcow2_error_set(error, code,
                     "%s starts as %s does, which cannot be read here: convert it to raw first, "
@@ -135,12 +134,9 @@ static int unreadable_error(const struct qcow2_contents_question *question,
 
 /* ---- Deciding --------------------------------------------------------------------- */
 
-/* Find out the format by the file's first and last bytes. It is an error if these cannot be read:
-   then the file must not be taken for raw. */
-static int read_content(const struct qcow2_opened_file *file,
-                        const struct qcow2_file_format **content, struct qcow2_error *error)
+int qcow2_contents_recognise(const struct qcow2_storage *storage,
+                             const struct qcow2_file_format **content, struct qcow2_error *error)
 {
-  const struct qcow2_storage *storage = &file->storage;
   uint8_t start[FORMAT_START_BYTES], end[FORMAT_END_BYTES];
   size_t length = storage->size < sizeof(start) ? (size_t) storage->size : sizeof(start);
   bool has_end = storage->size > sizeof(end);
@@ -150,7 +146,7 @@ static int read_content(const struct qcow2_opened_file *file,
     code = qcow2_storage_read(storage, storage->size - sizeof(end), end, sizeof(end), error);
   if (code == 0)
     *content = qcow2_format_by_content(start, length, has_end ? end : NULL);
-  return code == 0 ? 0 : qcow2_error_add_file(error, code, file->path);
+  return code;
 }
 
 /* The options give the format. Only qcow2 has to be checked: other formats fail when they are
@@ -251,9 +247,9 @@ static int choose(const struct qcow2_contents_question *question,
   if (question->named_by == NAMED_BY_IMAGE && evidence.declared != NULL &&
       evidence.declared->use != FORMAT_QCOW2)
     return choose_for_image(question, file, &evidence, format, error);
-  code = read_content(file, &evidence.content, error);
+  code = qcow2_contents_recognise(&file->storage, &evidence.content, error);
   if (code != 0)
-    return code;
+    return qcow2_error_add_file(error, code, file->path);
   if (question->given != NULL)
     return choose_by_option(question, file, &evidence, format, error);
   if (question->named_by == NAMED_BY_IMAGE)

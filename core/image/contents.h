@@ -5,6 +5,7 @@
 #ifndef QCOW2_CONTENTS_H
 #define QCOW2_CONTENTS_H
 
+#include "../format/formats.h"
 #include "../storage/gate.h"
 
 /* Who named a file. */
@@ -29,6 +30,11 @@ struct qcow2_contents {
   uint64_t file_size; /* bytes; the disk's size is another in some formats */
   char warning[QCOW2_FOREIGN_WARNING_BYTES]; /* from open_foreign; empty: none */
 };
+
+/* Recognise a format by the first and last bytes. NULL: no known format, so it may be raw. It is an
+   error if these bytes cannot be read: then the file must not be taken for raw. Errors: IO. */
+int qcow2_contents_recognise(const struct qcow2_storage *storage,
+                             const struct qcow2_file_format **format, struct qcow2_error *error);
 
 /* Find out the format of the file. If the caller opens files of this format, the caller's storage
    replaces that of the file. The file is not closed, also after an error. Errors: DENIED, CORRUPT,

@@ -35,6 +35,7 @@ int qcow2_layer_get(const struct qcow2_image *image, size_t index, struct qcow2_
                                      .needed_size = layer->needed_size,
                                      .data_format = layer->data_format,
                                      .size = layer->size,
+                                     .offset = layer->file.start,
                                      .header = layer->is_raw ? NULL : &layer->metadata.header };
   return 0;
 }

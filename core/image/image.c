@@ -13,6 +13,7 @@
 #include "../base/error.h"
 #include "../base/options.h"
 #include "../read/ahead.h"
+#include "not_qcow2.h"
 #include "referrer.h"
 #include "survey.h"
 
@@ -162,6 +163,8 @@ static int image_open(struct qcow2_opened_file *file, const struct qcow2_open_op
   }
   code = shared_make(&image->shared, options, error);
   if (code == 0)
+    code = qcow2_not_qcow2_begin_at(file, options->offset, error);
+  if (code == 0)
     code = qcow2_chain_open(file, options, &image->shared, &image->chain, error);
   else
     qcow2_opened_file_close(file);
@@ -240,6 +243,8 @@ int qcow2_image_probe(const char *path)
                ? 0
                : -1;
   code = qcow2_layer_probe(&file, &is_qcow2, NULL);
+  if (code == 0 && !is_qcow2)
+    code = qcow2_not_qcow2_probe(&file, &is_qcow2, NULL);
   qcow2_opened_file_close(&file);
   return code != 0 ? -1 : is_qcow2;
 }

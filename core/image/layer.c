@@ -8,6 +8,7 @@
 #include "../base/error.h"
 #include "../format/formats.h"
 #include "../storage/storage.h"
+#include "not_qcow2.h"
 
 /* ---- Making ------------------------------------------------------------- */
 
@@ -58,6 +59,8 @@ static int read_metadata(const struct qcow2_storage *storage, struct qcow2_metad
   size_t length = (size_t) min_u64(storage->size, sizeof(start));
   int code = qcow2_storage_read(storage, 0, start, length, error);
 
+  if (code == 0 && !qcow2_header_is_qcow(start, length))
+    return qcow2_not_qcow2_explain(storage, error);
   if (code == 0)
     code = qcow2_header_measure(start, length, &length, error);
   if (code != 0)

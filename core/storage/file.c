@@ -3,6 +3,7 @@
    file_windows.c). */
 #include "file.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -25,12 +26,61 @@ int qcow2_storage_from_descriptor(int descriptor, uint64_t size, struct qcow2_st
 
   if (file == NULL)
     return qcow2_error_set_nomem(error);
-  file->descriptor = descriptor;
+  *file = (struct qcow2_file){ .descriptor = descriptor };
   *storage = (struct qcow2_storage){
     .context = file, .size = size, .read = qcow2_file_read, .close = file_close
   };
   return 0;
 }
+
+/* ---- Storages that begin later --------------------------------------------- */
+
+/* A caller's storage, from `start` on. */
+struct later {
+  struct qcow2_storage whole;
+  uint64_t start;
+};
+
+static int later_read(void *context, uint64_t offset, void *buffer, size_t length)
+{
+  const struct later *later = context;
+
+  return later->whole.read(later->whole.context, later->start + offset, buffer, length);
+}
+
+static void later_close(void *context)
+{
+  struct later *later = context;
+
+  qcow2_storage_close(&later->whole);
+  free(later);
+}
+
+int qcow2_storage_begin_at(struct qcow2_storage *storage, uint64_t start, struct qcow2_error *error)
+{
+  struct later *later;
+
+  if (start >= storage->size)
+    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
+                           "the image is said to begin at byte %" PRIu64
+                           " of a file that has %" PRIu64 " bytes",
+                           start, storage->size);
+  if (qcow2_storage_is_file(storage)) {
+    ((struct qcow2_file *) storage->context)->start += start;
+    storage->size -= start;
+    return 0;
+  }
+  later = malloc(sizeof(*later));
+  if (later == NULL)
+    return qcow2_error_set_nomem(error);
+  *later = (struct later){ .whole = *storage, .start = start };
+  *storage = (struct qcow2_storage){
+    .context = later, .size = later->whole.size - start, .read = later_read, .close = later_close
+  };
+  return 0;
+}
+
+/* ---- What storages over files can do more ------------------------------------- */
 
 uint64_t qcow2_storage_next_data(const struct qcow2_storage *storage, uint64_t host_offset)
 {

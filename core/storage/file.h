@@ -10,13 +10,14 @@
 /* The storage's context. */
 struct qcow2_file {
   int descriptor;
+  uint64_t start; /* where in the file the storage begins, bytes */
 };
 
 /* The storage's read function. It uses no file position, so several threads may call it at once. */
 int qcow2_file_read(void *context, uint64_t offset, void *buffer, size_t length);
 
-/* The first offset from `offset` on that is in no hole of the file; UINT64_MAX: there is none;
-   `offset` if that is not known. */
+/* The first offset from `offset` on (both count from `start`) that is in no hole of the file;
+   UINT64_MAX: there is none; `offset` if that is not known. */
 uint64_t qcow2_file_next_data(const struct qcow2_file *file, uint64_t offset);
 
 /* The first offset from `offset` on where a hole begins, such as the end of the file; UINT64_MAX if

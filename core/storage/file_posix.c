@@ -15,6 +15,7 @@ int qcow2_file_read(void *context, uint64_t offset, void *buffer, size_t length)
   const struct qcow2_file *file = context;
   char *out = buffer;
 
+  offset += file->start;
   while (length > 0) {
     ssize_t count = pread(file->descriptor, out, length, (off_t) offset);
 
@@ -34,10 +35,11 @@ int qcow2_file_read(void *context, uint64_t offset, void *buffer, size_t length)
 uint64_t qcow2_file_next_data(const struct qcow2_file *file, uint64_t offset)
 {
 #ifdef SEEK_DATA
-  off_t found = lseek(file->descriptor, (off_t) offset, SEEK_DATA); /* pread() needs no position */
+  /* pread() needs no position */
+  off_t found = lseek(file->descriptor, (off_t) (file->start + offset), SEEK_DATA);
 
   if (found >= 0)
-    return (uint64_t) found;
+    return (uint64_t) found - file->start;
   return errno == ENXIO ? UINT64_MAX : offset;
 #else
   (void) file;

@@ -17,6 +17,7 @@ int qcow2_file_read(void *context, uint64_t offset, void *buffer, size_t length)
   HANDLE handle = (HANDLE) _get_osfhandle(file->descriptor);
   char *out = buffer;
 
+  offset += file->start;
   while (length > 0) {
     OVERLAPPED at = { .Offset = (DWORD) offset, .OffsetHigh = (DWORD) (offset >> 32) };
     DWORD count = 0;

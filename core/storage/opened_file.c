@@ -3,6 +3,7 @@
    and gate_windows.c. */
 #include <stdlib.h>
 
+#include "../base/error.h"
 #include "opened_file.h"
 #include "storage.h"
 
@@ -15,7 +16,18 @@ void qcow2_opened_file_close(struct qcow2_opened_file *file)
   *file = (struct qcow2_opened_file) OPENED_FILE_NONE;
 }
 
+int qcow2_opened_file_begin_at(struct qcow2_opened_file *file, uint64_t start,
+                               struct qcow2_error *error)
+{
+  int code = start == 0 ? 0 : qcow2_storage_begin_at(&file->storage, start, error);
+
+  if (code == 0)
+    file->start = start;
+  return code == 0 ? 0 : qcow2_error_add_file(error, code, file->path);
+}
+
 bool qcow2_opened_file_same(const struct qcow2_opened_file *a, const struct qcow2_opened_file *b)
 {
-  return a->has_identity && b->has_identity && a->device == b->device && a->inode == b->inode;
+  return a->has_identity && b->has_identity && a->device == b->device && a->inode == b->inode &&
+         a->start == b->start;
 }

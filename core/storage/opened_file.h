@@ -18,6 +18,7 @@ struct qcow2_opened_file {
   uint64_t allocated_size; /* bytes on its file system; 0: not known */
   bool is_regular;         /* false: a block device, or a storage of the caller */
   bool has_identity;
+  uint64_t start;         /* where in the file the image begins, bytes */
   uint64_t device, inode; /* on Windows: the volume's serial number, and the index on it */
 };
 
@@ -32,7 +33,12 @@ void qcow2_opened_file_close(struct qcow2_opened_file *file);
 /* Close only the directory, when no more references from this file are to be opened. */
 void qcow2_opened_file_close_directory(struct qcow2_opened_file *file);
 
-/* True if both are the same file, even if their paths are different. */
+/* Let the image in the file begin at byte `start`. Errors: ARGUMENT (there is no such byte),
+   NOMEM. */
+int qcow2_opened_file_begin_at(struct qcow2_opened_file *file, uint64_t start,
+                               struct qcow2_error *error);
+
+/* True if both are the same image in the same file, even if their paths are different. */
 bool qcow2_opened_file_same(const struct qcow2_opened_file *a, const struct qcow2_opened_file *b);
 
 /* True if the directory that contains the file also contains another regular file with this name

@@ -23,6 +23,11 @@ void qcow2_storage_close(struct qcow2_storage *storage);
 int qcow2_storage_from_descriptor(int descriptor, uint64_t size, struct qcow2_storage *storage,
                                   struct qcow2_error *error);
 
+/* Make the storage begin at its byte `start`, which becomes its byte 0. Errors: ARGUMENT (there is
+   no such byte), NOMEM. */
+int qcow2_storage_begin_at(struct qcow2_storage *storage, uint64_t start,
+                           struct qcow2_error *error);
+
 /* Skip a hole of the file. Returns the first offset from `host_offset` on (below the size of the
    storage) where other bytes than zeros may be, or the size. If this is not known, returns
    `host_offset`. */

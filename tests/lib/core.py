@@ -74,6 +74,8 @@ HELP = (
     "id= name=",
     "list",
     "another reader",
+    "offset=",
+    "unpack",
 )
 HELP_OPTIONS = ("backing=", "data-file=", "search=", "key-file=")
 
@@ -140,6 +142,7 @@ def open_options(
     formats=None,
     data_format=None,
     no_threads=False,
+    offset=0,
 ):
     return OpenOptions(
         struct_size=ctypes.sizeof(OpenOptions),
@@ -154,6 +157,7 @@ def open_options(
         passphrases=(Passphrase * len(passphrases))(*((text, len(text)) for text in passphrases)),
         backing_formats=None if formats is None else (c_char_p * len(formats))(*formats),
         data_format=data_format,
+        offset=offset,
     )
 
 

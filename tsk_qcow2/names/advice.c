@@ -1,7 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 #include "advice.h"
 
+#include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "name_compose.h"
 
 static const char *path_option(const struct qcow2_error *error)
 {
@@ -57,6 +62,59 @@ static void advise_snapshots(const char *before, const char *path, char out[ADVI
            tsk_qcow2_shell_command("snapshots", path, command));
 }
 
+/* tsk_qcow2_map_path: as it is. */
+static char *same_path(void *context, const char *path)
+{
+  (void) context;
+  return strdup(path);
+}
+
+/* The command that opens the image at an offset of the file. */
+static void advise_offset(const struct qcow2_error *error, const struct tsk_qcow2_name *name,
+                          const char *path, char out[ADVICE_BYTES])
+{
+  struct tsk_qcow2_name there = *name;
+  char command[SHELL_COMMAND_BYTES];
+  char *text;
+
+  there.offset += error->host_offset;
+  text = path == NULL ? NULL : tsk_qcow2_name_compose(&there, same_path, NULL);
+  if (text == NULL)
+    snprintf(out, ADVICE_BYTES, "To open it, add \",offset=%" PRIu64 "\" to the image name",
+             there.offset);
+  else
+    snprintf(out, ADVICE_BYTES, "To open it: %s", tsk_qcow2_shell_command("info", text, command));
+  free(text);
+}
+
+/* The command that unpacks the file into the working directory. No file of the user's is called as
+   the new one is. */
+static void advise_unpacking(const struct qcow2_error *error, const char *path,
+                             char out[ADVICE_BYTES])
+{
+  static const struct {
+    const char *format, *before, *after;
+  } PROGRAMS[] = {
+    { "xz", "xz -dc", " > unpacked.qcow2" },
+    { "gzip", "gzip -dc", " > unpacked.qcow2" },
+    { "bzip2", "bzip2 -dc", " > unpacked.qcow2" },
+    { "zstd", "zstd -dc", " > unpacked.qcow2" },
+    { "lz4", "lz4 -dc", " > unpacked.qcow2" },
+    { "lzop", "lzop -dc", " > unpacked.qcow2" },
+    { "zip", "unzip -n", "" },
+    { "7z", "7z x -aos", "" },
+    { "tar", "tar --keep-old-files -xf", "" },
+  };
+  char quoted[SHELL_COMMAND_BYTES];
+
+  if (path == NULL || !tsk_qcow2_shell_quote(path, quoted, sizeof(quoted)))
+    snprintf(quoted, sizeof(quoted), "FILE");
+  for (size_t i = 0; i < sizeof(PROGRAMS) / sizeof(PROGRAMS[0]); i++)
+    if (error->help_format != NULL && strcmp(error->help_format, PROGRAMS[i].format) == 0)
+      snprintf(out, ADVICE_BYTES, "To unpack it into the working directory: %s %s%s",
+               PROGRAMS[i].before, quoted, PROGRAMS[i].after);
+}
+
 char *tsk_qcow2_advice(const struct qcow2_error *error, const struct tsk_qcow2_name *name,
                        const char *path, char out[ADVICE_BYTES])
 {
@@ -83,8 +141,11 @@ char *tsk_qcow2_advice(const struct qcow2_error *error, const struct tsk_qcow2_n
     break;
   case QCOW2_HELP_SNAPSHOT_LIST: advise_snapshots("To list all", path, out); break;
   case QCOW2_HELP_ANOTHER_READER:
-    snprintf(out, ADVICE_BYTES, "To read it with The Sleuth Kit, leave out \"-i qcow2\"");
+    if (name->offset == 0)
+      snprintf(out, ADVICE_BYTES, "To read it with The Sleuth Kit, leave out \"-i qcow2\"");
     break;
+  case QCOW2_HELP_OFFSET: advise_offset(error, name, path, out); break;
+  case QCOW2_HELP_UNPACK: advise_unpacking(error, path, out); break;
   }
   return out;
 }
@@ -101,7 +162,9 @@ bool tsk_qcow2_advice_adds(const struct qcow2_error *error)
   case QCOW2_HELP_LEAVE_OUT:
   case QCOW2_HELP_SNAPSHOT_KEY:
   case QCOW2_HELP_SNAPSHOT_LIST:
-  case QCOW2_HELP_ANOTHER_READER: break;
+  case QCOW2_HELP_ANOTHER_READER:
+  case QCOW2_HELP_OFFSET:
+  case QCOW2_HELP_UNPACK: break;
   }
   return false;
 }

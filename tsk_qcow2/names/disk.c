@@ -38,6 +38,8 @@ int qcow2_name_probe(const char *name)
     return error.os_errno != EACCES; /* as qcow2_image_probe() */
   if (length == 0)
     return 0;
+  if (strstr(name + length, ",offset=") != NULL)
+    return 1; /* no other reader knows what that means */
   path = strndup(name, length);
   is_ours = path == NULL || qcow2_image_probe(path) != 0;
   if (!is_ours) {

@@ -2,6 +2,7 @@
 #include "image_name.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -51,11 +52,14 @@ static int check_residue(const struct tsk_qcow2_name *name, struct qcow2_error *
 
   if (!name->residue || (!has_selection && !name->under_zeros))
     return 0;
-  size = strlen(name->path) + sizeof(",residue");
+  size = strlen(name->path) + sizeof(",offset=,residue") + 20;
   right = malloc(size);
   if (right == NULL)
     return tsk_qcow2_complain_nomem(error);
-  snprintf(right, size, "%s,residue", name->path);
+  if (name->offset == 0)
+    snprintf(right, size, "%s,residue", name->path);
+  else
+    snprintf(right, size, "%s,offset=%" PRIu64 ",residue", name->path, name->offset);
   if (!tsk_qcow2_shell_quote(right, quoted, sizeof(quoted)))
     snprintf(quoted, sizeof(quoted), "IMAGE,residue");
   free(right);

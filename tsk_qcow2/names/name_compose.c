@@ -5,6 +5,7 @@
 #include "name_compose.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -69,6 +70,8 @@ static void put_name(struct composer *composer, const struct tsk_qcow2_name *nam
     fputs(path, composer->out);
   free(path);
   tsk_qcow2_selection_print(&name->selection, composer->out);
+  if (name->offset != 0)
+    fprintf(composer->out, ",offset=%" PRIu64, name->offset);
   if (name->vm_state)
     fputs(",vmstate", composer->out);
   if (name->residue)

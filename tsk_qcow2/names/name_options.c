@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "name_options.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -73,6 +74,26 @@ static int take_data_file(struct tsk_qcow2_name *name, const char *value, struct
   return name->data_file == NULL ? tsk_qcow2_complain_nomem(error) : 0;
 }
 
+/* A decimal number of bytes, above 0. */
+static int take_offset(struct tsk_qcow2_name *name, const char *value, struct qcow2_error *error)
+{
+  char quoted[QUOTED_BYTES], *end;
+  unsigned long long bytes;
+
+  if (name->offset != 0)
+    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "the option \"offset\" is given twice");
+  errno = 0;
+  bytes = strtoull(value, &end, 10);
+  if (value[0] < '0' || value[0] > '9' || *end != '\0' || errno != 0 || bytes == 0)
+    return qcow2_error_set(
+        error, QCOW2_ERROR_ARGUMENT,
+        "the option \"offset\" of the image name takes a decimal number of bytes "
+        "above 0, not \"%s\"",
+        qcow2_text_escape(value, strlen(value), quoted, sizeof(quoted)));
+  name->offset = bytes;
+  return 0;
+}
+
 static int take_vm_state(struct tsk_qcow2_name *name, const char *value, struct qcow2_error *error)
 {
   (void) value;
@@ -122,7 +143,7 @@ static const struct option {
   { "format", "FORMAT", take_format },   { "search", "DIRECTORY", take_search },
   { "vmstate", NULL, take_vm_state },    { "errors", "zero", take_errors },
   { "key-file", "PATH", take_key_file }, { "under-zeros", NULL, take_under_zeros },
-  { "residue", NULL, take_residue },
+  { "residue", NULL, take_residue },     { "offset", "BYTES", take_offset },
 };
 
 static const struct option *find_option(const char *text, size_t length)
@@ -160,7 +181,8 @@ int tsk_qcow2_name_apply_option(struct tsk_qcow2_name *name, const char *text,
         error, QCOW2_ERROR_ARGUMENT,
         "the image name has an unknown option \"%s\"; there are backing=PATH, "
         "backing=none, data-file=PATH, format=FORMAT, search=DIRECTORY, "
-        "key-file=PATH, vmstate, under-zeros, residue and errors=zero (\",,\" stands for a comma)",
+        "key-file=PATH, offset=BYTES, vmstate, under-zeros, residue and errors=zero (\",,\" stands "
+        "for a comma)",
         qcow2_text_escape(text, name_length, quoted, sizeof(quoted)));
   code = check_value(option, value, error);
   if (code == 0) {

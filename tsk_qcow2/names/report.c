@@ -207,7 +207,10 @@ static void print_bitmaps(FILE *out, const struct qcow2_image *image)
 
 static void print_sizes(FILE *out, const struct qcow2_layer_info *top)
 {
-  fprintf(out, "File size in bytes: %" PRIu64 "\n", top->file_size);
+  if (top->offset > 0)
+    fprintf(out, "Offset of the image in its file: %" PRIu64 "\n", top->offset);
+  fprintf(out, "File size in bytes%s: %" PRIu64 "\n", top->offset > 0 ? ", from there on" : "",
+          top->file_size);
   if (top->allocated_size > 0)
     fprintf(out, "File size on its file system: %" PRIu64 "\n", top->allocated_size);
   fprintf(out, "File size that its tables need: %" PRIu64 "\n", top->needed_size);

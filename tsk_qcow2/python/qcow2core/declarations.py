@@ -72,6 +72,7 @@ class OpenOptions(ctypes.Structure):
         ("data_format", c_char_p),
         ("search_variable", c_char_p),
         ("search_variable_count", c_size_t),
+        ("offset", c_uint64),
     ]
 
 
@@ -172,7 +173,8 @@ class RawLayer(ctypes.Structure):
         ("size", c_uint64),
         ("header", POINTER(RawHeader)),
         ("data_format", c_char_p),
-        ("reserved", c_uint64 * 6),
+        ("offset", c_uint64),
+        ("reserved", c_uint64 * 5),
     ]
 
 
