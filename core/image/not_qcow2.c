@@ -43,8 +43,8 @@ static bool starts_image_at(const struct qcow2_storage *storage, uint64_t offset
 
 /* ---- At a sector ------------------------------------------------------------ */
 
-/* Find the first image that begins at a sector of the start of the file, but not at its first. Where
-   the file cannot be read, there is none. */
+/* Find the first image that begins at a sector of the start of the file, but not at its first.
+   Where the file cannot be read, there is none. */
 static bool find_at_sector(const struct qcow2_storage *storage, uint64_t *offset)
 {
   uint8_t *piece = malloc(PIECE_BYTES);
