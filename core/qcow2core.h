@@ -657,6 +657,35 @@ struct qcow2_finding {
    kind; anything else: they are only counted. */
 typedef int qcow2_finding_report(void *context, const struct qcow2_finding *finding);
 
+/* What a cluster of the file is used as. An image can be wrong and use a cluster as several things;
+   then these are added. */
+enum {
+  QCOW2_USE_HEADER = 1,
+  QCOW2_USE_REFCOUNTS = 2, /* the refcount table and its blocks */
+  QCOW2_USE_L1 = 4,
+  QCOW2_USE_L2 = 8,
+  QCOW2_USE_SNAPSHOT_TABLE = 16,
+  QCOW2_USE_BITMAP = 32, /* and the bitmap directory */
+  QCOW2_USE_LUKS = 64,
+  QCOW2_USE_DATA = 128, /* of a disk or of a VM state */
+  QCOW2_USE_COMPRESSED = 256
+};
+
+/* A run of clusters that are used alike. */
+struct qcow2_cluster_run {
+  uint64_t host_offset; /* bytes */
+  uint64_t length;      /* bytes, > 0; the next run may be alike, too */
+  unsigned uses;        /* QCOW2_USE_...; 0: nothing refers to it */
+  int of_active;        /* 1: the active disk refers to it */
+  int of_snapshot;      /* 1: a snapshot does */
+  int is_leaked;        /* 1: nothing refers to it, but its refcount is not 0 */
+  int is_stored;        /* 0: it is in a hole of the file. Only found out if nothing refers to it */
+};
+
+/* A callback that is called for the clusters of the file, from its start to its end, or as far as
+   the check comes. `run` is valid during the call. */
+typedef void qcow2_cluster_report(void *context, const struct qcow2_cluster_run *run);
+
 /* How to check. Set all bytes to zero, then set `struct_size`. */
 struct qcow2_check_options {
   size_t struct_size;           /* sizeof(struct qcow2_check_options) */
@@ -671,6 +700,7 @@ struct qcow2_check_options {
                           be decoded, or may be damaged, that is a finding of the kind STREAM. This
                           takes as long as reading all disks, and 11 MiB more; it does not count as
                           work */
+  qcow2_cluster_report *clusters; /* NULL: it is not wanted; `context` is passed to it */
 };
 
 /* What a check found. */

@@ -156,6 +156,7 @@ def test_python_knows_the_layout():
         "qcow2_open_options": declarations.OpenOptions,
         "qcow2_layer_info": declarations.RawLayer,
         "qcow2_check_options": declarations.CheckOptions,
+        "qcow2_cluster_run": declarations.RawClusterRun,
         "qcow2_check_result": declarations.CheckResult,
         "qcow2_residue_options": declarations.ResidueOptions,
         "qcow2_residue_result": declarations.ResidueResult,

@@ -70,7 +70,27 @@ def check(core, path, **options):
     assert bytes(again) == bytes(result)
     assert sorted(map(repr, found_again)) == sorted(map(repr, found))
     assert Counter(one.kind for one in found) == result.counts
+    check_cluster_runs(core, path, result)
     return result, found
+
+
+def check_cluster_runs(core, path, result):
+    """The runs of clusters cover the file, and have what the check counts, in however many parts
+    the tables are walked."""
+    with core.Image(path, no_chain=True) as image:
+        (_, runs), (_, again) = image.cluster_runs(), image.cluster_runs(memory_bytes=28)
+        cluster_size = 1 << image.header.cluster_bits
+    assert list(map(bytes, again)) == list(map(bytes, runs))
+    size = path.stat().st_size
+    ends = [0, *(run.host_offset + run.length for run in runs)]
+    assert ends == [*(run.host_offset for run in runs), size]
+
+    def clusters(which):
+        return sum(divide_up(run.length, cluster_size) for run in runs if which(run))
+
+    if size % cluster_size == 0 and not {"cut", "past-end"} & set(result.counts):
+        assert clusters(lambda run: run.uses) == result.used_clusters
+        assert clusters(lambda run: run.is_leaked) == result.unreferenced_clusters
 
 
 # ---- One defect each -------------------------------------------------------------
@@ -99,6 +119,41 @@ def test_each_defect_is_found_and_counts_as_in_qemu(core, tmp_path, name):
             "COPIED of a snapshot, which nobody looks at",
         )
     )
+
+
+def test_what_clusters_are_used_as(core, tmp_path):
+    """Each use, and whose disks refer to it; what nothing refers to, and holes."""
+    image = Image(size=16 * C, cluster_bits=12)
+    for cluster in (0, 1):
+        image.disk.normal(cluster, pattern(cluster, C))
+    image.snapshot(b"1", b"before", image.disk.copy())
+    image.disk.normal(1, pattern(11, C))
+    image.disk.normal(2, pattern(12, C))
+    leaked, left = image.junk(pattern(20, C), leak=True), image.junk(pattern(21, C))
+    path = image.write(tmp_path / "image")
+    end = path.stat().st_size
+    with open(path, "r+b") as file:
+        file.truncate(end + (1 << 20))
+        file.seek(end + (1 << 20))
+        file.write(bytes(C))
+    with core.Image(path, no_chain=True) as opened:
+        result, runs = opened.cluster_runs()
+        header = opened.header
+    stored = path.read_bytes()
+
+    def at(offset):
+        (found,) = (run for run in runs if 0 <= offset - run.host_offset < run.length)
+        return found
+
+    assert at(0).uses == 1 and at(header.l1_offset).uses == 4
+    assert at(header.refcount_table_offset).uses == 2 and at(header.snapshots_offset).uses == 16
+    for data, of_active, of_snapshot in ((0, 1, 1), (1, 0, 1), (11, 1, 0), (12, 1, 0)):
+        run = at(stored.index(pattern(data, C)))
+        assert (run.uses, run.of_active, run.of_snapshot) == (128, of_active, of_snapshot), data
+    for offset, is_leaked, is_stored in ((leaked, 1, 1), (left, 0, 1), (end + C, 0, 0)):
+        run = at(offset)
+        assert (run.uses, run.is_leaked, run.is_stored) == (0, is_leaked, is_stored), offset
+    assert at(end + (1 << 20)).is_stored and result.is_complete
 
 
 # ---- Bitmaps, LUKS ---------------------------------------------------------------

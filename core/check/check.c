@@ -117,6 +117,8 @@ static void check_all(struct qcow2_checker *checker)
     qcow2_tally_move(&checker->tally, next);
     if (!check_part(checker) || !find_next(checker, &next)) {
       result->is_complete = 0;
+      if (checker->options.clusters != NULL)
+        qcow2_checker_end_uses(checker, 0);
       return;
     }
     result->checked_to = min_u64(min_u64(next, checker->cluster_end)
@@ -124,6 +126,8 @@ static void check_all(struct qcow2_checker *checker)
                                  checker->storage->size);
     checker->is_first_walk = false;
   }
+  if (checker->options.clusters != NULL)
+    qcow2_checker_end_uses(checker, checker->storage->size);
 }
 
 static const struct qcow2_checker_visitor COUNT = { .reference = qcow2_checker_count,

@@ -35,6 +35,14 @@ struct qcow2_checker_visitor {
   bool (*l2_entry)(struct qcow2_checker *checker, const struct qcow2_checked_l2_entry *entry);
 };
 
+/* What is reported of the clusters' uses (uses.c). */
+struct qcow2_checker_uses {
+  struct qcow2_cluster_run run; /* that may go on; its length is 0: there is none */
+  uint64_t end;                 /* bytes: up to here all is reported, or in the run */
+  uint64_t stored_end;          /* bytes: up to here it is known whether the file stores them: */
+  bool is_stored;
+};
+
 struct qcow2_checker {
   const struct qcow2_checker_visitor *visitor;
   void *context; /* the visitor's */
@@ -55,6 +63,7 @@ struct qcow2_checker {
   uint8_t *l1_piece, *l2_piece;          /* CHECK_PIECE_BYTES each */
   struct qcow2_checked_streams *streams; /* NULL: streams are not decoded */
   bool is_out_of_memory;                 /* a stream could not be decoded for that */
+  struct qcow2_checker_uses uses;
 };
 
 /* Make ready for walks of the file that checker->layer is, within checker->options.work_bytes; the
@@ -148,6 +157,15 @@ bool qcow2_checker_copied(struct qcow2_checker *checker, const char *what, bool 
 /* Compare the refcounts with the references, for the clusters in the tally. False: the bound is
    reached. */
 bool qcow2_checker_compare(struct qcow2_checker *checker);
+
+/* ---- What clusters are used as (uses.c) ------------------------------------------- */
+
+/* Report what the tally has for a cluster, with its refcount, and that nothing refers to those
+   between it and the one before. The clusters come in ascending order. */
+void qcow2_checker_add_use(struct qcow2_checker *checker, uint64_t cluster, uint64_t refcount);
+
+/* Report what is left, up to a host offset to which nothing more refers. */
+void qcow2_checker_end_uses(struct qcow2_checker *checker, uint64_t end);
 
 /* ---- What refers to clusters (disks.c, entries.c) ------------------------------- */
 

@@ -66,7 +66,7 @@ static void count_cluster(struct qcow2_checker *checker,
                          " is used as %s, but it is %s as well",
                          host_offset, reference->what, use_name(*cell & USE_MASK));
   }
-  *cell |= reference->use;
+  *cell |= reference->use | (reference->snapshot_index == QCOW2_ACTIVE ? OF_ACTIVE : OF_SNAPSHOT);
   if (!tally_count(&checker->tally, cell) && checker->tally.limit < TALLY_COUNT_MAX) {
     finding = finding_of(reference, QCOW2_FINDING_OVERFLOW, QCOW2_WEIGHT_CORRUPTION, host_offset);
     qcow2_checker_report(checker, &finding,
@@ -199,6 +199,8 @@ bool qcow2_checker_compare(struct qcow2_checker *checker)
     checker->result->unreferenced_clusters += references == 0 && refcount > 0;
     if (is_known)
       compare_cluster(checker, cluster, refcount, references);
+    if (checker->options.clusters != NULL)
+      qcow2_checker_add_use(checker, cluster, refcount);
   }
   return true;
 }

@@ -7,9 +7,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* A tally's cell: the count in the low bits, then what is known of the stored refcount, then what
-   the cluster is used as. */
-#define TALLY_COUNT_MAX ((UINT32_C(1) << 21) - 1)
+/* A tally's cell: the count in the low bits, then whose disks refer to the cluster, what is known
+   of the stored refcount, and what the cluster is used as. */
+#define TALLY_COUNT_MAX ((UINT32_C(1) << 19) - 1)
+#define OF_ACTIVE (UINT32_C(1) << 19)
+#define OF_SNAPSHOT (UINT32_C(1) << 20)
 #define REFCOUNT_IS_ONE (UINT32_C(1) << 21)
 #define REFCOUNT_IS_UNKNOWN (UINT32_C(1) << 22)
 #define USE_HEADER (UINT32_C(1) << 23)
@@ -21,7 +23,8 @@
 #define USE_LUKS (UINT32_C(1) << 29)
 #define USE_DATA (UINT32_C(1) << 30)
 #define USE_COMPRESSED (UINT32_C(1) << 31)
-#define USE_MASK (~((UINT32_C(1) << 23) - 1))
+#define USE_SHIFT 23 /* to the public QCOW2_USE_... */
+#define USE_MASK (~((UINT32_C(1) << USE_SHIFT) - 1))
 
 struct qcow2_tally {
   uint32_t *cells; /* of the clusters from `first` on */

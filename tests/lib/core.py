@@ -23,6 +23,7 @@ from qcow2core.declarations import (
     RESIDUE_WHERES,
     READ_CALLBACK,
     DAMAGE_SENTENCE,
+    CLUSTER_REPORT,
     CheckOptions,
     CheckResult,
     EncryptionInfo,
@@ -334,6 +335,17 @@ class Image(Closing):
             call("qcow2_image_check", self.handle, byref(given), byref(result))
         else:
             call("qcow2_layer_check", self.handle, layer, byref(given), byref(result))
+        return result, found
+
+    def cluster_runs(self, **options):
+        """(CheckResult, [run]): what the clusters of the file are used as."""
+        found = []
+
+        def hear(_context, run):
+            raw = run.contents
+            found.append(type(raw).from_buffer_copy(raw))
+
+        result, _ = self.check(clusters=CLUSTER_REPORT(hear), **options)
         return result, found
 
     def find_residue(self, **options):

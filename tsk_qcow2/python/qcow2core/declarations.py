@@ -235,6 +235,21 @@ class RawFinding(ctypes.Structure):
 FINDING_REPORT = ctypes.CFUNCTYPE(c_int, c_void_p, POINTER(RawFinding))
 
 
+class RawClusterRun(ctypes.Structure):
+    _fields_ = [
+        ("host_offset", c_uint64),
+        ("length", c_uint64),
+        ("uses", c_uint),
+        ("of_active", c_int),
+        ("of_snapshot", c_int),
+        ("is_leaked", c_int),
+        ("is_stored", c_int),
+    ]
+
+
+CLUSTER_REPORT = ctypes.CFUNCTYPE(None, c_void_p, POINTER(RawClusterRun))
+
+
 class CheckOptions(ctypes.Structure):
     _fields_ = [
         ("struct_size", c_size_t),
@@ -243,6 +258,7 @@ class CheckOptions(ctypes.Structure):
         ("memory_bytes", c_size_t),
         ("work_bytes", c_uint64),
         ("decode", c_int),
+        ("clusters", CLUSTER_REPORT),
     ]
 
 
