@@ -18,7 +18,11 @@ enum {
   ARGUMENT_FOREGROUND = 256,  /* --foreground */
   ARGUMENT_ALLOW_OTHER = 512, /* --allow-other */
   ARGUMENT_STREAMS = 1024,    /* --streams DIRECTORY */
-  ARGUMENT_DECODE = 2048      /* --decode */
+  ARGUMENT_DECODE = 2048,     /* --decode */
+  ARGUMENT_SVG = 4096,        /* --svg */
+  ARGUMENT_SVG_DISK = 8192,   /* --svg=disk */
+  ARGUMENT_SVG_LAYERS = 16384, /* --svg=layers */
+  ARGUMENT_SVG_FILE = 32768   /* --svg=file */
 };
 
 struct arguments {

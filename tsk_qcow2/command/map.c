@@ -2,10 +2,12 @@
 /* tsk-qcow2 map: the disk in runs. What --json prints is described in map-json.md. */
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "arguments.h"
 #include "command.h"
+#include "pictures.h"
 #include "progress.h"
 #include "runs.h"
 
@@ -116,21 +118,95 @@ static int print_map(const struct tsk_qcow2_opened *opened, bool is_json)
   return map.bytes[RUN_INVALID] + map.bytes[RUN_UNREADABLE] > 0 ? EXIT_DAMAGED : EXIT_OK;
 }
 
+/* ---- Pictures ------------------------------------------------------------------------- */
+
+#define GAP 16u
+
+/* What the options choose; all that there are if they choose none. */
+static bool is_wanted(unsigned given, unsigned option)
+{
+  return (given & (ARGUMENT_SVG_DISK | ARGUMENT_SVG_LAYERS | ARGUMENT_SVG_FILE)) == 0 ||
+         (given & option) != 0;
+}
+
+/* Write the pictures one below the other. Returns the height of all. */
+static unsigned write_pictures(const struct qcow2_image *image, const struct picture_pair *pair,
+                               const struct picture *file, unsigned given, FILE *out)
+{
+  bool has_layers = qcow2_layer_count(image) > 1 || (given & ARGUMENT_SVG_LAYERS) != 0;
+  unsigned y = 0;
+
+  if (is_wanted(given, ARGUMENT_SVG_DISK))
+    y += picture_write(&pair->kinds, y, out) + GAP;
+  if (is_wanted(given, ARGUMENT_SVG_LAYERS) && has_layers)
+    y += picture_write(&pair->layers, y, out) + GAP;
+  if (is_wanted(given, ARGUMENT_SVG_FILE))
+    y += picture_write(file, y, out) + GAP;
+  return y - GAP;
+}
+
+static int print_pictures(const struct qcow2_image *image, const struct picture_pair *pair,
+                          const struct picture *file, unsigned given)
+{
+  char *text = NULL;
+  size_t size;
+  FILE *body = open_memstream(&text, &size);
+  unsigned height;
+
+  if (body == NULL)
+    return complain_failed("out of memory");
+  height = write_pictures(image, pair, file, given, body);
+  if (fclose(body) == 0)
+    printf("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %u %u\" width=\"%u\" "
+           "height=\"%u\">\n%s</svg>\n",
+           PICTURE_WIDTH, height, PICTURE_WIDTH, height, text);
+  free(text);
+  return EXIT_OK;
+}
+
+static int draw_map(const struct tsk_qcow2_opened *opened, unsigned given)
+{
+  struct picture_pair *pair = NULL;
+  struct picture *file = NULL;
+  struct qcow2_error error;
+  int code, status;
+
+  complain_warnings(opened);
+  code = pictures_of_disk(opened->image, opened->view, &pair, &error);
+  if (code == 0 && is_wanted(given, ARGUMENT_SVG_FILE))
+    code = picture_of_file(opened->image, &file, &error);
+  status = code == 0 ? print_pictures(opened->image, pair, file, given)
+                     : complain_failed("%s", error.message);
+  if (status == EXIT_OK && pair->kinds.has_damage)
+    status = EXIT_DAMAGED;
+  free(file);
+  free(pair);
+  return status;
+}
+
 /* ---- The command ---------------------------------------------------------------------- */
 
 int command_map(int argc, char *argv[])
 {
-  struct arguments arguments = { .command = "map", .operands_wanted = 1, .known = ARGUMENT_JSON };
+  struct arguments arguments = { .command = "map", .operands_wanted = 1,
+                                 .known = ARGUMENT_JSON | ARGUMENT_SVG | ARGUMENT_SVG_DISK |
+                                          ARGUMENT_SVG_LAYERS | ARGUMENT_SVG_FILE };
   struct tsk_qcow2_opened opened;
+  bool is_svg;
   int status = arguments_parse(argc, argv, &arguments);
 
   if (status == EXIT_OK)
     status = arguments_open(&arguments, 0, TSK_QCOW2_WHOLE, &opened);
   if (status != EXIT_OK)
     return status;
-  if (opened.is_residue)
+  is_svg = (arguments.given & ~(unsigned) ARGUMENT_JSON) != 0;
+  if (is_svg && (arguments.given & ARGUMENT_JSON) != 0)
+    status = complain_usage("map prints either --json or --svg");
+  else if (opened.is_residue)
     status = complain_usage("map shows where a disk is stored, and residue is no disk: name the "
                             "image without \",residue\"");
+  else if (is_svg)
+    status = draw_map(&opened, arguments.given);
   else
     status = print_map(&opened, (arguments.given & ARGUMENT_JSON) != 0);
   return arguments_finish(&opened, status);
