@@ -23,10 +23,10 @@ static const struct {
   { "--no-hash", ARGUMENT_NO_HASH, 0 },
   { "--ranges", ARGUMENT_RANGES, 0 },
   { "--streams", ARGUMENT_STREAMS, offsetof(struct arguments, streams) },
-  { "--svg", ARGUMENT_SVG },
-  { "--svg=disk", ARGUMENT_SVG_DISK },
-  { "--svg=file", ARGUMENT_SVG_FILE },
-  { "--svg=layers", ARGUMENT_SVG_LAYERS },
+  { "--svg", ARGUMENT_SVG, 0 },
+  { "--svg=disk", ARGUMENT_SVG_DISK, 0 },
+  { "--svg=file", ARGUMENT_SVG_FILE, 0 },
+  { "--svg=layers", ARGUMENT_SVG_LAYERS, 0 },
   { "--vmstate", ARGUMENT_VM_STATE, 0 },
 };
 

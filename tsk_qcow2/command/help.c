@@ -67,10 +67,14 @@ static const struct topic TOPICS[] = {
     "If the image name chooses a snapshot, only that is read. libtsk is needed.\n"
     "Exit status: 0 all of it was read; 4 some of it cannot be read; 6 there is more than is\n"
     "listed; 1 the image cannot be opened.\n" },
-  { "map", "map [--json] IMAGE",
+  { "map", "map [--json | --svg[=PICTURE]] IMAGE",
     "print the disk in runs: start, length, kind, which file of the chain\n"
-    "provides it, and where it lies in that file\n",
-    "--json    print JSON, with what \"qemu-img map --output=json\" prints\n"
+    "provides it, and where it lies in that file; or draw disk and file\n",
+    "--json          print JSON, with what \"qemu-img map --output=json\" prints\n"
+    "--svg           draw pictures, in SVG. Each says how to read it:\n"
+    "--svg=disk      the disk, by what is stored for each part of it\n"
+    "--svg=layers    the disk, by the file of the chain that provides each part of it\n"
+    "--svg=file      the image file, by what each of its clusters is\n"
     "Tables are read, and no data. Exit status: 0; 4 some of the disk cannot be read, because a\n"
     "table or an entry is damaged; 1 the image cannot be opened.\n" },
   { "mount", "mount [--foreground] [--allow-other] IMAGE DIRECTORY",

@@ -158,7 +158,7 @@ static int print_pictures(const struct qcow2_image *image, const struct picture_
   height = write_pictures(image, pair, file, given, body);
   if (fclose(body) == 0)
     printf("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %u %u\" width=\"%u\" "
-           "height=\"%u\">\n%s</svg>\n",
+           "height=\"%u\" style=\"color-scheme:light dark\">\n%s</svg>\n",
            PICTURE_WIDTH, height, PICTURE_WIDTH, height, text);
   free(text);
   return EXIT_OK;
@@ -188,7 +188,8 @@ static int draw_map(const struct tsk_qcow2_opened *opened, unsigned given)
 
 int command_map(int argc, char *argv[])
 {
-  struct arguments arguments = { .command = "map", .operands_wanted = 1,
+  struct arguments arguments = { .command = "map",
+                                 .operands_wanted = 1,
                                  .known = ARGUMENT_JSON | ARGUMENT_SVG | ARGUMENT_SVG_DISK |
                                           ARGUMENT_SVG_LAYERS | ARGUMENT_SVG_FILE };
   struct tsk_qcow2_opened opened;

@@ -80,9 +80,9 @@ char *markup_share(uint64_t part, uint64_t whole, char out[MARKUP_SIZE_BYTES])
   double percent = whole == 0 ? 0 : 100.0 * (double) part / (double) whole;
 
   if (part > 0 && percent < 0.1)
-    snprintf(out, MARKUP_SIZE_BYTES, "< 0.1 %%");
+    snprintf(out, MARKUP_SIZE_BYTES, "below 0.1 %%");
   else if (part < whole && percent > 99.9)
-    snprintf(out, MARKUP_SIZE_BYTES, "> 99.9 %%");
+    snprintf(out, MARKUP_SIZE_BYTES, "above 99.9 %%");
   else
     snprintf(out, MARKUP_SIZE_BYTES, "%.1f %%", percent);
   return out;

@@ -22,7 +22,7 @@ void markup_write_cut(FILE *out, const char *text, size_t length_max);
 #define MARKUP_SIZE_BYTES 32
 char *markup_size(uint64_t bytes, char out[MARKUP_SIZE_BYTES]);
 
-/* Write a share in percent: "12.3 %", "< 0.1 %". */
+/* Write a share in percent: "12.3 %", "below 0.1 %". */
 char *markup_share(uint64_t part, uint64_t whole, char out[MARKUP_SIZE_BYTES]);
 
 #endif

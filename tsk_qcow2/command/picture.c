@@ -152,6 +152,18 @@ static void write_damage(const struct picture *picture, FILE *out)
   }
 }
 
+/* An offset in the largest unit of which it is a multiple. */
+static const char *offset_text(uint64_t offset, char out[MARKUP_SIZE_BYTES])
+{
+  static const char *const units[] = { "", " KiB", " MiB", " GiB", " TiB", " PiB", " EiB" };
+  size_t unit = 0;
+
+  for (; offset > 0 && offset % 1024 == 0; unit++)
+    offset /= 1024;
+  snprintf(out, MARKUP_SIZE_BYTES, "%" PRIu64 "%s", offset, units[unit]);
+  return out;
+}
+
 /* Where the rows begin, and a frame around what is there. */
 static void write_rows(const struct picture *picture, FILE *out)
 {
@@ -166,7 +178,7 @@ static void write_rows(const struct picture *picture, FILE *out)
             "<rect class=\"frame\" x=\"%u\" y=\"%u\" width=\"%u\" height=\"%u\"/>\n"
             "<text class=\"at\" x=\"%u\" y=\"%u\">%s</text>\n",
             LEFT, square_y(first), width, SQUARE, LEFT - 6, square_y(first) + SQUARE - 1,
-            first == 0 ? "0" : markup_size((uint64_t) first << picture->shift, text));
+            offset_text((uint64_t) first << picture->shift, text));
   }
 }
 
@@ -216,7 +228,7 @@ static unsigned write_legend(const struct picture *picture, unsigned y, FILE *ou
   for (size_t i = 0; i < picture->class_count; i++) {
     if (picture->bytes[i] == 0)
       continue;
-    x = entry % 2 == 0 ? LEFT : LEFT + 360;
+    x = entry % 2 == 0 ? LEFT : LEFT + 356;
     fprintf(out,
             "<rect class=\"frame\" x=\"%u\" y=\"%u\" width=\"22\" height=\"12\"/>"
             "<rect fill=\"url(#%s-%zu)\" x=\"%u\" y=\"%u\" width=\"22\" height=\"12\"/>"
@@ -235,14 +247,15 @@ static void compose_caption(const struct picture *picture, char out[CAPTION_BYTE
 {
   char square[MARKUP_SIZE_BYTES], row[MARKUP_SIZE_BYTES];
 
-  snprintf(out, CAPTION_BYTES,
-           "How to read it: the %s from its start, at the top left, to its end, row by row. Each row "
-           "begins with its offset. A square is %s, a whole row %s. In a square with several "
-           "colours, these are stacked by their share; a share is never less than one line.%s%s%s",
-           picture->whole, markup_size(UINT64_C(1) << picture->shift, square),
-           markup_size((uint64_t) COLUMNS << picture->shift, row),
-           picture->has_damage ? " A cross marks a square with damage." : "",
-           picture->note[0] == '\0' ? "" : " ", picture->note);
+  snprintf(
+      out, CAPTION_BYTES,
+      "How to read it: the %s from its start, at the top left, to its end, row by row. Each row "
+      "begins with its offset. A square is %s, a whole row %s. In a square with several "
+      "colours, these are stacked by their share; a share is never less than one line.%s%s%s",
+      picture->whole, markup_size(UINT64_C(1) << picture->shift, square),
+      markup_size((uint64_t) COLUMNS << picture->shift, row),
+      picture->has_damage ? " A cross marks a square with damage." : "",
+      picture->note[0] == '\0' ? "" : " ", picture->note);
 }
 
 /* Write a text in lines that are broken between words. Returns the y after them. */

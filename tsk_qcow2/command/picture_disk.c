@@ -10,7 +10,7 @@
 #define LAYERS_SHOWN 7u
 #define LAYER_OTHERS LAYERS_SHOWN
 #define LAYER_NONE (LAYERS_SHOWN + 1)
-#define NAME_BYTES 80
+#define NAME_BYTES 36
 
 static const struct picture_class KINDS[RUN_KINDS] = {
   [RUN_DATA] = { "stored data", "#0072b2", "#ffffff", PATTERN_PLAIN },
@@ -24,10 +24,10 @@ static const struct picture_class KINDS[RUN_KINDS] = {
 };
 
 static const struct picture_class LAYERS[] = {
-  { "", "#0072b2", "#ffffff", PATTERN_PLAIN },     { "", "#e69f00", "#4d3500", PATTERN_RISING },
-  { "", "#009e73", "#ffffff", PATTERN_DOTS },      { "", "#cc79a7", "#4a1230", PATTERN_HORIZONTAL },
-  { "", "#56b4e9", "#00314d", PATTERN_FALLING },   { "", "#f0e442", "#4d4800", PATTERN_GRID },
-  { "", "#8a6d3b", "#ffffff", PATTERN_VERTICAL },  { "", "#999999", "#1a1a1a", PATTERN_GRID },
+  { "", "#0072b2", "#ffffff", PATTERN_PLAIN },    { "", "#e69f00", "#4d3500", PATTERN_RISING },
+  { "", "#009e73", "#ffffff", PATTERN_DOTS },     { "", "#cc79a7", "#4a1230", PATTERN_HORIZONTAL },
+  { "", "#56b4e9", "#00314d", PATTERN_FALLING },  { "", "#f0e442", "#4d4800", PATTERN_GRID },
+  { "", "#8a6d3b", "#ffffff", PATTERN_VERTICAL }, { "", "#999999", "#1a1a1a", PATTERN_GRID },
   { "no file has it", "", "", PATTERN_EMPTY },
 };
 

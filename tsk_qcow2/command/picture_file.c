@@ -20,13 +20,12 @@ enum file_class {
 };
 
 static const struct picture_class CLASSES[FILE_CLASSES] = {
-  [FILE_ACTIVE] = { "data of the active disk only", "#0072b2", "#ffffff", PATTERN_PLAIN },
-  [FILE_SHARED] = { "data of the active disk and of snapshots", "#009e73", "#ffffff",
-                    PATTERN_RISING },
-  [FILE_SNAPSHOT] = { "data of snapshots only", "#56b4e9", "#00314d", PATTERN_DOTS },
+  [FILE_ACTIVE] = { "data: active disk only", "#0072b2", "#ffffff", PATTERN_PLAIN },
+  [FILE_SHARED] = { "data: active disk and snapshots", "#009e73", "#ffffff", PATTERN_RISING },
+  [FILE_SNAPSHOT] = { "data: snapshots only", "#56b4e9", "#00314d", PATTERN_DOTS },
   [FILE_TABLES] = { "header and tables", "#cc79a7", "#4a1230", PATTERN_HORIZONTAL },
   [FILE_REFCOUNTS] = { "refcounts", "#f0e442", "#4d4800", PATTERN_VERTICAL },
-  [FILE_LEAKED] = { "leaked: marked as used only", "#e69f00", "#4d3500", PATTERN_GRID },
+  [FILE_LEAKED] = { "leaked: used, says its refcount", "#e69f00", "#4d3500", PATTERN_GRID },
   [FILE_RESIDUE] = { "residue: free, but stored", "#8c8c8c", "#ffffff", PATTERN_FALLING },
   [FILE_HOLE] = { "holes", "", "", PATTERN_EMPTY },
   [FILE_UNCHECKED] = { "not looked at", "#ffffff", "#5c5c5c", PATTERN_GRID },
