@@ -7,22 +7,22 @@
 
 /* Options. Each sub-command chooses which of them it takes. */
 enum {
-  ARGUMENT_CHAIN = 1,         /* --chain */
-  ARGUMENT_JSON = 2,          /* --json */
-  ARGUMENT_VM_STATE = 4,      /* --vmstate */
-  ARGUMENT_NO_HASH = 8,       /* --no-hash */
-  ARGUMENT_RANGES = 16,       /* --ranges */
-  ARGUMENT_DELETED = 32,      /* --deleted */
-  ARGUMENT_BODY = 64,         /* --body */
-  ARGUMENT_CSV = 128,         /* --csv */
-  ARGUMENT_FOREGROUND = 256,  /* --foreground */
-  ARGUMENT_ALLOW_OTHER = 512, /* --allow-other */
-  ARGUMENT_STREAMS = 1024,    /* --streams DIRECTORY */
-  ARGUMENT_DECODE = 2048,     /* --decode */
-  ARGUMENT_SVG = 4096,        /* --svg */
-  ARGUMENT_SVG_DISK = 8192,   /* --svg=disk */
+  ARGUMENT_CHAIN = 1,          /* --chain */
+  ARGUMENT_JSON = 2,           /* --json */
+  ARGUMENT_VM_STATE = 4,       /* --vmstate */
+  ARGUMENT_NO_HASH = 8,        /* --no-hash */
+  ARGUMENT_RANGES = 16,        /* --ranges */
+  ARGUMENT_DELETED = 32,       /* --deleted */
+  ARGUMENT_BODY = 64,          /* --body */
+  ARGUMENT_CSV = 128,          /* --csv */
+  ARGUMENT_FOREGROUND = 256,   /* --foreground */
+  ARGUMENT_ALLOW_OTHER = 512,  /* --allow-other */
+  ARGUMENT_STREAMS = 1024,     /* --streams DIRECTORY */
+  ARGUMENT_DECODE = 2048,      /* --decode */
+  ARGUMENT_SVG = 4096,         /* --svg */
+  ARGUMENT_SVG_DISK = 8192,    /* --svg=disk */
   ARGUMENT_SVG_LAYERS = 16384, /* --svg=layers */
-  ARGUMENT_SVG_FILE = 32768   /* --svg=file */
+  ARGUMENT_SVG_FILE = 32768    /* --svg=file */
 };
 
 struct arguments {
