@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "command.h"
+#include "interrupt.h"
 
 /* clang-format off: a line for each */
 static const struct {
@@ -30,6 +31,7 @@ static const struct {
 
 int main(int argc, char *argv[])
 {
+  interrupt_prepare();
   if (argc < 2) {
     help_print_all(stderr);
     return EXIT_USAGE;

@@ -17,6 +17,7 @@
 
 /* "HOST OFFSET-LENGTH.cluster", so that they sort by offset. */
 #define FILE_NAME_BYTES 64
+#define UNFINISHED ".unfinished" /* after that name, until the file is complete */
 
 /* True if there is nothing in the directory; errno is set if it cannot be read. */
 static bool is_empty(int descriptor)
@@ -77,14 +78,23 @@ static bool write_all(int descriptor, const char *bytes, size_t length)
 static bool write_file(const struct stream_files *files, const char *name,
                        const struct qcow2_residue_stream *stream)
 {
-  int descriptor = openat(files->descriptor, name,
-                          O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
+  char unfinished[FILE_NAME_BYTES + sizeof(UNFINISHED)];
   bool is_written;
+  int descriptor, os_errno;
 
+  snprintf(unfinished, sizeof(unfinished), "%s" UNFINISHED, name);
+  descriptor = openat(files->descriptor, unfinished,
+                      O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
   if (descriptor < 0)
     return false;
   is_written = write_all(descriptor, stream->cluster, stream->cluster_size);
-  return close(descriptor) == 0 && is_written;
+  if (close(descriptor) == 0 && is_written &&
+      renameat(files->descriptor, unfinished, files->descriptor, name) == 0)
+    return true;
+  os_errno = errno;
+  unlinkat(files->descriptor, unfinished, 0);
+  errno = os_errno;
+  return false;
 }
 
 bool stream_files_write(struct stream_files *files, const struct qcow2_residue_stream *stream)

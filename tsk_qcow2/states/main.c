@@ -7,6 +7,7 @@
 
 #include "states.h"
 #include "../command/command.h"
+#include "../command/interrupt.h"
 
 static void set_zone(const char *zone)
 {
@@ -57,6 +58,7 @@ static int finish(int status)
 
 int main(int argc, char *argv[])
 {
+  interrupt_prepare();
   if (argc >= 2 && strcmp(argv[1], "diff") == 0)
     return finish(run_diff(argv + 2));
   if (argc >= 2 && strcmp(argv[1], "timeline") == 0)
