@@ -125,8 +125,9 @@ enum qcow2_help {
   QCOW2_HELP_ANOTHER_READER, /* read the file with something else: it is not qcow2 */
   QCOW2_HELP_OFFSET,         /* a qcow2 image begins at `host_offset` of the file: give this as the
                                 `offset` of the options */
-  QCOW2_HELP_UNPACK          /* unpack the file first; `help_format` is what it is packed by: "xz",
+  QCOW2_HELP_UNPACK,         /* unpack the file first; `help_format` is what it is packed by: "xz",
                                 "gzip", "bzip2", "zstd", "lz4", "lzop", "zip", "7z" or "tar" */
+  QCOW2_HELP_LAYOUT          /* give a complete layout, as qcow2_rebuild() finds it */
 };
 
 /* Fields of struct qcow2_open_options, one bit each, for an error's `help_options`. */
@@ -259,6 +260,24 @@ struct qcow2_passphrase {
   size_t length;
 };
 
+/* Flags for struct qcow2_layout. */
+enum {
+  QCOW2_LAYOUT_EXTENDED_L2 = 1, /* L2 entries are extended */
+  QCOW2_LAYOUT_ZSTD = 2         /* compressed clusters are zstd streams, not deflate */
+};
+
+/* What is to be read in place of what the header says: for an image whose header was overwritten,
+   or whose L1 table was wiped. A field that is 0 is taken from the header. If the header cannot be
+   read, the first three must be given, and the rest says what else is lost with it. All that is
+   read in this way is a guess, and qcow2_warning() says so. */
+struct qcow2_layout {
+  uint64_t l1_offset;    /* of the L1 table: host offset, bytes. Its length follows from the size */
+  uint64_t size;         /* of the disk, bytes */
+  uint32_t cluster_bits; /* 9..21 */
+  unsigned flags;        /* QCOW2_LAYOUT_...; none if there is a header */
+  uint64_t luks_offset;  /* of the LUKS header: host offset, bytes. 0 if there is a header */
+};
+
 /* How to open an image. Set all bytes to zero, then set `struct_size`. For a string, NULL means
    that it is not given. Paths are trusted, unless there is a `referrer`: absolute paths, ".." and
    symbolic links are followed. Nothing here is needed after the image was opened. */
@@ -318,6 +337,10 @@ struct qcow2_open_options {
   /* Where in its file the image begins, in bytes: inside a copied disk, or a tar archive. Host
      offsets count from there. It does not concern backing and data files. */
   uint64_t offset;
+
+  /* The layout of the topmost image; NULL: what its header says. If the header is lost, so is what
+     it says about other files: `backing_paths` or a `data_file` that are given are used. */
+  const struct qcow2_layout *layout;
 };
 
 /* Return 1 if the file starts with the qcow2 magic and a version of 2 or more. Also return 1 if its

@@ -154,6 +154,7 @@ def test_python_knows_the_layout():
     known = {
         "qcow2_error": declarations.Error,
         "qcow2_open_options": declarations.OpenOptions,
+        "qcow2_layout": declarations.Layout,
         "qcow2_layer_info": declarations.RawLayer,
         "qcow2_check_options": declarations.CheckOptions,
         "qcow2_cluster_run": declarations.RawClusterRun,

@@ -9,6 +9,7 @@
 #include "../base/text.h"
 #include "contents.h"
 #include "encryption.h"
+#include "layout.h"
 #include "referrer.h"
 #include "../storage/storage.h"
 
@@ -228,6 +229,7 @@ static int choose_next(const struct qcow2_chain *chain, const struct qcow2_open_
   const struct qcow2_layer *lowest = chain->layers[chain->count - 1];
   size_t given = chain->count - 1;
   bool refers = !lowest->is_raw && lowest->metadata.backing_file != NULL;
+  bool may_refer = refers || lowest->lost_header != NULL;
   char quoted[TEXT_ESCAPED_BYTES];
 
   *more = refers;
@@ -242,7 +244,8 @@ static int choose_next(const struct qcow2_chain *chain, const struct qcow2_open_
                                  "the backing file \"none\" ends the chain, but more are given "
                                  "after it; leave out one or the other");
   }
-  if (!refers)
+  *more = true;
+  if (!may_refer)
     return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
                            "a backing file was given for \"%s\", which %s",
                            layer_name(lowest, quoted),
@@ -368,7 +371,8 @@ int qcow2_chain_open(struct qcow2_opened_file *file, const struct qcow2_open_opt
 
   memset(chain, 0, sizeof(*chain));
   chain->luks_work = CHAIN_LUKS_WORK_MAX;
-  code = qcow2_layer_new_qcow2(file, shared, 0, &top, error);
+  code = options->layout == NULL ? qcow2_layer_new_qcow2(file, shared, 0, &top, error)
+                                 : qcow2_layout_open(file, options, shared, &top, error);
   if (code == 0)
     code = chain_add(chain, top, error);
   if (code != 0 || (options->flags & QCOW2_OPEN_NO_CHAIN) != 0)

@@ -14,6 +14,7 @@
 #include "../base/options.h"
 #include "../read/ahead.h"
 #include "not_qcow2.h"
+#include "layout.h"
 #include "referrer.h"
 #include "survey.h"
 
@@ -133,6 +134,8 @@ static int survey_layers(struct qcow2_image *image, struct qcow2_error *error)
   uint64_t budget = SURVEY_BUDGET_BYTES;
   int code = 0;
 
+  code = qcow2_layout_warn(image->chain.layers[0], image->chain.count == 1, &image->warnings,
+                           error);
   for (size_t i = 0; code == 0 && i < image->chain.count; i++)
     code = qcow2_survey(image->chain.layers[i], &budget, &image->warnings, error);
   return code;

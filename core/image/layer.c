@@ -76,20 +76,16 @@ static int read_metadata(const struct qcow2_storage *storage, struct qcow2_metad
   return code;
 }
 
-int qcow2_layer_new_qcow2(struct qcow2_opened_file *file, const struct qcow2_shared *shared,
-                          uint64_t number, struct qcow2_layer **out, struct qcow2_error *error)
+int qcow2_layer_read_header(const struct qcow2_opened_file *file, struct qcow2_metadata *metadata,
+                            struct qcow2_error *error)
 {
-  struct qcow2_layer *layer = layer_new(file, shared, number);
-  int code;
+  return read_metadata(&file->storage, metadata, error);
+}
 
-  if (layer == NULL)
-    return qcow2_error_set_nomem(error);
-  code = read_metadata(&layer->file.storage, &layer->metadata, error);
-  if (code != 0) {
-    qcow2_error_add_file(error, code, layer->file.path);
-    qcow2_layer_free(layer);
-    return code;
-  }
+/* Derive everything that is known from the metadata. */
+static void set_geometry(struct qcow2_layer *layer, const struct qcow2_shared *shared,
+                         uint64_t number)
+{
   layer->size = layer->metadata.header.size;
   layer->geometry = qcow2_geometry_of(&layer->metadata.header);
   layer->tables = (struct qcow2_tables){ .geometry = &layer->geometry,
@@ -102,8 +98,36 @@ int qcow2_layer_new_qcow2(struct qcow2_opened_file *file, const struct qcow2_sha
   layer->source.encrypted.cluster_size = layer->geometry.cluster_size;
   layer->source.compressed.cluster_size = layer->geometry.cluster_size;
   layer->source.compressed.compression = layer->metadata.header.compression;
+}
+
+int qcow2_layer_new_of(struct qcow2_opened_file *file, const struct qcow2_shared *shared,
+                       uint64_t number, struct qcow2_metadata *metadata, struct qcow2_layer **out,
+                       struct qcow2_error *error)
+{
+  struct qcow2_layer *layer = layer_new(file, shared, number);
+
+  if (layer == NULL) {
+    qcow2_metadata_free(metadata);
+    return qcow2_error_set_nomem(error);
+  }
+  layer->metadata = *metadata;
+  set_geometry(layer, shared, number);
   *out = layer;
   return 0;
+}
+
+int qcow2_layer_new_qcow2(struct qcow2_opened_file *file, const struct qcow2_shared *shared,
+                          uint64_t number, struct qcow2_layer **out, struct qcow2_error *error)
+{
+  struct qcow2_metadata metadata;
+  int code = read_metadata(&file->storage, &metadata, error);
+
+  if (code != 0) {
+    qcow2_error_add_file(error, code, file->path);
+    qcow2_opened_file_close(file);
+    return code;
+  }
+  return qcow2_layer_new_of(file, shared, number, &metadata, out, error);
 }
 
 void qcow2_layer_free(struct qcow2_layer *layer)
@@ -111,6 +135,7 @@ void qcow2_layer_free(struct qcow2_layer *layer)
   if (layer == NULL)
     return;
   qcow2_cipher_free(layer->cipher);
+  free(layer->lost_header);
   qcow2_metadata_free(&layer->metadata);
   qcow2_opened_file_close(&layer->data_file);
   qcow2_opened_file_close(&layer->file);

@@ -27,7 +27,9 @@ struct qcow2_layer {
   /* Of a qcow2 file only: */
   struct qcow2_metadata metadata;
   struct qcow2_geometry geometry;
-  struct qcow2_tables tables;  /* of the active disk */
+  struct qcow2_tables tables; /* of the active disk */
+  bool is_given;              /* the layout is the caller's (layout.h) */
+  char *lost_header; /* why its header cannot be read; NULL: it can. Nothing reads refcounts then */
   struct qcow2_cipher *cipher; /* NULL: not encrypted, or not unlocked */
   /* Of both: */
   struct qcow2_cluster_source source;
@@ -50,6 +52,17 @@ int qcow2_layer_new_raw(struct qcow2_opened_file *file, const struct qcow2_share
                         struct qcow2_layer **layer, struct qcow2_error *error);
 int qcow2_layer_new_qcow2(struct qcow2_opened_file *file, const struct qcow2_shared *shared,
                           uint64_t number, struct qcow2_layer **layer, struct qcow2_error *error);
+
+/* The same, of metadata that the header says or would say. The layer owns it from the call on, also
+   on failure. Errors: NOMEM. */
+int qcow2_layer_new_of(struct qcow2_opened_file *file, const struct qcow2_shared *shared,
+                       uint64_t number, struct qcow2_metadata *metadata, struct qcow2_layer **layer,
+                       struct qcow2_error *error);
+
+/* Read and decode the header of a file. On success the caller frees *metadata with
+   qcow2_metadata_free(). Errors: those of the header, IO, NOMEM. */
+int qcow2_layer_read_header(const struct qcow2_opened_file *file, struct qcow2_metadata *metadata,
+                            struct qcow2_error *error);
 
 /* NULL is allowed. */
 void qcow2_layer_free(struct qcow2_layer *layer);

@@ -295,7 +295,8 @@ static int survey_qcow2(struct qcow2_layer *layer, uint64_t *budget,
     return qcow2_error_set_nomem(error);
   layer->needed_size = layer->metadata.header.header_length;
   survey_tables(&survey);
-  survey_refcounts(&survey);
+  if (layer->lost_header == NULL)
+    survey_refcounts(&survey);
   survey_lost_clusters(&survey);
   code = add_warnings(&survey, warnings, error);
   free(survey.piece);

@@ -77,6 +77,7 @@ HELP = (
     "another reader",
     "offset=",
     "unpack",
+    "rebuild",
 )
 HELP_OPTIONS = ("backing=", "data-file=", "search=", "key-file=")
 

@@ -315,6 +315,13 @@ WRONG_OPTIONS = {
     ",vmstate=1": "takes no value",
     ",under-zeros=1": "takes no value",
     ",residue=1": "takes no value",
+    ",l1=": "needs a value",
+    ",size=1k": "decimal number",
+    ",cluster-bits=8": "9 to 21",
+    ",extended-l2=1": "takes no value",
+    ",compression=zlib": "takes the value",
+    ",luks=-1": "decimal number",
+    ",extended-l2": "has a header",
     ",backing=": "needs a value",
     ",backing": "needs a value",
     ",search=": "needs a value",
@@ -794,6 +801,41 @@ def residue():
     ]
 
 
+# ---- Layouts that are given --------------------------------------------------------
+
+
+def layouts():
+    """Images without a header, and one whose L1 table was wiped."""
+    made, data = image("lost.qcow2", disk(1))
+    Path("lost.qcow2").write_bytes(bytes(C) + data[C:])
+    name = f"lost.qcow2,l1={made.disk.l1_offset},cluster-bits=12,size={MIB}"
+    guessed = {"warnings": ("without a header", "had a backing file"), "checked": (6,)}
+    wiped, data = image("wiped.qcow2", disk(2), [(b"1", b"then", disk(3))])
+    then = wiped.snapshots[0][0]
+    data[wiped.disk.l1_offset : wiped.disk.l1_offset + 16] = bytes(16)
+    Path("wiped.qcow2").write_bytes(data)
+    return [
+        Row("without a header", ("lost.qcow2",), refused=("not a qcow2",), detected="other"),
+        Row("a layout for a lost header", (name,), disk(1), verified=(0, 6), **guessed),
+        Row(
+            "a layout, and no backing file",
+            (f"{name},backing=none,errors=zero",),
+            disk(1),
+            verified=(0, 6),
+            **guessed,
+        ),
+        Row("half a layout", ("lost.qcow2,cluster-bits=12",), refused=("must all be given",)),
+        Row(
+            "an L1 table for one that was wiped",
+            (f"wiped.qcow2,l1={then.l1_offset}",),
+            disk(3),
+            warnings=("in place of what its header says",),
+            checked=(6,),
+            verified=(0, 6),
+        ),
+    ]
+
+
 GROUPS = [
     snapshots,
     saved_memory,
@@ -804,4 +846,5 @@ GROUPS = [
     encryption,
     under_zeros,
     residue,
+    layouts,
 ]

@@ -118,6 +118,8 @@ static void advise_unpacking(const struct qcow2_error *error, const char *path,
 char *tsk_qcow2_advice(const struct qcow2_error *error, const struct tsk_qcow2_name *name,
                        const char *path, char out[ADVICE_BYTES])
 {
+  char command[SHELL_COMMAND_BYTES];
+
   out[0] = '\0';
   switch ((enum qcow2_help) error->help) {
   case QCOW2_HELP_NONE:
@@ -140,6 +142,10 @@ char *tsk_qcow2_advice(const struct qcow2_error *error, const struct tsk_qcow2_n
     advise_snapshots("Choose one with @id=ID, @name=NAME or @index=N, as listed by", path, out);
     break;
   case QCOW2_HELP_SNAPSHOT_LIST: advise_snapshots("To list all", path, out); break;
+  case QCOW2_HELP_LAYOUT:
+    snprintf(out, ADVICE_BYTES, "To find out what it can be: %s",
+             tsk_qcow2_shell_command("residue --rebuild", path, command));
+    break;
   case QCOW2_HELP_ANOTHER_READER:
     if (name->offset == 0)
       snprintf(out, ADVICE_BYTES, "To read it with The Sleuth Kit, leave out \"-i qcow2\"");
@@ -163,6 +169,7 @@ bool tsk_qcow2_advice_adds(const struct qcow2_error *error)
   case QCOW2_HELP_SNAPSHOT_KEY:
   case QCOW2_HELP_SNAPSHOT_LIST:
   case QCOW2_HELP_ANOTHER_READER:
+  case QCOW2_HELP_LAYOUT:
   case QCOW2_HELP_OFFSET:
   case QCOW2_HELP_UNPACK: break;
   }

@@ -11,6 +11,7 @@
 #include "complain.h"
 #include "damage.h"
 #include "image_name.h"
+#include "name_options.h"
 #include "open_names.h"
 #include "report.h"
 #include "selector_follow.h"
@@ -40,6 +41,8 @@ int qcow2_name_probe(const char *name)
     return 0;
   if (strstr(name + length, ",offset=") != NULL)
     return 1; /* no other reader knows what that means */
+  if (tsk_qcow2_name_gives_layout(name + length)) /* its header may be lost */
+    return 1;
   path = strndup(name, length);
   is_ours = path == NULL || qcow2_image_probe(path) != 0;
   if (!is_ours) {

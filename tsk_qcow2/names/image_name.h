@@ -28,6 +28,8 @@ struct tsk_qcow2_name {
   bool vm_state;      /* vmstate: the snapshot's saved memory instead of its disk */
   bool residue;       /* residue: what nothing refers to, instead of a disk */
   bool under_zeros;   /* under-zeros: zero, allocated clusters read as what is stored */
+  bool has_layout;    /* one of the options that `layout` has was given */
+  struct qcow2_layout layout; /* l1=, size=, cluster-bits=, extended-l2, compression=, luks= */
 };
 
 /* Parse. On success the caller frees with tsk_qcow2_name_free(). Errors: IO (no such file),

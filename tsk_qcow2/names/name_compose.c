@@ -62,6 +62,24 @@ static void put_backing(struct composer *composer, const struct tsk_qcow2_name *
     }
 }
 
+static void put_number(const struct composer *composer, const char *option, uint64_t number)
+{
+  if (number != 0)
+    fprintf(composer->out, ",%s=%" PRIu64, option, number);
+}
+
+static void put_layout(const struct composer *composer, const struct qcow2_layout *layout)
+{
+  put_number(composer, "l1", layout->l1_offset);
+  put_number(composer, "cluster-bits", layout->cluster_bits);
+  put_number(composer, "size", layout->size);
+  if ((layout->flags & QCOW2_LAYOUT_EXTENDED_L2) != 0)
+    fputs(",extended-l2", composer->out);
+  if ((layout->flags & QCOW2_LAYOUT_ZSTD) != 0)
+    fputs(",compression=zstd", composer->out);
+  put_number(composer, "luks", layout->luks_offset);
+}
+
 static void put_name(struct composer *composer, const struct tsk_qcow2_name *name)
 {
   char *path = mapped(composer, name->path);
@@ -78,6 +96,7 @@ static void put_name(struct composer *composer, const struct tsk_qcow2_name *nam
     fputs(",residue", composer->out);
   if (name->under_zeros)
     fputs(",under-zeros", composer->out);
+  put_layout(composer, &name->layout);
   put_backing(composer, name);
   if (name->data_file != NULL) {
     put_path_option(composer, "data-file", name->data_file);

@@ -134,16 +134,102 @@ static int take_residue(struct tsk_qcow2_name *name, const char *value, struct q
   return 0;
 }
 
+/* Options of a layout that is given: numbers, in decimal. */
+static int take_number(struct tsk_qcow2_name *name, const char *option, const char *value,
+                       uint64_t *number, struct qcow2_error *error)
+{
+  char quoted[QUOTED_BYTES], *end = NULL;
+  unsigned long long given = 0;
+
+  errno = 0;
+  if (value[0] >= '1' && value[0] <= '9')
+    given = strtoull(value, &end, 10);
+  if (end == NULL || *end != '\0' || errno != 0)
+    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
+                           "the option \"%s\" of the image name takes a decimal number from 1 on, "
+                           "not \"%s\"",
+                           option, qcow2_text_escape(value, strlen(value), quoted, sizeof(quoted)));
+  *number = given;
+  name->has_layout = true;
+  return 0;
+}
+
+static int take_l1(struct tsk_qcow2_name *name, const char *value, struct qcow2_error *error)
+{
+  return take_number(name, "l1", value, &name->layout.l1_offset, error);
+}
+
+static int take_size(struct tsk_qcow2_name *name, const char *value, struct qcow2_error *error)
+{
+  return take_number(name, "size", value, &name->layout.size, error);
+}
+
+static int take_luks(struct tsk_qcow2_name *name, const char *value, struct qcow2_error *error)
+{
+  return take_number(name, "luks", value, &name->layout.luks_offset, error);
+}
+
+static int take_cluster_bits(struct tsk_qcow2_name *name, const char *value,
+                             struct qcow2_error *error)
+{
+  uint64_t bits = 0;
+  int code = take_number(name, "cluster-bits", value, &bits, error);
+
+  if (code == 0 && (bits < 9 || bits > 21))
+    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
+                           "the option \"cluster-bits\" of the image name takes 9 to 21: clusters "
+                           "of 512 bytes to 2 MiB");
+  name->layout.cluster_bits = (uint32_t) bits;
+  return code;
+}
+
+static int take_extended_l2(struct tsk_qcow2_name *name, const char *value,
+                            struct qcow2_error *error)
+{
+  (void) value;
+  (void) error;
+  name->layout.flags |= QCOW2_LAYOUT_EXTENDED_L2;
+  name->has_layout = true;
+  return 0;
+}
+
+static int take_compression(struct tsk_qcow2_name *name, const char *value,
+                            struct qcow2_error *error)
+{
+  char quoted[QUOTED_BYTES];
+
+  if (strcmp(value, "zstd") != 0)
+    return qcow2_error_set(
+        error, QCOW2_ERROR_ARGUMENT,
+        "the option \"compression\" of the image name takes the value \"zstd\" only, not \"%s\": "
+        "without it, it is deflate",
+        qcow2_text_escape(value, strlen(value), quoted, sizeof(quoted)));
+  name->layout.flags |= QCOW2_LAYOUT_ZSTD;
+  name->has_layout = true;
+  return 0;
+}
+
 static const struct option {
   const char *name;
   const char *value; /* what messages show after "="; NULL: the option takes no value */
   int (*take)(struct tsk_qcow2_name *name, const char *value, struct qcow2_error *error);
 } OPTIONS[] = {
-  { "backing", "PATH", take_backing },   { "data-file", "PATH", take_data_file },
-  { "format", "FORMAT", take_format },   { "search", "DIRECTORY", take_search },
-  { "vmstate", NULL, take_vm_state },    { "errors", "zero", take_errors },
-  { "key-file", "PATH", take_key_file }, { "under-zeros", NULL, take_under_zeros },
-  { "residue", NULL, take_residue },     { "offset", "BYTES", take_offset },
+  { "backing", "PATH", take_backing },
+  { "data-file", "PATH", take_data_file },
+  { "format", "FORMAT", take_format },
+  { "search", "DIRECTORY", take_search },
+  { "vmstate", NULL, take_vm_state },
+  { "errors", "zero", take_errors },
+  { "key-file", "PATH", take_key_file },
+  { "under-zeros", NULL, take_under_zeros },
+  { "residue", NULL, take_residue },
+  { "offset", "BYTES", take_offset },
+  { "l1", "OFFSET", take_l1 },
+  { "size", "BYTES", take_size },
+  { "cluster-bits", "BITS", take_cluster_bits },
+  { "extended-l2", NULL, take_extended_l2 },
+  { "compression", "zstd", take_compression },
+  { "luks", "OFFSET", take_luks },
 };
 
 static const struct option *find_option(const char *text, size_t length)
@@ -181,8 +267,9 @@ int tsk_qcow2_name_apply_option(struct tsk_qcow2_name *name, const char *text,
         error, QCOW2_ERROR_ARGUMENT,
         "the image name has an unknown option \"%s\"; there are backing=PATH, "
         "backing=none, data-file=PATH, format=FORMAT, search=DIRECTORY, "
-        "key-file=PATH, offset=BYTES, vmstate, under-zeros, residue and errors=zero (\",,\" stands "
-        "for a comma)",
+        "key-file=PATH, offset=BYTES, vmstate, under-zeros, residue, errors=zero and, if the header is lost, "
+        "l1=OFFSET, size=BYTES, cluster-bits=BITS, extended-l2, compression=zstd and luks=OFFSET "
+        "(\",,\" stands for a comma)",
         qcow2_text_escape(text, name_length, quoted, sizeof(quoted)));
   code = check_value(option, value, error);
   if (code == 0) {
@@ -191,6 +278,16 @@ int tsk_qcow2_name_apply_option(struct tsk_qcow2_name *name, const char *text,
       name->last_format = NULL;
   }
   return code;
+}
+
+bool tsk_qcow2_name_gives_layout(const char *rest)
+{
+  static const char *const STARTS[] = { ",l1=", ",size=", ",cluster-bits=" };
+
+  for (size_t i = 0; i < sizeof(STARTS) / sizeof(STARTS[0]); i++)
+    if (strstr(rest, STARTS[i]) != NULL)
+      return true;
+  return false;
 }
 
 bool tsk_qcow2_name_is_option(const char *text, size_t length)

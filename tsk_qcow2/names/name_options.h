@@ -12,4 +12,7 @@ int tsk_qcow2_name_apply_option(struct tsk_qcow2_name *name, const char *text,
 /* True if there is an option of this name. */
 bool tsk_qcow2_name_is_option(const char *text, size_t length);
 
+/* True if what follows the IMAGE part gives a layout, in place of a header that may be lost. */
+bool tsk_qcow2_name_gives_layout(const char *rest);
+
 #endif

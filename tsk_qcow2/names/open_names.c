@@ -83,6 +83,7 @@ static int open_with_keys(const struct tsk_qcow2_followed *followed, enum tsk_qc
     .search_variable = SEARCH_VARIABLE,
     .search_variable_count = name->search.count - followed->own_search_count,
     .offset = name->offset,
+    .layout = name->has_layout ? &name->layout : NULL,
   };
 
   return qcow2_image_open(name->path, &options, image, error);

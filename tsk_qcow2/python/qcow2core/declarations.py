@@ -52,6 +52,16 @@ class Passphrase(ctypes.Structure):
     _fields_ = [("bytes", c_char_p), ("length", c_size_t)]
 
 
+class Layout(ctypes.Structure):
+    _fields_ = [
+        ("l1_offset", c_uint64),
+        ("size", c_uint64),
+        ("cluster_bits", c_uint32),
+        ("flags", c_uint),
+        ("luks_offset", c_uint64),
+    ]
+
+
 class OpenOptions(ctypes.Structure):
     _fields_ = [
         ("struct_size", c_size_t),
@@ -73,6 +83,7 @@ class OpenOptions(ctypes.Structure):
         ("search_variable", c_char_p),
         ("search_variable_count", c_size_t),
         ("offset", c_uint64),
+        ("layout", POINTER(Layout)),
     ]
 
 
