@@ -17,8 +17,7 @@
 /* A layout that cannot be. */
 static int refuse(struct qcow2_error *error, const char *problem)
 {
-  return qcow2_error_add_help(error,
-                              qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "%s", problem),
+  return qcow2_error_add_help(error, qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "%s", problem),
                               QCOW2_HELP_LAYOUT, 0);
 }
 
@@ -95,8 +94,8 @@ static int check(const struct qcow2_layout *layout, struct qcow2_error *error)
 {
   if ((layout->flags & ~KNOWN_FLAGS) != 0)
     return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "the layout has unknown flags");
-  if (layout->cluster_bits != 0 && (layout->cluster_bits < CLUSTER_BITS_MIN ||
-                                    layout->cluster_bits > CLUSTER_BITS_MAX))
+  if (layout->cluster_bits != 0 &&
+      (layout->cluster_bits < CLUSTER_BITS_MIN || layout->cluster_bits > CLUSTER_BITS_MAX))
     return refuse(error, "the cluster size that is given must be 2^9 to 2^21 bytes");
   if (layout->luks_offset > INT64_MAX)
     return refuse(error, "no LUKS header is at 2^63 or after it");

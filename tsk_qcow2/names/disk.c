@@ -40,7 +40,7 @@ int qcow2_name_probe(const char *name)
   if (length == 0)
     return 0;
   if (strstr(name + length, ",offset=") != NULL)
-    return 1; /* no other reader knows what that means */
+    return 1;                                     /* no other reader knows what that means */
   if (tsk_qcow2_name_gives_layout(name + length)) /* its header may be lost */
     return 1;
   path = strndup(name, length);

@@ -22,13 +22,13 @@ struct tsk_qcow2_name {
   struct tsk_qcow2_strings key_files;       /* key-file=, in order */
   char *data_file;                          /* data-file=; NULL: not given */
   char *data_format;                        /* its format=; NULL: not given */
-  char **last_format; /* while parsing: where a format= belongs; NULL: nowhere */
-  uint64_t offset;    /* offset=: where in its file the image begins, bytes; 0: not given */
-  bool errors_zero;   /* errors=zero: what cannot be read reads as zeros, and is reported */
-  bool vm_state;      /* vmstate: the snapshot's saved memory instead of its disk */
-  bool residue;       /* residue: what nothing refers to, instead of a disk */
-  bool under_zeros;   /* under-zeros: zero, allocated clusters read as what is stored */
-  bool has_layout;    /* one of the options that `layout` has was given */
+  char **last_format;         /* while parsing: where a format= belongs; NULL: nowhere */
+  uint64_t offset;            /* offset=: where in its file the image begins, bytes; 0: not given */
+  bool errors_zero;           /* errors=zero: what cannot be read reads as zeros, and is reported */
+  bool vm_state;              /* vmstate: the snapshot's saved memory instead of its disk */
+  bool residue;               /* residue: what nothing refers to, instead of a disk */
+  bool under_zeros;           /* under-zeros: zero, allocated clusters read as what is stored */
+  bool has_layout;            /* one of the options that `layout` has was given */
   struct qcow2_layout layout; /* l1=, size=, cluster-bits=, extended-l2, compression=, luks= */
 };
 
