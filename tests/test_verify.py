@@ -195,6 +195,66 @@ def test_a_range_over_many_chunks_is_one(tmp_path):
     ]
 
 
+def test_more_states_than_are_read_side_by_side(tmp_path):
+    """Of several sizes, which share most bytes, with holes; each hash is that of its own bytes."""
+    image = Image(12 * C, cluster_bits=16)
+    for i in (1, 2, 5):
+        image.disk.compressed(i, squeezable(i, C))
+    for i in (3, 6, 7):
+        image.disk.normal(i, pattern(i, C))
+    for number in range(40):
+        disk = image.disk.copy()
+        if number % 3 == 0:
+            disk.normal(number % 12, pattern(f"own {number}", C))
+        disk.resize((12 - number % 5) * C - 512)
+        image.snapshot(str(number).encode(), b"", disk=disk)
+    path = image.write(tmp_path / "disk.qcow2")
+    status, report = verify_json(path)
+    models = [image.disk.model] + [disk.model for disk, *_ in image.snapshots]
+    sizes = [12 * C] + [(12 - number % 5) * C - 512 for number in range(40)]
+    assert status == 0 and [state["size"] for state in report["states"]] == sizes
+    assert [state["sha256"] for state in report["states"]] == [
+        sha256(model.read(0, size)) for model, size in zip(models, sizes)
+    ]
+    assert [state["id"] for state in report["states"]] == [None, *map(str, range(40))]
+
+
+@pytest.mark.parametrize("options", [[], ["--no-hash"]])
+def test_states_with_much_damage_are_told_in_order(tmp_path, options):
+    """More than is kept of a state whose turn has not come."""
+    count, lost = 3000, 700
+    image = Image(count * 512, cluster_bits=9)
+    for i in range(0, count, 7):
+        image.disk.normal(i, pattern(i, 512))
+    for number in range(3):
+        image.snapshot(str(number).encode(), b"", disk=image.disk.copy())
+    data = image.build()
+    disks = [image.disk, *(disk for disk, *_ in image.snapshots)]
+    expected = [list(range(number, number + 2 * lost, 2)) for number in range(len(disks))]
+    for disk, clusters in zip(disks, expected):
+        for i in clusters:
+            poke(data, disk.entry_offset(i), "Q", (1 << 40) + 1024 * i)
+    path = image.write(tmp_path / "disk.qcow2", data)
+    status, report = verify_json(*options, path)
+    assert status == 4
+    for state, disk, clusters in zip(report["states"], disks, expected):
+        assert [r["start"] // 512 for r in state["bad_ranges"]] == clusters
+        assert {r["table_offset"] for r in state["bad_ranges"]} == {
+            disk.entry_offset(i) for i in clusters
+        }
+        content = bytearray(disk.model.read(0, count * 512))
+        for i in clusters:
+            content[i * 512 : (i + 1) * 512] = bytes(512)
+        assert state["sha256_with_zeros"] == (None if options else sha256(content))
+    _, out, _ = verify(*options, path)
+    titles = ["Active disk", *(f'Snapshot ID {number} ""' for number in range(3))]
+    assert [line.split(":")[0] for line in out.splitlines()[1 : 1 + 4 * (lost + 1)]] == [
+        title for title in titles for _ in range(lost + 1)
+    ]
+    offsets = [int(at) for at in re.findall(r"bytes at guest offset (\d+)", out)]
+    assert offsets == [i * 512 for clusters in expected for i in clusters]
+
+
 def test_unusable_image(tmp_path):
     path = tmp_path / "disk.qcow2"
     path.write_bytes(b"QFI\xfb" + bytes(1000))

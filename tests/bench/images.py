@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The images that are measured, made once from this machine's own files and kept.
 
-disk.raw is a GPT disk with an ext4 file system of files from /usr; all other images but `empty`
-hold exactly its bytes.
+disk.raw is a GPT disk with an ext4 file system of files from /usr; ntfs.raw has an NTFS one. All
+other images but `empty` hold exactly the bytes of one of these; those with snapshots, in their
+first snapshot.
 """
 import hashlib
 import os
@@ -13,8 +14,10 @@ from pathlib import Path
 from lib.encrypted import clock_environment
 
 MIB = 1 << 20
-START_SECTOR = 2048  # of the ext4 partition
+START_SECTOR = 2048  # of the partition
 FILE_BYTES_MAX = 16 * MIB
+NTFS_FILES = 48000
+SNAPSHOTS = 8
 BLOCK = 65536
 PASSPHRASE = "correct horse"
 CONVERSIONS = {
@@ -25,7 +28,16 @@ CONVERSIONS = {
     "plain-4k": ("cluster_size=4k", False),
     "zlib-4k": ("cluster_size=4k", True),
     "zlib-2m": ("cluster_size=2M", True),
+    "zstd-2m": ("cluster_size=2M,compression_type=zstd", True),
 }
+RAW_DISKS = ("disk", "ntfs")
+FILL_NTFS = """
+ntfs-3g -o no_detach "$1" "$2" & server=$!
+for i in $(seq 100); do mountpoint -q "$2" && break; sleep 0.1; done
+mountpoint -q "$2" && cp -r "$3/." "$2"
+status=$?
+umount "$2" && wait $server && exit $status
+"""
 
 
 def run(*command, **options):
@@ -46,7 +58,7 @@ class Images:
         self.disk_bytes = disk_mib * MIB
 
     def path(self, name):
-        path = self.directory / (f"{name}.qcow2" if name != "disk" else "disk.raw")
+        path = self.directory / f"{name}.{'raw' if name in RAW_DISKS else 'qcow2'}"
         if not path.exists():
             print(f"making {path.name} ...", flush=True)
             self.make(name, path)
@@ -57,6 +69,8 @@ class Images:
         unfinished.unlink(missing_ok=True)
         if name == "disk":
             self.make_disk(unfinished)
+        elif name == "ntfs":
+            self.make_ntfs(unfinished)
         elif name == "empty":
             run(
                 "qemu-img",
@@ -71,6 +85,8 @@ class Images:
             )
         elif name == "snapshot":
             self.make_snapshot(unfinished)
+        elif name.startswith("snapshots"):
+            self.make_snapshots(unfinished, ["-c"] if name == "snapshots-zlib" else [])
         elif name == "files":
             self.make_files(unfinished)
         elif name == "luks":
@@ -78,15 +94,16 @@ class Images:
         elif name.startswith("chain-"):
             self.make_chain(unfinished, int(name.removeprefix("chain-")))
         else:
-            options, is_compressed = CONVERSIONS[name]
+            options, is_compressed = CONVERSIONS[name.removeprefix("ntfs-")]
             self.convert(
                 unfinished,
                 *(["-o", options] if options else []),
                 *(["-c"] if is_compressed else []),
+                disk="ntfs" if name.startswith("ntfs-") else "disk",
             )
         unfinished.rename(path)
 
-    def convert(self, path, *options):
+    def convert(self, path, *options, disk="disk"):
         run(
             "qemu-img",
             "convert",
@@ -99,7 +116,7 @@ class Images:
             "-O",
             "qcow2",
             *options,
-            self.path("disk"),
+            self.path(disk),
             path,
             env=clock_environment(),
         )
@@ -110,11 +127,8 @@ class Images:
         tree = self.directory / "files"
         shutil.rmtree(tree, ignore_errors=True)
         pick_files(Path("/usr"), tree, self.disk_bytes * 3 // 7)
-        with open(path, "wb") as disk:
-            disk.truncate(self.disk_bytes)
-        table = f"label: gpt\nstart={START_SECTOR}, type=L\n"
-        subprocess.run(["sfdisk", "-q", path], input=table, text=True, check=True)
-        kib = (self.disk_bytes - 2 * START_SECTOR * 512) // 1024
+        self.make_table(path)
+        kib = self.partition_bytes() // 1024
         run(
             "mke2fs",
             "-q",
@@ -130,21 +144,52 @@ class Images:
         )
         shutil.rmtree(tree)
 
+    def make_table(self, path):
+        with open(path, "wb") as disk:
+            disk.truncate(self.disk_bytes)
+        table = f"label: gpt\nstart={START_SECTOR}, type=L\n"
+        subprocess.run(["sfdisk", "-q", path], input=table, text=True, check=True)
+
+    def partition_bytes(self):
+        return self.disk_bytes - 2 * START_SECTOR * 512
+
+    def make_ntfs(self, path):
+        """Filled through FUSE, in a namespace of its own."""
+        tree, mounted = self.directory / "files", self.directory / "mounted"
+        partition = path.with_name("partition")
+        shutil.rmtree(tree, ignore_errors=True)
+        pick_files(Path("/usr"), tree, self.disk_bytes * 3 // 7, NTFS_FILES)
+        with open(partition, "wb") as file:
+            file.truncate(self.partition_bytes())
+        run("mkntfs", "-q", "-Q", "-F", partition)
+        mounted.mkdir(exist_ok=True)
+        options = "-m" if os.geteuid() == 0 else "-rm"
+        run("unshare", options, "sh", "-c", FILL_NTFS, "sh", partition, mounted, tree)
+        mounted.rmdir()
+        shutil.rmtree(tree)
+        self.make_table(path)
+        words = [f"of={path}", "bs=1M", f"seek={START_SECTOR * 512 // MIB}", "status=none"]
+        run("dd", f"if={partition}", *words, "conv=notrunc,sparse")
+        partition.unlink()
+
     # ---- Variants ------------------------------------------------------------
 
     def make_snapshot(self, path):
         """A snapshot of the disk, a sixteenth of which was overwritten since."""
         self.convert(path)
         run("qemu-img", "snapshot", "-c", "before", path)
-        blocks = (block for block in range(self.disk_bytes // BLOCK) if hash_of(block) % 16 == 0)
-        commands = "".join(f"write -q -P 85 {block * BLOCK} {BLOCK}\n" for block in blocks)
-        subprocess.run(
-            ["qemu-io", "-f", "qcow2", path],
-            input=commands,
-            text=True,
-            check=True,
-            stdout=subprocess.DEVNULL,
-        )
+        overwrite(path, (b for b in range(self.disk_bytes // BLOCK) if hash_of(b) % 16 == 0), 85)
+
+    def changed_blocks(self, number):
+        """The blocks, a hundredth of all, that were overwritten after snapshot `number`."""
+        blocks = range(self.disk_bytes // BLOCK)
+        return [block for block in blocks if hash_of((number, block)) % 100 == 0]
+
+    def make_snapshots(self, path, options):
+        self.convert(path, *options)
+        for number in range(1, SNAPSHOTS + 1):
+            run("qemu-img", "snapshot", "-c", f"s{number}", path)
+            overwrite(path, self.changed_blocks(number), number)
 
     def make_files(self, path):
         """A snapshot of the disk, of whose files a hundredth was deleted, made or changed since."""
@@ -220,6 +265,17 @@ class Images:
                     share.write(os.pread(disk.fileno(), BLOCK, block * BLOCK))
 
 
+def overwrite(path, blocks, byte):
+    commands = "".join(f"write -q -P {byte} {block * BLOCK} {BLOCK}\n" for block in blocks)
+    subprocess.run(
+        ["qemu-io", "-f", "qcow2", path],
+        input=commands,
+        text=True,
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+
+
 # ---- Files -----------------------------------------------------------------------
 
 
@@ -227,17 +283,18 @@ def hash_of(value):
     return int.from_bytes(hashlib.sha256(str(value).encode()).digest()[:8], "big")
 
 
-def pick_files(source, tree, bytes_max):
+def pick_files(source, tree, bytes_max, files_max=10**9):
     """Link (or copy, to another file system) directories from everywhere below `source`, each with
-    all its files, into `tree`, until they take this many bytes."""
-    total = 0
+    all its files, into `tree`, until they take this many bytes or are this many files."""
+    total = count = 0
     for directory in sorted((directory for directory, _, _ in os.walk(source)), key=hash_of):
         for entry in sorted(os.scandir(directory), key=lambda entry: entry.name):
             size = (entry.stat(follow_symlinks=False).st_size + 4095) // 4096 * 4096
             if not entry.is_file(follow_symlinks=False) or size > FILE_BYTES_MAX:
                 continue
             total += size
-            if total > bytes_max:
+            count += 1
+            if total > bytes_max or count > files_max:
                 return
             link(Path(entry.path), tree / os.path.relpath(entry.path, source))
 

@@ -1,265 +1,390 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * A sweep goes through its views in rows: a row is the same chunk of each view. Threads fill rows,
+ * ahead of those that hear them. What hears a view (a hash, say) hears one row after the other, so
+ * each view keeps one thread busy at most; several views keep several.
+ *
+ * A thread that is free takes the row that was heard least of, or else fills the next one.
+ */
 #include "sweep.h"
 
 #include <pthread.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "complain.h"
+#include "sweep_row.h"
 
-#define CHUNK_BYTES ((size_t) 1 << 20)
-#define WORKERS_MAX 8
-/* Two chunks for each worker, so that a worker need not wait for the listener, and one for the
-   listener. */
-#define SLOTS_MAX (2 * WORKERS_MAX + 1)
+/* A chunk has this many bytes, or those of a cluster if that is larger, so that each cluster is in
+   one chunk. */
+#define CHUNK_BYTES_MIN ((size_t) 256 << 10)
+#define CHUNK_BYTES_MAX ((size_t) 2 << 20)
+#define BUFFER_BYTES ((size_t) 40 << 20) /* all chunks that are read at a time */
+/* Threads: a thread that decodes a cluster has the cluster, its stream and its decoder, for which
+   this allows four clusters. */
+#define WORKERS_MAX 64u
+#define WORKER_BYTES ((size_t) 64 << 20)
+/* Rows that were filled and not heard yet: enough to keep all threads busy, but few, so that bytes
+   are still in a processor's cache when they are heard. */
+#define ROWS_MAX 160u
+#define ROWS_PER_WORKER 4u
 
-/* Something to report of a chunk. */
-struct remark {
-  bool is_doubt; /* false: damage */
-  struct qcow2_error what;
+struct lane {
+  uint64_t heard; /* rows */
+  bool is_busy;   /* a thread hears it */
+  bool has_left;
 };
 
-struct chunk {
-  bool is_ready;
-  int code; /* of the read */
-  struct qcow2_error error;
-  uint64_t guest_offset;
-  size_t length;
-  uint8_t *bytes; /* CHUNK_BYTES */
-  struct remark *remarks;
-  size_t remark_count, remark_room;
-};
-
-/* Chunks are numbered as they are taken; number n is in slot n % slot_count. */
+/* Rows are numbered as they are taken; number n is in slot n % ROWS_MAX. */
 struct sweep {
-  struct qcow2_view *view;
+  const struct sweep_lane *views;
+  struct lane lanes[SWEEP_LANES_MAX];
+  size_t lane_count;
+  size_t chunk_bytes, buffers_max, rows_max, workers;
   bool skip_zeros;
+  const uint8_t *zeros; /* of a chunk */
   pthread_mutex_t lock;
-  pthread_cond_t changed;
-  struct chunk chunks[SLOTS_MAX];
-  size_t slot_count;
-  uint64_t taken, heard; /* how many chunks workers have taken, and the listener has handled */
-  uint64_t position;     /* guest offset from which on no chunk was taken */
+  pthread_cond_t wake;
+  size_t sleeping; /* threads */
+  struct sweep_row rows[ROWS_MAX];
+  uint64_t taken, freed;  /* rows */
+  bool is_full;           /* no row is taken before half of the rows were heard */
+  uint64_t position, end; /* guest offset from which on no row was taken; where the last one ends */
+  uint8_t **buffers;      /* that no row has */
+  size_t buffer_count, given;
   bool stop;
+  int code;
+  struct qcow2_error error;
 };
 
-/* ---- Workers ---------------------------------------------------------------- */
+/* ---- Rows, with the lock held -------------------------------------------------- */
 
-static void keep_remark(struct chunk *chunk, bool is_doubt, const struct qcow2_error *what)
+static void fail_nomem(struct sweep *sweep)
 {
-  size_t room = chunk->remark_room == 0 ? 4 : chunk->remark_room * 2;
-
-  if (chunk->remark_count == chunk->remark_room) {
-    struct remark *remarks = realloc(chunk->remarks, room * sizeof(remarks[0]));
-
-    if (remarks == NULL) {
-      chunk->code = tsk_qcow2_complain_nomem(&chunk->error);
-      return;
-    }
-    chunk->remarks = remarks;
-    chunk->remark_room = room;
-  }
-  chunk->remarks[chunk->remark_count++] = (struct remark){ is_doubt, *what };
+  sweep->code = tsk_qcow2_complain_nomem(&sweep->error);
+  sweep->stop = true;
 }
 
-static void keep_damage(void *context, const struct qcow2_error *damage)
-{
-  keep_remark(context, false, damage);
-}
-
-static void keep_doubt(void *context, const struct qcow2_error *doubt)
-{
-  keep_remark(context, true, doubt);
-}
-
-static bool reads_zeros(enum qcow2_cluster_kind kind)
-{
-  return kind == QCOW2_CLUSTER_UNALLOCATED || kind == QCOW2_CLUSTER_ZERO ||
-         kind == QCOW2_CLUSTER_ZERO_ALLOCATED;
-}
-
-/* Move on to the next byte that must be read. What cannot be mapped must be read, too: the read
-   reports why. */
+/* Move on to the next byte that must be read in one of the views. What cannot be mapped must be
+   read, too: the read reports why. */
 static void skip_zeros(struct sweep *sweep)
 {
-  uint64_t size = qcow2_view_size(sweep->view);
-  struct qcow2_extent extent;
+  uint64_t run = sweep->skip_zeros ? 1 : 0;
 
-  while (sweep->skip_zeros && sweep->position < size &&
-         qcow2_view_map(sweep->view, sweep->position, size - sweep->position, &extent, NULL) == 0 &&
-         reads_zeros(extent.kind))
-    sweep->position += extent.length;
+  while (run > 0 && sweep->position < sweep->end) {
+    run = sweep->end - sweep->position;
+    for (size_t i = 0; i < sweep->lane_count; i++) {
+      struct qcow2_view *view = sweep->views[i].view;
+      uint64_t size = qcow2_view_size(view), zeros;
+
+      if (sweep->lanes[i].has_left || size <= sweep->position)
+        continue;
+      zeros = sweep_zeros_length(view, sweep->position);
+      if (zeros < size - sweep->position && zeros < run)
+        run = zeros;
+    }
+    sweep->position += run;
+  }
 }
 
-/* Take the next chunk, when there is a slot for it. Call this with the lock held. NULL: all are
-   taken. */
-static struct chunk *take_chunk(struct sweep *sweep)
+static bool can_take(struct sweep *sweep)
 {
-  uint64_t left;
-  struct chunk *chunk;
+  uint64_t count = sweep->taken - sweep->freed;
 
-  while (!sweep->stop && sweep->taken - sweep->heard == sweep->slot_count)
-    pthread_cond_wait(&sweep->changed, &sweep->lock);
-  if (sweep->stop)
+  if (count == sweep->rows_max || sweep->buffers_max - sweep->given < sweep->lane_count)
+    sweep->is_full = true;
+  else if (count <= sweep->rows_max / 2 && sweep->given <= sweep->buffers_max / 2)
+    sweep->is_full = false;
+  return !sweep->is_full && sweep->position < sweep->end;
+}
+
+static bool give_buffers(struct sweep *sweep, struct sweep_row *row)
+{
+  for (row->buffer_count = 0; row->buffer_count < sweep->lane_count; row->buffer_count++) {
+    uint8_t *buffer = sweep->buffer_count > 0 ? sweep->buffers[--sweep->buffer_count]
+                                              : malloc(sweep->chunk_bytes);
+
+    if (buffer == NULL) {
+      fail_nomem(sweep);
+      return false;
+    }
+    row->buffers[row->buffer_count] = buffer;
+    sweep->given++;
+  }
+  return true;
+}
+
+/* Take back the buffers of the row but the first `kept`. */
+static void take_back(struct sweep *sweep, struct sweep_row *row, size_t kept)
+{
+  while (row->buffer_count > kept) {
+    sweep->buffers[sweep->buffer_count++] = row->buffers[--row->buffer_count];
+    sweep->given--;
+  }
+}
+
+/* Take the next row. NULL: there is none. */
+static struct sweep_row *take_row(struct sweep *sweep)
+{
+  struct sweep_row *row = &sweep->rows[sweep->taken % ROWS_MAX];
+  uint64_t left;
+
+  if (!can_take(sweep))
     return NULL;
   skip_zeros(sweep);
-  left = qcow2_view_size(sweep->view) - sweep->position;
-  if (left == 0)
+  left = sweep->end - sweep->position;
+  if (left == 0 || !give_buffers(sweep, row))
     return NULL;
-  chunk = &sweep->chunks[sweep->taken++ % sweep->slot_count];
-  chunk->guest_offset = sweep->position;
-  /* Chunks end at multiples of their size, so that each cluster is in as few chunks as possible. */
-  chunk->length = CHUNK_BYTES - (size_t) (sweep->position % CHUNK_BYTES);
-  if (chunk->length > left)
-    chunk->length = (size_t) left;
-  sweep->position += chunk->length;
-  return chunk;
+  row->is_ready = false;
+  row->guest_offset = sweep->position;
+  row->length = sweep->chunk_bytes - (size_t) (sweep->position % sweep->chunk_bytes);
+  if (row->length > left)
+    row->length = (size_t) left;
+  for (size_t i = 0; i < sweep->lane_count; i++)
+    row->pieces[i].is_wanted = !sweep->lanes[i].has_left;
+  sweep->position += row->length;
+  sweep->taken++;
+  return row;
+}
+
+/* The row that a lane hears next. NULL: it is not there. */
+static struct sweep_row *next_row(struct sweep *sweep, const struct lane *lane)
+{
+  struct sweep_row *row = &sweep->rows[lane->heard % ROWS_MAX];
+
+  return lane->heard < sweep->taken && row->is_ready ? row : NULL;
+}
+
+/* Of the lanes that no thread hears and whose next row is there, the one that is least advanced.
+   NULL: there is none. */
+static struct lane *next_lane(struct sweep *sweep)
+{
+  struct lane *next = NULL;
+
+  for (size_t i = 0; i < sweep->lane_count; i++) {
+    struct lane *lane = &sweep->lanes[i];
+
+    if (!lane->is_busy && (next == NULL || lane->heard < next->heard) &&
+        next_row(sweep, lane) != NULL)
+      next = lane;
+  }
+  return next;
+}
+
+static void free_heard_rows(struct sweep *sweep)
+{
+  uint64_t heard = sweep->taken;
+
+  for (size_t i = 0; i < sweep->lane_count; i++)
+    if (sweep->lanes[i].heard < heard)
+      heard = sweep->lanes[i].heard;
+  for (; sweep->freed < heard; sweep->freed++)
+    take_back(sweep, &sweep->rows[sweep->freed % ROWS_MAX], 0);
+}
+
+static void leave(struct sweep *sweep, struct lane *lane)
+{
+  bool is_last = true;
+
+  lane->has_left = true;
+  for (size_t i = 0; i < sweep->lane_count; i++)
+    is_last = is_last && sweep->lanes[i].has_left;
+  if (is_last)
+    sweep->position = sweep->end;
+}
+
+static bool is_done(const struct sweep *sweep)
+{
+  return sweep->stop || (sweep->position == sweep->end && sweep->freed == sweep->taken);
+}
+
+/* ---- Threads ------------------------------------------------------------------- */
+
+/* Begin to do something without the lock. Another thread is woken if there is more to do. */
+static void unlock(struct sweep *sweep)
+{
+  if (sweep->sleeping > 0 && (next_lane(sweep) != NULL || can_take(sweep)))
+    pthread_cond_signal(&sweep->wake);
+  pthread_mutex_unlock(&sweep->lock);
+}
+
+static bool hear_piece(const struct sweep *sweep, const struct sweep_lane *view,
+                       const struct sweep_row *row, const struct sweep_piece *piece)
+{
+  for (size_t i = 0; i < piece->remark_count; i++)
+    if (piece->remarks[i].is_doubt)
+      view->doubt(view->context, &piece->remarks[i].what);
+    else
+      view->damage(view->context, &piece->remarks[i].what);
+  return piece->length == 0 ||
+         view->bytes(view->context, row->guest_offset,
+                     piece->bytes != NULL ? piece->bytes : sweep->zeros, piece->length);
+}
+
+static void hear(struct sweep *sweep, struct lane *lane)
+{
+  size_t number = (size_t) (lane - sweep->lanes);
+  const struct sweep_row *row = next_row(sweep, lane);
+
+  if (!lane->has_left) {
+    bool goes_on;
+
+    lane->is_busy = true;
+    unlock(sweep);
+    goes_on = hear_piece(sweep, &sweep->views[number], row, &row->pieces[number]);
+    pthread_mutex_lock(&sweep->lock);
+    lane->is_busy = false;
+    if (!goes_on)
+      leave(sweep, lane);
+  }
+  lane->heard++;
+  free_heard_rows(sweep);
+}
+
+static void fill(struct sweep *sweep, struct sweep_row *row)
+{
+  struct qcow2_error error;
+  int code;
+
+  unlock(sweep);
+  code = sweep_row_fill(row, sweep->views, sweep->lane_count, &error);
+  pthread_mutex_lock(&sweep->lock);
+  take_back(sweep, row, row->used);
+  row->is_ready = true;
+  if (code != 0 && sweep->code == 0) {
+    sweep->code = code;
+    sweep->error = error;
+    sweep->stop = true;
+  }
 }
 
 static void *work(void *context)
 {
   struct sweep *sweep = context;
-  struct chunk *chunk;
 
   pthread_mutex_lock(&sweep->lock);
-  while ((chunk = take_chunk(sweep)) != NULL) {
-    int code;
+  while (!is_done(sweep)) {
+    struct lane *lane = next_lane(sweep);
+    struct sweep_row *row = lane == NULL ? take_row(sweep) : NULL;
 
-    pthread_mutex_unlock(&sweep->lock);
-    chunk->remark_count = 0;
-    chunk->code = 0;
-    code = qcow2_view_examine(sweep->view, chunk->guest_offset, chunk->bytes, chunk->length,
-                              keep_damage, keep_doubt, chunk, &chunk->error);
-    pthread_mutex_lock(&sweep->lock);
-    chunk->code = code != 0 ? code : chunk->code;
-    chunk->is_ready = true;
-    pthread_cond_broadcast(&sweep->changed);
+    if (lane != NULL)
+      hear(sweep, lane);
+    else if (row != NULL)
+      fill(sweep, row);
+    else if (!is_done(sweep)) {
+      sweep->sleeping++;
+      pthread_cond_wait(&sweep->wake, &sweep->lock);
+      sweep->sleeping--;
+    }
   }
-  sweep->stop = true; /* for the other workers too, and for the listener when it has handled all */
-  pthread_cond_broadcast(&sweep->changed);
+  pthread_cond_broadcast(&sweep->wake);
   pthread_mutex_unlock(&sweep->lock);
   return NULL;
 }
 
-/* ---- The listener ------------------------------------------------------------ */
+/* ---- The whole ------------------------------------------------------------------ */
 
-/* Wait for the chunk that comes next. NULL: there are no more. */
-static struct chunk *next_chunk(struct sweep *sweep)
+static size_t chunk_bytes_for(const struct qcow2_image *image)
 {
-  struct chunk *chunk = &sweep->chunks[sweep->heard % sweep->slot_count];
-  bool is_there;
+  size_t bytes = CHUNK_BYTES_MIN;
 
-  pthread_mutex_lock(&sweep->lock);
-  while (!chunk->is_ready && !(sweep->stop && sweep->heard == sweep->taken))
-    pthread_cond_wait(&sweep->changed, &sweep->lock);
-  is_there = chunk->is_ready;
-  pthread_mutex_unlock(&sweep->lock);
-  return is_there ? chunk : NULL;
-}
+  for (size_t i = 0; i < qcow2_layer_count(image); i++) {
+    struct qcow2_layer_info info;
 
-static void free_chunk(struct sweep *sweep, struct chunk *chunk)
-{
-  pthread_mutex_lock(&sweep->lock);
-  chunk->is_ready = false;
-  sweep->heard++;
-  pthread_cond_broadcast(&sweep->changed);
-  pthread_mutex_unlock(&sweep->lock);
-}
-
-static void pass_remarks(const struct chunk *chunk, const struct sweep_listener *listener)
-{
-  for (size_t i = 0; i < chunk->remark_count; i++)
-    if (chunk->remarks[i].is_doubt)
-      listener->doubt(listener->context, &chunk->remarks[i].what);
-    else
-      listener->damage(listener->context, &chunk->remarks[i].what);
-}
-
-static int listen(struct sweep *sweep, const struct sweep_listener *listener,
-                  struct qcow2_error *error)
-{
-  struct chunk *chunk;
-
-  while ((chunk = next_chunk(sweep)) != NULL) {
-    if (chunk->code != 0) {
-      *error = chunk->error;
-      return chunk->code;
-    }
-    pass_remarks(chunk, listener);
-    listener->bytes(listener->context, chunk->guest_offset, chunk->bytes, chunk->length);
-    free_chunk(sweep, chunk);
+    if (qcow2_layer_get(image, i, &info, NULL) == 0 && !info.is_raw &&
+        (size_t) 1 << info.header->cluster_bits > bytes)
+      bytes = (size_t) 1 << info.header->cluster_bits;
   }
-  return 0;
+  return bytes < CHUNK_BYTES_MAX ? bytes : CHUNK_BYTES_MAX;
 }
 
-/* ---- The whole ---------------------------------------------------------------- */
-
-static size_t worker_count(void)
+size_t sweep_lanes_max(const struct qcow2_image *image)
 {
+  size_t lanes = BUFFER_BYTES / chunk_bytes_for(image) / 2;
+
+  return lanes < SWEEP_LANES_MAX ? lanes : SWEEP_LANES_MAX;
+}
+
+static size_t workers_for(size_t chunk_bytes)
+{
+  size_t most = WORKER_BYTES / (4 * chunk_bytes);
   long cores = sysconf(_SC_NPROCESSORS_ONLN);
 
-  return cores < 1 ? 1 : cores > WORKERS_MAX ? WORKERS_MAX : (size_t) cores;
-}
-
-static bool make_chunks(struct sweep *sweep)
-{
-  for (size_t i = 0; i < sweep->slot_count; i++) {
-    sweep->chunks[i].bytes = malloc(CHUNK_BYTES);
-    if (sweep->chunks[i].bytes == NULL)
-      return false;
-  }
-  return true;
+  if (most > WORKERS_MAX)
+    most = WORKERS_MAX;
+  return cores < 1 ? 1 : (size_t) cores < most ? (size_t) cores : most;
 }
 
 static void sweep_free(struct sweep *sweep)
 {
-  for (size_t i = 0; i < sweep->slot_count; i++) {
-    free(sweep->chunks[i].bytes);
-    free(sweep->chunks[i].remarks);
-  }
-  pthread_cond_destroy(&sweep->changed);
+  for (; sweep->freed < sweep->taken; sweep->freed++)
+    take_back(sweep, &sweep->rows[sweep->freed % ROWS_MAX], 0);
+  while (sweep->buffer_count > 0)
+    free(sweep->buffers[--sweep->buffer_count]);
+  for (size_t i = 0; i < ROWS_MAX; i++)
+    sweep_row_free(&sweep->rows[i]);
+  pthread_cond_destroy(&sweep->wake);
   pthread_mutex_destroy(&sweep->lock);
+  free(sweep->buffers);
+  free((void *) (uintptr_t) sweep->zeros);
   free(sweep);
 }
 
-/* Run the workers beside the listener, and wait for their end. */
-static int run(struct sweep *sweep, size_t workers, const struct sweep_listener *listener,
-               struct qcow2_error *error)
+static struct sweep *sweep_new(const struct qcow2_image *image, const struct sweep_lane *lanes,
+                               size_t lane_count)
+{
+  struct sweep *sweep = calloc(1, sizeof(*sweep));
+
+  if (sweep == NULL)
+    return NULL;
+  pthread_mutex_init(&sweep->lock, NULL);
+  pthread_cond_init(&sweep->wake, NULL);
+  sweep->views = lanes;
+  sweep->lane_count = lane_count;
+  sweep->chunk_bytes = chunk_bytes_for(image);
+  sweep->buffers_max = BUFFER_BYTES / sweep->chunk_bytes;
+  sweep->workers = workers_for(sweep->chunk_bytes);
+  sweep->rows_max = ROWS_PER_WORKER * (sweep->workers + 1);
+  if (sweep->rows_max > ROWS_MAX)
+    sweep->rows_max = ROWS_MAX;
+  sweep->buffers = calloc(sweep->buffers_max, sizeof(sweep->buffers[0]));
+  sweep->zeros = calloc(1, sweep->chunk_bytes);
+  for (size_t i = 0; i < lane_count; i++)
+    if (qcow2_view_size(lanes[i].view) > sweep->end)
+      sweep->end = qcow2_view_size(lanes[i].view);
+  if (sweep->buffers != NULL && sweep->zeros != NULL)
+    return sweep;
+  sweep_free(sweep);
+  return NULL;
+}
+
+/* Work in this thread and in others, if these can be started, to the end. */
+static void run(struct sweep *sweep)
 {
   pthread_t threads[WORKERS_MAX];
   size_t started = 0;
-  int code;
 
-  while (started < workers && pthread_create(&threads[started], NULL, work, sweep) == 0)
+  while (started + 1 < sweep->workers && pthread_create(&threads[started], NULL, work, sweep) == 0)
     started++;
-  code = started > 0 ? listen(sweep, listener, error)
-                     : qcow2_error_set(error, QCOW2_ERROR_NOMEM, "no thread can be started");
-  pthread_mutex_lock(&sweep->lock);
-  sweep->stop = true;
-  pthread_cond_broadcast(&sweep->changed);
-  pthread_mutex_unlock(&sweep->lock);
+  work(sweep);
   for (size_t i = 0; i < started; i++)
     pthread_join(threads[i], NULL);
-  return code;
 }
 
-int sweep_view(struct qcow2_view *view, bool skip_zeros, const struct sweep_listener *listener,
-               struct qcow2_error *error)
+int sweep_views(const struct qcow2_image *image, const struct sweep_lane *lanes, size_t lane_count,
+                uint64_t start, bool skip, struct qcow2_error *error)
 {
-  struct sweep *sweep = calloc(1, sizeof(*sweep));
-  size_t workers = worker_count();
+  struct sweep *sweep = sweep_new(image, lanes, lane_count);
   int code;
 
   if (sweep == NULL)
     return tsk_qcow2_complain_nomem(error);
-  sweep->view = view;
-  sweep->skip_zeros = skip_zeros;
-  sweep->slot_count = 2 * workers + 1;
-  pthread_mutex_init(&sweep->lock, NULL);
-  pthread_cond_init(&sweep->changed, NULL);
-  code = make_chunks(sweep) ? run(sweep, workers, listener, error)
-                            : tsk_qcow2_complain_nomem(error);
+  sweep->skip_zeros = skip;
+  sweep->position = start < sweep->end ? start : sweep->end;
+  run(sweep);
+  code = sweep->code;
+  if (code != 0)
+    *error = sweep->error;
   sweep_free(sweep);
   return code;
 }

@@ -10,24 +10,57 @@
 #include "command.h"
 #include "json_value.h"
 #include "shell.h"
+#include "sweep.h"
 #include "verify.h"
 
 #define VERDICT_BYTES 512
 
 /* ---- All states ---------------------------------------------------------------- */
 
+/* The states that will be read next, side by side. */
+struct batch {
+  struct verify *verify;
+  struct verify_choice choices[SWEEP_LANES_MAX];
+  size_t count;
+  int status;
+};
+
+static void read_batch(struct batch *batch)
+{
+  if (batch->status == EXIT_OK)
+    batch->status = verify_states(batch->verify, batch->choices, batch->count);
+  batch->count = 0;
+}
+
+static void add_state(struct batch *batch, size_t index, bool is_vm_state)
+{
+  batch->choices[batch->count++] = (struct verify_choice){ index, is_vm_state };
+  if (batch->count == verify_states_max(batch->verify))
+    read_batch(batch);
+}
+
 static int verify_all(struct verify *verify)
 {
+  struct batch batch = { .verify = verify, .status = EXIT_OK };
   const struct qcow2_snapshot *snapshot;
-  int status = verify_state(verify, QCOW2_ACTIVE, false);
 
+  add_state(&batch, QCOW2_ACTIVE, false);
   for (size_t i = 0;
-       status == EXIT_OK && (snapshot = qcow2_snapshot_get(verify->opened.image, i)) != NULL; i++) {
-    status = verify_state(verify, i, false);
-    if (status == EXIT_OK && verify->vm_states && snapshot->vm_state_size > 0)
-      status = verify_state(verify, i, true);
+       batch.status == EXIT_OK && (snapshot = qcow2_snapshot_get(verify->opened.image, i)) != NULL;
+       i++) {
+    add_state(&batch, i, false);
+    if (verify->vm_states && snapshot->vm_state_size > 0)
+      add_state(&batch, i, true);
   }
-  return status;
+  read_batch(&batch);
+  return batch.status;
+}
+
+static int verify_one(struct verify *verify)
+{
+  const struct verify_choice choice = { verify->opened.snapshot_index, verify->opened.is_vm_state };
+
+  return verify_states(verify, &choice, 1);
 }
 
 /* ---- What was not read ----------------------------------------------------------- */
@@ -285,11 +318,11 @@ int command_verify(int argc, char *argv[])
   struct arguments arguments = { .command = "verify",
                                  .operands_wanted = 1,
                                  .known = ARGUMENT_JSON | ARGUMENT_VM_STATE | ARGUMENT_NO_HASH };
-  struct verify verify = { .state_count = 0 };
+  struct verify verify = { .lock = PTHREAD_MUTEX_INITIALIZER };
   int status = arguments_parse(argc, argv, &arguments);
 
   if (status == EXIT_OK)
-    status = arguments_open(&arguments, 0, TSK_QCOW2_CHAIN_ONLY, &verify.opened);
+    status = arguments_open(&arguments, 0, TSK_QCOW2_CHAIN_NO_THREADS, &verify.opened);
   if (status != EXIT_OK)
     return status;
   status = check_choice(&verify);
@@ -304,9 +337,7 @@ int command_verify(int argc, char *argv[])
   else
     print_warnings(verify.opened.image);
   verify_print_files(&verify);
-  status = verify_is_one(&verify)
-               ? verify_state(&verify, verify.opened.snapshot_index, verify.opened.is_vm_state)
-               : verify_all(&verify);
+  status = verify_is_one(&verify) ? verify_one(&verify) : verify_all(&verify);
   if (status == EXIT_OK)
     status = conclude(&verify);
   json_decref(verify.tables.files);

@@ -4,8 +4,10 @@
 #define TSK_QCOW2_VERIFY_H
 
 #include <jansson.h>
+#include <pthread.h>
 
 #include "open_names.h"
+#include "progress.h"
 
 /* What is wrong with the tables and refcounts of the chain's files, whether or not reading the
    states met it. */
@@ -31,6 +33,15 @@ struct verify {
   uint64_t doubtful_range_count, doubtful_bytes; /* that can be read, but may be damaged */
   bool has_view_warnings;
   struct verify_tables tables;
+  pthread_mutex_t lock;     /* while states are read, guards: */
+  struct progress progress; /* of the states that are read side by side */
+  uint64_t done;            /* bytes of these */
+};
+
+/* What can be read of an image. */
+struct verify_choice {
+  size_t index; /* of the snapshot; QCOW2_ACTIVE: the active disk */
+  bool is_vm_state;
 };
 
 /* True if the image name chooses one state, and only that is read. */
@@ -39,9 +50,12 @@ static inline bool verify_is_one(const struct verify *verify)
   return verify->opened.snapshot_index != QCOW2_ACTIVE || verify->opened.is_residue;
 }
 
-/* Read one state, and print the result. Returns EXIT_OK, even if there is damage, or EXIT_FAILED
-   after complaining. */
-int verify_state(struct verify *verify, size_t index, bool is_vm_state);
+/* The most states that are read side by side. */
+size_t verify_states_max(const struct verify *verify);
+
+/* Read states side by side (at most verify_states_max()), and print the results in their order.
+   Returns EXIT_OK, even if there is damage, or EXIT_FAILED after complaining. */
+int verify_states(struct verify *verify, const struct verify_choice *choices, size_t count);
 
 /* Print which files the states are read from. For JSON print nothing. */
 void verify_print_files(const struct verify *verify);

@@ -1,19 +1,23 @@
 /* SPDX-License-Identifier: MIT */
-/* One state: the active disk, a snapshot's disk, or a snapshot's VM state. */
+/* States, each the active disk, a snapshot's disk, or a snapshot's VM state. They are read side by
+   side, and reported one after the other: what is found in a state whose turn has not come is kept
+   until then. */
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "command.h"
 #include "damage.h"
 #include "json_value.h"
-#include "progress.h"
 #include "sha256.h"
 #include "sweep.h"
 #include "verify.h"
 
 /* The most damaged ranges of a state that are listed. All are counted. */
 #define LISTED_MAX 10000u
+/* With this many ranges to report, a state is not read on before its turn has come. */
+#define KEPT_MAX 256u
 #define TITLE_BYTES 640
 
 /* Ranges that have the same fault. */
@@ -29,10 +33,17 @@ struct state {
   size_t index; /* of the snapshot; QCOW2_ACTIVE: the active disk */
   bool is_vm_state;
   char title[TITLE_BYTES];
-  uint64_t size;
-  struct sha256 *sha256;
+  struct qcow2_view *view; /* NULL: it cannot be read at all, because of this error: */
+  struct qcow2_error failure;
+  uint64_t size, position;        /* bytes; how many of them were read */
+  bool is_parked;                 /* it is read on when its turn has come */
+  struct sha256 *sha256;          /* NULL: no hash */
   char digits[SHA256_TEXT_BYTES]; /* "": no hash */
-  struct progress progress;
+  bool is_its_turn;               /* its ranges are printed at once. Else they are kept: */
+  FILE *kept;                     /* a stream into `kept_text`; NULL: nothing is kept */
+  char *kept_text;
+  size_t kept_bytes;
+  bool is_out_of_memory;  /* a range could not be kept */
   struct ranges bad;      /* that cannot be read */
   struct ranges doubtful; /* that can be read, but may be damaged */
   json_t *warnings;
@@ -49,29 +60,51 @@ static json_t *range_value(const struct qcow2_error *range)
                    "reason", range->message);
 }
 
+static void print_range(FILE *out, const struct state *state, bool is_bad,
+                        const struct qcow2_error *range)
+{
+  if (is_bad)
+    fprintf(out, "%s: cannot read %" PRIu64 " bytes at guest offset %" PRIu64 ": %s\n",
+            state->title, range->guest_length, range->guest_offset, range->message);
+  else
+    fprintf(out, "%s: %" PRIu64 " bytes at guest offset %" PRIu64 " may be damaged: %s\n",
+            state->title, range->guest_length, range->guest_offset, range->message);
+}
+
+/* Print the range, or keep the line. */
+static void tell_range(struct state *state, bool is_bad, const struct qcow2_error *range)
+{
+  struct verify *verify = state->verify;
+
+  if (state->is_its_turn) {
+    pthread_mutex_lock(&verify->lock);
+    progress_hide(&verify->progress);
+    print_range(stdout, state, is_bad, range);
+    pthread_mutex_unlock(&verify->lock);
+    return;
+  }
+  if (state->kept == NULL)
+    state->kept = open_memstream(&state->kept_text, &state->kept_bytes);
+  if (state->kept == NULL)
+    state->is_out_of_memory = true;
+  else
+    print_range(state->kept, state, is_bad, range);
+}
+
 /* Report and count the range that ends here. */
 static void end_range(struct state *state, struct ranges *ranges)
 {
-  const struct qcow2_error *range = &ranges->last;
-
   if (!ranges->has_last)
     return;
   ranges->has_last = false;
   ranges->count++;
-  ranges->bytes += range->guest_length;
+  ranges->bytes += ranges->last.guest_length;
   if (ranges->count > LISTED_MAX)
     return;
-  if (state->verify->json) {
-    json_array_append_new(ranges->list, range_value(range));
-    return;
-  }
-  progress_hide(&state->progress);
-  if (ranges == &state->bad)
-    printf("%s: cannot read %" PRIu64 " bytes at guest offset %" PRIu64 ": %s\n", state->title,
-           range->guest_length, range->guest_offset, range->message);
+  if (state->verify->json)
+    json_array_append_new(ranges->list, range_value(&ranges->last));
   else
-    printf("%s: %" PRIu64 " bytes at guest offset %" PRIu64 " may be damaged: %s\n", state->title,
-           range->guest_length, range->guest_offset, range->message);
+    tell_range(state, ranges == &state->bad, &ranges->last);
 }
 
 /* True if the range belongs to the one before it: that was reported again for the next chunk, or
@@ -112,13 +145,21 @@ static void hear_doubt(void *context, const struct qcow2_error *doubt)
   add_range(state, &state->doubtful, doubt);
 }
 
-static void hear_bytes(void *context, uint64_t guest_offset, const void *bytes, size_t length)
+static bool hear_bytes(void *context, uint64_t guest_offset, const void *bytes, size_t length)
 {
   struct state *state = context;
+  struct verify *verify = state->verify;
+  uint64_t end = guest_offset + length;
 
   if (state->sha256 != NULL)
     sha256_add(state->sha256, bytes, length);
-  progress_show(&state->progress, guest_offset + length);
+  pthread_mutex_lock(&verify->lock);
+  verify->done += end - state->position;
+  progress_show(&verify->progress, verify->done);
+  pthread_mutex_unlock(&verify->lock);
+  state->position = end;
+  state->is_parked = !state->is_its_turn && state->bad.count + state->doubtful.count >= KEPT_MAX;
+  return !state->is_parked;
 }
 
 /* ---- One state ---------------------------------------------------------------- */
@@ -197,43 +238,11 @@ static json_t *state_value(struct state *state, const char *failure)
       "warnings", state->warnings);
 }
 
-/* Read the state. Errors: those of sweep_view(). */
-static int sweep_state(struct state *state, struct qcow2_view *view, struct qcow2_error *error)
-{
-  const struct sweep_listener listener = {
-    .context = state, .damage = hear_damage, .doubt = hear_doubt, .bytes = hear_bytes
-  };
-  int code;
-
-  state->size = qcow2_view_size(view);
-  state->sha256 = state->verify->hash ? sha256_start() : NULL;
-  progress_start(&state->progress, state->title, state->size);
-  code = sweep_view(view, state->sha256 == NULL, &listener, error);
-  end_range(state, &state->bad);
-  end_range(state, &state->doubtful);
-  progress_hide(&state->progress);
-  if (state->sha256 != NULL)
-    sha256_finish(state->sha256, state->digits);
-  return code;
-}
-
-/* Say what is to be known of what the view shows. */
-static void hear_warnings(struct state *state, const struct qcow2_view *view)
-{
-  const char *warning;
-
-  for (size_t i = 0; (warning = qcow2_view_warning(view, i)) != NULL; i++) {
-    state->verify->has_view_warnings = true;
-    json_array_append_new(state->warnings, json_string(warning));
-    if (!state->verify->json)
-      printf("Warning: %s\n", warning);
-  }
-}
-
 /* Count the damage, and print the result. Returns an exit status, after complaining if it is not
    EXIT_OK. */
-static int end_state(struct state *state, const char *failure)
+static int end_state(struct state *state)
 {
+  const char *failure = state->view == NULL ? state->failure.message : NULL;
   struct verify *verify = state->verify;
   bool is_first = verify->state_count == 0;
 
@@ -253,32 +262,169 @@ static int end_state(struct state *state, const char *failure)
   return EXIT_OK;
 }
 
-int verify_state(struct verify *verify, size_t index, bool is_vm_state)
-{
-  struct state state = { .verify = verify, .index = index, .is_vm_state = is_vm_state };
-  struct qcow2_view *view;
-  struct qcow2_error error;
-  int code, status = EXIT_OK;
+/* ---- Opening and closing ---------------------------------------------------------- */
 
-  set_title(&state);
-  state.bad.list = json_array();
-  state.doubtful.list = json_array();
-  state.warnings = json_array();
-  code = tsk_qcow2_open_state(&verify->opened, index, is_vm_state, &view, &error);
-  if (code == 0) {
-    hear_warnings(&state, view);
-    code = sweep_state(&state, view, &error);
-    qcow2_view_close(view);
-    if (code == 0)
-      status = end_state(&state, NULL);
-    else
-      status = complain_failed("%s", error.message);
-  } else if (code == QCOW2_ERROR_NOMEM || verify->opened.is_residue)
-    status = complain_failed("%s", error.message);
-  else
-    status = end_state(&state, error.message);
-  json_decref(state.warnings);
-  json_decref(state.doubtful.list);
-  json_decref(state.bad.list);
+/* Say what is to be known of what the view shows. */
+static void hear_warnings(struct state *state)
+{
+  const char *warning;
+
+  for (size_t i = 0; (warning = qcow2_view_warning(state->view, i)) != NULL; i++) {
+    state->verify->has_view_warnings = true;
+    json_array_append_new(state->warnings, json_string(warning));
+  }
+}
+
+static void print_view_warnings(const struct state *state)
+{
+  const char *warning;
+
+  for (size_t i = 0; (warning = qcow2_view_warning(state->view, i)) != NULL; i++)
+    printf("Warning: %s\n", warning);
+}
+
+/* Open the state's view, or note why that is not possible. Returns an exit status, after
+   complaining if it is not EXIT_OK. */
+static int start_state(struct state *state, struct verify *verify,
+                       const struct verify_choice *choice)
+{
+  int code;
+
+  *state = (struct state){ .verify = verify,
+                           .index = choice->index,
+                           .is_vm_state = choice->is_vm_state,
+                           .bad.list = json_array(),
+                           .doubtful.list = json_array(),
+                           .warnings = json_array() };
+  set_title(state);
+  code = tsk_qcow2_open_state(&verify->opened, state->index, state->is_vm_state, &state->view,
+                              &state->failure);
+  if (code != 0) {
+    state->view = NULL;
+    return code == QCOW2_ERROR_NOMEM || verify->opened.is_residue
+               ? complain_failed("%s", state->failure.message)
+               : EXIT_OK;
+  }
+  hear_warnings(state);
+  state->size = qcow2_view_size(state->view);
+  state->sha256 = verify->hash ? sha256_start() : NULL;
+  return EXIT_OK;
+}
+
+static void stop_state(struct state *state)
+{
+  if (state->sha256 != NULL)
+    sha256_finish(state->sha256, state->digits);
+  if (state->kept != NULL)
+    fclose(state->kept);
+  free(state->kept_text);
+  qcow2_view_close(state->view);
+  json_decref(state->warnings);
+  json_decref(state->doubtful.list);
+  json_decref(state->bad.list);
+}
+
+/* ---- Reading side by side ----------------------------------------------------------- */
+
+static bool is_unread(const struct state *state)
+{
+  return state->view != NULL && state->position < state->size;
+}
+
+/* Choose what is read with the first state: all others that none was read of. */
+static size_t choose_lanes(struct state *states, size_t count, struct sweep_lane *lanes)
+{
+  size_t lane_count = 0;
+
+  for (size_t i = 0; i < count; i++)
+    if (i == 0 || (states[0].position == 0 && states[i].position == 0 && is_unread(&states[i])))
+      lanes[lane_count++] = (struct sweep_lane){ states[i].view, &states[i], hear_damage,
+                                                 hear_doubt, hear_bytes };
+  return lane_count;
+}
+
+/* Read the first state, and others with it. */
+static int sweep(struct state *states, size_t count)
+{
+  struct verify *verify = states[0].verify;
+  struct sweep_lane lanes[SWEEP_LANES_MAX];
+  size_t lane_count = choose_lanes(states, count, lanes);
+  uint64_t total = 0, start = states[0].position;
+  struct qcow2_error error;
+  bool is_hashed = false;
+  char title[64];
+  int code;
+
+  for (size_t i = 0; i < lane_count; i++) {
+    const struct state *state = lanes[i].context;
+
+    total += state->size;
+    is_hashed = is_hashed || state->sha256 != NULL;
+  }
+  snprintf(title, sizeof(title), "%zu states", lane_count);
+  verify->done = start;
+  progress_start(&verify->progress, lane_count == 1 ? states[0].title : title, total);
+  code = sweep_views(verify->opened.image, lanes, lane_count, start, !is_hashed, &error);
+  progress_hide(&verify->progress);
+  for (size_t i = 0; i < lane_count; i++) {
+    struct state *state = lanes[i].context;
+
+    if (!state->is_parked)
+      state->position = state->size;
+  }
+  return code == 0 ? EXIT_OK : complain_failed("%s", error.message);
+}
+
+/* Print what was kept of the state, and let it print the rest at once. */
+static int begin_turn(struct state *state)
+{
+  bool is_kept = true;
+
+  state->is_its_turn = true;
+  if (state->view != NULL && !state->verify->json)
+    print_view_warnings(state);
+  if (state->kept != NULL) {
+    is_kept = fclose(state->kept) == 0;
+    state->kept = NULL;
+    if (is_kept)
+      fwrite(state->kept_text, 1, state->kept_bytes, stdout);
+  }
+  return is_kept && !state->is_out_of_memory ? EXIT_OK : complain_failed("out of memory");
+}
+
+/* Report the first state, after reading what is unread of it, and reading others with it. */
+static int report(struct state *states, size_t count)
+{
+  struct state *state = &states[0];
+  int status = begin_turn(state);
+
+  if (status == EXIT_OK && is_unread(state))
+    status = sweep(states, count);
+  end_range(state, &state->bad);
+  end_range(state, &state->doubtful);
+  if (state->sha256 != NULL)
+    sha256_finish(state->sha256, state->digits);
+  state->sha256 = NULL;
+  return status == EXIT_OK ? end_state(state) : status;
+}
+
+size_t verify_states_max(const struct verify *verify)
+{
+  return sweep_lanes_max(verify->opened.image);
+}
+
+int verify_states(struct verify *verify, const struct verify_choice *choices, size_t count)
+{
+  struct state *states = calloc(count == 0 ? 1 : count, sizeof(*states));
+  int status = states == NULL ? complain_failed("out of memory") : EXIT_OK;
+  size_t started = 0;
+
+  for (; started < count && status == EXIT_OK; started++)
+    status = start_state(&states[started], verify, &choices[started]);
+  for (size_t i = 0; i < count && status == EXIT_OK; i++)
+    status = report(&states[i], count - i);
+  for (size_t i = 0; i < started; i++)
+    stop_state(&states[i]);
+  free(states);
   return status;
 }

@@ -53,9 +53,11 @@ static int add_chain(struct tsk_qcow2_name *name, size_t count, const char *cons
 static unsigned open_flags(enum tsk_qcow2_depth depth)
 {
   const char *no_threads = getenv(NO_THREADS_VARIABLE);
+  bool is_alone = depth == TSK_QCOW2_CHAIN_NO_THREADS ||
+                  (no_threads != NULL && *no_threads != '\0');
 
   return (depth == TSK_QCOW2_HEADER_ONLY ? (unsigned) QCOW2_OPEN_NO_CHAIN : 0) |
-         (no_threads != NULL && *no_threads != '\0' ? (unsigned) QCOW2_OPEN_NO_THREADS : 0);
+         (is_alone ? (unsigned) QCOW2_OPEN_NO_THREADS : 0);
 }
 
 static int open_with_keys(const struct tsk_qcow2_followed *followed, enum tsk_qcow2_depth depth,

@@ -18,9 +18,10 @@ struct tsk_qcow2_opened {
 };
 
 enum tsk_qcow2_depth {
-  TSK_QCOW2_WHOLE,      /* the chain, and a view */
-  TSK_QCOW2_CHAIN_ONLY, /* the chain, no view */
-  TSK_QCOW2_HEADER_ONLY /* no file but the one named */
+  TSK_QCOW2_WHOLE,            /* the chain, and a view */
+  TSK_QCOW2_CHAIN_ONLY,       /* the chain, no view */
+  TSK_QCOW2_CHAIN_NO_THREADS, /* the same, and nothing is decoded ahead: the caller has threads */
+  TSK_QCOW2_HEADER_ONLY       /* no file but the one named */
 };
 
 /* Open the image of names[0], or of the selector file that it leads to, with the other names as its
