@@ -125,6 +125,7 @@ enum qcow2_help {
   QCOW2_HELP_ANOTHER_READER, /* read the file with something else: it is not qcow2 */
   QCOW2_HELP_OFFSET,         /* a qcow2 image begins at `host_offset` of the file: give this as the
                                 `offset` of the options */
+  QCOW2_HELP_HEADER_LENGTH,  /* give 104 as the `header_length` of the options */
   QCOW2_HELP_UNPACK,         /* unpack the file first; `help_format` is what it is packed by: "xz",
                                 "gzip", "bzip2", "zstd", "lz4", "lzop", "zip", "7z" or "tar" */
   QCOW2_HELP_LAYOUT          /* give a complete layout, as qcow2_rebuild() finds it */
@@ -135,7 +136,8 @@ enum {
   QCOW2_OPTION_BACKING_PATHS = 1,
   QCOW2_OPTION_DATA_FILE = 2,
   QCOW2_OPTION_SEARCH_DIRECTORIES = 4,
-  QCOW2_OPTION_PASSPHRASES = 8
+  QCOW2_OPTION_PASSPHRASES = 8,
+  QCOW2_OPTION_HEADER_LENGTH = 16
 };
 
 /* What went wrong. Owned by the caller, filled on failure only. `message` says what is wrong, and
@@ -341,6 +343,12 @@ struct qcow2_open_options {
   /* The layout of the topmost image; NULL: what its header says. If the header is lost, so is what
      it says about other files: `backing_paths` or a `data_file` that are given are used. */
   const struct qcow2_layout *layout;
+
+  /* The length in bytes (104 or more) of a qcow2 header, in place of the one that is stored, in
+     each file of the chain where that one cannot be right: it is larger, and makes the first byte
+     of a header extension a compression type that the feature bits do not announce. 0: not given.
+     It is an error if no file of the chain needs it. */
+  uint32_t header_length;
 };
 
 /* Return 1 if the file starts with the qcow2 magic and a version of 2 or more. Also return 1 if its
@@ -899,7 +907,7 @@ struct qcow2_header {
   uint64_t compatible_features;
   uint64_t autoclear_features;
   enum qcow2_compression compression;
-  const char *backing_file; /* as stored, with a NUL added; NULL: none */
+  const char *backing_file; /* as stored, with a NUL added; NULL: none. Empty if it is too long */
   size_t backing_file_length;
   const char *backing_format; /* NULL: not declared */
   size_t backing_format_length;

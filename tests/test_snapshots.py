@@ -194,18 +194,6 @@ def test_snapshot_l1_table_past_the_end_of_the_file():
         assert_bytes(opened.view().read(0, 4096), pattern(3, 4096), "the active disk")
 
 
-@pytest.mark.parametrize("extra", (1025, 0x7FFFFFFF, 0xFFFFFFFF))
-def test_snapshot_extra_data_too_long(extra):
-    """The snapshots before it are kept, the damage is reported."""
-    image, data = snapshot_image()
-    poke(data, image.snapshots_offset + image.snapshot_offsets[1] + 36, "I", extra)
-    with Opened.from_storage(data) as opened:
-        assert [snapshot.id for snapshot in opened.snapshots] == [b"1"]
-        assert any("snapshot" in warning for warning in opened.warnings)
-        assert_bytes(opened.view(0).read(0, 4096), pattern(1, 4096), "the first snapshot")
-        assert_bytes(opened.view().read(0, 4096), pattern(3, 4096), "the active disk")
-
-
 @pytest.mark.parametrize("offset", (512, 1 << 40, 1 << 63, 0xFFFFFFFFFFFFF000))
 def test_snapshot_table_out_of_its_bounds(offset):
     _, data = snapshot_image()

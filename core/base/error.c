@@ -118,6 +118,13 @@ int qcow2_error_add_help(struct qcow2_error *error, int code, enum qcow2_help he
   return code;
 }
 
+int qcow2_error_add_text(struct qcow2_error *error, int code, const char *text)
+{
+  if (error != NULL)
+    error_append(error, text);
+  return code;
+}
+
 int qcow2_error_add_file(struct qcow2_error *error, int code, const char *path)
 {
   char place[TEXT_ESCAPED_BYTES + 16], name[TEXT_ESCAPED_BYTES];

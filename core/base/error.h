@@ -37,6 +37,9 @@ int qcow2_error_set_nomem(struct qcow2_error *error);
 /* Add to an error what would help, and by which options (QCOW2_OPTION_...). Returns `code`. */
 int qcow2_error_add_help(struct qcow2_error *error, int code, enum qcow2_help help, int options);
 
+/* Add the rest of its sentence to an error. Returns `code`. */
+int qcow2_error_add_text(struct qcow2_error *error, int code, const char *text);
+
 /* Add the path of the file to the error, if the function that detected it did not know the path.
    NULL adds nothing. Returns `code`. */
 int qcow2_error_add_file(struct qcow2_error *error, int code, const char *path);

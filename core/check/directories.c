@@ -167,6 +167,9 @@ static void check_snapshot_table(struct qcow2_checker *checker, const struct qco
         snapshots->table_bytes + missing * SNAPSHOT_FIXED_BYTES);
   if (checker->is_first_walk)
     look_at_snapshots(checker, header);
+  if (snapshots->long_count > 0)
+    complain(checker, snapshots->long_offset,
+             "an entry of the snapshot table has more than 1024 bytes of extra data");
   if (header->snapshot_count > 0 && checker->layer->geometry.has_data_file)
     complain(checker, header->snapshots_offset,
              "there are snapshots, which an image with an external data file cannot have");

@@ -77,17 +77,36 @@ static void decode_common(const uint8_t *bytes, struct qcow2_header *header)
   header->header_length = HEADER_BYTES_V2;
 }
 
-/* The fields that version 3 added. `*compression` is the compression type's number. */
-static void decode_version_3(const uint8_t *bytes, size_t length, struct qcow2_header *header,
-                             unsigned *compression)
+/* The type of the compression, which is there only if the header is long enough. */
+static unsigned compression_get(const uint8_t *bytes, size_t length, uint32_t header_length)
 {
+  return header_length > HEADER_BYTES_V3 && length > HEADER_BYTES_V3 ? bytes[HEADER_BYTES_V3] : 0;
+}
+
+static bool flags_compression(const struct qcow2_header *header)
+{
+  return (header->incompatible_features & QCOW2_INCOMPATIBLE_COMPRESSION) != 0;
+}
+
+/* The fields that version 3 added. `*compression` is the compression type's number. If that cannot
+   be right, `given_length` (0: none) replaces the header's length. */
+static void decode_version_3(const uint8_t *bytes, size_t length, uint32_t given_length,
+                             struct qcow2_metadata *metadata, unsigned *compression)
+{
+  struct qcow2_header *header = &metadata->header;
+
   header->incompatible_features = be64_get(bytes + 72);
   header->compatible_features = be64_get(bytes + 80);
   header->autoclear_features = be64_get(bytes + 88);
   header->refcount_order = be32_get(bytes + 96);
   header->header_length = be32_get(bytes + 100);
-  if (header->header_length > HEADER_BYTES_V3 && length > HEADER_BYTES_V3)
-    *compression = bytes[HEADER_BYTES_V3];
+  *compression = compression_get(bytes, length, header->header_length);
+  metadata->is_header_length_corrected = *compression != 0 && !flags_compression(header) &&
+                                         given_length != 0 && given_length < header->header_length;
+  if (!metadata->is_header_length_corrected)
+    return;
+  header->header_length = given_length;
+  *compression = compression_get(bytes, length, given_length);
 }
 
 static int field_error(struct qcow2_error *error, uint64_t host_offset, const char *field,
@@ -120,10 +139,34 @@ static int check_l1(const struct qcow2_header *header, struct qcow2_error *error
   return 0;
 }
 
+/* A program once counted the extensions into the header's length. Then the first byte of the first
+   extension is where the compression type would be. */
+static int check_length(const struct qcow2_header *header, const uint8_t *bytes, size_t length,
+                        struct qcow2_error *error)
+{
+  uint32_t cluster_size = UINT32_C(1) << header->cluster_bits, type;
+
+  if (flags_compression(header) || header->header_length < HEADER_BYTES_V3 + 8 ||
+      length < HEADER_BYTES_V3 + 8)
+    return 0;
+  type = be32_get(bytes + HEADER_BYTES_V3);
+  if (type >> 24 == 0 ||
+      !range_fits(HEADER_BYTES_V3 + 8, be32_get(bytes + HEADER_BYTES_V3 + 4), cluster_size))
+    return 0;
+  qcow2_error_set_at(
+      error, QCOW2_ERROR_CORRUPT, QCOW2_NO_OFFSET, 100,
+      "the header's header_length is %" PRIu32
+      ", so byte 104 would be a compression type, %u, which the feature bits do not "
+      "announce; it seems that the header ends there, and that the length counts the "
+      "header extensions too, of which the first would be 0x%08" PRIx32,
+      header->header_length, bytes[HEADER_BYTES_V3], type);
+  return qcow2_error_add_help(error, QCOW2_ERROR_CORRUPT, QCOW2_HELP_HEADER_LENGTH, 0);
+}
+
 static int check_compression(const struct qcow2_header *header, unsigned compression,
                              struct qcow2_error *error)
 {
-  bool flagged = (header->incompatible_features & QCOW2_INCOMPATIBLE_COMPRESSION) != 0;
+  bool flagged = flags_compression(header);
 
   if (compression > QCOW2_COMPRESSION_ZSTD)
     return qcow2_error_set_at(
@@ -158,30 +201,48 @@ static int check_fields(const struct qcow2_header *header, struct qcow2_error *e
 
 /* ---- Backing file name -------------------------------------------------- */
 
+static int keep_backing_name(struct qcow2_metadata *metadata, const uint8_t *name, size_t length,
+                             struct qcow2_error *error)
+{
+  char *copy = qcow2_text_copy(name, length);
+
+  if (copy == NULL)
+    return qcow2_error_set_nomem(error);
+  free(metadata->backing_file);
+  metadata->backing_file = copy;
+  metadata->header.backing_file = copy;
+  metadata->header.backing_file_length = length;
+  return 0;
+}
+
+int qcow2_metadata_keep_name(struct qcow2_metadata *metadata, const uint8_t *name,
+                             struct qcow2_error *error)
+{
+  return keep_backing_name(metadata, name, metadata->backing_name_length, error);
+}
+
 static int decode_backing_name(const uint8_t *bytes, size_t length, struct qcow2_metadata *metadata,
                                struct qcow2_error *error)
 {
-  struct qcow2_header *header = &metadata->header;
-  uint32_t cluster_size = UINT32_C(1) << header->cluster_bits;
+  uint32_t cluster_size = UINT32_C(1) << metadata->header.cluster_bits;
   uint64_t host_offset = be64_get(bytes + 8);
   uint32_t name_length = be32_get(bytes + 16);
 
   if (host_offset == 0 || name_length == 0)
     return 0;
+  metadata->backing_name_offset = host_offset;
+  metadata->backing_name_length = name_length;
   if (name_length > BACKING_NAME_BYTES_MAX)
-    return field_error(error, 16, "backing_file_size", name_length, "at most 1023");
-  if (!range_fits(host_offset, name_length, cluster_size))
-    return field_error(error, 8, "backing_file_offset", host_offset,
-                       "such that the name lies inside the first cluster");
+    metadata->backing_problem = "its name is longer than 1023 bytes, which the format forbids";
+  else if (!range_fits(host_offset, name_length, cluster_size))
+    metadata->backing_problem =
+        "its name does not lie in the first cluster, where the format wants it";
+  if (metadata->backing_problem != NULL)
+    return keep_backing_name(metadata, bytes, 0, error);
   if (!range_fits(host_offset, name_length, length))
     return qcow2_error_set_at(error, QCOW2_ERROR_TRUNCATED, QCOW2_NO_OFFSET, host_offset,
                               "the file is truncated: it ends inside the backing file's name");
-  metadata->backing_file = qcow2_text_copy(bytes + host_offset, name_length);
-  if (metadata->backing_file == NULL)
-    return qcow2_error_set_nomem(error);
-  header->backing_file = metadata->backing_file;
-  header->backing_file_length = name_length;
-  return 0;
+  return keep_backing_name(metadata, bytes + host_offset, name_length, error);
 }
 
 /* ---- Features ----------------------------------------------------------- */
@@ -238,8 +299,8 @@ static int check_features(const struct qcow2_metadata *metadata, struct qcow2_er
 
 /* ---- The whole ---------------------------------------------------------- */
 
-static int decode_into(const uint8_t *bytes, size_t length, struct qcow2_metadata *metadata,
-                       struct qcow2_error *error)
+static int decode_into(const uint8_t *bytes, size_t length, uint32_t given_length,
+                       struct qcow2_metadata *metadata, struct qcow2_error *error)
 {
   struct qcow2_header *header = &metadata->header;
   uint64_t area_end, backing_offset = be64_get(bytes + 8);
@@ -248,18 +309,20 @@ static int decode_into(const uint8_t *bytes, size_t length, struct qcow2_metadat
 
   decode_common(bytes, header);
   if (header->version >= 3)
-    decode_version_3(bytes, length, header, &compression);
+    decode_version_3(bytes, length, given_length, metadata, &compression);
   code = check_fields(header, error);
   if (code != 0)
     return code;
   area_end = UINT32_C(1) << header->cluster_bits;
-  if (backing_offset > area_end)
+  if (backing_offset > area_end && be32_get(bytes + 16) == 0)
     return field_error(error, 8, "backing_file_offset", backing_offset, "inside the first cluster");
   if (backing_offset != 0)
-    area_end = backing_offset;
+    area_end = min_u64(area_end, backing_offset);
   code = qcow2_extensions_decode(bytes, length, header->header_length, area_end, metadata, error);
   if (code == 0)
     code = check_features(metadata, error);
+  if (code == 0)
+    code = check_length(header, bytes, length, error);
   if (code == 0)
     code = check_compression(header, compression, error);
   if (code == 0)
@@ -268,8 +331,8 @@ static int decode_into(const uint8_t *bytes, size_t length, struct qcow2_metadat
   return code;
 }
 
-int qcow2_header_decode(const uint8_t *bytes, size_t length, struct qcow2_metadata *metadata,
-                        struct qcow2_error *error)
+int qcow2_header_decode(const uint8_t *bytes, size_t length, uint32_t given_length,
+                        struct qcow2_metadata *metadata, struct qcow2_error *error)
 {
   size_t needed;
   int code = qcow2_header_measure(bytes, length, &needed, error);
@@ -280,7 +343,7 @@ int qcow2_header_decode(const uint8_t *bytes, size_t length, struct qcow2_metada
   if (length < (be32_get(bytes + 4) == 2 ? HEADER_BYTES_V2 : HEADER_BYTES_V3))
     return qcow2_error_set_at(error, QCOW2_ERROR_TRUNCATED, QCOW2_NO_OFFSET, length,
                               "the file is truncated: it ends inside the qcow2 header");
-  code = decode_into(bytes, length, metadata, error);
+  code = decode_into(bytes, length, given_length, metadata, error);
   if (code != 0)
     qcow2_metadata_free(metadata);
   return code;

@@ -18,9 +18,10 @@ int qcow2_header_measure(const uint8_t *bytes, size_t length, size_t *needed,
                          struct qcow2_error *error);
 
 /* Decode cluster 0, of which `length` bytes exist (fewer than a cluster only where the file ends).
+   `given_length` replaces the header's length if that cannot be right; 0: none is given.
    On success the caller frees with qcow2_metadata_free(). Errors: TRUNCATED, UNSUPPORTED, CORRUPT,
    NOMEM. */
-int qcow2_header_decode(const uint8_t *bytes, size_t length, struct qcow2_metadata *metadata,
-                        struct qcow2_error *error);
+int qcow2_header_decode(const uint8_t *bytes, size_t length, uint32_t given_length,
+                        struct qcow2_metadata *metadata, struct qcow2_error *error);
 
 #endif

@@ -55,7 +55,18 @@ struct qcow2_metadata {
   uint64_t luks_offset; /* host offset, bytes */
   uint64_t luks_length; /* bytes, for the header and its key material */
   char *backing_file, *backing_format, *data_file;
+  /* If the backing file's name is not where it must be, or too long: why it is not followed, as a
+     clause. Then backing_file is empty, unless qcow2_metadata_keep_name() was called. */
+  const char *backing_problem;
+  uint64_t backing_name_offset;    /* host offset, bytes */
+  uint32_t backing_name_length;    /* bytes */
+  bool is_header_length_corrected; /* the caller's header_length was used */
 };
+
+/* Keep the name of the backing file that lies outside of cluster 0: metadata->backing_name_length
+   bytes. Errors: NOMEM. */
+int qcow2_metadata_keep_name(struct qcow2_metadata *metadata, const uint8_t *name,
+                             struct qcow2_error *error);
 
 /* Free what the metadata owns; all-zero metadata is allowed. */
 void qcow2_metadata_free(struct qcow2_metadata *metadata);

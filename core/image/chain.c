@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "chain.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -196,6 +197,29 @@ static int check_passphrases(const struct qcow2_chain *chain,
                               QCOW2_OPTION_PASSPHRASES);
 }
 
+/* ---- The header's length ------------------------------------------------- */
+
+/* A length that no header needed is an error: it may be meant for another image. */
+static int check_header_length(const struct qcow2_chain *chain,
+                               const struct qcow2_open_options *options, struct qcow2_error *error)
+{
+  char quoted[TEXT_ESCAPED_BYTES];
+  bool is_used = options->header_length == 0;
+
+  for (size_t i = 0; i < chain->count; i++)
+    is_used = is_used || chain->layers[i]->metadata.is_header_length_corrected;
+  if (is_used)
+    return 0;
+  qcow2_error_set(
+      error, QCOW2_ERROR_ARGUMENT,
+      "a header length of %" PRIu32
+      " was given, but neither the header of \"%s\" nor that of a backing file of it has "
+      "a length that is larger and cannot be right",
+      options->header_length, layer_name(chain->layers[0], quoted));
+  return qcow2_error_add_help(error, QCOW2_ERROR_ARGUMENT, QCOW2_HELP_LEAVE_OUT,
+                              QCOW2_OPTION_HEADER_LENGTH);
+}
+
 /* ---- Both --------------------------------------------------------------- */
 
 /* Open what the layer needs besides its own file. */
@@ -265,7 +289,9 @@ static int open_backing(const struct qcow2_chain *chain, const struct qcow2_open
                                        .name = lowest->metadata.backing_file,
                                        .role = "backing file",
                                        .help_options = QCOW2_OPTION_BACKING_PATHS,
-                                       .distrust = lowest->is_probed ? PROBED_DISTRUST : NULL };
+                                       .distrust = lowest->is_probed
+                                                       ? PROBED_DISTRUST
+                                                       : lowest->metadata.backing_problem };
 
   if (named_by != NAMED_BY_IMAGE)
     return open_given(options, options->backing_paths[chain->count - 1], reference.role, file,
@@ -324,7 +350,8 @@ static int new_backing_layer(const struct qcow2_chain *chain, enum qcow2_named_b
     return code;
   }
   code = contents.is_qcow2
-             ? qcow2_layer_new_qcow2(file, shared, chain->count, layer, error)
+             ? qcow2_layer_new_qcow2(file, shared, chain->count, options->header_length, layer,
+                                     error)
              : qcow2_layer_new_raw(file, shared, chain->count, &contents, layer, error);
   if (code != 0)
     return code;
@@ -371,8 +398,9 @@ int qcow2_chain_open(struct qcow2_opened_file *file, const struct qcow2_open_opt
 
   memset(chain, 0, sizeof(*chain));
   chain->luks_work = CHAIN_LUKS_WORK_MAX;
-  code = options->layout == NULL ? qcow2_layer_new_qcow2(file, shared, 0, &top, error)
-                                 : qcow2_layout_open(file, options, shared, &top, error);
+  code = options->layout == NULL
+             ? qcow2_layer_new_qcow2(file, shared, 0, options->header_length, &top, error)
+             : qcow2_layout_open(file, options, shared, &top, error);
   if (code == 0)
     code = chain_add(chain, top, error);
   if (code != 0 || (options->flags & QCOW2_OPEN_NO_CHAIN) != 0)
@@ -382,6 +410,8 @@ int qcow2_chain_open(struct qcow2_opened_file *file, const struct qcow2_open_opt
     code = add_backing(chain, options, shared, &more, error);
   if (code == 0)
     code = check_passphrases(chain, options, error);
+  if (code == 0)
+    code = check_header_length(chain, options, error);
   if (code == 0)
     qcow2_opened_file_close_directory(&chain->layers[chain->count - 1]->file);
   chain->is_complete = code == 0;

@@ -6,6 +6,7 @@
 #include "image.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -98,6 +99,24 @@ static void note_loss(struct losses *losses, int code, const struct qcow2_error 
     losses->first = *damage;
 }
 
+/* The entries are read, but other readers refuse them. */
+static int warn_of_long_entries(struct qcow2_image *image, struct qcow2_error *error)
+{
+  const struct qcow2_snapshots *snapshots = &image->snapshots;
+  char sentence[320];
+
+  if (snapshots->long_count == 0)
+    return 0;
+  snprintf(sentence, sizeof(sentence),
+           "%zu %s of the snapshot table, at host offset %" PRIu64
+           "%s, %s more than 1024 bytes of extra data, which is not allowed; the ID and the name "
+           "were taken from where they seem to be",
+           snapshots->long_count, snapshots->long_count == 1 ? "entry" : "entries",
+           snapshots->long_offset, snapshots->long_count == 1 ? "" : " and later",
+           snapshots->long_count == 1 ? "has" : "have");
+  return qcow2_warnings_add(&image->warnings, image->chain.layers[0]->file.path, sentence, error);
+}
+
 static int read_snapshots(struct qcow2_image *image, struct qcow2_error *error)
 {
   struct losses losses = { .one = "snapshot", .all = "snapshots", .table = "snapshot table" };
@@ -106,6 +125,9 @@ static int read_snapshots(struct qcow2_image *image, struct qcow2_error *error)
 
   if (code == QCOW2_ERROR_NOMEM)
     return qcow2_error_set_nomem(error);
+  code = warn_of_long_entries(image, error);
+  if (code != 0)
+    return code;
   losses.listed = image->snapshots.count;
   losses.lost = qcow2_snapshot_lost_count(image);
   for (size_t i = 0; i < losses.listed; i++)

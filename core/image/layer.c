@@ -51,9 +51,24 @@ int qcow2_layer_new_raw(struct qcow2_opened_file *file, const struct qcow2_share
   return 0;
 }
 
+/* Keep the backing file's name that is not in cluster 0, to show it and to search for the file. If
+   it cannot be read, or is too long, it stays empty. Errors: NOMEM. */
+static int keep_outside_name(const struct qcow2_storage *storage, struct qcow2_metadata *metadata,
+                             struct qcow2_error *error)
+{
+  uint8_t name[BACKING_NAME_BYTES_MAX];
+
+  if (metadata->backing_problem == NULL || metadata->backing_name_length > sizeof(name) ||
+      !range_fits(metadata->backing_name_offset, metadata->backing_name_length, storage->size) ||
+      qcow2_storage_read(storage, metadata->backing_name_offset, name,
+                         metadata->backing_name_length, NULL) != 0)
+    return 0;
+  return qcow2_metadata_keep_name(metadata, name, error);
+}
+
 /* Read and decode cluster 0. */
-static int read_metadata(const struct qcow2_storage *storage, struct qcow2_metadata *metadata,
-                         struct qcow2_error *error)
+static int read_metadata(const struct qcow2_storage *storage, uint32_t given_length,
+                         struct qcow2_metadata *metadata, struct qcow2_error *error)
 {
   uint8_t start[HEADER_BYTES_TO_PROBE], *cluster;
   size_t length = (size_t) min_u64(storage->size, sizeof(start));
@@ -71,15 +86,20 @@ static int read_metadata(const struct qcow2_storage *storage, struct qcow2_metad
     return qcow2_error_set_nomem(error);
   code = qcow2_storage_read(storage, 0, cluster, length, error);
   if (code == 0)
-    code = qcow2_header_decode(cluster, length, metadata, error);
+    code = qcow2_header_decode(cluster, length, given_length, metadata, error);
   free(cluster);
+  if (code != 0)
+    return code;
+  code = keep_outside_name(storage, metadata, error);
+  if (code != 0)
+    qcow2_metadata_free(metadata);
   return code;
 }
 
 int qcow2_layer_read_header(const struct qcow2_opened_file *file, struct qcow2_metadata *metadata,
                             struct qcow2_error *error)
 {
-  return read_metadata(&file->storage, metadata, error);
+  return read_metadata(&file->storage, 0, metadata, error);
 }
 
 /* Derive everything that is known from the metadata. */
@@ -117,10 +137,11 @@ int qcow2_layer_new_of(struct qcow2_opened_file *file, const struct qcow2_shared
 }
 
 int qcow2_layer_new_qcow2(struct qcow2_opened_file *file, const struct qcow2_shared *shared,
-                          uint64_t number, struct qcow2_layer **out, struct qcow2_error *error)
+                          uint64_t number, uint32_t header_length, struct qcow2_layer **out,
+                          struct qcow2_error *error)
 {
   struct qcow2_metadata metadata;
-  int code = read_metadata(&file->storage, &metadata, error);
+  int code = read_metadata(&file->storage, header_length, &metadata, error);
 
   if (code != 0) {
     qcow2_error_add_file(error, code, file->path);

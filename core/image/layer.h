@@ -46,12 +46,14 @@ struct qcow2_shared {
 
 /* Make a layer of an opened file, which it owns from the call on, also on failure. `number` is its
    number in the chain, which is part of the keys of its blocks in the caches. The caller frees it
-   with qcow2_layer_free(). Errors: NOMEM; for qcow2 also those of the header. */
+   with qcow2_layer_free(). `header_length` replaces the header's length if that cannot be right; 0:
+   none is given. Errors: NOMEM; for qcow2 also those of the header. */
 int qcow2_layer_new_raw(struct qcow2_opened_file *file, const struct qcow2_shared *shared,
                         uint64_t number, const struct qcow2_contents *contents,
                         struct qcow2_layer **layer, struct qcow2_error *error);
 int qcow2_layer_new_qcow2(struct qcow2_opened_file *file, const struct qcow2_shared *shared,
-                          uint64_t number, struct qcow2_layer **layer, struct qcow2_error *error);
+                          uint64_t number, uint32_t header_length, struct qcow2_layer **layer,
+                          struct qcow2_error *error);
 
 /* The same, of metadata that the header says or would say. The layer owns it from the call on, also
    on failure. Errors: NOMEM. */

@@ -9,6 +9,8 @@ struct qcow2_snapshots {
   struct qcow2_snapshot *entries;
   size_t count;
   uint64_t table_bytes; /* the length of these entries in the file */
+  size_t long_count; /* entries with more extra data than is allowed, or that seem to have them */
+  uint64_t long_offset; /* host offset of the first of these, bytes */
 };
 
 /* Read the snapshot table. After an error, `entries` has those before the damage. The caller frees

@@ -275,6 +275,15 @@ static int add_warnings(const struct survey *survey, struct qcow2_warnings *warn
                 "cannot be read",
                 error);
   if (code == 0)
+    code =
+        warn(survey, warnings, survey->layer->metadata.backing_problem != NULL,
+             "the name of the backing file is too long, or not in the first cluster, so it is not "
+             "followed",
+             error);
+  if (code == 0)
+    code = warn(survey, warnings, survey->layer->metadata.is_header_length_corrected,
+                "the header's length in the file is wrong; the one that was given is used", error);
+  if (code == 0)
     code = warn(survey, warnings, survey->lost != NULL, lost, error);
   if (code == 0 && survey->data_lost)
     code = qcow2_warnings_add(

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "decompress.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 #include <zlib.h>
 #include <zstd.h>
 
@@ -157,19 +159,45 @@ static int decompress_zstd(struct qcow2_decompressor *decompressor, const uint8_
   return 0;
 }
 
+/* ---- Both ---------------------------------------------------------------- */
+
+/* If the stream starts as one of zstd does, or an image says zstd and it does not, add that to the
+   error. Nothing tells how deflate starts. */
+static int explain_start(enum qcow2_compression compression, const uint8_t *input,
+                         size_t input_length, int code, struct qcow2_error *error)
+{
+  static const uint8_t ZSTD_START[4] = { 0x28, 0xb5, 0x2f, 0xfd };
+  static const uint8_t SKIPPABLE_START[3] = { 0x2a, 0x4d, 0x18 }; /* after 0x50 to 0x5f */
+  bool starts_zstd = input_length >= 4 && (memcmp(input, ZSTD_START, 4) == 0 ||
+                                           memcmp(input + 1, SKIPPABLE_START, 3) == 0);
+  bool is_zstd = compression == QCOW2_COMPRESSION_ZSTD;
+
+  if (code != QCOW2_ERROR_CORRUPT || starts_zstd == is_zstd)
+    return code;
+  return qcow2_error_add_text(
+      error, code,
+      is_zstd ? "; it does not start as zstd streams do, so the header may be "
+                "wrong about the compression type"
+              : "; it starts as a zstd stream does (28 b5 2f fd), so the header "
+                "may be wrong about the compression type");
+}
+
 int qcow2_decompress(struct qcow2_decompressor *decompressor, enum qcow2_compression compression,
                      const uint8_t *input, size_t input_length, uint8_t *output,
                      size_t output_length, struct qcow2_stream_end *end, struct qcow2_error *error)
 {
   struct qcow2_stream_end unwanted = { .length = 0 };
+  int code;
 
   end = end == NULL ? &unwanted : end;
   end->has_ended = true;
   switch (compression) {
   case QCOW2_COMPRESSION_DEFLATE:
-    return decompress_deflate(decompressor, input, input_length, output, output_length, end, error);
+    code = decompress_deflate(decompressor, input, input_length, output, output_length, end, error);
+    return explain_start(compression, input, input_length, code, error);
   case QCOW2_COMPRESSION_ZSTD:
-    return decompress_zstd(decompressor, input, input_length, output, output_length, end, error);
+    code = decompress_zstd(decompressor, input, input_length, output, output_length, end, error);
+    return explain_start(compression, input, input_length, code, error);
   }
   return qcow2_error_set(error, QCOW2_ERROR_UNSUPPORTED, "its compression type is not known");
 }

@@ -76,10 +76,11 @@ HELP = (
     "list",
     "another reader",
     "offset=",
+    "header-length=104",
     "unpack",
     "rebuild",
 )
-HELP_OPTIONS = ("backing=", "data-file=", "search=", "key-file=")
+HELP_OPTIONS = ("backing=", "data-file=", "search=", "key-file=", "header-length=")
 
 
 def help_of(error):
@@ -145,6 +146,7 @@ def open_options(
     data_format=None,
     no_threads=False,
     offset=0,
+    header_length=0,
 ):
     return OpenOptions(
         struct_size=ctypes.sizeof(OpenOptions),
@@ -160,6 +162,7 @@ def open_options(
         backing_formats=None if formats is None else (c_char_p * len(formats))(*formats),
         data_format=data_format,
         offset=offset,
+        header_length=header_length,
     )
 
 

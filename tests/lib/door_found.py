@@ -3,12 +3,13 @@
 or the file is packed."""
 import io
 import os
+import struct
 import tarfile
 from pathlib import Path
 
-from .builder import Image
+from .builder import FEATURE_NAMES, Image, poke
 from .door_foreign import packed
-from .door_names import MIB, C, disk, image, overlay, raw
+from .door_names import MIB, C, add_snapshot, disk, image, overlay, raw, store
 from .doors import CHAIN, Row
 
 PACKERS = {"gz": "gzip", "xz": "xz", "bz2": "bzip2", "zip": "zip"}
@@ -175,4 +176,72 @@ def packed_images():
     ]
 
 
-GROUPS = [offsets, archives, packed_images]
+# ---- Ways into images that break a rule ----------------------------------------
+
+
+def names_outside():
+    """The backing file's name is not in the first cluster."""
+    raw("base.raw", 3)
+    made = Image(size=MIB, cluster_bits=12, backing=b"x", backing_format=b"raw")
+    made.disk.normal(0, disk(4)[:C])
+    data = made.build()
+    poke(poke(data, 8, "Q", len(data)), 16, "I", 8)
+    Path("outside.qcow2").write_bytes(data + b"base.raw")
+    content, warned = disk(4)[:C] + disk(3)[C:], {"warnings": ("first cluster",), "checked": (0, 5)}
+    return [
+        Row(
+            "a name outside of the first cluster",
+            ("outside.qcow2",),
+            refused=("first cluster", "backing=PATH"),
+            at=CHAIN,
+            early=("first cluster",),
+        ),
+        Row("the same, named", ("outside.qcow2,backing=base.raw",), content, **warned),
+        Row("the same, found", ("outside.qcow2,search=.",), content, **warned),
+        Row(
+            "the same, alone",
+            ("outside.qcow2,backing=none",),
+            disk(4)[:C].ljust(MIB, b"\0"),
+            filesystem=False,
+            **warned,
+        ),
+    ]
+
+
+def header_lengths():
+    """The header's length counts the extensions."""
+    extensions = [(FEATURE_NAMES, bytes(96))]
+    made, data = image("right.qcow2", disk(1), header_length=104, extensions=extensions)
+    poke(data, 100, "I", 104 + len(made.extension_bytes()))
+    Path("long.qcow2").write_bytes(data)
+    warned = {"warnings": ("header's length",)}
+    return [
+        Row("an honest length", ("right.qcow2",), disk(1)),
+        Row("a length that counts extensions", ("long.qcow2",), refused=("header-length=104",)),
+        Row("the right length", ("long.qcow2,header-length=104",), disk(1), **warned),
+        Row(
+            "a length where none is needed",
+            ("right.qcow2,header-length=104",),
+            refused=("Leave out",),
+            at=CHAIN,
+        ),
+        Row("too short a length", ("long.qcow2,header-length=72",), refused=("above 103",)),
+    ]
+
+
+def long_entries():
+    """A snapshot has more extra data than is allowed."""
+    made = Image(size=MIB, cluster_bits=12)
+    for index in range(3):
+        extra = struct.pack(">QQ", 0, MIB) + bytes(3000) if index == 1 else None
+        add_snapshot(made, b"%d" % index, b"name%d" % index, disk(index), extra=extra)
+    store(made.disk, disk(9))
+    made.write("disk.qcow2")
+    warned = {"warnings": ("extra data",), "verified": (4,), "checked": (4,)}
+    return [Row("the active disk", ("disk.qcow2",), disk(9), **warned)] + [
+        Row(f"snapshot {index}", (f"disk.qcow2@{index}",), disk(index), snapshot=True, **warned)
+        for index in range(3)
+    ]
+
+
+GROUPS = [offsets, archives, packed_images, names_outside, header_lengths, long_entries]

@@ -136,6 +136,8 @@ char *tsk_qcow2_advice(const struct qcow2_error *error, const struct tsk_qcow2_n
     snprintf(out, ADVICE_BYTES, "%s",
              (error->help_options & QCOW2_OPTION_PASSPHRASES) != 0
                  ? "Leave out each \",key-file=\" that nothing needs"
+             : (error->help_options & QCOW2_OPTION_HEADER_LENGTH) != 0
+                 ? "Leave out \",header-length=\""
                  : "Leave out \",data-file=\"");
     break;
   case QCOW2_HELP_SNAPSHOT_KEY:
@@ -152,6 +154,9 @@ char *tsk_qcow2_advice(const struct qcow2_error *error, const struct tsk_qcow2_n
     break;
   case QCOW2_HELP_OFFSET: advise_offset(error, name, path, out); break;
   case QCOW2_HELP_UNPACK: advise_unpacking(error, path, out); break;
+  case QCOW2_HELP_HEADER_LENGTH:
+    snprintf(out, ADVICE_BYTES, "To read it so, add \",header-length=104\" to the image name");
+    break;
   }
   return out;
 }
@@ -162,6 +167,7 @@ bool tsk_qcow2_advice_adds(const struct qcow2_error *error)
   case QCOW2_HELP_NAME_FILE:
   case QCOW2_HELP_FORMAT:
   case QCOW2_HELP_END_CHAIN:
+  case QCOW2_HELP_HEADER_LENGTH:
   case QCOW2_HELP_PASSPHRASE: return true;
   case QCOW2_HELP_NONE:
   case QCOW2_HELP_REFERRER:

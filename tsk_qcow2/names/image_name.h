@@ -24,6 +24,7 @@ struct tsk_qcow2_name {
   char *data_format;                        /* its format=; NULL: not given */
   char **last_format;         /* while parsing: where a format= belongs; NULL: nowhere */
   uint64_t offset;            /* offset=: where in its file the image begins, bytes; 0: not given */
+  uint32_t header_length;     /* header-length=: bytes; 0: not given */
   bool errors_zero;           /* errors=zero: what cannot be read reads as zeros, and is reported */
   bool vm_state;              /* vmstate: the snapshot's saved memory instead of its disk */
   bool residue;               /* residue: what nothing refers to, instead of a disk */

@@ -90,6 +90,8 @@ static void put_name(struct composer *composer, const struct tsk_qcow2_name *nam
   tsk_qcow2_selection_print(&name->selection, composer->out);
   if (name->offset != 0)
     fprintf(composer->out, ",offset=%" PRIu64, name->offset);
+  if (name->header_length != 0)
+    fprintf(composer->out, ",header-length=%" PRIu32, name->header_length);
   if (name->vm_state)
     fputs(",vmstate", composer->out);
   if (name->residue)

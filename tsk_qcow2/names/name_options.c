@@ -2,6 +2,7 @@
 #include "name_options.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -74,24 +75,41 @@ static int take_data_file(struct tsk_qcow2_name *name, const char *value, struct
   return name->data_file == NULL ? tsk_qcow2_complain_nomem(error) : 0;
 }
 
-/* A decimal number of bytes, above 0. */
-static int take_offset(struct tsk_qcow2_name *name, const char *value, struct qcow2_error *error)
+/* Read a decimal number of bytes, not below `lowest` (above 0), into *bytes, which must be 0. */
+static int take_bytes(const char *option, const char *value, uint64_t lowest, uint64_t highest,
+                      uint64_t *bytes, struct qcow2_error *error)
 {
   char quoted[QUOTED_BYTES], *end;
-  unsigned long long bytes;
+  unsigned long long number;
 
-  if (name->offset != 0)
-    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "the option \"offset\" is given twice");
+  if (*bytes != 0)
+    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "the option \"%s\" is given twice", option);
   errno = 0;
-  bytes = strtoull(value, &end, 10);
-  if (value[0] < '0' || value[0] > '9' || *end != '\0' || errno != 0 || bytes == 0)
+  number = strtoull(value, &end, 10);
+  if (value[0] < '0' || value[0] > '9' || *end != '\0' || errno != 0 || number < lowest ||
+      number > highest)
     return qcow2_error_set(
         error, QCOW2_ERROR_ARGUMENT,
-        "the option \"offset\" of the image name takes a decimal number of bytes "
-        "above 0, not \"%s\"",
-        qcow2_text_escape(value, strlen(value), quoted, sizeof(quoted)));
-  name->offset = bytes;
+        "the option \"%s\" of the image name takes a decimal number of bytes above "
+        "%" PRIu64 ", not \"%s\"",
+        option, lowest - 1, qcow2_text_escape(value, strlen(value), quoted, sizeof(quoted)));
+  *bytes = number;
   return 0;
+}
+
+static int take_offset(struct tsk_qcow2_name *name, const char *value, struct qcow2_error *error)
+{
+  return take_bytes("offset", value, 1, UINT64_MAX, &name->offset, error);
+}
+
+static int take_header_length(struct tsk_qcow2_name *name, const char *value,
+                              struct qcow2_error *error)
+{
+  uint64_t bytes = name->header_length;
+  int code = take_bytes("header-length", value, 104, UINT32_MAX, &bytes, error);
+
+  name->header_length = (uint32_t) bytes;
+  return code;
 }
 
 static int take_vm_state(struct tsk_qcow2_name *name, const char *value, struct qcow2_error *error)
@@ -230,6 +248,7 @@ static const struct option {
   { "extended-l2", NULL, take_extended_l2 },
   { "compression", "zstd", take_compression },
   { "luks", "OFFSET", take_luks },
+  { "header-length", "BYTES", take_header_length },
 };
 
 static const struct option *find_option(const char *text, size_t length)
@@ -267,7 +286,7 @@ int tsk_qcow2_name_apply_option(struct tsk_qcow2_name *name, const char *text,
         error, QCOW2_ERROR_ARGUMENT,
         "the image name has an unknown option \"%s\"; there are backing=PATH, "
         "backing=none, data-file=PATH, format=FORMAT, search=DIRECTORY, "
-        "key-file=PATH, offset=BYTES, vmstate, under-zeros, residue, errors=zero and, if the "
+        "key-file=PATH, offset=BYTES, header-length=BYTES, vmstate, under-zeros, residue, errors=zero and, if the "
         "header is lost, "
         "l1=OFFSET, size=BYTES, cluster-bits=BITS, extended-l2, compression=zstd and luks=OFFSET "
         "(\",,\" stands for a comma)",

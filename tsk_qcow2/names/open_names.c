@@ -86,6 +86,7 @@ static int open_with_keys(const struct tsk_qcow2_followed *followed, enum tsk_qc
     .search_variable_count = name->search.count - followed->own_search_count,
     .offset = name->offset,
     .layout = name->has_layout ? &name->layout : NULL,
+    .header_length = name->header_length,
   };
 
   return qcow2_image_open(name->path, &options, image, error);

@@ -84,6 +84,7 @@ class OpenOptions(ctypes.Structure):
         ("search_variable_count", c_size_t),
         ("offset", c_uint64),
         ("layout", POINTER(Layout)),
+        ("header_length", c_uint32),
     ]
 
 
