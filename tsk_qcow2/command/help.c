@@ -128,6 +128,7 @@ static const struct topic TOPICS[] = {
     "  key-file=PATH                       the file with the passphrase; repeat it for\n"
     "                                      encrypted backing files with another passphrase\n"
     "  offset=BYTES                        the image begins at this byte of the file\n"
+    "  header-length=104                   the header's length, where the stored one is wrong\n"
     "  vmstate                             the snapshot's saved memory instead of its disk\n"
     "  residue                             what nothing in the file refers to, at its offset in\n"
     "                                      the file; everything else is zeros\n"
