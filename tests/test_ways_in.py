@@ -74,7 +74,9 @@ def test_backing_name_that_cannot_be_read(at, length, word, tmp_path):
 def test_backing_name_outside_below_the_topmost_image(tmp_path):
     (tmp_path / "base.raw").write_bytes(pattern(7, SIZE))
     middle, _ = with_name_outside(tmp_path / "middle.qcow2", b"base.raw")
-    top = small_image(backing=b"middle.qcow2", backing_format=b"qcow2").write(tmp_path / "top.qcow2")
+    top = small_image(backing=b"middle.qcow2", backing_format=b"qcow2").write(
+        tmp_path / "top.qcow2"
+    )
     refused(top, "DENIED", "middle.qcow2", "first cluster")
     with Opened(top, backing=[middle, tmp_path / "base.raw"]) as opened:
         assert opened.view().read(4096, 10) == pattern(7, SIZE)[4096:4106]
@@ -105,7 +107,9 @@ def test_header_length_that_counts_the_extensions(rng):
 def test_a_header_length_that_nothing_needs(tmp_path):
     """An image whose header is right is not read in another way."""
     path = small_image(compression=1).write(tmp_path / "right.qcow2")
-    refused(path, "ARGUMENT", "104", "right.qcow2", "leave out:", "header-length=", header_length=104)
+    refused(
+        path, "ARGUMENT", "104", "right.qcow2", "leave out:", "header-length=", header_length=104
+    )
 
 
 def test_a_header_length_that_does_not_help():
@@ -193,7 +197,9 @@ def test_snapshot_whose_texts_are_nowhere():
 def test_streams_of_the_other_compression(declared):
     image = Image(size=SIZE, cluster_bits=12, compression=declared)
     content = squeezable(1, 4096)
-    image.disk.compressed(0, content, stream=builder.deflate(content) if declared else zstd(content))
+    image.disk.compressed(
+        0, content, stream=builder.deflate(content) if declared else zstd(content)
+    )
     image.disk.compressed(1, content)
     with Opened.from_storage(image.build()) as opened:
         view = opened.view()
