@@ -96,10 +96,10 @@ static int read_metadata(const struct qcow2_storage *storage, uint32_t given_len
   return code;
 }
 
-int qcow2_layer_read_header(const struct qcow2_opened_file *file, struct qcow2_metadata *metadata,
-                            struct qcow2_error *error)
+int qcow2_layer_read_header(const struct qcow2_opened_file *file, uint32_t header_length,
+                            struct qcow2_metadata *metadata, struct qcow2_error *error)
 {
-  return read_metadata(&file->storage, 0, metadata, error);
+  return read_metadata(&file->storage, header_length, metadata, error);
 }
 
 /* Derive everything that is known from the metadata. */

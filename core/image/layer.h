@@ -63,8 +63,8 @@ int qcow2_layer_new_of(struct qcow2_opened_file *file, const struct qcow2_shared
 
 /* Read and decode the header of a file. On success the caller frees *metadata with
    qcow2_metadata_free(). Errors: those of the header, IO, NOMEM. */
-int qcow2_layer_read_header(const struct qcow2_opened_file *file, struct qcow2_metadata *metadata,
-                            struct qcow2_error *error);
+int qcow2_layer_read_header(const struct qcow2_opened_file *file, uint32_t header_length,
+                            struct qcow2_metadata *metadata, struct qcow2_error *error);
 
 /* NULL is allowed. */
 void qcow2_layer_free(struct qcow2_layer *layer);

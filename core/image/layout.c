@@ -111,7 +111,7 @@ static int read_metadata(const struct qcow2_opened_file *file,
 {
   const struct qcow2_layout *layout = options->layout;
   struct qcow2_error failure;
-  int code = qcow2_layer_read_header(file, metadata, &failure);
+  int code = qcow2_layer_read_header(file, options->header_length, metadata, &failure);
 
   *lost = NULL;
   if (code == QCOW2_ERROR_NOMEM)

@@ -286,7 +286,8 @@ int tsk_qcow2_name_apply_option(struct tsk_qcow2_name *name, const char *text,
         error, QCOW2_ERROR_ARGUMENT,
         "the image name has an unknown option \"%s\"; there are backing=PATH, "
         "backing=none, data-file=PATH, format=FORMAT, search=DIRECTORY, "
-        "key-file=PATH, offset=BYTES, header-length=BYTES, vmstate, under-zeros, residue, errors=zero and, if the "
+        "key-file=PATH, offset=BYTES, header-length=BYTES, vmstate, under-zeros, residue, "
+        "errors=zero and, if the "
         "header is lost, "
         "l1=OFFSET, size=BYTES, cluster-bits=BITS, extended-l2, compression=zstd and luks=OFFSET "
         "(\",,\" stands for a comma)",
