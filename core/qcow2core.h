@@ -128,7 +128,9 @@ enum qcow2_help {
   QCOW2_HELP_HEADER_LENGTH,  /* give 104 as the `header_length` of the options */
   QCOW2_HELP_UNPACK,         /* unpack the file first; `help_format` is what it is packed by: "xz",
                                 "gzip", "bzip2", "zstd", "lz4", "lzop", "zip", "7z" or "tar" */
-  QCOW2_HELP_LAYOUT          /* give a complete layout, as qcow2_rebuild() finds it */
+  QCOW2_HELP_LAYOUT,         /* give a complete layout, as qcow2_rebuild() finds it */
+  QCOW2_HELP_DELETED_KEY,    /* choose the deleted snapshot by the host offset of its L1 table */
+  QCOW2_HELP_DELETED_LIST    /* list what is left of deleted snapshots */
 };
 
 /* Fields of struct qcow2_open_options, one bit each, for an error's `help_options`. */
@@ -485,7 +487,8 @@ enum qcow2_cluster_kind {
   QCOW2_CLUSTER_NORMAL, /* stored in the image or data file (encrypted there, if the image is), or
                            in a raw backing file */
   QCOW2_CLUSTER_COMPRESSED, /* a deflate or zstd stream in the image */
-  QCOW2_CLUSTER_INVALID     /* the entry breaks the format's rules: reads fail */
+  QCOW2_CLUSTER_INVALID     /* the entry breaks the format's rules, or, in a view with labels, what
+                               it names is lost: reads fail */
 };
 
 /* A run of guest bytes of one kind, from one file of the chain. */
@@ -817,6 +820,7 @@ struct qcow2_residue_found {
   const struct qcow2_snapshot *snapshot; /* SNAPSHOT_TABLE: as stored; else NULL */
   enum qcow2_residue_l1 l1;              /* of that snapshot */
   const struct qcow2_bitmap *bitmap;     /* BITMAP_DIRECTORY: as stored; else NULL */
+  uint64_t table_offset; /* host offset of the old table that has the entry; else host_offset */
 };
 
 /* A callback that is called for something that was found. Everything that `found` points to is
@@ -870,6 +874,107 @@ struct qcow2_residue_result {
 QCOW2_API int qcow2_image_residue(const struct qcow2_image *image,
                                   const struct qcow2_residue_options *options,
                                   struct qcow2_residue_result *result, struct qcow2_error *error);
+
+/* ---- Deleted snapshots ---------------------------------------------------- */
+
+/* How far the bytes of a view of old tables, such as those of a deleted snapshot, can be trusted,
+   for each cluster. A label is about what the file shows: anyone who could write to the image, or a
+   guest that knew the format, could have put anything there. */
+enum qcow2_label {
+  QCOW2_LABEL_KEPT, /* nothing that the image still has refers to any byte of its cluster, nor to
+                       the L2 table that leads there. What was freed a second time in between looks
+                       like this, too */
+  QCOW2_LABEL_SHARED_OLDER,  /* a snapshot that is older than the deleted one has the same bytes at
+                                the same guest offset, and has had them ever since */
+  QCOW2_LABEL_SHARED_NEWER,  /* only newer snapshots have: they may have been taken after the
+                                deletion, and after another write */
+  QCOW2_LABEL_SHARED_ACTIVE, /* only the active disk has: it shows what was written since, too */
+  QCOW2_LABEL_REUSED,        /* lost: something else refers to its cluster now */
+  QCOW2_LABEL_LOST_TABLE,    /* lost: the L2 table that led there is something else now, or it
+                                contradicts another one */
+  QCOW2_LABEL_PUNCHED, /* lost: the cluster, or the L2 table, is all zeros, a hole, or after the
+                          end of the file. It may always have been zeros */
+  QCOW2_LABEL_ABSENT   /* there was no cluster, as a table says that is itself kept or
+                          shared-older: reads as the backing file, or as zeros */
+};
+#define QCOW2_LABELS 8u
+/* There will never be more labels than this under this SONAME. */
+#define QCOW2_LABELS_MAX 16u
+
+/* The name of a label, such as "shared-older". Static storage, never NULL. */
+QCOW2_API const char *qcow2_label_name(enum qcow2_label label);
+
+/* Return 1 if a view has no bytes where it has this label: reads fail there. */
+QCOW2_API int qcow2_label_is_lost(enum qcow2_label label);
+
+/* Call `report` for each entry of an old snapshot table that the image no longer has, in ascending
+   order of host offsets; at most 65,536. found->kind is SNAPSHOT_TABLE. found->l1 is THERE if the
+   snapshot can be opened, as far as is known: nothing refers to its L1 table, which looks like one,
+   and no later entry names the same bytes. No other file is needed: the image may be opened with
+   QCOW2_OPEN_NO_CHAIN. Reads all tables, and the start of each cluster that nothing refers to. Uses
+   48 MiB. Any thread. Errors: NOMEM, UNSUPPORTED (a limit is reached: see
+   qcow2_view_open_residue()). */
+QCOW2_API int qcow2_image_deleted(const struct qcow2_image *image, qcow2_residue_report *report,
+                                  void *context, struct qcow2_error *error);
+
+/* How a deleted snapshot is named. */
+enum qcow2_deleted_key {
+  QCOW2_DELETED_BY_NAME,
+  QCOW2_DELETED_BY_ID,
+  QCOW2_DELETED_BY_L1 /* the host offset of its L1 table, in decimal digits */
+};
+
+/* Find the only deleted snapshot with this name or ID, or with this offset of its L1 table, that
+   can be opened as far as is known. *l1_offset becomes the host offset of its L1 table, by which it
+   is opened. Reads what qcow2_image_deleted() reads, unless this was read before. Errors: NOT_FOUND
+   (there is none, or several match; the message lists them), and those of qcow2_image_deleted(). */
+QCOW2_API int qcow2_deleted_find(const struct qcow2_image *image, const char *key,
+                                 enum qcow2_deleted_key by, uint64_t *l1_offset,
+                                 struct qcow2_error *error);
+
+/* More flags for qcow2_view_open_deleted(). */
+enum {
+  /* Reads of everything but KEPT, SHARED_OLDER and ABSENT fail. */
+  QCOW2_VIEW_ONLY_KEPT = 8
+};
+
+/* Open a view of the disk of a deleted snapshot, as far as it is still there: every cluster has a
+   label, and where the label says that it is lost, reads fail with CORRUPT. `l1_offset` is the host
+   offset of its L1 table, as in an entry of an old snapshot table, which is looked for. Where it
+   has no cluster, the backing file is read as for other snapshots. qcow2_view_warning() says which
+   snapshot it is, and how many bytes have each label. Flags: QCOW2_VIEW_VM_STATE,
+   QCOW2_VIEW_ONLY_KEPT. Reads all tables two times more than qcow2_deleted_find(). Uses 48 MiB
+   while it opens; the view then uses up to 48 MiB for labels. Errors: NOT_FOUND (there is no such
+   entry, or something else is where its L1 table was), CORRUPT (an entry that makes no sense),
+   UNSUPPORTED (the limit of the work, see qcow2_view_open_residue()), NOMEM, IO, ARGUMENT. */
+QCOW2_API int qcow2_view_open_deleted(struct qcow2_image *image, uint64_t l1_offset, unsigned flags,
+                                      struct qcow2_view **view, struct qcow2_error *error);
+
+/* The entry of the deleted snapshot that a view shows; NULL: the view shows something else. Owned
+   by the view. */
+QCOW2_API const struct qcow2_snapshot *qcow2_view_deleted(const struct qcow2_view *view);
+
+/* How many bytes of the view have each label: `bytes` has QCOW2_LABELS_MAX elements. They were
+   counted when the view was opened, without reading the clusters: of PUNCHED, only holes are
+   counted as such. Returns 0, or ARGUMENT: the view has no labels. */
+QCOW2_API int qcow2_view_label_bytes(const struct qcow2_view *view, uint64_t *bytes,
+                                     struct qcow2_error *error);
+
+/* A run of guest bytes with the same label. */
+struct qcow2_labelled {
+  enum qcow2_label label;
+  uint64_t guest_offset; /* bytes */
+  uint64_t length;       /* bytes, > 0; the next run may have the same label */
+  uint64_t host_offset;  /* of the first byte or, where the label is about the L2 table, of that; of
+                            a compressed stream: where it begins. QCOW2_NO_OFFSET: there is none */
+  uint64_t reserved[2];  /* 0 */
+};
+
+/* Find the label of the bytes at `guest_offset` (below the view's size), for at most `length` bytes
+   (> 0). If the label may be KEPT, the cluster is read up to its first byte that is not zero.
+   Errors: ARGUMENT (also if the view has no labels), IO, TRUNCATED, NOMEM, UNSUPPORTED. */
+QCOW2_API int qcow2_view_label(struct qcow2_view *view, uint64_t guest_offset, uint64_t length,
+                               struct qcow2_labelled *labelled, struct qcow2_error *error);
 
 /* ---- What the files contain ---------------------------------------------- */
 

@@ -163,6 +163,7 @@ def test_python_knows_the_layout():
         "qcow2_residue_result": declarations.ResidueResult,
         "qcow2_residue_stream": declarations.ResidueStream,
         "qcow2_residue_found": declarations.RawResidueFound,
+        "qcow2_labelled": declarations.RawLabelled,
         "qcow2_encryption_info": declarations.EncryptionInfo,
         "qcow2_snapshot": declarations.RawSnapshot,
         "qcow2_header": declarations.RawHeader,

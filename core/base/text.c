@@ -133,3 +133,25 @@ char *qcow2_text_quote(const char *text, char out[TEXT_ESCAPED_BYTES])
 {
   return escape(text, strlen(text), '"', out, TEXT_ESCAPED_BYTES);
 }
+
+/* ---- Dates ------------------------------------------------------------------ */
+
+#define DAYS_PER_400_YEARS 146097u
+#define DAYS_FROM_0_TO_1970 719468u /* from March 1st of year 0 */
+
+char *qcow2_text_date(uint32_t seconds, char out[TEXT_DATE_BYTES])
+{
+  uint32_t days = seconds / 86400 + DAYS_FROM_0_TO_1970, second = seconds % 86400;
+  uint32_t era = days / DAYS_PER_400_YEARS, day = days % DAYS_PER_400_YEARS;
+  uint32_t year = (day - day / 1460 + day / 36524 - day / 146096) / 365;
+  uint32_t day_of_year = day - (365 * year + year / 4 - year / 100);
+  uint32_t month = (5 * day_of_year + 2) / 153; /* 0: March */
+
+  day = day_of_year - (153 * month + 2) / 5 + 1;
+  year += era * 400 + (month >= 10);
+  month = month < 10 ? month + 3 : month - 9;
+  snprintf(out, TEXT_DATE_BYTES, "%04u-%02u-%02u %02u:%02u:%02u UTC", (unsigned) year % 10000,
+           (unsigned) month, (unsigned) day, (unsigned) (second / 3600),
+           (unsigned) (second / 60 % 60), (unsigned) (second % 60));
+  return out;
+}

@@ -18,4 +18,8 @@ char *qcow2_text_duplicate(const char *text);
    `out`. */
 char *qcow2_text_quote(const char *text, char out[TEXT_ESCAPED_BYTES]);
 
+/* "2026-03-01 10:12:00 UTC", from seconds since 1970-01-01 UTC, in `out`; returns `out`. */
+#define TEXT_DATE_BYTES 32
+char *qcow2_text_date(uint32_t seconds, char out[TEXT_DATE_BYTES]);
+
 #endif

@@ -186,7 +186,11 @@ static int image_open(struct qcow2_opened_file *file, const struct qcow2_open_op
     qcow2_opened_file_close(file);
     return qcow2_error_set_nomem(error);
   }
-  code = shared_make(&image->shared, options, error);
+  image->memo = calloc(1, sizeof(*image->memo));
+  if (image->memo != NULL)
+    pthread_mutex_init(&image->memo->lock, NULL);
+  code = image->memo == NULL ? qcow2_error_set_nomem(error)
+                             : shared_make(&image->shared, options, error);
   if (code == 0)
     code = qcow2_not_qcow2_begin_at(file, options->offset, error);
   if (code == 0)
@@ -250,6 +254,11 @@ void qcow2_image_close(struct qcow2_image *image)
   qcow2_cache_free(image->shared.cluster_cache);
   qcow2_cache_free(image->shared.small_cache);
   qcow2_cache_free(image->shared.coarse_cache);
+  if (image->memo != NULL) {
+    pthread_mutex_destroy(&image->memo->lock);
+    free(image->memo->deleted);
+  }
+  free(image->memo);
   free(image);
 }
 

@@ -207,9 +207,7 @@ static struct qcow2_mapping mapping_without_table(enum qcow2_cluster_kind kind,
                                  .table_offset = QCOW2_NO_OFFSET };
 }
 
-/* End a run of stored bytes at the end of the file. The bytes that are missing are another run,
-   which fails at its first byte. An encrypted sector can only be read as a whole. */
-static void cut_at_file_end(const struct qcow2_layer *layer, struct qcow2_mapping *mapping)
+void qcow2_layer_cut_at_file_end(const struct qcow2_layer *layer, struct qcow2_mapping *mapping)
 {
   uint64_t file_size = layer->source.data->size;
   uint64_t end = layer->cipher == NULL ? file_size
@@ -236,7 +234,7 @@ int qcow2_layer_map(const struct qcow2_layer *layer, const struct qcow2_tables *
   }
   code = qcow2_mapping_find(tables, guest_offset, length, mapping, error);
   if (code == 0)
-    cut_at_file_end(layer, mapping);
+    qcow2_layer_cut_at_file_end(layer, mapping);
   else /* past the end of the layer there are zeros, even if its tables are damaged */
     mapping->length = min_u64(mapping->length, size - guest_offset);
   return code;
@@ -252,5 +250,5 @@ void qcow2_layer_uncover(const struct qcow2_layer *layer, struct qcow2_mapping *
   if (!qcow2_layer_is_covered(layer, mapping))
     return;
   mapping->kind = QCOW2_CLUSTER_NORMAL;
-  cut_at_file_end(layer, mapping);
+  qcow2_layer_cut_at_file_end(layer, mapping);
 }

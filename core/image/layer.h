@@ -87,6 +87,10 @@ int qcow2_layer_map(const struct qcow2_layer *layer, const struct qcow2_tables *
                     uint64_t size, uint64_t guest_offset, uint64_t length,
                     struct qcow2_mapping *mapping, struct qcow2_error *error);
 
+/* End a run of stored bytes at the end of the file. The bytes that are missing are another run,
+   which fails at its first byte. An encrypted sector can only be read as a whole. */
+void qcow2_layer_cut_at_file_end(const struct qcow2_layer *layer, struct qcow2_mapping *mapping);
+
 /* True if the mapping is of bytes that read as zeros, but have a host cluster in a standard L2
    entry. Not for subclusters: it is not known whether their stored bytes were ever read by the
    guest. */

@@ -13,9 +13,13 @@ static int map_layer(const struct qcow2_stack *stack, size_t layer, uint64_t gue
                      uint64_t length, struct qcow2_mapping *mapping, struct qcow2_error *error)
 {
   const struct qcow2_layer *file = stack->layers[layer];
-  int code = qcow2_layer_map(file, layer == 0 ? &stack->tables : &file->tables,
-                             layer == 0 ? stack->end : file->size, guest_offset, length, mapping,
-                             error);
+  int code;
+
+  if (layer == 0 && stack->top != NULL)
+    return stack->top(stack->top_context, guest_offset, length, mapping, error);
+  code = qcow2_layer_map(file, layer == 0 ? &stack->tables : &file->tables,
+                         layer == 0 ? stack->end : file->size, guest_offset, length, mapping,
+                         error);
 
   if (code == 0 && stack->under_zeros)
     qcow2_layer_uncover(file, mapping);

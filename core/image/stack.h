@@ -7,12 +7,19 @@
 
 #include "chain.h"
 
+/* Finds a piece of the topmost layer, in place of qcow2_layer_map(): for tables that are not those
+   of a disk of the image. Any thread calls it. */
+typedef int qcow2_stack_top(void *context, uint64_t guest_offset, uint64_t length,
+                            struct qcow2_mapping *mapping, struct qcow2_error *error);
+
 /* Guest offsets count from the start of what the L1 table maps, as in the format: a VM state is
    after the disk. */
 struct qcow2_stack {
   struct qcow2_layer *const *layers; /* a part of the chain: [0] is the topmost that is read */
   size_t layer_count;                /* how many are read: for a VM state, only one */
   struct qcow2_tables tables; /* of the first layer: those of its active disk or of a snapshot */
+  qcow2_stack_top *top;       /* NULL: `tables` are used */
+  void *top_context;          /* passed to it */
   uint64_t end;               /* where the topmost layer ends, bytes */
   bool under_zeros;           /* clusters of the kind ZERO_ALLOCATED read as stored */
   _Atomic uint64_t *known;    /* what is remembered between reads, see stack.c; NULL: nothing */

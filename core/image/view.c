@@ -29,10 +29,11 @@
    state is after the disk. A view offset, which callers use, counts from the start of the view. */
 struct qcow2_view {
   struct qcow2_stack stack;
-  struct qcow2_chain own; /* of one layer, if the view is not of the image's chain */
-  size_t first_layer;     /* index in the chain of the stack's topmost layer */
-  uint64_t start;         /* guest offset */
-  uint64_t size;          /* bytes */
+  struct qcow2_chain own;              /* of one layer, if the view is not of the image's chain */
+  void (*close_tables)(void *context); /* of the stack's top_context; NULL: it has none */
+  size_t first_layer;                  /* index in the chain of the stack's topmost layer */
+  uint64_t start;                      /* guest offset */
+  uint64_t size;                       /* bytes */
   struct qcow2_warnings warnings;
   struct qcow2_accelerator accelerator;
 };
@@ -202,6 +203,34 @@ int qcow2_view_open_storage(struct qcow2_image *image, const struct qcow2_storag
   return view_finish(view, image, view_set_storage(view, image, storage, error), out);
 }
 
+int qcow2_view_open_tables(struct qcow2_image *image, const struct qcow2_view_tables *tables,
+                           struct qcow2_view **out, struct qcow2_error *error)
+{
+  struct qcow2_view *view = NULL;
+  int code = view_new(image, 0, &view, error);
+
+  if (view == NULL) {
+    tables->close(tables->context);
+    return code;
+  }
+  view->close_tables = tables->close;
+  view->stack.top = tables->find;
+  view->stack.top_context = tables->context;
+  view->start = tables->start;
+  view->size = tables->size;
+  view->stack.end = view->start + view->size;
+  if (tables->is_alone)
+    view->stack.layer_count = 1;
+  return view_finish(view, image, 0, out);
+}
+
+void *qcow2_view_tables_context(const struct qcow2_view *view, qcow2_stack_top *find,
+                                uint64_t *start)
+{
+  *start = view->start;
+  return view->stack.top == find ? view->stack.top_context : NULL;
+}
+
 int qcow2_view_warn(struct qcow2_view *view, const char *sentence, struct qcow2_error *error)
 {
   return qcow2_warnings_add(&view->warnings, NULL, sentence, error);
@@ -247,6 +276,8 @@ void qcow2_view_close(struct qcow2_view *view)
   qcow2_stack_forget(&view->stack);
   qcow2_warnings_free(&view->warnings);
   qcow2_chain_free(&view->own);
+  if (view->close_tables != NULL)
+    view->close_tables(view->stack.top_context);
   free(view);
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "cluster_reader.h"
 
+#include <inttypes.h>
 #include <string.h>
 
 #include "../base/error.h"
@@ -18,6 +19,10 @@ static int read_normal(const struct qcow2_cluster_source *source, uint64_t host_
 
 static int invalid_error(const struct qcow2_mapping *mapping, struct qcow2_error *error)
 {
+  if (mapping->lost != NULL)
+    return qcow2_error_set_at(error, QCOW2_ERROR_CORRUPT, QCOW2_NO_OFFSET, mapping->host_offset,
+                              "what was here is lost (%s): %s, at host offset %" PRIu64,
+                              mapping->lost, mapping->problem, mapping->host_offset);
   return qcow2_error_set_at(error, QCOW2_ERROR_CORRUPT, QCOW2_NO_OFFSET, mapping->table_offset,
                             "the table entry is invalid: %s", mapping->problem);
 }

@@ -113,8 +113,9 @@ static void collect_run(const struct qcow2_geometry *geometry, const uint8_t *by
 /* Map through the L2 table at `l2_offset`. If the table cannot be read, mapping->length is the
    number of bytes with this error. If the file ends before an entry, it ends before all later
    entries. */
-static int map_in_l2(const struct qcow2_tables *tables, uint64_t l2_offset, uint64_t guest_offset,
-                     uint64_t length, struct qcow2_mapping *mapping, struct qcow2_error *error)
+int qcow2_mapping_find_in_l2(const struct qcow2_tables *tables, uint64_t l2_offset,
+                             uint64_t guest_offset, uint64_t length, struct qcow2_mapping *mapping,
+                             struct qcow2_error *error)
 {
   const struct qcow2_geometry *geometry = tables->geometry;
   uint64_t entry_offset = l2_offset + (uint64_t) geometry_l2_index(geometry, guest_offset) *
@@ -139,7 +140,7 @@ static int map_in_l2(const struct qcow2_tables *tables, uint64_t l2_offset, uint
 }
 
 /* The number of bytes from `guest_offset` on with the same error, if the L1 entry at `index` cannot
-   be read: as in map_in_l2(). */
+   be read: as in qcow2_mapping_find_in_l2(). */
 static uint64_t l1_failure_length(const struct qcow2_tables *tables, uint64_t index,
                                   uint64_t guest_offset, int code)
 {
@@ -177,5 +178,6 @@ int qcow2_mapping_find(const struct qcow2_tables *tables, uint64_t guest_offset,
     mapping->kind = QCOW2_CLUSTER_INVALID;
     return 0;
   }
-  return map_in_l2(tables, l1_entry & TABLE_OFFSET_MASK, guest_offset, left, mapping, error);
+  return qcow2_mapping_find_in_l2(tables, l1_entry & TABLE_OFFSET_MASK, guest_offset, left, mapping,
+                                  error);
 }

@@ -27,6 +27,8 @@ struct qcow2_mapping {
   uint64_t table_offset; /* host offset of the L1 or L2 entry (of a run: of the first entry), or
                             QCOW2_NO_OFFSET */
   const char *problem;   /* INVALID: why, as a clause in static storage. Else NULL */
+  const char *lost;      /* INVALID: the entry is valid, but what it names is lost; this is the name
+                            of the label that says so, and `host_offset` is known. Else NULL */
 };
 
 /* Map `guest_offset`, for at most `length` bytes (> 0). An invalid entry is a mapping of the kind
@@ -35,5 +37,11 @@ struct qcow2_mapping {
    NOMEM, and CORRUPT for an L1 table at host offset 0, with the entry's host offset. */
 int qcow2_mapping_find(const struct qcow2_tables *tables, uint64_t guest_offset, uint64_t length,
                        struct qcow2_mapping *mapping, struct qcow2_error *error);
+
+/* The same through one L2 table, at the host offset `l2_offset`; `length` bytes must not go on past
+   what it maps. */
+int qcow2_mapping_find_in_l2(const struct qcow2_tables *tables, uint64_t l2_offset,
+                             uint64_t guest_offset, uint64_t length, struct qcow2_mapping *mapping,
+                             struct qcow2_error *error);
 
 #endif

@@ -56,18 +56,25 @@ static bool is_place(const struct qcow2_residue_looks *looks, uint64_t offset)
          is_aligned(offset, looks->geometry->cluster_size);
 }
 
+bool qcow2_residue_may_be_snapshot(const struct qcow2_residue_looks *looks, const uint8_t *bytes)
+{
+  uint32_t l1_size = be32_get(bytes + 8), extra = be32_get(bytes + 36);
+
+  return is_place(looks, be64_get(bytes)) && l1_size >= 1 && l1_size <= L1_ENTRIES_MAX &&
+         (extra == 0 || extra == 8 || extra == 16 || extra == 24) &&
+         be32_get(bytes + 20) <= NANOSECONDS_MAX;
+}
+
 static bool is_snapshot(const struct qcow2_residue_looks *looks, const uint8_t *bytes,
                         const struct qcow2_snapshot_lengths *lengths)
 {
-  uint32_t l1_size = be32_get(bytes + 8), extra = lengths->extra;
+  uint32_t extra = lengths->extra;
   const uint8_t *id = bytes + SNAPSHOT_FIXED_BYTES + extra;
   uint64_t disk_size = extra >= 16 ? be64_get(bytes + SNAPSHOT_FIXED_BYTES + 8) : 0;
 
-  return is_place(looks, be64_get(bytes)) && l1_size >= 1 && l1_size <= L1_ENTRIES_MAX &&
-         (extra == 0 || extra == 8 || extra == 16 || extra == 24) && lengths->id > 0 &&
-         be32_get(bytes + 20) <= NANOSECONDS_MAX && is_text(id, lengths->id) &&
-         is_text(id + lengths->id, lengths->name) &&
-         qcow2_geometry_l1_entries(looks->geometry, disk_size) <= l1_size;
+  return qcow2_residue_may_be_snapshot(looks, bytes) && lengths->id > 0 &&
+         is_text(id, lengths->id) && is_text(id + lengths->id, lengths->name) &&
+         qcow2_geometry_l1_entries(looks->geometry, disk_size) <= be32_get(bytes + 8);
 }
 
 size_t qcow2_residue_snapshot_entry(const struct qcow2_residue_looks *looks, const uint8_t *bytes,
@@ -144,13 +151,14 @@ static bool are_unique(uint64_t *offsets, size_t count)
   return true;
 }
 
-/* As qcow2_residue_is_table(), of entries of `width` words, of which the first has the offset. */
+/* As qcow2_residue_is_table(), of entries of `width` words, of which the first has the offset; but
+   all of them may be without an offset, as *is_empty says. */
 static bool is_table_of(const struct qcow2_residue_looks *looks, const uint8_t *bytes, size_t count,
-                        unsigned width)
+                        unsigned width, bool *is_empty)
 {
   size_t offsets = 0;
-  bool is_empty = true;
 
+  *is_empty = true;
   for (size_t i = 0; i + width <= count; i += width) {
     uint64_t word = be64_get(bytes + i * 8);
     uint64_t bitmap = width == 2 ? be64_get(bytes + i * 8 + 8) : 0;
@@ -158,18 +166,30 @@ static bool is_table_of(const struct qcow2_residue_looks *looks, const uint8_t *
     if (!is_entry(looks, word) || (bitmap >> 32 & bitmap & UINT32_MAX) != 0 ||
         (width == 2 && (word & L2_ENTRY_COMPRESSED) == 0 && (word & L2_ENTRY_ZERO) != 0))
       return false;
-    is_empty = is_empty && (word & ~L2_ENTRY_ZERO) == 0;
+    *is_empty = *is_empty && (word & ~L2_ENTRY_ZERO) == 0;
     if ((word & L2_ENTRY_COMPRESSED) == 0 && (word & TABLE_OFFSET_MASK) != 0)
       looks->scratch[offsets++] = word & TABLE_OFFSET_MASK;
   }
-  return !is_empty && are_unique(looks->scratch, offsets);
+  return are_unique(looks->scratch, offsets);
 }
 
 bool qcow2_residue_is_table(const struct qcow2_residue_looks *looks, const uint8_t *bytes,
                             size_t count)
 {
-  return is_table_of(looks, bytes, count, 1) ||
-         (looks->geometry->extended_l2 && is_table_of(looks, bytes, count, 2));
+  bool is_empty;
+
+  return (is_table_of(looks, bytes, count, 1, &is_empty) && !is_empty) ||
+         (looks->geometry->extended_l2 && is_table_of(looks, bytes, count, 2, &is_empty) &&
+          !is_empty);
+}
+
+bool qcow2_residue_is_l2(const struct qcow2_residue_looks *looks, const uint8_t *cluster)
+{
+  size_t size = looks->geometry->cluster_size;
+  bool is_empty;
+
+  return is_table_of(looks, cluster, size / 8, looks->geometry->extended_l2 ? 2 : 1, &is_empty) &&
+         !qcow2_residue_is_zero(cluster, size);
 }
 
 static uint64_t refcount_get(const uint8_t *bytes, unsigned order)

@@ -25,10 +25,17 @@ enum qcow2_residue_kind qcow2_residue_classify(const struct qcow2_residue_looks 
 bool qcow2_residue_is_table(const struct qcow2_residue_looks *looks, const uint8_t *bytes,
                             size_t count);
 
+/* True if a cluster that an L1 table names looks like an L2 table. It may have nothing but zero
+   clusters, but it is not all zeros. */
+bool qcow2_residue_is_l2(const struct qcow2_residue_looks *looks, const uint8_t *cluster);
+
 /* If the `length` bytes begin with what looks like an entry of the snapshot table: the length of
    that entry in bytes, rounded up to a multiple of 8. Else 0. */
 size_t qcow2_residue_snapshot_entry(const struct qcow2_residue_looks *looks, const uint8_t *bytes,
                                     size_t length);
+
+/* False if an entry that begins with these SNAPSHOT_FIXED_BYTES bytes cannot look like one. */
+bool qcow2_residue_may_be_snapshot(const struct qcow2_residue_looks *looks, const uint8_t *bytes);
 
 /* The same for an entry of the bitmap directory. */
 size_t qcow2_residue_bitmap_entry(const struct qcow2_residue_looks *looks, const uint8_t *bytes,

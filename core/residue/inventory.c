@@ -9,6 +9,7 @@
 #include "../base/checked.h"
 #include "../base/error.h"
 #include "../base/options.h"
+#include "../format/snapshot.h"
 #include "../storage/storage.h"
 
 /* Memory: 8 MiB for the states of clusters, 8 MiB for why they are not read, 8 MiB for ranges and
@@ -49,7 +50,9 @@ const char *qcow2_residue_kind_name(enum qcow2_residue_kind kind)
 void qcow2_inventory_report(const struct qcow2_inventory *inventory, enum qcow2_residue_kind kind,
                             uint64_t host_offset)
 {
-  struct qcow2_residue_found found = { .kind = kind, .host_offset = host_offset };
+  struct qcow2_residue_found found = { .kind = kind,
+                                       .host_offset = host_offset,
+                                       .table_offset = host_offset };
 
   if (inventory->options.report != NULL)
     inventory->options.report(inventory->options.context, &found);
@@ -194,6 +197,24 @@ static int look_at_free(struct qcow2_inventory *inventory, uint64_t cluster, uin
   return look_inside(inventory, cluster, kind, length, error);
 }
 
+/* Look for an old snapshot table that begins with a cluster that nothing reads: most that are none
+   show it by their first bytes. */
+static int look_for_snapshots(struct qcow2_inventory *inventory, uint64_t cluster,
+                              uint64_t *next_data, struct qcow2_error *error)
+{
+  uint32_t size = inventory->looks.geometry->cluster_size;
+  uint64_t offset = cluster * size;
+
+  if (*next_data < offset + size)
+    *next_data = qcow2_storage_next_data(inventory->storage, offset);
+  if (*next_data >= offset + size)
+    return 0;
+  qcow2_inventory_read(inventory, offset, inventory->bytes, SNAPSHOT_FIXED_BYTES);
+  if (!qcow2_residue_may_be_snapshot(&inventory->looks, inventory->bytes))
+    return 0;
+  return qcow2_inventory_entries(inventory, QCOW2_RESIDUE_SNAPSHOT_TABLE, cluster, error);
+}
+
 /* What else a cluster may be of which something reads a part. */
 static enum qcow2_residue_where where_is_slack(const struct qcow2_inventory *inventory,
                                                uint64_t cluster)
@@ -241,8 +262,14 @@ static int look_at_part(struct qcow2_inventory *inventory, struct qcow2_error *e
   inventory->table_count = 0;
   for (uint64_t cluster = map->first; code == 0 && cluster < map->end; cluster++)
     switch (qcow2_residue_map_state(map, cluster)) {
-    case RESIDUE_FREE: code = look_at_free(inventory, cluster, &next_data, error); break;
-    case RESIDUE_PARTLY: look_at_partly(inventory, cluster); break;
+    case RESIDUE_FREE:
+      code = inventory->snapshots_only ? look_for_snapshots(inventory, cluster, &next_data, error)
+                                       : look_at_free(inventory, cluster, &next_data, error);
+      break;
+    case RESIDUE_PARTLY:
+      if (!inventory->snapshots_only)
+        look_at_partly(inventory, cluster);
+      break;
     case RESIDUE_USED:
     case RESIDUE_WALKED: break;
     }
@@ -338,10 +365,12 @@ static int inventory_make(struct qcow2_inventory *inventory, struct qcow2_error 
   return 0;
 }
 
-int qcow2_image_residue(const struct qcow2_image *image, const struct qcow2_residue_options *given,
-                        struct qcow2_residue_result *result, struct qcow2_error *error)
+static int look(const struct qcow2_image *image, const struct qcow2_residue_options *given,
+                bool snapshots_only, struct qcow2_residue_result *result, struct qcow2_error *error)
 {
-  struct qcow2_inventory inventory = { .image = image, .result = result };
+  struct qcow2_inventory inventory = { .image = image,
+                                       .result = result,
+                                       .snapshots_only = snapshots_only };
   int code = qcow2_options_take(given, &inventory.options, sizeof(inventory.options), error);
 
   memset(result, 0, sizeof(*result));
@@ -354,4 +383,17 @@ int qcow2_image_residue(const struct qcow2_image *image, const struct qcow2_resi
     code = look_at_all(&inventory, error);
   inventory_free(&inventory);
   return code;
+}
+
+int qcow2_image_residue(const struct qcow2_image *image, const struct qcow2_residue_options *given,
+                        struct qcow2_residue_result *result, struct qcow2_error *error)
+{
+  return look(image, given, false, result, error);
+}
+
+int qcow2_inventory_snapshots(const struct qcow2_image *image,
+                              const struct qcow2_residue_options *options,
+                              struct qcow2_residue_result *result, struct qcow2_error *error)
+{
+  return look(image, options, true, result, error);
 }

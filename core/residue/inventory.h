@@ -27,6 +27,7 @@ struct qcow2_inventory {
   struct qcow2_residue_window window;
   struct qcow2_residue_walk walk;
   struct qcow2_residue_looks looks;
+  bool snapshots_only;     /* look for old snapshot entries, and at nothing else */
   uint8_t *bytes, *mask;   /* a cluster each; the mask has MASK_... */
   uint64_t streams_end;    /* where the last old stream that was found ends, host offset */
   bool has_enough_streams; /* no more are to be reported */
@@ -35,6 +36,12 @@ struct qcow2_inventory {
   uint64_t *seen; /* hashes of entries that were reported; 0: free */
   size_t seen_count;
 };
+
+/* Report the entries of old snapshot tables, and do nothing else of what qcow2_image_residue()
+   does. */
+int qcow2_inventory_snapshots(const struct qcow2_image *image,
+                              const struct qcow2_residue_options *options,
+                              struct qcow2_residue_result *result, struct qcow2_error *error);
 
 /* Report a cluster of a kind. */
 void qcow2_inventory_report(const struct qcow2_inventory *inventory, enum qcow2_residue_kind kind,

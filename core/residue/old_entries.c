@@ -17,6 +17,7 @@
 struct table {
   struct qcow2_inventory *inventory;
   enum qcow2_residue_kind kind;
+  uint64_t start;       /* of the table */
   uint64_t offset, end; /* of the buffer, and of the clusters in a row that nothing refers to */
   uint8_t *buffer;
   size_t length, at; /* bytes in the buffer, and the entry's place */
@@ -115,7 +116,9 @@ static int report_snapshot(struct table *table, const uint8_t *bytes, uint64_t h
   struct qcow2_inventory *inventory = table->inventory;
   struct qcow2_snapshot_lengths lengths;
   struct qcow2_snapshot snapshot;
-  struct qcow2_residue_found found = { .kind = table->kind, .host_offset = host_offset };
+  struct qcow2_residue_found found = { .kind = table->kind,
+                                       .host_offset = host_offset,
+                                       .table_offset = table->start };
   int code = qcow2_snapshot_measure(bytes, host_offset, &lengths, error);
 
   if (code == 0)
@@ -138,7 +141,9 @@ static int report_bitmap(struct table *table, const uint8_t *bytes, size_t lengt
                          uint64_t host_offset, struct qcow2_error *error)
 {
   struct qcow2_inventory *inventory = table->inventory;
-  struct qcow2_residue_found found = { .kind = table->kind, .host_offset = host_offset };
+  struct qcow2_residue_found found = { .kind = table->kind,
+                                       .host_offset = host_offset,
+                                       .table_offset = table->start };
   struct qcow2_bitmap bitmap;
   uint64_t used;
   int code = qcow2_bitmap_decode(bytes, length, host_offset,
@@ -207,6 +212,7 @@ int qcow2_inventory_entries(struct qcow2_inventory *inventory, enum qcow2_residu
 {
   struct table table = { .inventory = inventory,
                          .kind = kind,
+                         .start = cluster << inventory->window.map.cluster_bits,
                          .offset = cluster << inventory->window.map.cluster_bits,
                          .end = free_end(inventory, cluster),
                          .buffer = malloc(BUFFER_BYTES) };

@@ -166,6 +166,10 @@ static bool names_l2(const struct qcow2_checker *checker,
 static bool visit_l1_entry(struct qcow2_checker *checker,
                            const struct qcow2_checked_l1_entry *entry)
 {
+  const struct qcow2_residue_own *own = walk_of(checker)->own;
+
+  if (own != NULL && own->l1_entry(own->context, entry))
+    return true;
   if (names_l2(checker, entry))
     add(checker, entry->entry & TABLE_OFFSET_MASK, checker->layer->geometry.cluster_size);
   return true;
@@ -202,7 +206,10 @@ static bool wants_l2(struct qcow2_checker *checker, const struct qcow2_checked_l
   uint64_t cluster = (entry->entry & TABLE_OFFSET_MASK) >> geometry->cluster_bits;
   uint64_t end = readable_end(checker, entry->disk->snapshot_index, entry->guest_offset);
   uint64_t reach = UINT64_C(1) << (geometry->cluster_bits + geometry->l2_bits);
+  const struct qcow2_residue_own *own = walk_of(checker)->own;
 
+  if (own != NULL)
+    return names_l2(checker, entry) && own->wants_l2(own->context, entry);
   if (!names_l2(checker, entry) || (end == 0 && walk_of(checker)->hidden == NULL))
     return false;
   if (end == 0)
@@ -228,12 +235,32 @@ static void add_part(const struct qcow2_checker *checker, const struct qcow2_clu
   }
 }
 
+/* Add the cluster or stream that an entry names. */
+static void add_named(const struct qcow2_checker *checker,
+                      const struct qcow2_checked_l2_entry *checked)
+{
+  const struct qcow2_geometry *geometry = &checker->layer->geometry;
+  struct qcow2_cluster_part part = qcow2_l2_entry_decode(geometry, &checked->entry,
+                                                         checked->guest_offset);
+
+  if (part.kind == QCOW2_CLUSTER_COMPRESSED)
+    add_part(checker, &part, part.length);
+  else if ((checked->entry.descriptor & TABLE_OFFSET_MASK) != 0 && !geometry->has_data_file)
+    add(checker, checked->entry.descriptor & TABLE_OFFSET_MASK, geometry->cluster_size);
+}
+
 static bool visit_entry(struct qcow2_checker *checker, const struct qcow2_checked_l2_entry *checked)
 {
+  const struct qcow2_residue_own *own = walk_of(checker)->own;
   const struct qcow2_geometry *geometry = &checker->layer->geometry;
   uint64_t readable = readable_end(checker, checked->disk->snapshot_index, checked->guest_offset);
   uint64_t end = min_u64(readable, checked->guest_offset + geometry->cluster_size);
 
+  if (own != NULL) {
+    if (!own->l2_entry(own->context, checked))
+      add_named(checker, checked);
+    return true;
+  }
   look_for_hidden(checker, checked, readable);
   for (uint64_t at = checked->guest_offset; at < end;) {
     struct qcow2_cluster_part part = qcow2_l2_entry_decode(geometry, &checked->entry, at);

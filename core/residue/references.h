@@ -28,11 +28,27 @@ enum qcow2_residue_hidden {
   HIDDEN_PAST_DISK    /* the disk ends before them */
 };
 
+struct qcow2_checked_l1_entry;
+struct qcow2_checked_l2_entry;
+
+/* References that do not count, because they are what something else is compared with. */
+struct qcow2_residue_own {
+  void *context; /* passed to all of these */
+  /* True if this L1 entry's reference to its L2 table does not count. */
+  bool (*l1_entry)(void *context, const struct qcow2_checked_l1_entry *entry);
+  /* True if the entries of this L2 table are wanted. */
+  bool (*wants_l2)(void *context, const struct qcow2_checked_l1_entry *entry);
+  /* True if this entry's reference does not count. It is of the table that was wanted last. */
+  bool (*l2_entry)(void *context, const struct qcow2_checked_l2_entry *entry);
+};
+
 /* A walk: what it may cost and, afterwards, how far it came. */
 struct qcow2_residue_walk {
-  uint64_t work;      /* left, as in struct qcow2_check_options */
-  uint8_t *hidden;    /* NULL, or enum qcow2_residue_hidden for each cluster of the map, two bits
-                         each, zero before the walk */
+  uint64_t work;   /* left, as in struct qcow2_check_options */
+  uint8_t *hidden; /* NULL, or enum qcow2_residue_hidden for each cluster of the map, two bits
+                      each, zero before the walk */
+  const struct qcow2_residue_own *own; /* NULL, or what does not count. Then whatever an entry names
+                                          counts as a whole, even if nothing reads it */
   uint64_t last_used; /* the last cluster that something refers to, whether or not the map has it */
   bool is_bounded;    /* the bound of work was reached: the map is of no use */
   bool has_gaps;      /* a table could not be read: what only it refers to counts as residue */

@@ -17,6 +17,8 @@ from qcow2core.declarations import (
     DAMAGE_REPORT,
     FINDING_KINDS,
     FINDING_REPORT,
+    LABELS,
+    LABELS_MAX,
     RESIDUE_KINDS,
     RESIDUE_REPORT,
     RESIDUE_REPORT_STREAM,
@@ -31,6 +33,7 @@ from qcow2core.declarations import (
     OpenOptions,
     Passphrase,
     RawExtent,
+    RawLabelled,
     RawLayer,
     RawRange,
     ResidueOptions,
@@ -46,13 +49,15 @@ NO_OFFSET = c_uint64(-1).value
 BY_ID_OR_NAME, BY_ID, BY_NAME = range(3)
 INCOMPATIBLE, COMPATIBLE, AUTOCLEAR = range(3)
 NO_CHAIN, NO_THREADS = 1, 2
-VIEW_VM_STATE, VIEW_UNDER_ZEROS = 1, 2
+VIEW_VM_STATE, VIEW_UNDER_ZEROS, VIEW_ONLY_KEPT = 1, 2, 8
+DELETED_BY_NAME, DELETED_BY_ID, DELETED_BY_L1 = range(3)
 RESIDUE_L1 = ("there", "gone", "reused", "unknown")
 ARGUMENT = -10
 KINDS = ("unallocated", "zero", "zero allocated", "normal", "compressed", "invalid")
 WEIGHTS = ("leak", "corruption", "defect", "unreadable", "doubt")
 
 Extent = namedtuple("Extent", "kind layer guest_offset length host_offset host_bytes")
+Labelled = namedtuple("Labelled", "label guest_offset length host_offset")
 Extension = namedtuple("Extension", "type length host_offset data")
 
 
@@ -235,6 +240,25 @@ class Image(Closing):
 
     def residue(self):
         return View(self, None, "qcow2_view_open_residue")
+
+    def deleted(self, key, by=DELETED_BY_NAME, flags=0):
+        """A view of a deleted snapshot."""
+        l1_offset = c_uint64()
+        call("qcow2_deleted_find", self.handle, encode(key), by, byref(l1_offset))
+        return View(self, l1_offset.value, "qcow2_view_open_deleted", flags)
+
+    def old_entries(self):
+        """[(name, ID, l1_offset, what of RESIDUE_L1 is there)] of deleted snapshots."""
+        found = []
+
+        def report(_context, item):
+            entry = item.contents.snapshot.contents
+            name = ctypes.string_at(entry.name, entry.name_length)
+            identity = ctypes.string_at(entry.id, entry.id_length)
+            found.append((name, identity, entry.l1_offset, RESIDUE_L1[item.contents.l1]))
+
+        call("qcow2_image_deleted", self.handle, RESIDUE_REPORT(report), None)
+        return found
 
     def view(self, snapshot_index=ACTIVE, under_zeros=False, vm_state=False):
         if not under_zeros:
@@ -488,7 +512,7 @@ class View(Closing):
     def __init__(self, image, snapshot_index, function="qcow2_view_open", flags=None):
         self.handle = c_void_p()
         self.image = image
-        if function == "qcow2_view_open_layer":
+        if function in ("qcow2_view_open_layer", "qcow2_view_open_deleted"):
             call(function, image.handle, snapshot_index, flags, byref(self.handle))
         elif flags is None:
             index = () if snapshot_index is None else (snapshot_index,)
@@ -558,6 +582,28 @@ class View(Closing):
             found.append(extent)
             at += extent.length
         return found
+
+    def label(self, offset, length):
+        raw = RawLabelled()
+        call("qcow2_view_label", self.handle, offset, length, byref(raw))
+        host_offset = offset_or_none(raw.host_offset)
+        return Labelled(LABELS[raw.label], raw.guest_offset, raw.length, host_offset)
+
+    def label_all(self):
+        """All labels, in order; checks that they cover the view exactly once."""
+        found, at = [], 0
+        while at < self.size:
+            run = self.label(at, self.size - at)
+            assert run.guest_offset == at and 0 < run.length <= self.size - at, run
+            found.append(run)
+            at += run.length
+        return found
+
+    def label_bytes(self):
+        """{label: bytes}, as counted when the view was opened."""
+        counts = (c_uint64 * LABELS_MAX)()
+        call("qcow2_view_label_bytes", self.handle, counts)
+        return dict(zip(LABELS, counts))
 
 
 # ---- Image names (qcow2names.h) --------------------------------------------------

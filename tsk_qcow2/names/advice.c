@@ -148,6 +148,15 @@ char *tsk_qcow2_advice(const struct qcow2_error *error, const struct tsk_qcow2_n
     snprintf(out, ADVICE_BYTES, "To find out what it can be: %s",
              tsk_qcow2_shell_command("residue --rebuild", path, command));
     break;
+  case QCOW2_HELP_DELETED_KEY:
+    snprintf(out, ADVICE_BYTES,
+             "Choose one by \"@deleted-l1=OFFSET\" in the image name, where OFFSET is where its L1 "
+             "table is");
+    break;
+  case QCOW2_HELP_DELETED_LIST:
+    snprintf(out, ADVICE_BYTES, "To see what is left in the file: %s",
+             tsk_qcow2_shell_command("residue", path, command));
+    break;
   case QCOW2_HELP_ANOTHER_READER:
     if (name->offset == 0)
       snprintf(out, ADVICE_BYTES, "To read it with The Sleuth Kit, leave out \"-i qcow2\"");
@@ -177,7 +186,9 @@ bool tsk_qcow2_advice_adds(const struct qcow2_error *error)
   case QCOW2_HELP_ANOTHER_READER:
   case QCOW2_HELP_LAYOUT:
   case QCOW2_HELP_OFFSET:
-  case QCOW2_HELP_UNPACK: break;
+  case QCOW2_HELP_UNPACK:
+  case QCOW2_HELP_DELETED_KEY:
+  case QCOW2_HELP_DELETED_LIST: break;
   }
   return false;
 }

@@ -28,6 +28,7 @@ struct tsk_qcow2_name {
   bool errors_zero;           /* errors=zero: what cannot be read reads as zeros, and is reported */
   bool vm_state;              /* vmstate: the snapshot's saved memory instead of its disk */
   bool residue;               /* residue: what nothing refers to, instead of a disk */
+  bool only_kept;             /* only=kept: of a deleted snapshot, only what is surely its own */
   bool under_zeros;           /* under-zeros: zero, allocated clusters read as what is stored */
   bool has_layout;            /* one of the options that `layout` has was given */
   struct qcow2_layout layout; /* l1=, size=, cluster-bits=, extended-l2, compression=, luks= */

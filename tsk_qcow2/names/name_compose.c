@@ -96,6 +96,8 @@ static void put_name(struct composer *composer, const struct tsk_qcow2_name *nam
     fputs(",vmstate", composer->out);
   if (name->residue)
     fputs(",residue", composer->out);
+  if (name->only_kept)
+    fputs(",only=kept", composer->out);
   if (name->under_zeros)
     fputs(",under-zeros", composer->out);
   put_layout(composer, &name->layout);

@@ -227,6 +227,23 @@ static int take_compression(struct tsk_qcow2_name *name, const char *value,
   return 0;
 }
 
+static int take_only(struct tsk_qcow2_name *name, const char *value, struct qcow2_error *error)
+{
+  char quoted[QUOTED_BYTES];
+
+  if (strcmp(value, "kept") != 0)
+    return qcow2_error_set(
+        error, QCOW2_ERROR_ARGUMENT,
+        "the option \"only\" of the image name takes the value \"kept\" only, not \"%s\"",
+        qcow2_text_escape(value, strlen(value), quoted, sizeof(quoted)));
+  if (!tsk_qcow2_selection_is_deleted(&name->selection))
+    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
+                           "the option \"only=kept\" needs a deleted snapshot: "
+                           "IMAGE@deleted=NAME,only=kept");
+  name->only_kept = true;
+  return 0;
+}
+
 static const struct option {
   const char *name;
   const char *value; /* what messages show after "="; NULL: the option takes no value */
@@ -249,6 +266,7 @@ static const struct option {
   { "compression", "zstd", take_compression },
   { "luks", "OFFSET", take_luks },
   { "header-length", "BYTES", take_header_length },
+  { "only", "kept", take_only },
 };
 
 static const struct option *find_option(const char *text, size_t length)
@@ -287,7 +305,7 @@ int tsk_qcow2_name_apply_option(struct tsk_qcow2_name *name, const char *text,
         "the image name has an unknown option \"%s\"; there are backing=PATH, "
         "backing=none, data-file=PATH, format=FORMAT, search=DIRECTORY, "
         "key-file=PATH, offset=BYTES, header-length=BYTES, vmstate, under-zeros, residue, "
-        "errors=zero and, if the "
+        "only=kept, errors=zero and, if the "
         "header is lost, "
         "l1=OFFSET, size=BYTES, cluster-bits=BITS, extended-l2, compression=zstd and luks=OFFSET "
         "(\",,\" stands for a comma)",

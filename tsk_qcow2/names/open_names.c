@@ -150,12 +150,23 @@ static int open_image(const struct tsk_qcow2_followed *followed, enum tsk_qcow2_
   return code;
 }
 
+int tsk_qcow2_open_deleted(const struct tsk_qcow2_opened *opened, uint64_t l1_offset,
+                           bool is_vm_state, struct qcow2_view **view, struct qcow2_error *error)
+{
+  unsigned flags = (is_vm_state ? (unsigned) QCOW2_VIEW_VM_STATE : 0) |
+                   (opened->only_kept ? (unsigned) QCOW2_VIEW_ONLY_KEPT : 0);
+
+  return qcow2_view_open_deleted(opened->image, l1_offset, flags, view, error);
+}
+
 int tsk_qcow2_open_state(const struct tsk_qcow2_opened *opened, size_t snapshot_index,
                          bool is_vm_state, struct qcow2_view **view, struct qcow2_error *error)
 {
   unsigned flags = (is_vm_state ? (unsigned) QCOW2_VIEW_VM_STATE : 0) |
                    (opened->under_zeros ? (unsigned) QCOW2_VIEW_UNDER_ZEROS : 0);
 
+  if (opened->deleted_l1 != 0)
+    return tsk_qcow2_open_deleted(opened, opened->deleted_l1, is_vm_state, view, error);
   if (opened->is_residue && (snapshot_index != QCOW2_ACTIVE || is_vm_state))
     return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
                            "the image name asks for the residue, and not for a snapshot");
@@ -166,13 +177,17 @@ int tsk_qcow2_open_state(const struct tsk_qcow2_opened *opened, size_t snapshot_
 static int open_view(const struct tsk_qcow2_name *name, enum tsk_qcow2_depth depth,
                      struct tsk_qcow2_opened *opened, struct qcow2_error *error)
 {
+  struct tsk_qcow2_selected selected;
   int code;
 
   opened->is_vm_state = name->vm_state;
+  opened->only_kept = name->only_kept;
   opened->errors_zero = name->errors_zero;
   opened->is_residue = name->residue;
   opened->under_zeros = name->under_zeros;
-  code = tsk_qcow2_selection_find(&name->selection, opened->image, &opened->snapshot_index, error);
+  code = tsk_qcow2_selection_find(&name->selection, opened->image, &selected, error);
+  opened->snapshot_index = selected.snapshot_index;
+  opened->deleted_l1 = selected.deleted_l1;
   if (code != 0 || depth != TSK_QCOW2_WHOLE)
     return code;
   return tsk_qcow2_open_state(opened, opened->snapshot_index, name->vm_state, &opened->view, error);

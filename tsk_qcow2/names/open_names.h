@@ -14,7 +14,9 @@ struct tsk_qcow2_opened {
   bool is_vm_state;        /* the view is the snapshot's VM state */
   bool errors_zero;        /* the user wants zeros for what cannot be read */
   bool is_residue;         /* the view is the file's residue */
-  bool under_zeros;        /* the user wants what is stored under zeros */
+  uint64_t deleted_l1; /* the view is of the deleted snapshot whose L1 table was there; 0: not */
+  bool only_kept;      /* the user wants only what is surely the deleted snapshot's */
+  bool under_zeros;    /* the user wants what is stored under zeros */
 };
 
 enum tsk_qcow2_depth {
@@ -36,11 +38,16 @@ int tsk_qcow2_open_names(size_t count, const char *const names[], enum tsk_qcow2
                          struct qcow2_error *error);
 
 /* Open a view of a state of an image that tsk_qcow2_open_names() opened. If the name asked for what
-   is under zeros, the view shows it. If the name asked for the residue, the view is that of the
-   residue, whatever the state. Errors: those of qcow2_view_open_as() and
+   is under zeros, the view shows it. If the name asked for the residue, or for a deleted snapshot,
+   the view is of that, whatever the state. Errors: those of qcow2_view_open_as() and
    qcow2_view_open_residue(). */
 int tsk_qcow2_open_state(const struct tsk_qcow2_opened *opened, size_t snapshot_index,
                          bool is_vm_state, struct qcow2_view **view, struct qcow2_error *error);
+
+/* The same for the deleted snapshot whose L1 table is at a host offset. Errors: those of
+   qcow2_view_open_deleted(). */
+int tsk_qcow2_open_deleted(const struct tsk_qcow2_opened *opened, uint64_t l1_offset,
+                           bool is_vm_state, struct qcow2_view **view, struct qcow2_error *error);
 
 /* The image's warnings (qcow2_warning()), and after them the view's, if there is one
    (qcow2_view_warning()). NULL past the last one. */

@@ -13,7 +13,10 @@ static const char *const WORDS[] = { [TSK_QCOW2_SELECT_NOTHING] = "",
                                      [TSK_QCOW2_SELECT_ID_OR_NAME] = "",
                                      [TSK_QCOW2_SELECT_ID] = "id=",
                                      [TSK_QCOW2_SELECT_NAME] = "name=",
-                                     [TSK_QCOW2_SELECT_INDEX] = "index=" };
+                                     [TSK_QCOW2_SELECT_INDEX] = "index=",
+                                     [TSK_QCOW2_SELECT_DELETED] = "deleted=",
+                                     [TSK_QCOW2_SELECT_DELETED_ID] = "deleted-id=",
+                                     [TSK_QCOW2_SELECT_DELETED_L1] = "deleted-l1=" };
 #define KINDS (sizeof(WORDS) / sizeof(WORDS[0]))
 
 /* ---- As text ---------------------------------------------------------------- */
@@ -67,13 +70,16 @@ static int find_by_index(const struct qcow2_image *image, const char *text, size
 }
 
 int tsk_qcow2_selection_find(const struct tsk_qcow2_selection *selection,
-                             const struct qcow2_image *image, size_t *snapshot_index,
+                             const struct qcow2_image *image, struct tsk_qcow2_selected *selected,
                              struct qcow2_error *error)
 {
   const char *text = selection->text;
+  size_t *snapshot_index = &selected->snapshot_index;
+  uint64_t *l1 = &selected->deleted_l1;
 
+  *selected = (struct tsk_qcow2_selected){ .snapshot_index = QCOW2_ACTIVE };
   switch (selection->kind) {
-  case TSK_QCOW2_SELECT_NOTHING: *snapshot_index = QCOW2_ACTIVE; return 0;
+  case TSK_QCOW2_SELECT_NOTHING: return 0;
   case TSK_QCOW2_SELECT_INDEX: return find_by_index(image, text, snapshot_index, error);
   case TSK_QCOW2_SELECT_ID_OR_NAME:
     return qcow2_snapshot_find(image, text, QCOW2_BY_ID_OR_NAME, snapshot_index, error);
@@ -81,6 +87,12 @@ int tsk_qcow2_selection_find(const struct tsk_qcow2_selection *selection,
     return qcow2_snapshot_find(image, text, QCOW2_BY_ID, snapshot_index, error);
   case TSK_QCOW2_SELECT_NAME:
     return qcow2_snapshot_find(image, text, QCOW2_BY_NAME, snapshot_index, error);
+  case TSK_QCOW2_SELECT_DELETED:
+    return qcow2_deleted_find(image, text, QCOW2_DELETED_BY_NAME, l1, error);
+  case TSK_QCOW2_SELECT_DELETED_ID:
+    return qcow2_deleted_find(image, text, QCOW2_DELETED_BY_ID, l1, error);
+  case TSK_QCOW2_SELECT_DELETED_L1:
+    return qcow2_deleted_find(image, text, QCOW2_DELETED_BY_L1, l1, error);
   }
   return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "a selection of no known kind");
 }

@@ -3,6 +3,7 @@
 #ifndef TSK_QCOW2_SELECTION_H
 #define TSK_QCOW2_SELECTION_H
 
+#include <stdbool.h>
 #include <stdio.h>
 
 #include <qcow2core.h>
@@ -12,7 +13,10 @@ enum tsk_qcow2_selection_kind {
   TSK_QCOW2_SELECT_ID_OR_NAME, /* a snapshot, by its ID or name */
   TSK_QCOW2_SELECT_ID,         /* by its ID */
   TSK_QCOW2_SELECT_NAME,       /* by its name */
-  TSK_QCOW2_SELECT_INDEX       /* by its index in the snapshot table */
+  TSK_QCOW2_SELECT_INDEX,      /* by its index in the snapshot table */
+  TSK_QCOW2_SELECT_DELETED,    /* a deleted snapshot, by its name */
+  TSK_QCOW2_SELECT_DELETED_ID, /* by its ID */
+  TSK_QCOW2_SELECT_DELETED_L1  /* by the host offset of its L1 table */
 };
 
 struct tsk_qcow2_selection {
@@ -28,10 +32,24 @@ int tsk_qcow2_selection_parse(const char **rest, struct tsk_qcow2_selection *sel
 /* The way back: write "@" and what follows. Nothing if nothing is chosen. */
 void tsk_qcow2_selection_print(const struct tsk_qcow2_selection *selection, FILE *out);
 
-/* Find the snapshot that is chosen; QCOW2_ACTIVE: nothing is. Errors: NOT_FOUND. */
+/* What a selection leads to in an image. */
+struct tsk_qcow2_selected {
+  size_t snapshot_index; /* QCOW2_ACTIVE: the active disk, or what follows */
+  uint64_t deleted_l1;   /* host offset of the L1 table of a deleted snapshot; 0: none is chosen */
+};
+
+/* Find what is chosen. Errors: those of qcow2_snapshot_find() and qcow2_deleted_find(). */
 int tsk_qcow2_selection_find(const struct tsk_qcow2_selection *selection,
-                             const struct qcow2_image *image, size_t *snapshot_index,
+                             const struct qcow2_image *image, struct tsk_qcow2_selected *selected,
                              struct qcow2_error *error);
+
+/* True for the kinds of deleted snapshots. */
+static inline bool tsk_qcow2_selection_is_deleted(const struct tsk_qcow2_selection *selection)
+{
+  return selection->kind == TSK_QCOW2_SELECT_DELETED ||
+         selection->kind == TSK_QCOW2_SELECT_DELETED_ID ||
+         selection->kind == TSK_QCOW2_SELECT_DELETED_L1;
+}
 
 /* All zero is allowed. */
 void tsk_qcow2_selection_free(struct tsk_qcow2_selection *selection);

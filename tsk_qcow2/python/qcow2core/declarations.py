@@ -328,6 +328,7 @@ class RawResidueFound(ctypes.Structure):
         ("snapshot", POINTER(RawSnapshot)),
         ("l1", c_int),
         ("bitmap", POINTER(RawBitmap)),
+        ("table_offset", c_uint64),
     ]
 
 
@@ -369,6 +370,29 @@ class ResidueResult(ctypes.Structure):
     ]
 
 
+LABELS = (
+    "kept",
+    "shared-older",
+    "shared-newer",
+    "shared-active",
+    "reused",
+    "lost-table",
+    "punched",
+    "absent",
+)
+LABELS_MAX = 16
+
+
+class RawLabelled(ctypes.Structure):
+    _fields_ = [
+        ("label", c_int),
+        ("guest_offset", c_uint64),
+        ("length", c_uint64),
+        ("host_offset", c_uint64),
+        ("reserved", c_uint64 * 2),
+    ]
+
+
 DAMAGE_REPORT = ctypes.CFUNCTYPE(None, c_void_p, POINTER(Error))
 HANDLE, HANDLE_OUT, ERROR = c_void_p, POINTER(c_void_p), POINTER(Error)
 PROTOTYPES = {
@@ -383,6 +407,14 @@ PROTOTYPES = {
     "qcow2_view_open_as": (c_int, HANDLE, c_size_t, c_uint, HANDLE_OUT, ERROR),
     "qcow2_view_open_layer": (c_int, HANDLE, c_size_t, c_uint, HANDLE_OUT, ERROR),
     "qcow2_view_open_residue": (c_int, HANDLE, HANDLE_OUT, ERROR),
+    "qcow2_view_open_deleted": (c_int, HANDLE, c_uint64, c_uint, HANDLE_OUT, ERROR),
+    "qcow2_view_deleted": (POINTER(RawSnapshot), HANDLE),
+    "qcow2_view_label": (c_int, HANDLE, c_uint64, c_uint64, POINTER(RawLabelled), ERROR),
+    "qcow2_view_label_bytes": (c_int, HANDLE, POINTER(c_uint64), ERROR),
+    "qcow2_label_name": (c_char_p, c_int),
+    "qcow2_label_is_lost": (c_int, c_int),
+    "qcow2_deleted_find": (c_int, HANDLE, c_char_p, c_int, POINTER(c_uint64), ERROR),
+    "qcow2_image_deleted": (c_int, HANDLE, RESIDUE_REPORT, c_void_p, ERROR),
     "qcow2_view_open_vm_state": (c_int, HANDLE, c_size_t, HANDLE_OUT, ERROR),
     "qcow2_view_close": (None, HANDLE),
     "qcow2_view_size": (c_uint64, HANDLE),
