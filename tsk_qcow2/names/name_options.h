@@ -3,7 +3,7 @@
 #ifndef TSK_QCOW2_NAME_OPTIONS_H
 #define TSK_QCOW2_NAME_OPTIONS_H
 
-#include "image_name.h"
+#include "parsed_name.h"
 
 /* Apply "NAME" or "NAME=VALUE" to a name that is being parsed. Errors: ARGUMENT, NOMEM. */
 int tsk_qcow2_name_apply_option(struct tsk_qcow2_name *name, const char *text,
