@@ -326,10 +326,11 @@ struct qcow2_open_options {
   const struct qcow2_referrer *referrer;
   size_t referrer_search_count;
 
-  /* The formats of the `backing_paths` and of the `data_file`: "raw", "qcow2" (backing files only),
-     or a format as in struct qcow2_foreign. `backing_formats` is NULL, or has `backing_count`
-     elements. Where a format is NULL, it is derived from what the image declares, from the file's
-     extension, and from its first and last bytes. If these disagree, the file is refused. */
+  /* The formats of the `backing_paths` and of the `data_file`: "raw", "qcow2" or "qcow" (these two
+     for backing files only), or a format as in struct qcow2_foreign. `backing_formats` is NULL, or
+     has `backing_count` elements. Where a format is NULL, it is derived from what the image
+     declares, from the file's extension, and from its first and last bytes. If these disagree, the
+     file is refused. */
   const char *const *backing_formats;
   const char *data_format;
 
@@ -353,12 +354,12 @@ struct qcow2_open_options {
   uint32_t header_length;
 };
 
-/* Return 1 if the file starts with the qcow2 magic and a version of 2 or more. Also return 1 if its
-   name ends in ".qcow2." and something more, and it is packed: no other reader should take it for a
-   raw disk, and qcow2_image_open() says what it is. Return 0 if neither is so, if it does not
-   exist, if permission to read it is denied, or if it is neither a regular file nor a block device.
-   Return -1 if this could not be found out; qcow2_image_open() says why. Symbolic links are
-   followed. */
+/* Return 1 if the file starts as a qcow2 file does, and 2 if it starts as one of qcow version 1
+   does; both can be opened. Also return 1 if its name ends in ".qcow2." and something more, and it
+   is packed: no other reader should take it for a raw disk, and qcow2_image_open() says what it is.
+   Return 0 if neither is so, if it does not exist, if permission to read it is denied, or if it is
+   neither a regular file nor a block device. Return -1 if this could not be found out;
+   qcow2_image_open() says why. Symbolic links are followed. */
 QCOW2_API int qcow2_image_probe(const char *path);
 
 /* Open the image at `path`, with its data file and its backing chain. `path` leads to a regular
@@ -996,9 +997,10 @@ enum qcow2_compression {
 /* The header of one file of the chain, checked, in host byte order. Offsets are host offsets in
    bytes. */
 struct qcow2_header {
-  uint32_t version;       /* 2 or 3 */
+  uint32_t version;       /* 2 or 3; 1: qcow version 1 */
   uint32_t header_length; /* bytes */
   uint32_t cluster_bits;  /* 9..21 */
+  uint32_t l2_bits;       /* an L2 table has 1 << l2_bits entries */
   uint64_t size;          /* virtual size, bytes */
   uint32_t crypt_method;  /* 0 none, 1 legacy AES, 2 LUKS */
   uint64_t l1_offset;
@@ -1032,8 +1034,9 @@ struct qcow2_extension {
 struct qcow2_layer_info {
   const char *path;        /* where the file was found; NULL: opened from a storage */
   const char *data_path;   /* where the data file was found; NULL: none */
-  const char *format;      /* "qcow2", "raw", or as in struct qcow2_foreign; never NULL */
-  int is_raw;              /* 1: not a qcow2 file, `header` is NULL */
+  const char *format;      /* "qcow2", "qcow" (version 1), "raw", or as in struct qcow2_foreign;
+                              never NULL */
+  int is_raw;              /* 1: neither qcow2 nor qcow, `header` is NULL */
   uint64_t file_size;      /* bytes, from `offset` on */
   uint64_t allocated_size; /* bytes that the file occupies on its file system; 0: not known */
   uint64_t

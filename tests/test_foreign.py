@@ -207,7 +207,7 @@ SIGNATURES = {  # first bytes, and the format= that the error offers besides raw
     "EWF": (b"EVF\t\r\n\xff\0\1\1\0", "ewf"),
     "AFF": (b"AFF10\r\n\0", "aff"),
     "qcow2": (QCOW2, "qcow2"),
-    "qcow version 1": (b"QFI\xfb\0\0\0\1", None),
+    "qcow version 1": (b"QFI\xfb\0\0\0\1", "qcow"),
     "VHDX": (b"vhdxfile", None),
     "VDI": (b"<<< Oracle VM VirtualBox Disk Image >>>", None),
     "QED": (b"QED\0", None),
@@ -247,7 +247,7 @@ def test_bytes_without_a_declaration(title, tmp_path):
     start, _ = SIGNATURES[title]
     disk, overlay = starts_as(tmp_path, start, declared=None)
     for name in (overlay, f"{overlay},backing={disk}"):
-        refused_every_way(name, *([] if title == "qcow2" else ["format=raw"]))
+        refused_every_way(name, *([] if title.startswith("qcow") else ["format=raw"]))
     assert sha256(f"{overlay},backing={disk},format=raw") == oracle.sha256(disk)
 
 

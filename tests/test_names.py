@@ -356,9 +356,9 @@ def test_a_file_that_only_resembles_a_selector_is_raw(tmp_path):
 
 @pytest.mark.parametrize("magic", [b"QFI\xfb", b"QFI\xfa"])
 def test_detection_goes_by_magic_and_version(magic, tmp_path):
-    """Version 1 and foreign files are left to the other image types: here to raw."""
+    """Foreign files are left to the other image types: here to raw."""
     path = tmp_path / "disk.img"
     path.write_bytes(
-        (magic + struct.pack(">I", 1 if magic == b"QFI\xfb" else 3)).ljust(4096, b"\0")
+        (magic + struct.pack(">I", 0 if magic == b"QFI\xfb" else 3)).ljust(4096, b"\0")
     )
     assert img_cat(path, image_type=None).stdout == path.read_bytes()

@@ -72,9 +72,10 @@ QCOW2_API void qcow2_disk_report_damage(struct qcow2_disk *disk, qcow2_damage_se
    Text from the image is escaped. */
 QCOW2_API void qcow2_disk_print(const struct qcow2_disk *disk, FILE *out);
 
-/* Return 1 if the image name leads to a file that starts like a qcow2 image (version 2 or later),
-   to a selector file, or to a file for which this could not be found out; else 0. After 1, do not
-   try another reader: if qcow2_disk_open() fails, it says why. */
+/* Return 1 if the image name leads to a file that starts like a qcow2 image, to a selector file, or
+   to a file for which this could not be found out; 2 if that file starts like an image of qcow
+   version 1; else 0. After 1, do not try another reader: if qcow2_disk_open() fails, it says why.
+ */
 QCOW2_API int qcow2_name_probe(const char *name);
 
 #ifdef __cplusplus

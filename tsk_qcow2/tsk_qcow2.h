@@ -46,9 +46,9 @@ extern "C" {
 TSK_QCOW2_API TSK_IMG_INFO *tsk_qcow2_open(int num_img, const TSK_TCHAR *const images[],
                                            unsigned int a_ssize);
 
-/* Return 1 if the image name leads to a file that starts like a qcow2 image (version 2 or later),
-   to a selector file, or to a file for which this could not be found out; else 0. After 1, do not
-   try another reader: if tsk_qcow2_open() fails, it says why. */
+/* Return 1 if the image name leads to a file that starts like a qcow2 image, to a selector file, or
+   to a file for which this could not be found out; 2 if that file starts like an image of qcow
+   version 1; else 0. After 1, do not try another reader: if tsk_qcow2_open() fails, it says why. */
 TSK_QCOW2_API int tsk_qcow2_probe(const TSK_TCHAR *image);
 
 /* Return 1 if tsk_qcow2_open() opened this image, and it is still open; else 0. Any thread. */

@@ -200,6 +200,10 @@ int qcow2_layer_check(const struct qcow2_image *image, size_t layer,
   if (layer >= image->chain.count)
     return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "layer %zu: the chain has %zu", layer,
                            image->chain.count);
+  if (image->chain.layers[layer]->geometry.version == 1)
+    return qcow2_error_set(error, QCOW2_ERROR_UNSUPPORTED,
+                           "an image of qcow version 1 has no refcounts, so its references cannot "
+                           "be checked against them");
   if (layer == 0)
     return check_file(&checker, given, error);
   if (image->chain.layers[layer]->is_raw)

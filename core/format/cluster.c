@@ -42,8 +42,18 @@ const char *qcow2_subcluster_bitmap_problem(uint64_t bitmap, bool is_allocated)
   return NULL;
 }
 
+/* In version 1 all bits of an entry belong to its offset: none is masked out. */
+static const char *version_1_offset_problem(const struct qcow2_geometry *geometry, uint64_t entry)
+{
+  if ((entry & ~TABLE_OFFSET_MASK) != 0 || !is_aligned(entry, geometry->cluster_size))
+    return "its offset is not a multiple of the cluster size below 2^56";
+  return NULL;
+}
+
 const char *qcow2_l1_entry_problem(const struct qcow2_geometry *geometry, uint64_t l1_entry)
 {
+  if (geometry->version == 1)
+    return version_1_offset_problem(geometry, l1_entry);
   if (!is_aligned(l1_entry & TABLE_OFFSET_MASK, geometry->cluster_size))
     return "its L2 table offset is not a multiple of the cluster size";
   return NULL;
@@ -141,6 +151,26 @@ static struct qcow2_cluster_part decode_extended(const struct qcow2_geometry *ge
   return part_plain((has_zero & 1) != 0 ? QCOW2_CLUSTER_ZERO : QCOW2_CLUSTER_UNALLOCATED, length);
 }
 
+static struct qcow2_cluster_part decode_version_1(const struct qcow2_geometry *geometry,
+                                                  uint64_t descriptor, uint32_t in_cluster,
+                                                  uint32_t length)
+{
+  unsigned x = 63 - geometry->cluster_bits;
+  const char *problem = version_1_offset_problem(geometry, descriptor);
+
+  if ((descriptor & L2_ENTRY_COMPRESSED_V1) != 0)
+    return (struct qcow2_cluster_part){
+      .kind = QCOW2_CLUSTER_COMPRESSED,
+      .length = length,
+      .host_offset = descriptor & ((UINT64_C(1) << x) - 1),
+      .host_bytes = (uint32_t) (descriptor >> x) & (geometry->cluster_size - 1),
+    };
+  if (problem != NULL)
+    return part_invalid(length, problem);
+  return descriptor == 0 ? part_plain(QCOW2_CLUSTER_UNALLOCATED, length)
+                         : part_allocated(QCOW2_CLUSTER_NORMAL, length, descriptor + in_cluster);
+}
+
 struct qcow2_cluster_part qcow2_l2_entry_decode(const struct qcow2_geometry *geometry,
                                                 const struct qcow2_l2_entry *entry,
                                                 uint64_t guest_offset)
@@ -151,6 +181,8 @@ struct qcow2_cluster_part qcow2_l2_entry_decode(const struct qcow2_geometry *geo
   bool allocated = qcow2_l2_entry_is_allocated(geometry, entry->descriptor);
   const char *problem = qcow2_l2_entry_offset_problem(geometry, entry->descriptor);
 
+  if (geometry->version == 1)
+    return decode_version_1(geometry, entry->descriptor, in_cluster, length);
   if ((entry->descriptor & L2_ENTRY_COMPRESSED) != 0)
     return decode_compressed(geometry, entry->descriptor, length);
   if (problem != NULL)

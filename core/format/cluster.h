@@ -12,11 +12,14 @@
  *   allocated bit        INVALID (1)       NORMAL             "
  *   both bits            INVALID           INVALID            "
  *
+ *   entry of version 1   0: UNALLOCATED    offset: NORMAL     bit 63 set: COMPRESSED (5)
+ *
  *   (1) with an external data file offset 0 is an offset like any other: bit 63 says whether the
  *       cluster is allocated.
  *   (2) invalid in version 2; has no meaning in extended entries.
  *   (3) invalid with an external data file.
  *   (4) bit 0 is part of the descriptor.
+ *   (5) below bit 63, cluster_bits bits have the stream's length in bytes, the rest its offset.
  *   An offset that is not a multiple of the cluster size is INVALID. With an external data file, an
  *   offset that differs from the guest offset is INVALID, too.
  */
@@ -29,6 +32,7 @@
 #define L2_ENTRY_COPIED (UINT64_C(1) << 63)
 #define L2_ENTRY_COMPRESSED (UINT64_C(1) << 62)
 #define L2_ENTRY_ZERO UINT64_C(1)
+#define L2_ENTRY_COMPRESSED_V1 (UINT64_C(1) << 63)
 
 /* One L2 entry as stored, in host byte order. */
 struct qcow2_l2_entry {
@@ -42,7 +46,8 @@ struct qcow2_cluster_part {
   uint32_t length;      /* guest bytes from the offset asked for, > 0, within the cluster */
   uint64_t host_offset; /* NORMAL, ZERO_ALLOCATED: of the first of those bytes. COMPRESSED: of the
                            stream. Else QCOW2_NO_OFFSET */
-  uint32_t host_bytes;  /* COMPRESSED: the stream's upper bound in bytes. Else 0 */
+  uint32_t host_bytes;  /* COMPRESSED: the stream's upper bound in bytes; in version 1 its length.
+                           Else 0 */
   const char *problem;  /* INVALID: why, as a clause in static storage. Else NULL */
 };
 

@@ -11,13 +11,13 @@
 static const struct qcow2_file_format FORMATS[] = {
   { "raw", "raw", "raw", ".raw.dd.", FORMAT_RAW, false, false },
   { "qcow2", "qcow2", "qcow2", ".qcow2.", FORMAT_QCOW2, false, false },
+  { "qcow", "qcow version 1", "qcow", NULL, FORMAT_QCOW2, false, false },
   { "vmdk", "VMDK", "vmdk", ".vmdk.", FORMAT_FOREIGN, true, false },
   { "vhd", "VHD", "vpc", ".vhd.vpc.", FORMAT_FOREIGN, false, false },
   { "ewf", "EWF (E01)", NULL, ".e01.ex01.s01.", FORMAT_FOREIGN, true, false },
   { "aff", "AFF", NULL, ".aff.", FORMAT_FOREIGN, false, false },
   { "afd", "AFD", NULL, ".afd.", FORMAT_FOREIGN, true, false },
   { "afm", "AFM", NULL, ".afm.", FORMAT_FOREIGN, true, false },
-  { "qcow", "qcow version 1", "qcow", NULL, FORMAT_UNREADABLE, false, false },
   { "vhdx", "VHDX", "vhdx", NULL, FORMAT_UNREADABLE, false, false },
   { "vdi", "VDI", "vdi", NULL, FORMAT_UNREADABLE, false, false },
   { "qed", "QED", "qed", NULL, FORMAT_UNREADABLE, false, false },
@@ -119,7 +119,6 @@ static const struct signature {
   { "ewf", false, 8, "EVF\x09\x0d\x0a\xff\x00" },
   { "ewf", false, 8, "EVF2\x0d\x0a\x81\x00" },
   { "aff", false, 8, "AFF10\x0d\x0a\x00" },
-  { "qcow", false, 8, "QFI\xfb\x00\x00\x00\x01" },
   { "vhdx", false, 8, "vhdxfile" },
   { "vdi", false, 4, "<<< " },
   { "qed", false, 4, "QED\x00" },
@@ -167,16 +166,18 @@ static bool matches(const struct signature *signature, const uint8_t *start, siz
                                   : memcmp(start, signature->bytes, signature->length) == 0;
 }
 
-bool qcow2_format_is_qcow2(const uint8_t *start, size_t length)
+uint32_t qcow2_format_qcow_version(const uint8_t *start, size_t length)
 {
-  return length >= 8 && memcmp(start, "QFI\xfb", 4) == 0 && be32_get(start + 4) >= 2;
+  return length >= 8 && memcmp(start, "QFI\xfb", 4) == 0 ? be32_get(start + 4) : 0;
 }
 
 const struct qcow2_file_format *qcow2_format_by_content(const uint8_t *start, size_t length,
                                                         const uint8_t *end)
 {
-  if (qcow2_format_is_qcow2(start, length))
-    return qcow2_format_by_name("qcow2");
+  uint32_t version = qcow2_format_qcow_version(start, length);
+
+  if (version > 0)
+    return qcow2_format_by_name(version == 1 ? "qcow" : "qcow2");
   for (size_t i = 0; i < sizeof(SIGNATURES) / sizeof(SIGNATURES[0]); i++)
     if (matches(&SIGNATURES[i], start, length, end))
       return qcow2_format_by_name(SIGNATURES[i].format);

@@ -10,7 +10,7 @@
 
 enum qcow2_format_use {
   FORMAT_RAW,
-  FORMAT_QCOW2,
+  FORMAT_QCOW2,     /* qcow2, or qcow version 1 */
   FORMAT_FOREIGN,   /* the caller's open_foreign may read it */
   FORMAT_PACKED,    /* a compressed file or an archive */
   FORMAT_UNREADABLE /* nothing here reads it */
@@ -38,9 +38,9 @@ const struct qcow2_file_format *qcow2_format_by_name(const char *name);
 const struct qcow2_file_format *qcow2_format_by_driver(const char *driver);
 const struct qcow2_file_format *qcow2_format_by_extension(const char *path);
 
-/* True if the bytes (24 of them, or fewer if the file is shorter) start as a qcow2 file of version
-   2 or later does. */
-bool qcow2_format_is_qcow2(const uint8_t *start, size_t length);
+/* The version in the header of a qcow2 file with this start (24 bytes, or fewer if the file is
+   shorter): 2 or more, or 1 for qcow version 1. 0: it is no such file. */
+uint32_t qcow2_format_qcow_version(const uint8_t *start, size_t length);
 
 /* The format of a file with this start (up to FORMAT_START_BYTES) and this end (FORMAT_END_BYTES;
    NULL if the file is shorter). NULL: no known format, so the file may be raw. */

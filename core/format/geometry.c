@@ -16,7 +16,7 @@ struct qcow2_geometry qcow2_geometry_of(const struct qcow2_header *header)
     .cluster_size = cluster_size,
     .subcluster_size = extended ? cluster_size / SUBCLUSTERS_PER_CLUSTER : cluster_size,
     .l2_entry_bytes = extended ? 16 : 8,
-    .l2_bits = header->cluster_bits - (extended ? 4u : 3u),
+    .l2_bits = header->version == 1 ? header->l2_bits : header->cluster_bits - (extended ? 4u : 3u),
   };
 }
 
@@ -30,7 +30,7 @@ enum qcow2_l1_problem qcow2_geometry_l1_problem(const struct qcow2_geometry *geo
 {
   if ((uint64_t) l1_size * L1_ENTRY_BYTES > L1_TABLE_BYTES_MAX)
     return L1_TOO_LARGE;
-  if (!is_aligned(l1_offset, geometry->cluster_size))
+  if (!is_aligned(l1_offset, geometry->version == 1 ? L1_ENTRY_BYTES : geometry->cluster_size))
     return L1_UNALIGNED;
   if (l1_offset > INT64_MAX)
     return L1_TOO_FAR;

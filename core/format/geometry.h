@@ -43,7 +43,7 @@ uint64_t qcow2_geometry_l1_entries(const struct qcow2_geometry *geometry, uint64
 enum qcow2_l1_problem {
   L1_FITS,
   L1_TOO_LARGE,  /* it is larger than L1_TABLE_BYTES_MAX */
-  L1_UNALIGNED,  /* its offset is not a multiple of the cluster size */
+  L1_UNALIGNED,  /* its offset is not a multiple of the cluster size; in version 1, of 8 */
   L1_TOO_FAR,    /* its offset is 2^63 or more: no file is so long */
   L1_OVER_HEADER /* it is at offset 0, where the header is, and has entries */
 };
@@ -61,6 +61,18 @@ static inline uint64_t geometry_l1_index(const struct qcow2_geometry *g, uint64_
 static inline uint32_t geometry_l2_index(const struct qcow2_geometry *g, uint64_t guest_offset)
 {
   return (uint32_t) (guest_offset >> g->cluster_bits) & ((UINT32_C(1) << g->l2_bits) - 1);
+}
+
+static inline uint32_t geometry_l2_bytes(const struct qcow2_geometry *g)
+{
+  return (uint32_t) g->l2_entry_bytes << g->l2_bits;
+}
+
+/* True if an L1 entry refers to an L2 table. The rest of an entry is reserved; in version 1 it is
+   all offset. */
+static inline bool geometry_l1_entry_is_allocated(const struct qcow2_geometry *g, uint64_t l1_entry)
+{
+  return (g->version == 1 ? l1_entry : l1_entry & TABLE_OFFSET_MASK) != 0;
 }
 
 /* Guest bytes from `guest_offset` to the end of what its L2 table maps. */

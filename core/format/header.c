@@ -12,6 +12,7 @@
 #include "../base/text.h"
 #include "extensions.h"
 #include "geometry.h"
+#include "version_1.h"
 
 #define QCOW2_MAGIC UINT32_C(0x514649fb) /* "QFI\xfb" */
 #define REFCOUNT_ORDER_V2 4
@@ -36,17 +37,18 @@ int qcow2_header_measure(const uint8_t *bytes, size_t length, size_t *needed,
     return qcow2_error_set(error, QCOW2_ERROR_NOT_QCOW2,
                            "this is not a qcow2 image: it does not start with \"QFI\\xfb\"");
   version = be32_get(bytes + 4);
-  if (version < 2)
+  if (version == 0)
     return qcow2_error_set(error, QCOW2_ERROR_NOT_QCOW2,
-                           "this is a qcow image of version %" PRIu32
-                           ", not a qcow2 image (version 2 or 3); convert it first: qemu-img "
-                           "convert -f qcow -O raw IMAGE NEW",
-                           version);
+                           "this is not a qcow2 image: the header's version is 0");
   if (version > 3)
     return qcow2_error_set_at(error, QCOW2_ERROR_UNSUPPORTED, QCOW2_NO_OFFSET, 4,
                               "this is a qcow2 image of version %" PRIu32
-                              "; versions 2 and 3 can be read",
+                              "; versions 1 to 3 can be read",
                               version);
+  if (version == 1) {
+    *needed = VERSION_1_AREA_BYTES;
+    return 0;
+  }
   if (length < HEADER_BYTES_TO_PROBE)
     return qcow2_error_set_at(error, QCOW2_ERROR_TRUNCATED, QCOW2_NO_OFFSET, length,
                               "the file is truncated: it ends inside the qcow2 header");
@@ -313,6 +315,7 @@ static int decode_into(const uint8_t *bytes, size_t length, uint32_t given_lengt
   code = check_fields(header, error);
   if (code != 0)
     return code;
+  header->l2_bits = qcow2_geometry_of(header).l2_bits;
   area_end = UINT32_C(1) << header->cluster_bits;
   if (backing_offset > area_end && be32_get(bytes + 16) == 0)
     return field_error(error, 8, "backing_file_offset", backing_offset, "inside the first cluster");
@@ -335,15 +338,18 @@ int qcow2_header_decode(const uint8_t *bytes, size_t length, uint32_t given_leng
                         struct qcow2_metadata *metadata, struct qcow2_error *error)
 {
   size_t needed;
+  uint32_t version;
   int code = qcow2_header_measure(bytes, length, &needed, error);
 
   memset(metadata, 0, sizeof(*metadata));
   if (code != 0)
     return code;
-  if (length < (be32_get(bytes + 4) == 2 ? HEADER_BYTES_V2 : HEADER_BYTES_V3))
+  version = be32_get(bytes + 4);
+  if (version > 1 && length < (version == 2 ? HEADER_BYTES_V2 : HEADER_BYTES_V3))
     return qcow2_error_set_at(error, QCOW2_ERROR_TRUNCATED, QCOW2_NO_OFFSET, length,
                               "the file is truncated: it ends inside the qcow2 header");
-  code = decode_into(bytes, length, given_length, metadata, error);
+  code = version == 1 ? qcow2_version_1_header_decode(bytes, length, metadata, error)
+                      : decode_into(bytes, length, given_length, metadata, error);
   if (code != 0)
     qcow2_metadata_free(metadata);
   return code;

@@ -158,8 +158,8 @@ static int choose_by_option(const struct qcow2_contents_question *question,
   *format = qcow2_format_by_name(question->given);
   if (*format == NULL || is_unreadable(question, *format))
     return unreadable_error(question, file, question->given, error);
-  return (*format)->use == FORMAT_QCOW2 && !is_use(evidence->content, FORMAT_QCOW2)
-             ? missing_error(question, file, "qcow2", error)
+  return (*format)->use == FORMAT_QCOW2 && evidence->content != *format
+             ? missing_error(question, file, question->given, error)
              : 0;
 }
 
@@ -174,8 +174,8 @@ static int choose_for_image(const struct qcow2_contents_question *question,
   *format = declared;
   if (evidence->declares_unknown || is_use(declared, FORMAT_UNREADABLE))
     return unreadable_error(question, file, question->declared, error);
-  if (is_use(declared, FORMAT_QCOW2) && !is_use(content, FORMAT_QCOW2))
-    return missing_error(question, file, "qcow2", error);
+  if (is_use(declared, FORMAT_QCOW2) && content != declared)
+    return missing_error(question, file, declared->name, error);
   if (declared != NULL)
     return 0;
   *format = content != NULL ? content : qcow2_format_by_name("raw");
@@ -346,7 +346,8 @@ int qcow2_contents_open(const struct qcow2_contents_question *question,
   contents->format = format->name;
   contents->is_qcow2 = format->use == FORMAT_QCOW2;
   contents->is_probed = contents->is_qcow2 && question->given == NULL &&
-                        (question->declared == NULL || strcmp(question->declared, "qcow2") != 0);
+                        (question->declared == NULL ||
+                         strcmp(question->declared, format->name) != 0);
   return goes_to_caller(question, file, format)
              ? open_foreign(question, options, format, file, contents->warning, error)
              : 0;

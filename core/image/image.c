@@ -266,7 +266,8 @@ int qcow2_image_probe(const char *path)
 {
   struct qcow2_opened_file file = OPENED_FILE_NONE;
   struct qcow2_error error;
-  bool is_qcow2 = false;
+  uint32_t version = 0;
+  bool is_packed = false;
   int code;
 
   if (path == NULL)
@@ -276,9 +277,11 @@ int qcow2_image_probe(const char *path)
                    error.os_errno == EACCES
                ? 0
                : -1;
-  code = qcow2_layer_probe(&file, &is_qcow2, NULL);
-  if (code == 0 && !is_qcow2)
-    code = qcow2_not_qcow2_probe(&file, &is_qcow2, NULL);
+  code = qcow2_layer_probe(&file, &version, NULL);
+  if (code == 0 && version == 0)
+    code = qcow2_not_qcow2_probe(&file, &is_packed, NULL);
   qcow2_opened_file_close(&file);
-  return code != 0 ? -1 : is_qcow2;
+  if (code != 0)
+    return -1;
+  return version == 1 ? 2 : version > 1 || is_packed;
 }

@@ -106,6 +106,8 @@ int qcow2_layer_read_header(const struct qcow2_opened_file *file, uint32_t heade
 static void set_geometry(struct qcow2_layer *layer, const struct qcow2_shared *shared,
                          uint64_t number)
 {
+  if (layer->metadata.header.version == 1)
+    layer->format = "qcow";
   layer->size = layer->metadata.header.size;
   layer->geometry = qcow2_geometry_of(&layer->metadata.header);
   layer->tables = (struct qcow2_tables){ .geometry = &layer->geometry,
@@ -181,7 +183,7 @@ void qcow2_layer_set_cipher(struct qcow2_layer *layer, struct qcow2_cipher *ciph
                                                 CRYPT_METHOD_AES;
 }
 
-int qcow2_layer_probe(const struct qcow2_opened_file *file, bool *is_qcow2,
+int qcow2_layer_probe(const struct qcow2_opened_file *file, uint32_t *version,
                       struct qcow2_error *error)
 {
   uint8_t start[HEADER_BYTES_TO_PROBE];
@@ -189,7 +191,7 @@ int qcow2_layer_probe(const struct qcow2_opened_file *file, bool *is_qcow2,
   int code = qcow2_storage_read(&file->storage, 0, start, length, error);
 
   if (code == 0)
-    *is_qcow2 = qcow2_format_is_qcow2(start, length);
+    *version = qcow2_format_qcow_version(start, length);
   return code;
 }
 

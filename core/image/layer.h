@@ -76,8 +76,9 @@ void qcow2_layer_set_data_file(struct qcow2_layer *layer, struct qcow2_opened_fi
 /* Give a qcow2 layer the cipher for its normal clusters, which the layer then owns. */
 void qcow2_layer_set_cipher(struct qcow2_layer *layer, struct qcow2_cipher *cipher);
 
-/* Find out by the file's first bytes if it is a qcow2 image. Errors: IO. */
-int qcow2_layer_probe(const struct qcow2_opened_file *file, bool *is_qcow2,
+/* Find out by the file's first bytes if it is a qcow2 image, and of which version: see
+   qcow2_format_qcow_version(). Errors: IO. */
+int qcow2_layer_probe(const struct qcow2_opened_file *file, uint32_t *version,
                       struct qcow2_error *error);
 
 /* Map `guest_offset` in this layer alone, for at most `length` bytes. `tables` and `size` are those

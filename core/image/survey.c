@@ -70,10 +70,11 @@ static void each_l2_table(struct survey *survey,
     if (!read_table(survey, tables->l1_offset + done, survey->piece, length))
       return;
     for (size_t at = 0; at < length; at += L1_ENTRY_BYTES) {
-      uint64_t l2_offset = be64_get(survey->piece + at) & TABLE_OFFSET_MASK;
-      uint64_t l1_index = (done + at) / L1_ENTRY_BYTES;
+      uint64_t l1_entry = be64_get(survey->piece + at), l1_index = (done + at) / L1_ENTRY_BYTES;
+      uint64_t l2_offset = l1_entry & TABLE_OFFSET_MASK;
 
-      if (l2_offset != 0 &&
+      if (geometry_l1_entry_is_allocated(geometry, l1_entry) &&
+          (geometry->version > 1 || qcow2_l1_entry_problem(geometry, l1_entry) == NULL) &&
           !visit(survey, l2_offset, l1_index << (geometry->cluster_bits + geometry->l2_bits)))
         return;
     }
@@ -83,7 +84,7 @@ static void each_l2_table(struct survey *survey,
 static bool visit_table(struct survey *survey, uint64_t l2_offset, uint64_t guest_offset)
 {
   (void) guest_offset;
-  need(survey, "one of its L2 tables", l2_offset + survey->layer->geometry.cluster_size, 0);
+  need(survey, "one of its L2 tables", l2_offset + geometry_l2_bytes(&survey->layer->geometry), 0);
   return true;
 }
 
@@ -108,7 +109,9 @@ static void visit_entry(struct survey *survey, const struct qcow2_l2_entry *entr
     struct qcow2_cluster_part part = qcow2_l2_entry_decode(geometry, entry, at);
     uint64_t host_end = part.host_offset + min_u64(part.length, end - at);
 
-    if (part.kind == QCOW2_CLUSTER_NORMAL && geometry->has_data_file)
+    if (part.kind == QCOW2_CLUSTER_COMPRESSED)
+      need(survey, "one of its compressed clusters", part.host_offset + part.host_bytes, 0);
+    else if (part.kind == QCOW2_CLUSTER_NORMAL && geometry->has_data_file)
       survey->data_lost = survey->data_lost || host_end > survey->layer->data_file.storage.size;
     else if (part.kind == QCOW2_CLUSTER_NORMAL)
       need(survey, "one of its clusters", host_end, 0);
@@ -116,23 +119,36 @@ static void visit_entry(struct survey *survey, const struct qcow2_l2_entry *entr
   }
 }
 
+/* True if the file may end before the end of what the entry refers to. `end` is where the last
+   whole cluster of the file ends. Whole clusters that are missing in the image itself are found by
+   their refcounts, which version 1 has not. */
+static bool may_be_cut(const struct qcow2_geometry *geometry, const struct qcow2_l2_entry *entry,
+                       uint64_t end)
+{
+  uint64_t host_offset = entry->descriptor & TABLE_OFFSET_MASK;
+
+  if (geometry->version == 1)
+    return true;
+  return (entry->descriptor & L2_ENTRY_COMPRESSED) == 0 && host_offset != 0 &&
+         (host_offset == end || (geometry->has_data_file && host_offset > end));
+}
+
 /* Search an L2 table for entries of clusters that are cut by the end of their file, within the
-   budget. Whole clusters that are missing in the image itself are found by their refcounts. */
+   budget. */
 static bool visit_entries(struct survey *survey, uint64_t l2_offset, uint64_t guest_offset)
 {
   const struct qcow2_geometry *geometry = &survey->layer->geometry;
   uint64_t end = survey->layer->source.data->size & ~(uint64_t) (geometry->cluster_size - 1);
+  uint32_t table_bytes = geometry_l2_bytes(geometry);
 
-  if (survey->entry_budget < geometry->cluster_size ||
-      !read_table(survey, l2_offset, survey->table, geometry->cluster_size))
+  if (survey->entry_budget < table_bytes ||
+      !read_table(survey, l2_offset, survey->table, table_bytes))
     return false;
-  survey->entry_budget -= geometry->cluster_size;
-  for (uint32_t at = 0; at < geometry->cluster_size; at += geometry->l2_entry_bytes) {
+  survey->entry_budget -= table_bytes;
+  for (uint32_t at = 0; at < table_bytes; at += geometry->l2_entry_bytes) {
     struct qcow2_l2_entry entry = l2_entry_load(geometry, survey->table + at);
-    uint64_t host_offset = entry.descriptor & TABLE_OFFSET_MASK;
 
-    if ((entry.descriptor & L2_ENTRY_COMPRESSED) == 0 && host_offset != 0 &&
-        (host_offset == end || (geometry->has_data_file && host_offset > end)))
+    if (may_be_cut(geometry, &entry, end))
       visit_entry(survey, &entry,
                   guest_offset +
                       ((uint64_t) (at / geometry->l2_entry_bytes) << geometry->cluster_bits));
@@ -146,13 +162,13 @@ static bool visit_entries(struct survey *survey, uint64_t l2_offset, uint64_t gu
 static void survey_lost_clusters(struct survey *survey)
 {
   const struct qcow2_layer *layer = survey->layer;
-  uint32_t cluster_size = layer->geometry.cluster_size;
+  const struct qcow2_geometry *geometry = &layer->geometry;
 
-  if (layer->geometry.has_data_file
+  if (geometry->has_data_file
           ? layer->source.data == &layer->file.storage || layer->source.data->size >= layer->size
-          : is_aligned(survey->storage->size, cluster_size))
+          : geometry->version > 1 && is_aligned(survey->storage->size, geometry->cluster_size))
     return;
-  survey->table = malloc(cluster_size);
+  survey->table = malloc(geometry_l2_bytes(geometry));
   if (survey->table == NULL)
     return;
   survey->entry_budget = ENTRY_BUDGET_BYTES;
@@ -304,7 +320,7 @@ static int survey_qcow2(struct qcow2_layer *layer, uint64_t *budget,
     return qcow2_error_set_nomem(error);
   layer->needed_size = layer->metadata.header.header_length;
   survey_tables(&survey);
-  if (layer->lost_header == NULL)
+  if (layer->lost_header == NULL && layer->geometry.version > 1)
     survey_refcounts(&survey);
   survey_lost_clusters(&survey);
   code = add_warnings(&survey, warnings, error);

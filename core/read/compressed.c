@@ -138,9 +138,9 @@ static int load_compressed(void *context, struct qcow2_cache_key key,
   int code;
 
   (void) key;
-  if (length == 0) /* makes the error that the file is truncated */
+  if (left == 0) /* makes the error that the file is truncated */
     return qcow2_storage_read(source->storage, load->host_offset, block->data, 1, error);
-  unpacker = pool_take(source->pool, length);
+  unpacker = pool_take(source->pool, length + 1); /* version 1 may say that there are 0 */
   if (unpacker == NULL)
     return qcow2_error_set_nomem(error);
   code = qcow2_storage_read(source->storage, load->host_offset, unpacker->input, length, &failure);

@@ -171,7 +171,7 @@ int qcow2_mapping_find(const struct qcow2_tables *tables, uint64_t guest_offset,
     mapping->length = l1_failure_length(tables, l1_index, guest_offset, code);
     return code;
   }
-  if ((l1_entry & TABLE_OFFSET_MASK) == 0)
+  if (!geometry_l1_entry_is_allocated(geometry, l1_entry))
     return 0;
   mapping->problem = qcow2_l1_entry_problem(geometry, l1_entry);
   if (mapping->problem != NULL) {

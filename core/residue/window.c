@@ -23,6 +23,10 @@ int qcow2_residue_window_make(struct qcow2_residue_window *window, const struct 
   uint64_t clusters;
 
   *window = (struct qcow2_residue_window){ .image = image, .layer = image->chain.layers[0] };
+  if (window->layer->geometry.version == 1)
+    return qcow2_error_set(error, QCOW2_ERROR_UNSUPPORTED,
+                           "an image of qcow version 1 has neither snapshots nor refcounts; what "
+                           "nothing refers to in it is not looked for");
   clusters = min_u64(qcow2_residue_window_file_clusters(window), clusters_max);
   window->decompressor = qcow2_decompressor_new();
   window->packed = malloc(2 * cluster_size);

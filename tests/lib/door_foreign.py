@@ -9,9 +9,10 @@ import shutil
 import zipfile
 from pathlib import Path
 
+from . import encrypted, version_1
 from .builder import Image
 from .door_names import MIB, C, disk, image, overlay, raw
-from .doors import CHAIN, Row
+from .doors import CHAIN, VIEW, Row
 from .project import run, run_line
 
 BASE, OVER = disk(1), disk(2)[:C] + disk(1)[C:]  # of the base, and of what is over it
@@ -204,7 +205,7 @@ def pretenders():
     overlay("top.qcow2", "lost.raw", mark=2)
     overlay("honest.qcow2", "pretender.raw", mark=2)
     files = packed()
-    for form in ("vdi", "vhdx", "qed", "qcow"):
+    for form in ("vdi", "vhdx", "qed"):
         converted(form, f"base.{form}.img")
         files.append(f"base.{form}.img")
     rows = []
@@ -243,4 +244,51 @@ def short_bases():
     ]
 
 
-GROUPS = [foreign, pretenders]
+# ---- qcow version 1 --------------------------------------------------------------
+
+
+def of_version_1(title, name, content=b"", **more):
+    return Row(title, (name,), content, uncheckable="has no refcounts", **more)
+
+
+def qcow_version_1():
+    Path("key").write_bytes(b"secret")
+    raw("base.raw", 1)
+    version_1.make("plain.qcow", MIB, [(0, BASE)])
+    version_1.make("locked.qcow", MIB, [(0, BASE)], encrypt=True)
+    run_line("qemu-img convert -c -f raw -O qcow base.raw packed.qcow", check=False)
+    below = encrypted.raw_node("base.raw")
+    version_1.make("top.qcow", MIB, [(0, OVER[:C])], backing=("base.raw", "raw", below))
+    for declared in (b"qcow", b"raw", b"qcow2"):
+        overlay(f"{declared.decode()}.qcow2", "plain.qcow", declared, mark=2)
+    whole = Path("plain.qcow").read_bytes()
+    Path("cut.qcow").write_bytes(whole[: len(whole) - C])
+    lost = (MIB - C, C)
+    aes = ("legacy AES",)
+    return [
+        of_version_1("version 1", "plain.qcow", BASE),
+        of_version_1("version 1, compressed", "packed.qcow", BASE),
+        of_version_1("version 1, encrypted", "locked.qcow,key-file=key", BASE, warnings=aes),
+        of_version_1("version 1 over raw", "top.qcow", OVER),
+        of_version_1("version 1 over raw by hand", "top.qcow,backing=base.raw,format=raw", OVER),
+        of_version_1(
+            "version 1, cut", "cut.qcow", BASE[:-C] + bytes(C), bad=(lost,), warnings=("truncated",)
+        ),
+        of_version_1(
+            "residue of version 1", "plain.qcow,residue", refused=("neither snapshots",), at=VIEW
+        ),
+        of_version_1("a snapshot of version 1", "plain.qcow@1", refused=("no snapshots",)),
+        Row("version 1 under qcow2", ("qcow.qcow2",), OVER),
+        Row("version 1 by hand", ("qcow.qcow2,backing=plain.qcow",), OVER),
+        Row("version 1 by format=", ("raw.qcow2,backing=plain.qcow,format=qcow",), OVER),
+        Row("version 1 declared as qcow2", ("qcow2.qcow2",), refused=("should be",), at=CHAIN),
+        Row(
+            "version 1 declared as raw, by hand",
+            ("raw.qcow2,backing=plain.qcow",),
+            refused=("format=qcow", "format=raw"),
+            at=CHAIN,
+        ),
+    ]
+
+
+GROUPS = [foreign, pretenders, qcow_version_1]

@@ -43,6 +43,7 @@ class Row:
     unselectable: str = ""  # a word of why no selector can stand for the name
     verified: tuple = None  # exit statuses of verify; None: 0, or 4 where the state is damaged
     checked: tuple = None  # exit statuses of a check; None: 0, or 4 where the state is damaged
+    uncheckable: str = ""  # a word of why a check is refused
     # what autodetection makes of it: ours; other: libtsk reads it as something else; none: libtsk
     # refuses it
     detected: str = "ours"
@@ -105,6 +106,8 @@ def expected_refusal(door, row):
         return row.refused
     if row.snapshot and door.title.startswith("tsk-qcow2 check"):
         return ("without",)
+    if row.uncheckable and door.title.startswith("tsk-qcow2 check"):
+        return (row.uncheckable,)
     return None
 
 

@@ -87,7 +87,15 @@ def qemu(*words, secrets=(), check=True):
 
 
 def create(
-    path, size, method="luks", secret=b"secret", check=True, options=(), backing=None, **encrypt
+    path,
+    size,
+    method="luks",
+    secret=b"secret",
+    check=True,
+    options=(),
+    backing=None,
+    driver="qcow2",
+    **encrypt,
 ):
     """qemu-img create; `encrypt` are the encrypt.* options, with "_" for "-". Without a method, the
     image is not encrypted. Returns the path, or None if QEMU cannot."""
@@ -104,7 +112,7 @@ def create(
         "create",
         "-q",
         "-f",
-        "qcow2",
+        driver,
         *more,
         path,
         size,

@@ -250,12 +250,13 @@ static void test_header_probe(void)
 {
   const uint8_t *v2 = (const uint8_t *) "QFI\xfb\0\0\0\2";
 
-  CHECK(qcow2_format_is_qcow2(v2, 8));
-  CHECK(qcow2_format_is_qcow2((const uint8_t *) "QFI\xfb\0\0\0\x09", 8));
-  CHECK(!qcow2_format_is_qcow2((const uint8_t *) "QFI\xfb\0\0\0\1", 8));
-  CHECK(!qcow2_format_is_qcow2(v2, 7));
-  CHECK(!qcow2_format_is_qcow2((const uint8_t *) "QFI\xfa\0\0\0\2", 8));
-  CHECK(!qcow2_format_is_qcow2(v2, 0));
+  CHECK(qcow2_format_qcow_version(v2, 8) == 2);
+  CHECK(qcow2_format_qcow_version((const uint8_t *) "QFI\xfb\0\0\0\x09", 8) == 9);
+  CHECK(qcow2_format_qcow_version((const uint8_t *) "QFI\xfb\0\0\0\1", 8) == 1);
+  CHECK(qcow2_format_qcow_version((const uint8_t *) "QFI\xfb\0\0\0\0", 8) == 0);
+  CHECK(qcow2_format_qcow_version(v2, 7) == 0);
+  CHECK(qcow2_format_qcow_version((const uint8_t *) "QFI\xfa\0\0\0\2", 8) == 0);
+  CHECK(qcow2_format_qcow_version(v2, 0) == 0);
 }
 
 /* ---- Text ----------------------------------------------------------------- */

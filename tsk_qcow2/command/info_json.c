@@ -52,12 +52,13 @@ static json_t *header_value(const struct qcow2_image *image, const struct qcow2_
   static const char *const encryption[] = { "none", "aes", "luks" };
 
   return json_pack(
-      "{s:i, s:i, s:o, s:i, s:s, s:s, s:i, s:o, s:I, s:o, s:I, s:o, s:o, s:o, s:o, s:o, s:o}",
+      "{s:i, s:i, s:o, s:i, s:s, s:s, s:o, s:o, s:I, s:o, s:I, s:o, s:o, s:o, s:o, s:o, s:o}",
       "version", (int) header->version, "header_length", (int) header->header_length,
       "virtual_size", json_number(header->size), "cluster_size", 1 << header->cluster_bits,
       "compression", header->compression == QCOW2_COMPRESSION_ZSTD ? "zstd" : "deflate",
-      "encryption", encryption[header->crypt_method], "refcount_bits", 1 << header->refcount_order,
-      "l1_offset", json_number(header->l1_offset), "l1_size", (json_int_t) header->l1_size,
+      "encryption", encryption[header->crypt_method], "refcount_bits",
+      header->version == 1 ? json_null() : json_integer(1 << header->refcount_order), "l1_offset",
+      json_number(header->l1_offset), "l1_size", (json_int_t) header->l1_size,
       "refcount_table_offset", json_number(header->refcount_table_offset), "snapshot_count",
       (json_int_t) header->snapshot_count, "incompatible_features",
       features(image, QCOW2_FEATURE_INCOMPATIBLE, header->incompatible_features),

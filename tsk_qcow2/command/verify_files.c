@@ -44,10 +44,16 @@ static json_t *path_value(const char *path)
   return json_text(path, path == NULL ? 0 : strlen(path));
 }
 
+/* True for files with refcounts, against which their tables can be checked. */
+static bool can_be_checked(const struct qcow2_layer_info *layer)
+{
+  return !layer->is_raw && layer->header->version > 1;
+}
+
 static json_t *tables_value(const struct qcow2_layer_info *layer,
                             const struct qcow2_check_result *result)
 {
-  if (layer->is_raw)
+  if (!can_be_checked(layer))
     return json_null();
   return json_pack("{s:o, s:o, s:o, s:o, s:b, s:o, s:o}", "corruptions",
                    json_number(result->corruptions), "leaks", json_number(result->leaks), "defects",
@@ -131,13 +137,13 @@ int verify_check_files(struct verify *verify)
   for (size_t i = 0; qcow2_layer_get(image, i, &layer, NULL) == 0; i++) {
     struct qcow2_check_result result = { .is_complete = 1 };
 
-    if (!layer.is_raw && qcow2_layer_check(image, i, &options, &result, &error) != 0)
+    if (can_be_checked(&layer) && qcow2_layer_check(image, i, &options, &result, &error) != 0)
       return complain_failed("%s", error.message);
-    if (!layer.is_raw)
+    if (can_be_checked(&layer))
       add_result(&verify->tables, &layer, &result);
     if (verify->json)
       keep_values(verify, i, &layer, &result);
-    else if (!layer.is_raw)
+    else if (can_be_checked(&layer))
       print_result(&layer, &result);
   }
   return EXIT_OK;

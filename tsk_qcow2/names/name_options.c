@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#include "name_options.h"
+/* The options of image names. */
+#include "image_name.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -23,10 +24,9 @@ static int take_backing(struct tsk_qcow2_name *name, const char *value, struct q
 
 static int check_format(const char *value, bool is_data_file, struct qcow2_error *error)
 {
-  static const char *const FORMATS[] = {
-    "raw", "vmdk", "vhd", "ewf", "aff", "afd", "afm", "qcow2"
-  };
-  const size_t count = sizeof(FORMATS) / sizeof(FORMATS[0]) - (is_data_file ? 1 : 0);
+  static const char *const FORMATS[] = { "raw", "vmdk", "vhd",   "ewf", "aff",
+                                         "afd", "afm",  "qcow2", "qcow" };
+  const size_t count = sizeof(FORMATS) / sizeof(FORMATS[0]) - (is_data_file ? 2 : 0);
   char quoted[QUOTED_BYTES];
 
   for (size_t i = 0; i < count; i++)
@@ -35,7 +35,7 @@ static int check_format(const char *value, bool is_data_file, struct qcow2_error
   return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
                          "the option \"format\" of the image name takes raw, vmdk, vhd, ewf, aff, "
                          "afd, afm%s, not \"%s\"",
-                         is_data_file ? "" : " or qcow2",
+                         is_data_file ? "" : ", qcow2 or qcow",
                          qcow2_text_escape(value, strlen(value), quoted, sizeof(quoted)));
 }
 

@@ -34,6 +34,17 @@ static bool note_ewf(const char *format, char *out)
   return true;
 }
 
+static bool note_version_1(const char *format, char *out)
+{
+  if (strcmp(format, "qcow") != 0)
+    return false;
+  snprintf(
+      out, TSK_QCOW2_NOTE_BYTES,
+      "this file is of qcow version 1, which has no refcounts; so its tables cannot be checked "
+      "against them");
+  return true;
+}
+
 const char *tsk_qcow2_note(const struct qcow2_image *image, size_t layer, size_t index, char *out)
 {
   struct qcow2_layer_info info;
@@ -41,6 +52,8 @@ const char *tsk_qcow2_note(const struct qcow2_image *image, size_t layer, size_t
   if (qcow2_layer_get(image, layer, &info, NULL) != 0)
     return NULL;
   if (note_short(image, layer, &info, out) && index-- == 0)
+    return out;
+  if (note_version_1(info.format, out) && index-- == 0)
     return out;
   if ((note_ewf(info.format, out) || note_ewf(info.data_format, out)) && index == 0)
     return out;

@@ -89,10 +89,22 @@ static void print_encryption(FILE *out, const struct qcow2_image *image, uint32_
     print_luks(out, &info);
 }
 
+/* What version 1 has not. */
+static void print_refcounts_and_features(FILE *out, const struct qcow2_image *image,
+                                         const struct qcow2_header *header)
+{
+  fprintf(out, "Refcount width in bits: %u\n", 1u << header->refcount_order);
+  print_features(out, image, "Incompatible", QCOW2_FEATURE_INCOMPATIBLE,
+                 header->incompatible_features);
+  print_features(out, image, "Compatible", QCOW2_FEATURE_COMPATIBLE, header->compatible_features);
+  print_features(out, image, "Autoclear", QCOW2_FEATURE_AUTOCLEAR, header->autoclear_features);
+}
+
 static void print_header(FILE *out, const struct qcow2_image *image,
                          const struct qcow2_header *header)
 {
-  fprintf(out, "Format: qcow2, version %" PRIu32 "\n", header->version);
+  fprintf(out, "Format: %s, version %" PRIu32 "\n", header->version == 1 ? "qcow" : "qcow2",
+          header->version);
   fprintf(out, "Virtual size in bytes: %" PRIu64 "\n", header->size);
   if (header->size % 512 != 0)
     fprintf(out, "Note: the virtual size is not a multiple of 512; QEMU shows %" PRIu64 " bytes\n",
@@ -101,11 +113,8 @@ static void print_header(FILE *out, const struct qcow2_image *image,
   fprintf(out, "Compression: %s\n",
           header->compression == QCOW2_COMPRESSION_ZSTD ? "zstd" : "deflate");
   print_encryption(out, image, header->crypt_method);
-  fprintf(out, "Refcount width in bits: %u\n", 1u << header->refcount_order);
-  print_features(out, image, "Incompatible", QCOW2_FEATURE_INCOMPATIBLE,
-                 header->incompatible_features);
-  print_features(out, image, "Compatible", QCOW2_FEATURE_COMPATIBLE, header->compatible_features);
-  print_features(out, image, "Autoclear", QCOW2_FEATURE_AUTOCLEAR, header->autoclear_features);
+  if (header->version > 1)
+    print_refcounts_and_features(out, image, header);
   if (header->backing_file != NULL)
     print_text(out, "Backing file, as written", header->backing_file, header->backing_file_length);
   if (header->backing_format != NULL)

@@ -124,6 +124,7 @@ class RawHeader(ctypes.Structure):
         ("version", c_uint32),
         ("header_length", c_uint32),
         ("cluster_bits", c_uint32),
+        ("l2_bits", c_uint32),
         ("size", c_uint64),
         ("crypt_method", c_uint32),
         ("l1_offset", c_uint64),
