@@ -288,8 +288,8 @@ def test_a_compressed_cluster_that_qemu_wrote_twice(tmp_path):
 @pytest.mark.parametrize("compression", (0, 1))
 @pytest.mark.parametrize("kept", (0, 1, 2))
 def test_streams_that_cross_clusters(kept, compression, tmp_path):
-    """Twelve streams in a row, from the start of a cluster: all are old, or the first one or two are
-    still in use. Only what is cut by the foreign bytes at the end is lost."""
+    """Twelve streams in a row, from the start of a cluster: all are old, or the first one or two
+    are still in use. Only what is cut by the foreign bytes at the end is lost."""
     image = Image(size=64 * C, cluster_bits=12, compression=compression, header_length=112)
     clusters = [squeezable(number, C) for number in range(12)]
     streams = [image.compress(cluster) for cluster in clusters]

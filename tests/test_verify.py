@@ -503,6 +503,7 @@ def test_json_is_as_documented(tmp_path):
         "image",
         "data_file",
         "backing_file",
+        "qcow",
         "qcow2",
         "raw",
         "null",

@@ -19,7 +19,7 @@ int qcow2_header_measure(const uint8_t *bytes, size_t length, size_t *needed,
                          struct qcow2_error *error);
 
 /* Decode these bytes, of which `length` exist (fewer than needed only if the file is shorter).
-   `given_length` replaces the header's length if that cannot be right (version 3); 0: none is given.
+   `given_length` replaces the header's length if that cannot be right; 0: none is given.
    On success the caller frees with qcow2_metadata_free(). Errors: TRUNCATED, UNSUPPORTED, CORRUPT,
    NOMEM. */
 int qcow2_header_decode(const uint8_t *bytes, size_t length, uint32_t given_length,

@@ -28,7 +28,7 @@ static bool starts_image(const uint8_t *bytes, size_t length)
 {
   size_t needed;
 
-  return qcow2_format_is_qcow2(bytes, length) &&
+  return qcow2_format_qcow_version(bytes, length) > 0 &&
          qcow2_header_measure(bytes, length, &needed, NULL) == 0;
 }
 

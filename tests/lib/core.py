@@ -378,8 +378,8 @@ class Image(Closing):
 
     def find_residue(self, **options):
         """(ResidueResult, {where: (bytes, bytes of data)}, {kind: bytes}, [(kind, host offset,
-        snapshot, L1's state, bitmap)]). Options: work_bytes; streams, a list that gets (host offset,
-        length, cluster) of the first streams_max."""
+        snapshot, L1's state, bitmap)]). Options: work_bytes; streams, a list that gets (host
+        offset, length, cluster) of the first streams_max."""
         result, found, streams = ResidueResult(), [], options.pop("streams", None)
         streams_max = options.pop("streams_max", None)
 

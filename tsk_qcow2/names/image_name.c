@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "complain.h"
+#include "name_options.h"
 #include "shell.h"
 
 #define QUOTED_BYTES 256

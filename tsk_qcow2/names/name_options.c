@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The options of image names. */
-#include "image_name.h"
+#include "name_options.h"
 
 #include <errno.h>
 #include <inttypes.h>
