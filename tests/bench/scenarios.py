@@ -168,29 +168,31 @@ class Bench:
         )
 
     def mount(self, name, variant):
-        """One sequential read through the kernel, whose cache is empty each time, or is passed."""
+        """One sequential read through the kernel, whose cache is empty each time, or is passed.
+        `zeros` is what the kernel and libfuse take for it if the program has nothing to do."""
         is_direct = name.startswith("mount-direct")
         directory = self.scratch / name.replace(" ", "-")
         directory.mkdir(exist_ok=True)
         command = [self.build / "tsk_qcow2/tsk-qcow2", "mount", "--foreground"]
-        server = [*command, self.image_name(variant), directory], directory / "active.raw"
-        words = ["bs=1M", "of=/dev/null", "status=none"]
+        zeros = [self.programs / "mounted_zeros", self.images.disk_bytes]
+
+        def dd(file, *words, **more):
+            words = ["bs=1M", "of=/dev/null", "status=none", *words]
+            return Contender(["dd", f"if={file}", *words], **more)
+
+        def through(file, *server):
+            words = ["iflag=direct"] if is_direct else []
+            return dd(directory / file, *words, server=([*server, directory], directory / file))
+
         return Scenario(
             name,
             {
-                "ours": Contender(
-                    [
-                        "dd",
-                        f"if={directory}/active.raw",
-                        *words,
-                        *(["iflag=direct"] if is_direct else []),
-                    ],
-                    server=server,
-                ),
+                "ours": through("active.raw", *command, self.image_name(variant)),
                 "img_cat": self.tool("img_cat", (), variant),
-                "raw": Contender(["dd", f"if={self.images.path('disk')}", *words]),
+                "zeros": through("zeros", *zeros),
+                "raw": dd(self.images.path("disk")),
             },
-            {"img_cat": 1.2},
+            {"img_cat": 1.2, **({"zeros": 1.2} if variant == "plain" else {})},
         )
 
     def random(self, name, variant):
