@@ -19,7 +19,8 @@ for group in "$@"; do
   package) packages="$packages dh-python build-essential debhelper dpkg-dev lintian fakeroot" ;;
   clean-root) packages="$packages debootstrap" ;;
   bench) packages="$packages python3 gcc pkg-config libdeflate-dev libzstd-dev libnbd-dev libnbd-bin
-    libfuse3-dev fuse3 e2fsprogs fdisk qemu-utils" ;;
+    libfuse3-dev fuse3 libgcrypt20-dev libssl-dev openssl e2fsprogs ntfs-3g fdisk qemu-utils
+    util-linux" ;;
   demo) packages="$packages e2fsprogs fdisk qemu-utils" ;;
   test) packages="$packages python3 python3-pytest python3-pytest-xdist python3-tsk g++ e2fsprogs
     fdisk qemu-utils qemu-system-x86 sleuthkit ntfs-3g mtools dosfstools strace util-linux ewf-tools

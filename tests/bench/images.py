@@ -57,8 +57,12 @@ class Images:
         self.directory.mkdir(parents=True, exist_ok=True)
         self.disk_bytes = disk_mib * MIB
 
+    def path_of(self, name):
+        """Where it is, or will be."""
+        return self.directory / f"{name}.{'raw' if name in RAW_DISKS else 'qcow2'}"
+
     def path(self, name):
-        path = self.directory / f"{name}.{'raw' if name in RAW_DISKS else 'qcow2'}"
+        path = self.path_of(name)
         if not path.exists():
             print(f"making {path.name} ...", flush=True)
             self.make(name, path)

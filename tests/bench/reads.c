@@ -4,6 +4,8 @@
  * reads IMAGE random MIB N           read N times 4 KiB at random offsets of MIB of the disk, once
  *                                    these have been read
  * reads nbd+unix:... random MIB N    the same through an NBD server
+ * reads IMAGE blocks                 read the blocks of 64 KiB whose numbers stand on stdin, of the
+ *                                    first two snapshots
  * Prints the seconds that took, of random reads those for each, and the peak of the memory that was
  * resident, in KiB.
  */
@@ -103,6 +105,29 @@ static double measure_random(const char *name, uint64_t bytes, unsigned long cou
   return start / (double) count;
 }
 
+static double measure_blocks(const char *name)
+{
+  static char buffer[1 << 16];
+  struct qcow2_error error;
+  struct qcow2_image *image;
+  struct qcow2_view *views[2];
+  double start = now();
+  unsigned long block;
+
+  if (qcow2_image_open(name, NULL, &image, &error) != 0 ||
+      qcow2_view_open(image, 0, &views[0], &error) != 0 ||
+      qcow2_view_open(image, 1, &views[1], &error) != 0)
+    errx(1, "%s", error.message);
+  while (scanf("%lu", &block) == 1)
+    for (int i = 0; i < 2; i++)
+      if (qcow2_view_read(views[i], (uint64_t) block << 16, buffer, sizeof(buffer), &error) != 0)
+        errx(1, "%s", error.message);
+  qcow2_view_close(views[1]);
+  qcow2_view_close(views[0]);
+  qcow2_image_close(image);
+  return now() - start;
+}
+
 /* What the system counts for a child began with its parent's memory; this begins with the
    program. */
 static unsigned long peak_kib(void)
@@ -127,10 +152,12 @@ int main(int argc, char **argv)
 
   if (argc == 3 && strcmp(argv[2], "open") == 0)
     seconds = measure_open(argv[1]);
+  else if (argc == 3 && strcmp(argv[2], "blocks") == 0)
+    seconds = measure_blocks(argv[1]);
   else if (argc == 5 && strcmp(argv[2], "random") == 0)
     seconds = measure_random(argv[1], (uint64_t) mib << 20, strtoul(argv[4], NULL, 10));
   else
-    errx(2, "usage: reads IMAGE open | reads IMAGE random MIB N");
+    errx(2, "usage: reads IMAGE open | reads IMAGE blocks | reads IMAGE random MIB N");
   printf("%.9f %lu\n", seconds, peak_kib());
   return 0;
 }
