@@ -215,6 +215,85 @@ QCOW2_API int qcow2_referrer_follow(const struct qcow2_referrer *referrer, const
                                     const char *role, struct qcow2_storage *storage,
                                     struct qcow2_error *error);
 
+/* ---- Files inside a disk ------------------------------------------------- */
+
+/* What a file inside a disk is. */
+enum qcow2_inner_kind {
+  QCOW2_INNER_REGULAR,
+  QCOW2_INNER_DIRECTORY,
+  QCOW2_INNER_LINK, /* symbolic */
+  QCOW2_INNER_DEVICE,
+  QCOW2_INNER_OTHER
+};
+
+/* A file inside a disk. Two files of a file system are the same if both numbers are equal. */
+struct qcow2_inner_file {
+  enum qcow2_inner_kind kind;
+  uint64_t number; /* of its inode */
+  uint64_t stream; /* which of its contents; 0: the ordinary one */
+};
+
+/* A file system inside a disk, which the caller reads. It must last as long as the images and
+   storages that were opened in it. The library calls it while an image is being opened, but reads
+   the storages at any time. Each function returns 0 or a negative status with *error filled. */
+struct qcow2_file_system {
+  void *context;
+  const char *name; /* for messages and paths: a path in it is this text with "/PATH" after it */
+  struct qcow2_inner_file root; /* its directory */
+
+  /* Find the file with this name in a directory. NOT_FOUND, if there is none: the error's message
+     is a clause that says more, or empty. */
+  int (*find)(void *context, const struct qcow2_inner_file *directory, const char *name,
+              struct qcow2_inner_file *file, struct qcow2_error *error);
+
+  /* Find the file that a text after "#" numbers. */
+  int (*find_number)(void *context, const char *number, struct qcow2_inner_file *file,
+                     struct qcow2_error *error);
+
+  /* Open a file that one of these found. On success the library owns *storage. A sentence may be
+     written to `warning` (QCOW2_FOREIGN_WARNING_BYTES bytes, empty before the call). */
+  int (*open)(void *context, const struct qcow2_inner_file *file, struct qcow2_storage *storage,
+              char *warning, struct qcow2_error *error);
+};
+
+/* A callback that finds the file system for a path "//START/PATH" in the options. *rest becomes
+   what follows START in that text: "/PATH" or "/#NUMBER". Errors: any status. */
+typedef int qcow2_find_file_system(void *context, const char *path,
+                                   const struct qcow2_file_system **file_system, const char **rest,
+                                   struct qcow2_error *error);
+
+/* A file that is stored in fragments of another storage: a list that is made from its start to its
+   end, and then is a storage. */
+struct qcow2_fragments;
+
+/* In place of a fragment's offset: it reads as zeros; or it is not known where it is, and reading
+   it is an error. */
+#define QCOW2_FRAGMENT_ZERO UINT64_MAX
+#define QCOW2_FRAGMENT_LOST (UINT64_MAX - 1)
+
+/* The most fragments that a list can have. Adjacent ones are joined. 64 MiB of memory. */
+#define QCOW2_FRAGMENTS_MAX (UINT32_C(1) << 22)
+
+/* Make an empty list of fragments of `outer`, which must last longer than the list. The caller
+   frees it with qcow2_fragments_free(), or makes it a storage. Errors: NOMEM. */
+QCOW2_API int qcow2_fragments_new(const struct qcow2_storage *outer,
+                                  struct qcow2_fragments **fragments, struct qcow2_error *error);
+
+/* Append `length` bytes (> 0), which are at `outer_offset`, or which are QCOW2_FRAGMENT_ZERO or
+   QCOW2_FRAGMENT_LOST. They may lie after the end of the outer storage: reading them is an error
+   then. Errors: UNSUPPORTED (too many fragments), CORRUPT (an offset is too large), NOMEM. */
+QCOW2_API int qcow2_fragments_add(struct qcow2_fragments *fragments, uint64_t length,
+                                  uint64_t outer_offset, struct qcow2_error *error);
+
+/* Make a storage of the list. Closing the storage frees the list. Any thread may read it if any
+   thread may read the outer storage. A read costs one binary search, and one read of the outer
+   storage for each fragment. */
+QCOW2_API void qcow2_fragments_finish(struct qcow2_fragments *fragments,
+                                      struct qcow2_storage *storage);
+
+/* Free a list that is not a storage. NULL is allowed. */
+QCOW2_API void qcow2_fragments_free(struct qcow2_fragments *fragments);
+
 /* ---- Opening ----------------------------------------------------------- */
 
 struct qcow2_image;
@@ -352,6 +431,12 @@ struct qcow2_open_options {
      of a header extension a compression type that the feature bits do not announce. 0: not given.
      It is an error if no file of the chain needs it. */
   uint32_t header_length;
+
+  /* Finds the file system for a path that begins with "//", among the image's path, the
+     `backing_paths` and the `data_file`: such a file lies inside another disk, and what it refers
+     to is looked for below its own directory there. NULL: such a path is an ordinary one. */
+  qcow2_find_file_system *find_file_system;
+  void *file_system_context; /* passed to it */
 };
 
 /* Return 1 if the file starts as a qcow2 file does, and 2 if it starts as one of qcow version 1
@@ -370,6 +455,15 @@ QCOW2_API int qcow2_image_probe(const char *path);
    open_foreign. */
 QCOW2_API int qcow2_image_open(const char *path, const struct qcow2_open_options *options,
                                struct qcow2_image **image, struct qcow2_error *error);
+
+/* Open a file that holds a disk, for images that lie inside that disk. It is raw, or in a format of
+   open_foreign; the content decides, unless the extension contradicts it. If the file starts as a
+   qcow2 image, nothing is opened, and *is_qcow2 is 1; else it is 0. On success the caller closes
+   *storage. `warning` is as in qcow2_open_foreign. Of the options, open_foreign, referrer and
+   find_file_system are used, with their contexts. Errors: those of qcow2_image_open(). */
+QCOW2_API int qcow2_outer_open(const char *path, const struct qcow2_open_options *options,
+                               struct qcow2_storage *storage, int *is_qcow2, char *warning,
+                               struct qcow2_error *error);
 
 /* As qcow2_image_open(), from a storage that the caller provides. The image owns the storage from
    the call on, and closes it also on failure. The image is in no directory, so the options must

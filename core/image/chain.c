@@ -10,6 +10,7 @@
 #include "../base/text.h"
 #include "contents.h"
 #include "encryption.h"
+#include "given.h"
 #include "layout.h"
 #include "referrer.h"
 #include "../storage/storage.h"
@@ -74,21 +75,6 @@ static void add_search(const struct qcow2_chain *chain, const struct qcow2_open_
 
 /* ---- The external data file --------------------------------------------- */
 
-/* Who named the paths in the options. */
-static enum qcow2_named_by given_by(const struct qcow2_open_options *options)
-{
-  return options->referrer == NULL ? NAMED_BY_CALLER : NAMED_BY_REFERRER;
-}
-
-/* Open a path in the options. Errors: those of the gate. */
-static int open_given(const struct qcow2_open_options *options, const char *path, const char *role,
-                      struct qcow2_opened_file *file, struct qcow2_error *error)
-{
-  return options->referrer == NULL
-             ? qcow2_gate_open_named(path, file, error)
-             : qcow2_referrer_open_file(options->referrer, path, role, file, error);
-}
-
 /* The error for a data file that cannot be used. `help_options` are those that can name another. */
 static int complain_data_file(const struct qcow2_layer *layer, int code, const char *problem,
                               int help_options, struct qcow2_error *error)
@@ -113,7 +99,7 @@ static int open_data_file(const struct qcow2_chain *chain, struct qcow2_layer *l
                                        .help_options = is_top ? QCOW2_OPTION_DATA_FILE : 0,
                                        .distrust = layer->is_probed ? PROBED_DISTRUST : NULL };
   const struct qcow2_contents_question question = {
-    .named_by = given == NULL ? NAMED_BY_IMAGE : given_by(options),
+    .named_by = given == NULL ? NAMED_BY_IMAGE : qcow2_given_by(options),
     .is_data_file = true,
     .given = given == NULL ? NULL : options->data_format
   };
@@ -126,7 +112,7 @@ static int open_data_file(const struct qcow2_chain *chain, struct qcow2_layer *l
     return complain_data_file(layer, QCOW2_ERROR_DENIED,
                               "does not name it, or by more than 4095 bytes",
                               reference.help_options, error);
-  code = given != NULL ? open_given(options, given, "data file", &file, error)
+  code = given != NULL ? qcow2_given_open(options, given, "data file", &file, error)
                        : qcow2_gate_open_reference(&reference, &file, error);
   if (code != 0)
     return code;
@@ -276,7 +262,7 @@ static int choose_next(const struct qcow2_chain *chain, const struct qcow2_open_
                            lowest->is_raw
                                ? "has none (of a disk in several segments, name the first only)"
                                : "refers to none; leave it out");
-  *named_by = given_by(options);
+  *named_by = qcow2_given_by(options);
   return 0;
 }
 
@@ -294,8 +280,8 @@ static int open_backing(const struct qcow2_chain *chain, const struct qcow2_open
                                                        : lowest->metadata.backing_problem };
 
   if (named_by != NAMED_BY_IMAGE)
-    return open_given(options, options->backing_paths[chain->count - 1], reference.role, file,
-                      error);
+    return qcow2_given_open(options, options->backing_paths[chain->count - 1], reference.role, file,
+                            error);
   add_search(chain, options, &reference);
   return qcow2_gate_open_reference(&reference, file, error);
 }

@@ -29,7 +29,9 @@ static const char *file_text(const struct qcow2_contents_question *question,
   char quoted[TEXT_ESCAPED_BYTES];
 
   snprintf(out, FILE_TEXT_BYTES, "the %s \"%s\"",
-           question->is_data_file ? "data file" : "backing file",
+           question->is_outer       ? "disk"
+           : question->is_data_file ? "data file"
+                                    : "backing file",
            qcow2_text_quote(file->path, quoted));
   return out;
 }
@@ -40,6 +42,8 @@ static const char *declared_text(const struct qcow2_contents_question *question,
 {
   char quoted[TEXT_ESCAPED_BYTES];
 
+  if (question->is_outer)
+    return "its name says that it is raw";
   if (question->is_data_file)
     return "a data file holds the disk as it is";
   if (question->declared == NULL || question->declared[0] == '\0')
@@ -60,6 +64,8 @@ static int naming_option(const struct qcow2_contents_question *question)
 static int add_format_help(const struct qcow2_contents_question *question, int code,
                            const char *format, struct qcow2_error *error)
 {
+  if (question->is_outer) /* no option names it */
+    return code;
   if (error != NULL)
     error->help_format = format;
   return qcow2_error_add_help(error, code, QCOW2_HELP_FORMAT, naming_option(question));
@@ -232,6 +238,29 @@ static int choose_for_path(const struct qcow2_contents_question *question,
              : content_error(question, file, content, error);
 }
 
+/* The disk around an image, which nothing declares. Its content decides, unless its extension is
+   that of another format. */
+static int choose_for_outer(const struct qcow2_contents_question *question,
+                            const struct qcow2_opened_file *file, const struct evidence *evidence,
+                            const struct qcow2_file_format **format, struct qcow2_error *error)
+{
+  const struct qcow2_file_format *content = evidence->content, *named = evidence->named;
+
+  *format = content;
+  if (is_use(content, FORMAT_QCOW2))
+    return 0;
+  if (content != NULL && content->may_be_guests)
+    content = NULL;
+  if (content != NULL)
+    return (is_use(content, FORMAT_FOREIGN) && !is_use(named, FORMAT_RAW)) || content == named
+               ? 0
+               : content_error(question, file, content, error);
+  *format = qcow2_format_by_name("raw");
+  return named == NULL || is_use(named, FORMAT_RAW)
+             ? 0
+             : missing_error(question, file, named->name, error);
+}
+
 static int choose(const struct qcow2_contents_question *question,
                   const struct qcow2_opened_file *file, const struct qcow2_file_format **format,
                   struct qcow2_error *error)
@@ -255,6 +284,8 @@ static int choose(const struct qcow2_contents_question *question,
   if (question->named_by == NAMED_BY_IMAGE)
     return choose_for_image(question, file, &evidence, format, error);
   evidence.named = qcow2_format_by_extension(file->path);
+  if (question->is_outer)
+    return choose_for_outer(question, file, &evidence, format, error);
   if (question->is_data_file && is_use(evidence.named, FORMAT_QCOW2))
     evidence.named = NULL; /* a data file is never qcow2, whatever its name */
   return choose_for_path(question, file, &evidence, format, error);
@@ -308,6 +339,12 @@ static int open_foreign(const struct qcow2_contents_question *question,
 
   if (code != 0)
     return code;
+  if (file->file_system != NULL)
+    return qcow2_error_set(error, QCOW2_ERROR_UNSUPPORTED,
+                           "%s is of format \"%s\"%s, which cannot be read inside a disk: extract "
+                           "it first, with icat",
+                           file_text(question, file, text), format->name,
+                           format->use == FORMAT_RAW ? " in several parts" : "");
   if (options->open_foreign == NULL)
     return qcow2_error_set(error, QCOW2_ERROR_UNSUPPORTED,
                            "%s is of format \"%s\"%s, which this program does not read",

@@ -18,7 +18,8 @@ enum qcow2_named_by {
 /* What is known about a file when its format is to be found out. */
 struct qcow2_contents_question {
   enum qcow2_named_by named_by;
-  bool is_data_file;    /* else a backing file */
+  bool is_data_file;    /* else a backing file, */
+  bool is_outer;        /* or the disk around an image */
   const char *given;    /* the format that the options give it; NULL: none */
   const char *declared; /* the format that the image above declares; NULL: none */
 };

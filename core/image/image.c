@@ -14,9 +14,9 @@
 #include "../base/error.h"
 #include "../base/options.h"
 #include "../read/ahead.h"
+#include "given.h"
 #include "not_qcow2.h"
 #include "layout.h"
-#include "referrer.h"
 #include "survey.h"
 
 #define CACHE_BYTES_DEFAULT ((size_t) 64 << 20)
@@ -221,9 +221,7 @@ int qcow2_image_open(const char *path, const struct qcow2_open_options *given,
   if (code == 0 && path == NULL)
     code = qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "no path was given");
   if (code == 0)
-    code = options.referrer == NULL
-               ? qcow2_gate_open_named(path, &file, error)
-               : qcow2_referrer_open_file(options.referrer, path, "image", &file, error);
+    code = qcow2_given_open(&options, path, "image", &file, error);
   return code == 0 ? image_open(&file, &options, image, error) : code;
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The files of the chain as they are stored, without what they mean. */
 #include <inttypes.h>
+#include <stdbool.h>
 
 #include "../base/checked.h"
 #include "../base/error.h"
@@ -12,14 +13,17 @@ static const struct qcow2_storage *find_storage(const struct qcow2_image *image,
                                                 enum qcow2_layer_file file)
 {
   const struct qcow2_layer *layer = index < image->chain.count ? image->chain.layers[index] : NULL;
-  const struct qcow2_storage *storage;
+  const struct qcow2_opened_file *opened;
+  bool is_own;
 
   if (layer == NULL)
     return NULL;
   if (file == QCOW2_FILE_IMAGE && !layer->is_raw)
     return &layer->file.storage;
-  storage = file == QCOW2_FILE_IMAGE ? &layer->file.storage : &layer->data_file.storage;
-  return storage->read != NULL && qcow2_storage_is_file(storage) ? storage : NULL;
+  opened = file == QCOW2_FILE_IMAGE ? &layer->file : &layer->data_file;
+  is_own = opened->file_system != NULL || /* inside a disk, no other formats are read */
+           (opened->storage.read != NULL && qcow2_storage_is_file(&opened->storage));
+  return is_own ? &opened->storage : NULL;
 }
 
 uint64_t qcow2_layer_file_size(const struct qcow2_image *image, size_t layer,

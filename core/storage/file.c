@@ -9,6 +9,7 @@
 
 #include "../base/checked.h"
 #include "../base/error.h"
+#include "fragments.h"
 #include "storage.h"
 
 static void file_close(void *context)
@@ -65,7 +66,7 @@ int qcow2_storage_begin_at(struct qcow2_storage *storage, uint64_t start, struct
                            "the image is said to begin at byte %" PRIu64
                            " of a file that has %" PRIu64 " bytes",
                            start, storage->size);
-  if (qcow2_storage_is_file(storage)) {
+  if (storage->read == qcow2_file_read) {
     ((struct qcow2_file *) storage->context)->start += start;
     storage->size -= start;
     return 0;
@@ -84,19 +85,27 @@ int qcow2_storage_begin_at(struct qcow2_storage *storage, uint64_t start, struct
 
 uint64_t qcow2_storage_next_data(const struct qcow2_storage *storage, uint64_t host_offset)
 {
-  if (!qcow2_storage_is_file(storage))
+  if (qcow2_fragments_outer(storage) != NULL)
+    return qcow2_fragments_next(storage, host_offset, false);
+  if (storage->read != qcow2_file_read)
     return host_offset;
   return min_u64(qcow2_file_next_data(storage->context, host_offset), storage->size);
 }
 
 uint64_t qcow2_storage_next_hole(const struct qcow2_storage *storage, uint64_t host_offset)
 {
-  if (!qcow2_storage_is_file(storage))
+  if (qcow2_fragments_outer(storage) != NULL)
+    return qcow2_fragments_next(storage, host_offset, true);
+  if (storage->read != qcow2_file_read)
     return storage->size;
   return min_u64(qcow2_file_next_hole(storage->context, host_offset), storage->size);
 }
 
 bool qcow2_storage_is_file(const struct qcow2_storage *storage)
 {
+  const struct qcow2_storage *outer;
+
+  while ((outer = qcow2_fragments_outer(storage)) != NULL)
+    storage = outer;
   return storage->read == qcow2_file_read;
 }

@@ -15,6 +15,7 @@
 
 #include "../base/error.h"
 #include "../base/text.h"
+#include "gate_inner.h"
 #include "reference.h"
 #include "storage.h"
 
@@ -212,6 +213,8 @@ bool qcow2_opened_file_lies_beside(const struct qcow2_opened_file *file, const c
 {
   struct stat status;
 
+  if (file->file_system != NULL)
+    return qcow2_gate_inner_lies_beside(file, name);
   return file->directory >= 0 &&
          fstatat(file->directory, name, &status, AT_SYMLINK_NOFOLLOW) == 0 &&
          S_ISREG(status.st_mode) &&
@@ -250,18 +253,6 @@ static int descend(int directory, char *name, const char **last, const char **pr
   return directory;
 }
 
-/* The path of `name` in the directory that contains `from`. NULL: no memory. */
-static char *path_beside(const char *from, const char *name)
-{
-  size_t directory_length = (size_t) (qcow2_reference_base_name(from) - from);
-  size_t size = directory_length + strlen(name) + 1;
-  char *path = malloc(size);
-
-  if (path != NULL)
-    snprintf(path, size, "%.*s%s", (int) directory_length, from, name);
-  return path;
-}
-
 /* Open the reference as a path from the image's own directory. */
 static int open_beside(const struct qcow2_reference *reference, struct qcow2_opened_file *file,
                        struct qcow2_error *error)
@@ -274,6 +265,8 @@ static int open_beside(const struct qcow2_reference *reference, struct qcow2_ope
 
   if (problem != NULL)
     return qcow2_reference_refuse(reference, problem, error);
+  if (reference->from->file_system != NULL)
+    return qcow2_gate_open_inner_reference(reference, file, error);
   name = qcow2_text_duplicate(reference->name);
   if (name == NULL)
     return qcow2_error_set_nomem(error);
@@ -285,8 +278,9 @@ static int open_beside(const struct qcow2_reference *reference, struct qcow2_ope
   os_errno = errno;
   free(name);
   if (descriptor >= 0)
-    return opened_file_fill(file, path_beside(reference->from->path, reference->name), directory,
-                            descriptor, &status, error);
+    return opened_file_fill(file,
+                            qcow2_reference_path_beside(reference->from->path, reference->name),
+                            directory, descriptor, &status, error);
   if (directory >= 0)
     close(directory);
   return problem != NULL ? qcow2_reference_refuse(reference, problem, error)
@@ -362,7 +356,7 @@ static char *path_in_directory(const struct qcow2_reference *reference, size_t i
 {
   const char *given = reference->search_directories[index];
   char *directory = index < reference->search_from_count
-                        ? path_beside(reference->search_from->path, given)
+                        ? qcow2_reference_path_beside(reference->search_from->path, given)
                         : qcow2_text_duplicate(given);
   size_t size = directory == NULL ? 0 : strlen(directory) + strlen(name) + 2;
   char *path = directory == NULL ? NULL : malloc(size);

@@ -8,6 +8,8 @@
  * is treated like a path in an image. Every file is opened read-only, without blocking on a FIFO,
  * and without changing its access time where the operating system allows this.
  *
+ * Inside a disk the same rules hold in the file system there (gate_inner.h).
+ *
  * On Windows no path in an image is followed (gate_windows.c).
  */
 #ifndef QCOW2_STORAGE_GATE_H

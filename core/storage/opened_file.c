@@ -26,8 +26,16 @@ int qcow2_opened_file_begin_at(struct qcow2_opened_file *file, uint64_t start,
   return code == 0 ? 0 : qcow2_error_add_file(error, code, file->path);
 }
 
+bool qcow2_opened_file_has_directory(const struct qcow2_opened_file *file)
+{
+  return file->directory >= 0 || file->has_inner_directory;
+}
+
 bool qcow2_opened_file_same(const struct qcow2_opened_file *a, const struct qcow2_opened_file *b)
 {
+  if (a->file_system != NULL || b->file_system != NULL)
+    return a->file_system == b->file_system && a->inner.number == b->inner.number &&
+           a->inner.stream == b->inner.stream && a->start == b->start;
   return a->has_identity && b->has_identity && a->device == b->device && a->inode == b->inode &&
          a->start == b->start;
 }

@@ -12,7 +12,7 @@ struct qcow2_opened_file {
   struct qcow2_storage storage;
   char *path;     /* where it was found, for messages; NULL: a storage of the caller */
   char *warning;  /* about how it was found; NULL: none */
-  int descriptor; /* of the file, owned by the storage; -1: a storage of the caller */
+  int descriptor; /* of the file, owned by the storage; -1: it is inside a disk, or of the caller */
   int directory;  /* descriptor of the directory that contains it, from which its references start;
                      -1: none */
   uint64_t allocated_size; /* bytes on its file system; 0: not known */
@@ -20,6 +20,10 @@ struct qcow2_opened_file {
   bool has_identity;
   uint64_t start;         /* where in the file the image begins, bytes */
   uint64_t device, inode; /* on Windows: the volume's serial number, and the index on it */
+  /* Of a file inside a disk: */
+  const struct qcow2_file_system *file_system; /* not owned; NULL: it is this machine's file */
+  struct qcow2_inner_file inner, inner_directory;
+  bool has_inner_directory; /* its references start from `inner_directory` */
 };
 
 #define OPENED_FILE_NONE              \
@@ -32,6 +36,9 @@ void qcow2_opened_file_close(struct qcow2_opened_file *file);
 
 /* Close only the directory, when no more references from this file are to be opened. */
 void qcow2_opened_file_close_directory(struct qcow2_opened_file *file);
+
+/* True if references can start from the directory that contains it. */
+bool qcow2_opened_file_has_directory(const struct qcow2_opened_file *file);
 
 /* Let the image in the file begin at byte `start`. Errors: ARGUMENT (there is no such byte),
    NOMEM. */

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "../base/error.h"
@@ -15,6 +16,17 @@ const char *qcow2_reference_base_name(const char *path)
   const char *slash = strrchr(path, '/');
 
   return slash == NULL ? path : slash + 1;
+}
+
+char *qcow2_reference_path_beside(const char *from, const char *name)
+{
+  size_t directory_length = (size_t) (qcow2_reference_base_name(from) - from);
+  size_t size = directory_length + strlen(name) + 1;
+  char *path = malloc(size);
+
+  if (path != NULL)
+    snprintf(path, size, "%.*s%s", (int) directory_length, from, name);
+  return path;
 }
 
 /* For QEMU, "NAME:" before the first slash is a protocol, or the options of a driver. */
@@ -51,7 +63,7 @@ const char *qcow2_reference_problem(const struct qcow2_reference *reference)
     return "it is an absolute path, and evidence may only lead to files below its own directory";
   if (has_dot_dot(name))
     return "its path contains \"..\", and evidence may only lead to files below its own directory";
-  if (reference->from->directory < 0)
+  if (!qcow2_opened_file_has_directory(reference->from))
     return "the image has no directory of its own to look in";
   return NULL;
 }

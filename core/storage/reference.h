@@ -35,6 +35,9 @@ struct qcow2_reference {
 /* What follows the last "/". */
 const char *qcow2_reference_base_name(const char *path);
 
+/* The path of `name` in the directory that contains `from`. NULL: no memory. The caller frees. */
+char *qcow2_reference_path_beside(const char *from, const char *name);
+
 /* Why the text of the reference forbids to open it, as a clause; NULL: it does not. */
 const char *qcow2_reference_problem(const struct qcow2_reference *reference);
 

@@ -7,6 +7,19 @@
 
 #include "../base/checked.h"
 #include "../base/error.h"
+#include "fragments.h"
+
+/* The error for bytes of a file inside a disk. */
+static int complain_fragments(const struct qcow2_storage *storage, uint64_t host_offset,
+                              size_t length, struct qcow2_error *error)
+{
+  char where[160];
+
+  qcow2_fragments_explain(storage, host_offset, length, where, sizeof(where));
+  return qcow2_error_set_errno(error, EIO, host_offset,
+                               "cannot read %zu bytes at host offset %" PRIu64 " (%s)", length,
+                               host_offset, where);
+}
 
 int qcow2_storage_read(const struct qcow2_storage *storage, uint64_t host_offset, void *buffer,
                        size_t length, struct qcow2_error *error)
@@ -21,6 +34,8 @@ int qcow2_storage_read(const struct qcow2_storage *storage, uint64_t host_offset
                               ", and %zu bytes at host offset %" PRIu64 " are needed",
                               storage->size, length, host_offset);
   os_errno = storage->read(storage->context, host_offset, buffer, length);
+  if (os_errno == EIO && qcow2_fragments_outer(storage) != NULL)
+    return complain_fragments(storage, host_offset, length, error);
   if (os_errno != 0)
     return qcow2_error_set_errno(error, os_errno, host_offset,
                                  "cannot read %zu bytes at host offset %" PRIu64, length,

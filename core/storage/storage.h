@@ -37,7 +37,8 @@ uint64_t qcow2_storage_next_data(const struct qcow2_storage *storage, uint64_t h
    begins, or the size. If this is not known, the size. */
 uint64_t qcow2_storage_next_hole(const struct qcow2_storage *storage, uint64_t host_offset);
 
-/* True if the storage was made by qcow2_storage_from_descriptor(), and not by a caller. */
+/* True if all bytes of the storage come from one that qcow2_storage_from_descriptor() made, and not
+   from a caller's: directly, or as fragments of it. */
 bool qcow2_storage_is_file(const struct qcow2_storage *storage);
 
 #endif

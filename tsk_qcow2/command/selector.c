@@ -207,7 +207,7 @@ static int check_text(const struct piece *piece, const char *text, bool is_below
   size_t length = 0;
   int code = is_below ? tsk_qcow2_name_path_length_below(piece->target->real, text, &length, &error)
                       : tsk_qcow2_name_path_length(text, &length, &error);
-  struct tsk_qcow2_name only_image = { .path = piece->name.path };
+  struct tsk_qcow2_name only_image = { .path = tsk_qcow2_name_outermost(&piece->name)->path };
   char *image = is_below ? tsk_qcow2_name_compose(&only_image, map_below,
                                                   (void *) (uintptr_t) piece->target)
                          : tsk_qcow2_name_compose(&only_image, map_absolute, NULL);
@@ -225,15 +225,33 @@ static int check_text(const struct piece *piece, const char *text, bool is_below
                                      "file; give that file another name");
 }
 
-/* True if a file of the name is read through open_foreign. A selector without authentication code
-   may not do that. */
-static bool leads_to_foreign(const struct tsk_qcow2_name *name)
+/* True if a path in the options of a name is read through open_foreign. */
+static bool is_foreign(const struct tsk_qcow2_name *name, const char *path, const char *format)
+{
+  return !tsk_qcow2_name_leads_inside(name, path) && qcow2_foreign_probe(path, format) != 0;
+}
+
+/* The same for all of them. */
+static bool level_leads_to_foreign(const struct tsk_qcow2_name *name)
 {
   for (size_t i = 0; i < name->backing.count; i++)
     if (strcmp(name->backing.items[i], QCOW2_BACKING_NONE) != 0 &&
-        qcow2_foreign_probe(name->backing.items[i], name->backing_formats.items[i]) != 0)
+        is_foreign(name, name->backing.items[i], name->backing_formats.items[i]))
       return true;
-  return name->data_file != NULL && qcow2_foreign_probe(name->data_file, name->data_format) != 0;
+  return name->data_file != NULL && is_foreign(name, name->data_file, name->data_format);
+}
+
+/* The same for the disks around it too. A selector without authentication code may not do that. */
+static bool leads_to_foreign(const struct tsk_qcow2_name *name)
+{
+  const struct tsk_qcow2_name *outermost = tsk_qcow2_name_outermost(name);
+  bool is_inside = outermost != name;
+
+  for (; name != NULL; name = name->outer)
+    if (level_leads_to_foreign(name))
+      return true;
+  return is_inside && qcow2_image_probe(outermost->path) == 0 &&
+         qcow2_foreign_probe(outermost->path, NULL) != 0;
 }
 
 /* Write the image name. If all paths are below the target's directory, they are written relative to
@@ -430,7 +448,8 @@ static int write_opened(const struct request *request, struct target *target,
                         const struct tsk_qcow2_name *name, const struct tsk_qcow2_opened *opened)
 {
   complain_warnings(opened);
-  if (request->directory == NULL && refuse_beside(target, name->path) != EXIT_OK)
+  if (request->directory == NULL &&
+      refuse_beside(target, tsk_qcow2_name_outermost(name)->path) != EXIT_OK)
     return EXIT_FAILED;
   if (!request->all)
     return write_view(target, name, opened->image, opened->snapshot_index, name->vm_state);
@@ -447,14 +466,16 @@ static int write_image(const struct request *request, struct target *target, con
   struct tsk_qcow2_opened opened;
   struct tsk_qcow2_name name;
   struct qcow2_error error;
+  const char *outermost;
   int is_selector, status;
 
   if (tsk_qcow2_name_parse(image, &name, &error) != 0)
     return complain_failed("%s", error.message);
-  is_selector = tsk_qcow2_is_selector(name.path, &error);
+  outermost = tsk_qcow2_name_outermost(&name)->path;
+  is_selector = tsk_qcow2_is_selector(outermost, &error);
   if (is_selector > 0)
     status = complain_failed("%s is a selector file itself: name the image that is in it",
-                             name.path);
+                             outermost);
   else if (is_selector < 0 ||
            tsk_qcow2_open_names(1, &image, TSK_QCOW2_HEADER_ONLY, NULL, &opened, &error) != 0)
     status = complain_failed("%s", error.message);

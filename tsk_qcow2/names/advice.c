@@ -20,8 +20,12 @@ static void advise_file(const struct qcow2_error *error, const struct tsk_qcow2_
   const char *by_path = "";
 
   if ((error->help_options & QCOW2_OPTION_BACKING_PATHS) != 0)
-    by_path = "\",backing=PATH\" (once for each layer, the topmost first; \",backing=none\" "
-              "examines the overlay alone)";
+    by_path = name->outer == NULL
+                  ? "\",backing=PATH\" (once for each layer, the topmost first; \",backing=none\" "
+                    "examines the overlay alone)"
+                  : "\",backing=//START/PATH\" (in the same disk), \",backing=PATH\" (of this "
+                    "machine; once for each layer, the topmost first; \",backing=none\" examines "
+                    "the overlay alone)";
   else if ((error->help_options & QCOW2_OPTION_DATA_FILE) != 0)
     by_path = "\",data-file=PATH\"";
   snprintf(out, ADVICE_BYTES, "To say where it is, add %s%s%s%s to the image name", by_path,
@@ -158,7 +162,10 @@ char *tsk_qcow2_advice(const struct qcow2_error *error, const struct tsk_qcow2_n
              tsk_qcow2_shell_command("residue", path, command));
     break;
   case QCOW2_HELP_ANOTHER_READER:
-    if (name->offset == 0)
+    if (name->outer != NULL)
+      snprintf(out, ADVICE_BYTES,
+               "Inside a disk, only qcow2 images can be read: extract it, with icat");
+    else if (name->offset == 0)
       snprintf(out, ADVICE_BYTES, "To read it with The Sleuth Kit, leave out \"-i qcow2\"");
     break;
   case QCOW2_HELP_OFFSET: advise_offset(error, name, path, out); break;

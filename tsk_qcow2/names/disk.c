@@ -39,7 +39,7 @@ int qcow2_name_probe(const char *name)
     return error.os_errno != EACCES; /* as qcow2_image_probe() */
   if (length == 0)
     return 0;
-  if (strstr(name + length, ",offset=") != NULL)
+  if (tsk_qcow2_name_inner(name + length) != NULL || strstr(name + length, ",offset=") != NULL)
     return 1;                                     /* no other reader knows what that means */
   if (tsk_qcow2_name_gives_layout(name + length)) /* its header may be lost */
     return 1;
@@ -170,6 +170,8 @@ void qcow2_disk_report_damage(struct qcow2_disk *disk, qcow2_damage_sentence *re
 {
   disk->report = report;
   disk->report_context = context;
+  if (!disk->is_state) /* the image that it is a state of reports for the disk around it */
+    tsk_qcow2_inside_report(disk->opened.inside, report, context);
 }
 
 /* Note a damaged range, and report it if it is new. */
@@ -231,7 +233,8 @@ int tsk_qcow2_disk_read_filled(struct qcow2_disk *disk, uint64_t guest_offset, v
 
 uint64_t tsk_qcow2_disk_failures(const struct qcow2_disk *disk)
 {
-  return __atomic_load_n(&disk->failures, __ATOMIC_RELAXED);
+  return __atomic_load_n(&disk->failures, __ATOMIC_RELAXED) +
+         tsk_qcow2_inside_failures(disk->opened.inside);
 }
 
 /* What the reads of damaged ranges gave. */

@@ -34,7 +34,7 @@ static int check_residue(const struct tsk_qcow2_name *name, struct qcow2_error *
     snprintf(right, size, "%s,residue", name->path);
   else
     snprintf(right, size, "%s,offset=%" PRIu64 ",residue", name->path, name->offset);
-  if (!tsk_qcow2_shell_quote(right, quoted, sizeof(quoted)))
+  if (name->outer != NULL || !tsk_qcow2_shell_quote(right, quoted, sizeof(quoted)))
     snprintf(quoted, sizeof(quoted), "IMAGE,residue");
   free(right);
   return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
@@ -53,20 +53,20 @@ static int check_under_zeros(const struct tsk_qcow2_name *name, struct qcow2_err
              : 0;
 }
 
-int tsk_qcow2_name_parse_rest(const char *rest, struct tsk_qcow2_name *name,
-                              struct qcow2_error *error)
+/* Parse "[@SNAPSHOT][,OPTION[=VALUE]]...". */
+static int parse_part(const char *part, struct tsk_qcow2_name *name, struct qcow2_error *error)
 {
   int code = 0;
 
-  if (*rest == '@') {
-    rest++;
-    code = tsk_qcow2_selection_parse(&rest, &name->selection, error);
+  if (*part == '@') {
+    part++;
+    code = tsk_qcow2_selection_parse(&part, &name->selection, error);
   }
-  while (code == 0 && *rest == ',') {
+  while (code == 0 && *part == ',') {
     char *piece;
 
-    rest++;
-    piece = tsk_qcow2_piece_take(&rest);
+    part++;
+    piece = tsk_qcow2_piece_take(&part);
     code = piece == NULL ? tsk_qcow2_complain_nomem(error)
                          : tsk_qcow2_name_apply_option(name, piece, error);
     free(piece);
@@ -158,6 +158,108 @@ static int check_typed(const char *path, const char *rest, struct qcow2_error *e
   return code;
 }
 
+/* ---- Images inside a disk --------------------------------------------------- */
+
+const char *tsk_qcow2_name_inner(const char *rest)
+{
+  const char *at = strstr(rest, "//");
+
+  while (at != NULL && at > rest && at[-1] == '=')
+    at = strstr(at + 2, "//");
+  return at;
+}
+
+/* The length of "//START/PATH" at the start of a text: to a '@', to a single ',', or to the next
+   "//". */
+static size_t inner_path_length(const char *text)
+{
+  size_t length = 2;
+
+  while (text[length] != '\0' && text[length] != '@' && strncmp(text + length, "//", 2) != 0) {
+    if (text[length] == ',' && text[length + 1] != ',')
+      break;
+    length += text[length] == ',' ? 2 : 1;
+  }
+  return length;
+}
+
+static int check_start(const char *path, struct qcow2_error *error)
+{
+  size_t digits = strspn(path + 2, "0123456789");
+  char quoted[QUOTED_BYTES];
+
+  if (digits > 0 && digits <= 15 && path[2 + digits] == '/' && path[3 + digits] != '\0')
+    return 0;
+  return qcow2_error_set(
+      error, QCOW2_ERROR_ARGUMENT,
+      "\"%s\" does not name an image inside a disk: that is //START/PATH, where START is the first "
+      "sector of the partition as mmls prints it (0: no partitions). In other paths after the "
+      "first, "
+      "write single slashes",
+      qcow2_text_escape(path, strlen(path), quoted, sizeof(quoted)));
+}
+
+/* Make `name`, which is whole, the outer disk of an image at *rest, which is advanced past its
+   path. Then `name` is the one of that image. */
+static int go_inside(const char **rest, struct tsk_qcow2_name *name, struct qcow2_error *error)
+{
+  struct tsk_qcow2_name *outer = malloc(sizeof(*outer));
+  size_t length = inner_path_length(*rest);
+  char *text = strndup(*rest, length);
+  const char *at = text;
+
+  *rest += length;
+  if (outer == NULL || text == NULL) {
+    free(outer);
+    free(text);
+    return tsk_qcow2_complain_nomem(error);
+  }
+  *outer = *name;
+  outer->last_format = NULL;
+  *name = (struct tsk_qcow2_name){ .outer = outer, .path = tsk_qcow2_piece_take(&at) };
+  free(text);
+  return name->path == NULL ? tsk_qcow2_complain_nomem(error) : check_start(name->path, error);
+}
+
+/* Parse what follows the IMAGE part at `rest`. `typed` NULL: it is not checked for typing mistakes;
+   else it is the whole name. */
+static int parse_parts(const char *typed, const char *rest, struct tsk_qcow2_name *name,
+                       struct qcow2_error *error)
+{
+  for (size_t depth = 0;; depth++) {
+    const char *inner = tsk_qcow2_name_inner(rest);
+    size_t length = inner == NULL ? strlen(rest) : (size_t) (inner - rest);
+    char *part = strndup(rest, length);
+    char *before = typed == NULL ? NULL : strndup(typed, (size_t) (rest - typed));
+    int code = part == NULL || (typed != NULL && before == NULL) ? tsk_qcow2_complain_nomem(error)
+                                                                 : 0;
+
+    if (code == 0 && typed != NULL)
+      code = check_typed(before, part, error);
+    if (code == 0)
+      code = parse_part(part, name, error);
+    free(part);
+    free(before);
+    if (code != 0 || inner == NULL)
+      return code;
+    if (depth == TSK_QCOW2_NESTED_MAX)
+      return qcow2_error_set(error, QCOW2_ERROR_UNSUPPORTED,
+                             "the image lies inside more than %u disks, one in the other; extract "
+                             "the outer ones first, with icat",
+                             TSK_QCOW2_NESTED_MAX);
+    rest = inner;
+    code = go_inside(&rest, name, error);
+    if (code != 0)
+      return code;
+  }
+}
+
+int tsk_qcow2_name_parse_rest(const char *rest, struct tsk_qcow2_name *name,
+                              struct qcow2_error *error)
+{
+  return parse_parts(NULL, rest, name, error);
+}
+
 /* ---- The whole ----------------------------------------------------------- */
 
 static int cannot_examine(const char *path, int os_errno, struct qcow2_error *error)
@@ -214,7 +316,7 @@ static int find_path_length(const char *directory, const char *text, size_t *len
     char next = text[*length];
     int code = 0;
 
-    if (next != '\0' && next != '@' && next != ',')
+    if (next != '\0' && next != '@' && next != ',' && strncmp(text + *length, "//", 2) != 0)
       continue;
     if (directory == NULL || !leads_out(text, *length))
       code = names_file(directory == NULL ? "" : directory, text, *length, &exists, error);
@@ -263,9 +365,7 @@ int tsk_qcow2_name_parse(const char *text, struct tsk_qcow2_name *name, struct q
     return no_file(text, error);
   name->path = strndup(text, length);
   code = name->path == NULL ? tsk_qcow2_complain_nomem(error)
-                            : check_typed(name->path, text + length, error);
-  if (code == 0)
-    code = tsk_qcow2_name_parse_rest(text + length, name, error);
+                            : parse_parts(text, text + length, name, error);
   if (code != 0)
     tsk_qcow2_name_free(name);
   return code;

@@ -27,9 +27,11 @@ static char *mapped(struct composer *composer, const char *path)
   return text;
 }
 
-static void put_path_option(struct composer *composer, const char *option, const char *path)
+/* What leads into a disk around the image is the same text wherever it is written. */
+static void put_path_option(struct composer *composer, const struct tsk_qcow2_name *name,
+                            const char *option, const char *path)
 {
-  char *text = mapped(composer, path);
+  char *text = tsk_qcow2_name_leads_inside(name, path) ? strdup(path) : mapped(composer, path);
 
   if (text == NULL)
     return;
@@ -38,11 +40,11 @@ static void put_path_option(struct composer *composer, const char *option, const
   free(text);
 }
 
-static void put_path_options(struct composer *composer, const char *option,
-                             const struct tsk_qcow2_strings *paths)
+static void put_path_options(struct composer *composer, const struct tsk_qcow2_name *name,
+                             const char *option, const struct tsk_qcow2_strings *paths)
 {
   for (size_t i = 0; i < paths->count; i++)
-    put_path_option(composer, option, paths->items[i]);
+    put_path_option(composer, name, option, paths->items[i]);
 }
 
 static void put_format(const struct composer *composer, const char *format)
@@ -57,7 +59,7 @@ static void put_backing(struct composer *composer, const struct tsk_qcow2_name *
     if (strcmp(name->backing.items[i], QCOW2_BACKING_NONE) == 0)
       fputs(",backing=" QCOW2_BACKING_NONE, composer->out);
     else {
-      put_path_option(composer, "backing", name->backing.items[i]);
+      put_path_option(composer, name, "backing", name->backing.items[i]);
       put_format(composer, name->backing_formats.items[i]);
     }
 }
@@ -80,13 +82,20 @@ static void put_layout(const struct composer *composer, const struct qcow2_layou
   put_number(composer, "luks", layout->luks_offset);
 }
 
-static void put_name(struct composer *composer, const struct tsk_qcow2_name *name)
+static void put_path(struct composer *composer, const struct tsk_qcow2_name *name)
 {
-  char *path = mapped(composer, name->path);
+  char *path = name->outer != NULL ? NULL : mapped(composer, name->path);
 
-  if (path != NULL)
+  if (name->outer != NULL)
+    tsk_qcow2_piece_print(name->path, composer->out);
+  else if (path != NULL)
     fputs(path, composer->out);
   free(path);
+}
+
+static void put_level(struct composer *composer, const struct tsk_qcow2_name *name)
+{
+  put_path(composer, name);
   tsk_qcow2_selection_print(&name->selection, composer->out);
   if (name->offset != 0)
     fprintf(composer->out, ",offset=%" PRIu64, name->offset);
@@ -103,13 +112,25 @@ static void put_name(struct composer *composer, const struct tsk_qcow2_name *nam
   put_layout(composer, &name->layout);
   put_backing(composer, name);
   if (name->data_file != NULL) {
-    put_path_option(composer, "data-file", name->data_file);
+    put_path_option(composer, name, "data-file", name->data_file);
     put_format(composer, name->data_format);
   }
-  put_path_options(composer, "search", &name->search);
-  put_path_options(composer, "key-file", &name->key_files);
+  put_path_options(composer, name, "search", &name->search);
+  put_path_options(composer, name, "key-file", &name->key_files);
   if (name->errors_zero)
     fputs(",errors=zero", composer->out);
+}
+
+/* The outermost disk comes first. */
+static void put_name(struct composer *composer, const struct tsk_qcow2_name *name)
+{
+  const struct tsk_qcow2_name *levels[TSK_QCOW2_NESTED_MAX + 1];
+  size_t count = 0;
+
+  for (; name != NULL; name = name->outer)
+    levels[count++] = name;
+  while (count > 0)
+    put_level(composer, levels[--count]);
 }
 
 char *tsk_qcow2_name_compose(const struct tsk_qcow2_name *name, tsk_qcow2_map_path *map,

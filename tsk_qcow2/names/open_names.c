@@ -1,39 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 #include "open_names.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "advice.h"
 #include "complain.h"
-#include "foreign.h"
-#include "image_name.h"
-#include "key_file.h"
+#include "name_compose.h"
+#include "outer_disk.h"
 #include "selector_follow.h"
 
 #define QUOTED_BYTES 256
-#define SEARCH_VARIABLE "TSK_QCOW2_SEARCH"
-#define KEY_FILE_VARIABLE "TSK_QCOW2_KEY_FILE"
-#define NO_THREADS_VARIABLE "TSK_QCOW2_NO_THREADS"
-
-/* Append the directories of the environment. */
-static int add_environment(struct tsk_qcow2_followed *followed, struct qcow2_error *error)
-{
-  struct tsk_qcow2_strings *search = &followed->name.search;
-  const char *value = getenv(SEARCH_VARIABLE);
-  int code = 0;
-
-  followed->own_search_count = search->count;
-  while (code == 0 && value != NULL && *value != '\0') {
-    size_t length = strcspn(value, ":");
-
-    if (length > 0)
-      code = tsk_qcow2_strings_add(search, value, length, error);
-    value += length + (value[length] == ':');
-  }
-  return code;
-}
 
 /* The names after the first are the backing chain. They are plain paths. */
 static int add_chain(struct tsk_qcow2_name *name, size_t count, const char *const names[],
@@ -48,130 +26,6 @@ static int add_chain(struct tsk_qcow2_name *name, size_t count, const char *cons
   for (size_t i = 0; code == 0 && i < count; i++)
     code = tsk_qcow2_name_add_backing(name, names[i], error);
   return code;
-}
-
-static unsigned open_flags(enum tsk_qcow2_depth depth)
-{
-  const char *no_threads = getenv(NO_THREADS_VARIABLE);
-  bool is_alone = depth == TSK_QCOW2_CHAIN_NO_THREADS ||
-                  (no_threads != NULL && *no_threads != '\0');
-
-  return (depth == TSK_QCOW2_HEADER_ONLY ? (unsigned) QCOW2_OPEN_NO_CHAIN : 0) |
-         (is_alone ? (unsigned) QCOW2_OPEN_NO_THREADS : 0);
-}
-
-static int open_with_keys(const struct tsk_qcow2_followed *followed, enum tsk_qcow2_depth depth,
-                          qcow2_open_foreign *open_foreign, const struct tsk_qcow2_keys *keys,
-                          struct qcow2_image **image, struct qcow2_error *error)
-{
-  const struct tsk_qcow2_name *name = &followed->name;
-  struct tsk_qcow2_foreign_openers openers = { open_foreign };
-  struct qcow2_open_options options = {
-    .struct_size = sizeof(options),
-    .flags = open_flags(depth),
-    .backing_paths = (const char *const *) name->backing.items,
-    .backing_count = name->backing.count,
-    .search_directories = (const char *const *) name->search.items,
-    .search_count = name->search.count,
-    .data_file = name->data_file,
-    .data_format = name->data_format,
-    .backing_formats = (const char *const *) name->backing_formats.items,
-    .open_foreign = tsk_qcow2_open_foreign,
-    .foreign_context = &openers,
-    .passphrases = keys->passphrases,
-    .passphrase_count = keys->count,
-    .referrer = followed->referrer,
-    .referrer_search_count = followed->own_search_count,
-    .search_variable = SEARCH_VARIABLE,
-    .search_variable_count = name->search.count - followed->own_search_count,
-    .offset = name->offset,
-    .layout = name->has_layout ? &name->layout : NULL,
-    .header_length = name->header_length,
-  };
-
-  return qcow2_image_open(name->path, &options, image, error);
-}
-
-/* Open with the key files of the name. If there is a referrer, it is the one that names them. */
-static int open_by_name(const struct tsk_qcow2_followed *followed, enum tsk_qcow2_depth depth,
-                        qcow2_open_foreign *open_foreign, struct qcow2_image **image,
-                        struct qcow2_error *error)
-{
-  struct tsk_qcow2_keys keys = { NULL, 0 };
-  int code = 0;
-
-  if (depth != TSK_QCOW2_HEADER_ONLY)
-    code = tsk_qcow2_keys_read(&followed->name.key_files, followed->referrer, &keys, error);
-  if (code == 0)
-    code = open_with_keys(followed, depth, open_foreign, &keys, image, error);
-  tsk_qcow2_keys_free(&keys);
-  return code;
-}
-
-/* Open with the key file that the environment variable names. If that fails because of the key
-   file, the error names the variable. */
-static int open_by_variable(const struct tsk_qcow2_followed *followed, char *path,
-                            qcow2_open_foreign *open_foreign, struct qcow2_image **image,
-                            struct qcow2_error *error)
-{
-  const struct tsk_qcow2_strings key_files = { &path, 1 };
-  struct tsk_qcow2_keys keys = { NULL, 0 };
-  struct qcow2_error failure;
-  int code = tsk_qcow2_keys_read(&key_files, NULL, &keys, &failure);
-  bool is_key = code != 0;
-
-  if (code == 0)
-    code = open_with_keys(followed, TSK_QCOW2_WHOLE, open_foreign, &keys, image, &failure);
-  tsk_qcow2_keys_free(&keys);
-  if (code == 0)
-    return 0;
-  *error = failure;
-  if (is_key || code == QCOW2_ERROR_KEY)
-    snprintf(error->message, sizeof(error->message), "with the key file of %s: %.*s",
-             KEY_FILE_VARIABLE,
-             (int) (sizeof(error->message) -
-                    sizeof("with the key file of " KEY_FILE_VARIABLE ": ")),
-             failure.message);
-  return code;
-}
-
-static int open_image(const struct tsk_qcow2_followed *followed, enum tsk_qcow2_depth depth,
-                      qcow2_open_foreign *open_foreign, struct qcow2_image **image,
-                      struct qcow2_error *error)
-{
-  char *path = getenv(KEY_FILE_VARIABLE);
-  int code = open_by_name(followed, depth, open_foreign, image, error);
-
-  /* The variable applies only to images that need a passphrase. For others the file need not even
-     exist. */
-  if (code == QCOW2_ERROR_KEY && followed->name.key_files.count == 0 && path != NULL &&
-      *path != '\0')
-    code = open_by_variable(followed, path, open_foreign, image, error);
-  return code;
-}
-
-int tsk_qcow2_open_deleted(const struct tsk_qcow2_opened *opened, uint64_t l1_offset,
-                           bool is_vm_state, struct qcow2_view **view, struct qcow2_error *error)
-{
-  unsigned flags = (is_vm_state ? (unsigned) QCOW2_VIEW_VM_STATE : 0) |
-                   (opened->only_kept ? (unsigned) QCOW2_VIEW_ONLY_KEPT : 0);
-
-  return qcow2_view_open_deleted(opened->image, l1_offset, flags, view, error);
-}
-
-int tsk_qcow2_open_state(const struct tsk_qcow2_opened *opened, size_t snapshot_index,
-                         bool is_vm_state, struct qcow2_view **view, struct qcow2_error *error)
-{
-  unsigned flags = (is_vm_state ? (unsigned) QCOW2_VIEW_VM_STATE : 0) |
-                   (opened->under_zeros ? (unsigned) QCOW2_VIEW_UNDER_ZEROS : 0);
-
-  if (opened->deleted_l1 != 0)
-    return tsk_qcow2_open_deleted(opened, opened->deleted_l1, is_vm_state, view, error);
-  if (opened->is_residue && (snapshot_index != QCOW2_ACTIVE || is_vm_state))
-    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
-                           "the image name asks for the residue, and not for a snapshot");
-  return opened->is_residue ? qcow2_view_open_residue(opened->image, view, error)
-                            : qcow2_view_open_as(opened->image, snapshot_index, flags, view, error);
 }
 
 static int open_view(const struct tsk_qcow2_name *name, enum tsk_qcow2_depth depth,
@@ -199,6 +53,7 @@ static int follow_names(size_t count, const char *const names[],
                         struct tsk_qcow2_followed *followed, struct qcow2_error *error)
 {
   struct tsk_qcow2_name typed;
+  const char *outermost;
   bool is_alone;
   int code;
 
@@ -206,13 +61,14 @@ static int follow_names(size_t count, const char *const names[],
   code = tsk_qcow2_name_parse(names[0], &typed, error);
   if (code != 0)
     return code;
-  code = tsk_qcow2_is_selector(typed.path, error);
+  outermost = tsk_qcow2_name_outermost(&typed)->path;
+  code = tsk_qcow2_is_selector(outermost, error);
   if (code <= 0) {
     followed->name = typed;
     return code != 0 ? code : add_chain(&followed->name, count - 1, names + 1, error);
   }
-  is_alone = count == 1 && strcmp(typed.path, names[0]) == 0;
-  code = is_alone ? tsk_qcow2_selector_follow(typed.path, followed, error)
+  is_alone = count == 1 && strcmp(outermost, names[0]) == 0;
+  code = is_alone ? tsk_qcow2_selector_follow(outermost, followed, error)
                   : qcow2_error_set(
                         error, QCOW2_ERROR_ARGUMENT,
                         "a selector file stands for a whole image name, so nothing can be added to "
@@ -223,10 +79,12 @@ static int follow_names(size_t count, const char *const names[],
 
 /* A selector stands for a whole image name, so it cannot be one of the files that an image name
    names. */
-static int refuse_selector(const char *role, const char *path, struct qcow2_error *error)
+static int refuse_selector(const struct tsk_qcow2_name *name, const char *role, const char *path,
+                           struct qcow2_error *error)
 {
   char quoted[QUOTED_BYTES];
-  int is_selector = tsk_qcow2_is_selector(path, error);
+  int is_selector = tsk_qcow2_name_leads_inside(name, path) ? 0
+                                                            : tsk_qcow2_is_selector(path, error);
 
   if (is_selector <= 0)
     return is_selector;
@@ -237,11 +95,217 @@ static int refuse_selector(const char *role, const char *path, struct qcow2_erro
 
 static int refuse_selectors(const struct tsk_qcow2_name *name, struct qcow2_error *error)
 {
-  int code = name->data_file == NULL ? 0 : refuse_selector("data file", name->data_file, error);
+  int code = name->data_file == NULL ? 0
+                                     : refuse_selector(name, "data file", name->data_file, error);
 
   for (size_t i = 0; code == 0 && i < name->backing.count; i++)
     if (strcmp(name->backing.items[i], QCOW2_BACKING_NONE) != 0)
-      code = refuse_selector("backing file", name->backing.items[i], error);
+      code = refuse_selector(name, "backing file", name->backing.items[i], error);
+  return code;
+}
+
+/* ---- Disks around the image ------------------------------------------------------- */
+
+/* tsk_qcow2_map_path: as it is. */
+static char *same_path(void *context, const char *path)
+{
+  (void) context;
+  return strdup(path);
+}
+
+/* A disk that is not qcow2 has no snapshots, and nothing to choose. */
+static int check_plain(const struct tsk_qcow2_name *name, struct qcow2_error *error)
+{
+  const struct tsk_qcow2_name plain = { .outer = name->outer, .path = name->path };
+  char *as_is = tsk_qcow2_name_compose(&plain, same_path, NULL);
+  char *given = tsk_qcow2_name_compose(name, same_path, NULL);
+  char quoted[QUOTED_BYTES];
+  int code = 0;
+
+  if (as_is == NULL || given == NULL)
+    code = tsk_qcow2_complain_nomem(error);
+  else if (strcmp(as_is, given) != 0)
+    code =
+        qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
+                        "\"%s\" is not a qcow2 image, so \"//\" follows right after it: snapshots "
+                        "and options are those of qcow2 images",
+                        qcow2_text_escape(as_is, strlen(as_is), quoted, sizeof(quoted)));
+  free(as_is);
+  free(given);
+  return code;
+}
+
+/* Append a sentence about the disk around. */
+static int gather_sentence(const char *sentence, const char *text,
+                           struct tsk_qcow2_strings *warnings, struct qcow2_error *error)
+{
+  char quoted[QUOTED_BYTES], *whole;
+  size_t size = strlen(sentence) + sizeof(quoted) + 40;
+  int code;
+
+  whole = malloc(size);
+  if (whole == NULL)
+    return tsk_qcow2_complain_nomem(error);
+  snprintf(whole, size, "of the disk around it, \"%s\": %s",
+           qcow2_text_escape(text, strlen(text), quoted, sizeof(quoted)), sentence);
+  code = tsk_qcow2_strings_add(warnings, whole, strlen(whole), error);
+  free(whole);
+  return code;
+}
+
+/* Gather the warnings about what is opened, which will be around the next level. */
+static int gather(const struct tsk_qcow2_opened *opened, const char *text,
+                  struct tsk_qcow2_strings *warnings, struct qcow2_error *error)
+{
+  const char *warning;
+  size_t i;
+  int code = 0;
+
+  for (i = 0; code == 0 && (warning = tsk_qcow2_inside_warning(opened->inside, i)) != NULL; i++)
+    code = tsk_qcow2_strings_add(warnings, warning, strlen(warning), error);
+  for (; code == 0 && opened->image != NULL &&
+         (warning = tsk_qcow2_opened_warning(opened, i)) != NULL;
+       i++)
+    code = gather_sentence(warning, text, warnings, error);
+  return code;
+}
+
+/* The disk around is in a file that is not qcow2, whose storage this owns. */
+static int take_plain(const struct tsk_qcow2_level *level, const struct qcow2_storage *storage,
+                      struct tsk_qcow2_opened *opened, struct tsk_qcow2_outer *outer,
+                      struct qcow2_error *error)
+{
+  int code = check_plain(level->name, error);
+
+  *outer = (struct tsk_qcow2_outer){ .storage = *storage };
+  if (code == 0 && opened->inside != NULL)
+    return tsk_qcow2_outer_disk_wrap(opened, storage, outer, error);
+  if (code != 0)
+    storage->close(storage->context);
+  return code;
+}
+
+/* The disk around is the view of an image, which is opened. */
+static int open_around(const struct tsk_qcow2_level *level, struct tsk_qcow2_opened *opened,
+                       struct qcow2_error *error)
+{
+  int code = tsk_qcow2_level_open_image(level, TSK_QCOW2_WHOLE, &opened->image, error);
+
+  return code == 0 ? open_view(level->name, TSK_QCOW2_WHOLE, opened, error) : code;
+}
+
+static int take_image(const char *text, struct tsk_qcow2_opened *opened,
+                      struct tsk_qcow2_outer *outer, struct qcow2_error *error)
+{
+  const struct tsk_qcow2_opened given = *opened;
+
+  *opened = (struct tsk_qcow2_opened){ .image = NULL };
+  return tsk_qcow2_outer_disk_new(&given, text, outer, error);
+}
+
+/* Make the inside of the disk around, which is opened. */
+static int make_inside(const struct tsk_qcow2_outer *outer, const char *text,
+                       const struct tsk_qcow2_strings *warnings, struct tsk_qcow2_opened *opened,
+                       struct qcow2_error *error)
+{
+  int code = tsk_qcow2_inside_new(outer, text, &opened->inside, error);
+
+  for (size_t i = 0; code == 0 && i < warnings->count; i++)
+    code = tsk_qcow2_inside_warn(opened->inside, warnings->items[i], error);
+  return code;
+}
+
+/* Say what to type in front of "//", since the advice that comes later is about the image. */
+static int explain_outer(const struct tsk_qcow2_level *level, const char *text, int code,
+                         struct qcow2_error *error)
+{
+  char advice[ADVICE_BYTES], sentence[ADVICE_BYTES + 64];
+
+  if (error->help == QCOW2_HELP_REFERRER)
+    return code;
+  tsk_qcow2_advice(error, level->name, text, advice);
+  if (advice[0] != '\0') {
+    snprintf(sentence, sizeof(sentence), "%s%s", advice,
+             tsk_qcow2_advice_adds(error) ? ", before its \"//\"" : "");
+    tsk_qcow2_complain_more(error, sentence);
+  }
+  error->help = QCOW2_HELP_NONE;
+  return code;
+}
+
+/* Open the disk around the next level, and gather the warnings about it. */
+static int open_outer(const struct tsk_qcow2_level *level, const char *text,
+                      struct tsk_qcow2_opened *opened, struct tsk_qcow2_strings *warnings,
+                      struct tsk_qcow2_outer *outer, struct qcow2_error *error)
+{
+  char warning[QCOW2_FOREIGN_WARNING_BYTES] = "";
+  struct qcow2_storage storage;
+  /* With these options, nothing else is read. */
+  int is_qcow2 = level->name->offset > 0 || level->name->has_layout ||
+                 level->name->header_length > 0;
+  int code = is_qcow2 ? 0 : tsk_qcow2_level_open_outer(level, &storage, &is_qcow2, warning, error);
+
+  if (code == 0 && is_qcow2)
+    code = open_around(level, opened, error);
+  if (code != 0)
+    return code;
+  code = gather(opened, text, warnings, error);
+  if (code == 0 && warning[0] != '\0')
+    code = gather_sentence(warning, text, warnings, error);
+  if (code == 0)
+    return is_qcow2 ? take_image(text, opened, outer, error)
+                    : take_plain(level, &storage, opened, outer, error);
+  if (!is_qcow2)
+    storage.close(storage.context);
+  return code;
+}
+
+/* Open the disk around the next level. opened->inside becomes its inside. */
+static int go_inside(const struct tsk_qcow2_level *level, struct tsk_qcow2_opened *opened,
+                     struct qcow2_error *error)
+{
+  char *text = tsk_qcow2_name_compose(level->name, same_path, NULL);
+  struct tsk_qcow2_strings warnings = { NULL, 0 };
+  struct tsk_qcow2_outer outer;
+  int code;
+
+  if (text == NULL)
+    return tsk_qcow2_complain_nomem(error);
+  code = open_outer(level, text, opened, &warnings, &outer, error);
+  if (code == 0)
+    code = make_inside(&outer, text, &warnings, opened, error);
+  else
+    code = explain_outer(level, text, code, error);
+  tsk_qcow2_strings_free(&warnings);
+  free(text);
+  return code;
+}
+
+/* ---- The whole --------------------------------------------------------------------- */
+
+/* Open the levels of the name, the outermost disk first. */
+static int open_levels(struct tsk_qcow2_followed *followed, enum tsk_qcow2_depth depth,
+                       qcow2_open_foreign *open_foreign, struct tsk_qcow2_opened *opened,
+                       struct qcow2_error *error)
+{
+  struct tsk_qcow2_level levels[TSK_QCOW2_NESTED_MAX + 1];
+  size_t count = 0;
+  int code = 0;
+
+  for (struct tsk_qcow2_name *name = &followed->name; code == 0 && name != NULL;
+       name = name->outer) {
+    levels[count++] = (struct tsk_qcow2_level){ name, followed->referrer, open_foreign, NULL };
+    code = tsk_qcow2_level_add_environment(name, error);
+    if (code == 0 && followed->referrer == NULL && (depth != TSK_QCOW2_HEADER_ONLY || count > 1))
+      code = refuse_selectors(name, error);
+  }
+  while (code == 0 && count > 0) {
+    struct tsk_qcow2_level *level = &levels[--count];
+
+    level->inside = opened->inside;
+    code = count > 0 ? go_inside(level, opened, error)
+                     : tsk_qcow2_level_open_image(level, depth, &opened->image, error);
+  }
   return code;
 }
 
@@ -254,11 +318,7 @@ int tsk_qcow2_open_names(size_t count, const char *const names[], enum tsk_qcow2
 
   memset(opened, 0, sizeof(*opened));
   if (code == 0)
-    code = add_environment(&followed, error);
-  if (code == 0 && followed.referrer == NULL && depth != TSK_QCOW2_HEADER_ONLY)
-    code = refuse_selectors(&followed.name, error);
-  if (code == 0)
-    code = open_image(&followed, depth, open_foreign, &opened->image, error);
+    code = open_levels(&followed, depth, open_foreign, opened, error);
   if (code == 0)
     code = open_view(&followed.name, depth, opened, error);
   if (code != 0) {
@@ -267,21 +327,4 @@ int tsk_qcow2_open_names(size_t count, const char *const names[], enum tsk_qcow2
   }
   tsk_qcow2_followed_free(&followed);
   return code;
-}
-
-const char *tsk_qcow2_opened_warning(const struct tsk_qcow2_opened *opened, size_t index)
-{
-  const char *warning;
-
-  for (size_t i = 0; (warning = qcow2_warning(opened->image, i)) != NULL; i++)
-    if (index-- == 0)
-      return warning;
-  return opened->view == NULL ? NULL : qcow2_view_warning(opened->view, index);
-}
-
-void tsk_qcow2_opened_close(struct tsk_qcow2_opened *opened)
-{
-  qcow2_view_close(opened->view);
-  qcow2_image_close(opened->image);
-  memset(opened, 0, sizeof(*opened));
 }

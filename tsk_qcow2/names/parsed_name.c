@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-void tsk_qcow2_name_free(struct tsk_qcow2_name *name)
+static void free_level(struct tsk_qcow2_name *name)
 {
   free(name->path);
   tsk_qcow2_selection_free(&name->selection);
@@ -15,6 +15,32 @@ void tsk_qcow2_name_free(struct tsk_qcow2_name *name)
   tsk_qcow2_strings_free(&name->search);
   tsk_qcow2_strings_free(&name->key_files);
   memset(name, 0, sizeof(*name));
+}
+
+void tsk_qcow2_name_free(struct tsk_qcow2_name *name)
+{
+  struct tsk_qcow2_name *outer = name->outer;
+
+  free_level(name);
+  while (outer != NULL) {
+    struct tsk_qcow2_name *next = outer->outer;
+
+    free_level(outer);
+    free(outer);
+    outer = next;
+  }
+}
+
+const struct tsk_qcow2_name *tsk_qcow2_name_outermost(const struct tsk_qcow2_name *name)
+{
+  while (name->outer != NULL)
+    name = name->outer;
+  return name;
+}
+
+bool tsk_qcow2_name_leads_inside(const struct tsk_qcow2_name *name, const char *path)
+{
+  return name->outer != NULL && strncmp(path, "//", 2) == 0;
 }
 
 int tsk_qcow2_name_add_backing(struct tsk_qcow2_name *name, const char *path,

@@ -122,6 +122,17 @@ static int authenticate(const struct tsk_qcow2_selector *selector, const char *d
   return code;
 }
 
+/* The length of an IMAGE part that names no file in the directory. */
+static size_t guess_path_length(const char *text)
+{
+  const char *inner = tsk_qcow2_name_inner(text);
+  size_t length = strcspn(text, "@,");
+
+  if (inner != NULL && inner > text && (size_t) (inner - text) < length)
+    length = (size_t) (inner - text);
+  return length == 0 ? strlen(text) : length;
+}
+
 /* Parse a name whose paths start from the directory, and stay below it. */
 static int parse_below(const char *text, const char *directory, struct tsk_qcow2_name *name,
                        struct qcow2_error *error)
@@ -132,9 +143,7 @@ static int parse_below(const char *text, const char *directory, struct tsk_qcow2
   if (code != 0)
     return code;
   if (length == 0) /* a path outside is refused later */
-    length = strcspn(text, "@,");
-  if (length == 0)
-    length = strlen(text);
+    length = guess_path_length(text);
   name->path = strndup(text, length);
   return name->path == NULL ? tsk_qcow2_complain_nomem(error)
                             : tsk_qcow2_name_parse_rest(text + length, name, error);
@@ -246,14 +255,24 @@ static void explain_referrer(const struct tsk_qcow2_followed *followed, struct q
   tsk_qcow2_complain_more(error, sentence);
 }
 
+/* The name of the image without what is chosen in it. NULL: it has none, or no memory. */
+static char *image_text(const struct tsk_qcow2_name *name)
+{
+  const struct tsk_qcow2_name image = { .outer = name->outer, .path = name->path };
+
+  return name->path == NULL ? NULL
+                            : tsk_qcow2_name_compose(&image, path_from, (void *) (uintptr_t) "");
+}
+
 /* Say what to type. If the user must add something to the image name, the name may be in the
    selector. */
 static void advise(const struct tsk_qcow2_followed *followed, struct qcow2_error *error)
 {
   char advice[ADVICE_BYTES], command[SHELL_COMMAND_BYTES], sentence[sizeof(advice) + 500];
+  char *image = followed->referrer == NULL ? image_text(&followed->name) : NULL;
 
-  tsk_qcow2_advice(error, &followed->name, followed->referrer == NULL ? followed->name.path : NULL,
-                   advice);
+  tsk_qcow2_advice(error, &followed->name, image, advice);
+  free(image);
   if (advice[0] == '\0')
     return;
   if (followed->selector == NULL || !tsk_qcow2_advice_adds(error)) {
@@ -274,6 +293,8 @@ static bool names_selector(const struct tsk_qcow2_followed *followed)
   struct qcow2_error unwanted;
   bool is_selector;
 
+  if (followed->name.outer != NULL)
+    return false;
   if (followed->referrer == NULL)
     return tsk_qcow2_is_selector(followed->name.path, &unwanted) > 0;
   if (qcow2_referrer_follow(followed->referrer, followed->name.path, "image", &storage, NULL) != 0)

@@ -8,9 +8,7 @@
 /* An image name, and whether its paths are trusted. */
 struct tsk_qcow2_followed {
   struct tsk_qcow2_name name;
-  char *selector;          /* the selector's path as given; NULL: the user typed the name */
-  size_t own_search_count; /* the number of search directories of the name; those of the environment
-                              come after them */
+  char *selector;                  /* the selector's path as given; NULL: the user typed the name */
   struct qcow2_referrer *referrer; /* the selector, if it is not trusted; else NULL */
   struct qcow2_error distrust; /* if there is a referrer: why it is not trusted, as a clause that
                                   continues "because ..." */

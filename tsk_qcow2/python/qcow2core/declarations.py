@@ -85,6 +85,8 @@ class OpenOptions(ctypes.Structure):
         ("offset", c_uint64),
         ("layout", POINTER(Layout)),
         ("header_length", c_uint32),
+        ("find_file_system", c_void_p),
+        ("file_system_context", c_void_p),
     ]
 
 

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: MIT */
+/* The content of a file inside a disk, as a storage. */
+#ifndef TSK_QCOW2_INNER_CONTENT_H
+#define TSK_QCOW2_INNER_CONTENT_H
+
+#include "inner_files.h"
+
+/* Which content of a file a number like 64-128-1 means: the inode, the type of the attribute, and
+   its ID. */
+struct tsk_qcow2_inner_number {
+  uint64_t inode;
+  bool has_type, has_id;
+  int type;
+  uint16_t id;
+};
+
+/* As the core gets it, and the way back. */
+uint64_t tsk_qcow2_inner_stream(const struct tsk_qcow2_inner_number *number);
+struct tsk_qcow2_inner_number tsk_qcow2_inner_number_of(const struct qcow2_inner_file *file);
+
+/* The open() of struct qcow2_file_system. The caller holds the lock. */
+int tsk_qcow2_inner_content_open(struct tsk_qcow2_inner_files *files,
+                                 const struct qcow2_inner_file *file, struct qcow2_storage *storage,
+                                 char *warning, struct qcow2_error *error);
+
+#endif

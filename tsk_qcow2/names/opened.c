@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT */
+#include "opened.h"
+
+#include <string.h>
+
+int tsk_qcow2_open_deleted(const struct tsk_qcow2_opened *opened, uint64_t l1_offset,
+                           bool is_vm_state, struct qcow2_view **view, struct qcow2_error *error)
+{
+  unsigned flags = (is_vm_state ? (unsigned) QCOW2_VIEW_VM_STATE : 0) |
+                   (opened->only_kept ? (unsigned) QCOW2_VIEW_ONLY_KEPT : 0);
+
+  return qcow2_view_open_deleted(opened->image, l1_offset, flags, view, error);
+}
+
+int tsk_qcow2_open_state(const struct tsk_qcow2_opened *opened, size_t snapshot_index,
+                         bool is_vm_state, struct qcow2_view **view, struct qcow2_error *error)
+{
+  unsigned flags = (is_vm_state ? (unsigned) QCOW2_VIEW_VM_STATE : 0) |
+                   (opened->under_zeros ? (unsigned) QCOW2_VIEW_UNDER_ZEROS : 0);
+
+  if (opened->deleted_l1 != 0)
+    return tsk_qcow2_open_deleted(opened, opened->deleted_l1, is_vm_state, view, error);
+  if (opened->is_residue && (snapshot_index != QCOW2_ACTIVE || is_vm_state))
+    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
+                           "the image name asks for the residue, and not for a snapshot");
+  return opened->is_residue ? qcow2_view_open_residue(opened->image, view, error)
+                            : qcow2_view_open_as(opened->image, snapshot_index, flags, view, error);
+}
+
+const char *tsk_qcow2_opened_warning(const struct tsk_qcow2_opened *opened, size_t index)
+{
+  const char *warning;
+
+  for (size_t i = 0; (warning = tsk_qcow2_inside_warning(opened->inside, i)) != NULL; i++)
+    if (index-- == 0)
+      return warning;
+  for (size_t i = 0; (warning = qcow2_warning(opened->image, i)) != NULL; i++)
+    if (index-- == 0)
+      return warning;
+  return opened->view == NULL ? NULL : qcow2_view_warning(opened->view, index);
+}
+
+void tsk_qcow2_opened_close(struct tsk_qcow2_opened *opened)
+{
+  qcow2_view_close(opened->view);
+  qcow2_image_close(opened->image);
+  tsk_qcow2_inside_close(opened->inside);
+  memset(opened, 0, sizeof(*opened));
+}
