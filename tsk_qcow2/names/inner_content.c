@@ -41,7 +41,7 @@ struct tsk_qcow2_inner_number tsk_qcow2_inner_number_of(const struct qcow2_inner
 /* ---- Content that libtsk reads --------------------------------------------------- */
 
 struct content {
-  struct tsk_qcow2_inner_files *files;
+  struct tsk_qcow2_inner_fs *open;
   struct tsk_qcow2_fs_file *file;
   const struct tsk_qcow2_fs_attr *attr;
 };
@@ -49,7 +49,7 @@ struct content {
 /* Read exactly these bytes. The caller holds the lock. Returns 0 or an errno value. */
 static int read_by_libtsk(const struct content *content, uint64_t offset, char *out, size_t length)
 {
-  const struct tsk_qcow2_inner_image *image = content->files->image;
+  const struct tsk_qcow2_inner_image *image = content->open->image;
   uint64_t failures = tsk_qcow2_inner_image_failures(image);
 
   while (length > 0) {
@@ -70,10 +70,10 @@ static int content_read(void *context, uint64_t offset, void *buffer, size_t len
   struct content *content = context;
   int os_errno;
 
-  pthread_mutex_lock(&content->files->lock);
+  pthread_mutex_lock(&content->open->lock);
   os_errno = read_by_libtsk(content, offset, buffer, length);
   tsk_qcow2_libtsk()->error_reset();
-  pthread_mutex_unlock(&content->files->lock);
+  pthread_mutex_unlock(&content->open->lock);
   return os_errno;
 }
 
@@ -194,10 +194,10 @@ static int turn_runs(struct turning *turning, struct qcow2_error *error)
 static int turn(const struct content *content, struct qcow2_storage *storage,
                 struct qcow2_error *error)
 {
-  struct turning turning = { .fs = content->files->fs,
+  struct turning turning = { .fs = content->open->fs,
                              .attr = content->attr,
                              .skip = content->attr->skipped_bytes };
-  int code = qcow2_fragments_new(content->files->disk, &turning.fragments, error);
+  int code = qcow2_fragments_new(content->open->disk, &turning.fragments, error);
 
   if (code != 0)
     return code;
@@ -210,20 +210,34 @@ static int turn(const struct content *content, struct qcow2_storage *storage,
   return 0;
 }
 
-/* Read some places in both ways. False: libtsk gives other bytes, because it decrypts them, for
-   instance; what libtsk gives is right. */
+/* True if libtsk reads other bytes here, because it decrypts them, for instance. Not if it cannot
+   read: it reads larger pieces than these, of which others may be damaged. */
+static bool reads_otherwise(const struct content *content, const struct qcow2_storage *storage,
+                            uint64_t offset, size_t length)
+{
+  struct tsk_qcow2_inner_image *image = content->open->image;
+  uint64_t failures = tsk_qcow2_inner_image_failures(image);
+  char mine[COMPARED_BYTES], its[COMPARED_BYTES];
+  bool is_other, has_failed;
+
+  if (storage->read(storage->context, offset, mine, length) != 0)
+    return false;
+  is_other = read_by_libtsk(content, offset, its, length) != 0 || memcmp(mine, its, length) != 0;
+  has_failed = tsk_qcow2_inner_image_failures(image) != failures;
+  tsk_qcow2_inner_image_forget(image, failures);
+  return is_other && !has_failed;
+}
+
+/* Compare some places. What libtsk gives is right. */
 static bool is_as_libtsk_reads(const struct content *content, const struct qcow2_storage *storage)
 {
   uint64_t step = storage->size / COMPARED_MAX;
-  char mine[COMPARED_BYTES], its[COMPARED_BYTES];
 
   for (unsigned i = 0; i < COMPARED_MAX; i++) {
     uint64_t offset = i * step, left = storage->size - offset;
-    size_t length = left < sizeof(mine) ? (size_t) left : sizeof(mine);
+    size_t length = left < COMPARED_BYTES ? (size_t) left : COMPARED_BYTES;
 
-    if (length == 0 || storage->read(storage->context, offset, mine, length) != 0)
-      continue;
-    if (read_by_libtsk(content, offset, its, length) != 0 || memcmp(mine, its, length) != 0)
+    if (length > 0 && reads_otherwise(content, storage, offset, length))
       return false;
   }
   return true;
@@ -234,7 +248,7 @@ static bool is_as_libtsk_reads(const struct content *content, const struct qcow2
 /* True if the content lies in blocks of the disk as it is. */
 static bool is_plain(const struct content *content)
 {
-  const struct tsk_qcow2_fs *fs = content->files->fs;
+  const struct tsk_qcow2_fs *fs = content->open->fs;
 
   return (content->attr->flags & LIBTSK_ATTR_IN_BLOCKS) != 0 &&
          (content->attr->flags & LIBTSK_ATTR_COMPRESSED) == 0 && fs->bytes_before_block == 0 &&
@@ -285,7 +299,7 @@ static int check(const struct content *content, struct qcow2_error *error)
   if ((attr->flags & LIBTSK_ATTR_ENCRYPTED) != 0)
     return qcow2_error_set(error, QCOW2_ERROR_UNSUPPORTED,
                            "the file is encrypted by NTFS (EFS), which libtsk does not decrypt");
-  if ((content->files->fs->type & LIBTSK_FS_NTFS) != 0 && is_reparse_point(content->file))
+  if ((content->open->fs->type & LIBTSK_FS_NTFS) != 0 && is_reparse_point(content->file))
     return qcow2_error_set(error, QCOW2_ERROR_UNSUPPORTED,
                            "the file is a reparse point: Windows keeps its content elsewhere, "
                            "compressed or deduplicated, and libtsk does not read that");
@@ -307,17 +321,17 @@ static const struct tsk_qcow2_fs_attr *choose(struct tsk_qcow2_fs_file *file,
              : libtsk->fs_file_attr_get(file);
 }
 
-int tsk_qcow2_inner_content_open(struct tsk_qcow2_inner_files *files,
+int tsk_qcow2_inner_content_open(struct tsk_qcow2_inner_fs *open,
                                  const struct qcow2_inner_file *inner,
                                  struct qcow2_storage *storage, char *warning,
                                  struct qcow2_error *error)
 {
   const struct tsk_qcow2_libtsk *libtsk = tsk_qcow2_libtsk();
   const struct tsk_qcow2_inner_number number = tsk_qcow2_inner_number_of(inner);
-  struct content content = { .files = files };
+  struct content content = { .open = open };
   int code;
 
-  content.file = libtsk->fs_file_open_meta(files->fs, NULL, number.inode);
+  content.file = libtsk->fs_file_open_meta(open->fs, NULL, number.inode);
   if (content.file == NULL || content.file->meta == NULL)
     return qcow2_error_set(error, QCOW2_ERROR_CORRUPT, "libtsk cannot read inode %" PRIu64 ": %s",
                            number.inode, libtsk->error_get());

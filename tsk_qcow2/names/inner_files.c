@@ -9,7 +9,6 @@
 #include <strings.h>
 
 #include "complain.h"
-#include "inner_content.h"
 #include "partitions.h"
 
 #define QUOTED_BYTES 256
@@ -46,7 +45,7 @@ static void match(const struct tsk_qcow2_inner_files *files, const void *dir, co
 {
   const struct tsk_qcow2_libtsk *libtsk = tsk_qcow2_libtsk();
   size_t count = libtsk->fs_dir_getsize(dir);
-  bool any_case = ignores_case(files->fs);
+  bool any_case = ignores_case(files->open.fs);
 
   *matches = (struct matches){ SIZE_MAX, SIZE_MAX, NULL };
   for (size_t i = 0; i < count && matches->exact == SIZE_MAX; i++) {
@@ -104,13 +103,16 @@ static int find_locked(struct tsk_qcow2_inner_files *files,
                        struct qcow2_inner_file *file, struct qcow2_error *error)
 {
   const struct tsk_qcow2_libtsk *libtsk = tsk_qcow2_libtsk();
-  void *dir = libtsk->fs_dir_open_meta(files->fs, directory->number);
+  void *dir = libtsk->fs_dir_open_meta(files->open.fs, directory->number);
   struct matches matches;
   int code;
 
   if (dir == NULL)
     return qcow2_error_set(error, QCOW2_ERROR_CORRUPT,
-                           "libtsk cannot read a directory of \"%s\": %s", files->name,
+                           "libtsk cannot read a directory of \"%s\"%s: %.200s", files->name,
+                           tsk_qcow2_inner_files_end(files) > files->open.disk->size
+                               ? ", which is cut off by the end of the disk"
+                               : "",
                            libtsk->error_get());
   match(files, dir, name, &matches);
   code = take_entry(dir, &matches, file, error);
@@ -124,18 +126,18 @@ static int find_locked(struct tsk_qcow2_inner_files *files,
    of the disk failed meanwhile. */
 static uint64_t begin(struct tsk_qcow2_inner_files *files)
 {
-  pthread_mutex_lock(&files->lock);
-  return tsk_qcow2_inner_image_failures(files->image);
+  pthread_mutex_lock(&files->open.lock);
+  return tsk_qcow2_inner_image_failures(files->open.image);
 }
 
 static int end(struct tsk_qcow2_inner_files *files, uint64_t failures, int code,
                struct qcow2_error *error)
 {
-  bool has_failed = tsk_qcow2_inner_image_failures(files->image) != failures;
+  bool has_failed = tsk_qcow2_inner_image_failures(files->open.image) != failures;
   char quoted[QUOTED_BYTES];
 
   tsk_qcow2_libtsk()->error_reset();
-  pthread_mutex_unlock(&files->lock);
+  pthread_mutex_unlock(&files->open.lock);
   if (!has_failed)
     return code;
   qcow2_error_set(error, QCOW2_ERROR_IO,
@@ -161,7 +163,7 @@ static int files_open(void *context, const struct qcow2_inner_file *file,
   struct tsk_qcow2_inner_files *files = context;
   struct qcow2_storage opened = { 0 };
   uint64_t failures = begin(files);
-  int code = tsk_qcow2_inner_content_open(files, file, &opened, warning, error);
+  int code = tsk_qcow2_inner_content_open(&files->open, file, &opened, warning, error);
   bool is_open = code == 0;
 
   code = end(files, failures, code, error);
@@ -211,7 +213,7 @@ static int find_number_locked(struct tsk_qcow2_inner_files *files,
                               struct qcow2_inner_file *found, struct qcow2_error *error)
 {
   const struct tsk_qcow2_libtsk *libtsk = tsk_qcow2_libtsk();
-  struct tsk_qcow2_fs_file *file = libtsk->fs_file_open_meta(files->fs, NULL, number->inode);
+  struct tsk_qcow2_fs_file *file = libtsk->fs_file_open_meta(files->open.fs, NULL, number->inode);
   bool is_stream = number->has_type && number->type == LIBTSK_ATTR_DATA;
   char quoted[QUOTED_BYTES];
 
@@ -260,29 +262,29 @@ static int complain_no_files(const struct tsk_qcow2_inner_files *files, const ch
                          files->start,
                          qcow2_text_escape(outer, strlen(outer), quoted, sizeof(quoted)),
                          qcow2_text_escape(said, strcspn(said, "\n"), reason, sizeof(reason)),
-                         tsk_qcow2_partitions_list(files->image, partitions));
+                         tsk_qcow2_partitions_list(files->open.image, partitions));
 }
 
 static int open_fs(struct tsk_qcow2_inner_files *files, const char *outer,
                    struct qcow2_error *error)
 {
-  uint64_t unit = files->start == 0 ? 1 : tsk_qcow2_partitions_unit(files->image);
+  uint64_t unit = files->start == 0 ? 1 : tsk_qcow2_partitions_unit(files->open.image);
   char quoted[QUOTED_BYTES];
 
-  if (files->start >= files->disk->size / unit && files->start > 0)
+  if (files->start >= files->open.disk->size / unit && files->start > 0)
     return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
                            "sector %" PRIu64 " is after the end of \"%s\", which has %" PRIu64
                            " sectors",
                            files->start,
                            qcow2_text_escape(outer, strlen(outer), quoted, sizeof(quoted)),
-                           files->disk->size / unit);
-  files->fs = tsk_qcow2_libtsk()->fs_open_img(tsk_qcow2_inner_image_img(files->image),
-                                              (int64_t) (files->start * unit), 0);
-  if (files->fs == NULL)
+                           files->open.disk->size / unit);
+  files->open.fs = tsk_qcow2_libtsk()->fs_open_img(tsk_qcow2_inner_image_img(files->open.image),
+                                                   (int64_t) (files->start * unit), 0);
+  if (files->open.fs == NULL)
     return complain_no_files(files, outer, error);
-  if (files->fs->tag == LIBTSK_FS_TAG && files->fs->block_bytes > 0)
+  if (files->open.fs->tag == LIBTSK_FS_TAG && files->open.fs->block_bytes > 0)
     return 0;
-  files->fs = NULL;
+  files->open.fs = NULL;
   return qcow2_error_set(error, QCOW2_ERROR_UNSUPPORTED,
                          "this version of libtsk is not known to tsk-qcow2");
 }
@@ -305,7 +307,7 @@ static int fill(struct tsk_qcow2_inner_files *files, const char *outer, struct q
   files->core = (struct qcow2_file_system){ .context = files,
                                             .name = files->name,
                                             .root = { .kind = QCOW2_INNER_DIRECTORY,
-                                                      .number = files->fs->root_inode },
+                                                      .number = files->open.fs->root_inode },
                                             .find = files_find,
                                             .find_number = files_find_number,
                                             .open = files_open };
@@ -322,10 +324,10 @@ int tsk_qcow2_inner_files_open(const struct qcow2_storage *disk,
 
   if (files == NULL)
     return tsk_qcow2_complain_nomem(error);
-  files->disk = disk;
-  files->image = image;
+  files->open.disk = disk;
+  files->open.image = image;
   files->start = start;
-  pthread_mutex_init(&files->lock, NULL);
+  pthread_mutex_init(&files->open.lock, NULL);
   code = fill(files, outer, error);
   if (code != 0) {
     tsk_qcow2_inner_files_close(files);
@@ -335,13 +337,22 @@ int tsk_qcow2_inner_files_open(const struct qcow2_storage *disk,
   return 0;
 }
 
+uint64_t tsk_qcow2_inner_files_end(const struct tsk_qcow2_inner_files *files)
+{
+  const struct tsk_qcow2_fs *fs = files->open.fs;
+  uint64_t most = ((uint64_t) INT64_MAX - (uint64_t) fs->offset) / fs->block_bytes;
+
+  return fs->last_block >= most ? INT64_MAX
+                                : (uint64_t) fs->offset + (fs->last_block + 1) * fs->block_bytes;
+}
+
 void tsk_qcow2_inner_files_close(struct tsk_qcow2_inner_files *files)
 {
   if (files == NULL)
     return;
-  if (files->fs != NULL)
-    tsk_qcow2_libtsk()->fs_close(files->fs);
-  pthread_mutex_destroy(&files->lock);
+  if (files->open.fs != NULL)
+    tsk_qcow2_libtsk()->fs_close(files->open.fs);
+  pthread_mutex_destroy(&files->open.lock);
   free(files->name);
   free(files);
 }

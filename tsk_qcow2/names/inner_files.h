@@ -3,18 +3,13 @@
 #ifndef TSK_QCOW2_INNER_FILES_H
 #define TSK_QCOW2_INNER_FILES_H
 
-#include <pthread.h>
-
-#include "inner_image.h"
+#include "inner_content.h"
 
 struct tsk_qcow2_inner_files {
   struct qcow2_file_system core; /* what the core gets; its context is this structure */
-  const struct qcow2_storage *disk;
-  struct tsk_qcow2_inner_image *image; /* over that disk */
-  struct tsk_qcow2_fs *fs;
-  pthread_mutex_t lock; /* for all use of `fs`: libtsk's file systems are for one thread */
-  uint64_t start;       /* as the user gave it */
-  char *name;           /* OUTER//START */
+  struct tsk_qcow2_inner_fs open;
+  uint64_t start; /* as the user gave it */
+  char *name;     /* OUTER//START */
   struct tsk_qcow2_inner_files *next;
 };
 
@@ -25,6 +20,9 @@ int tsk_qcow2_inner_files_open(const struct qcow2_storage *disk,
                                struct tsk_qcow2_inner_image *image, const char *outer,
                                uint64_t start, struct tsk_qcow2_inner_files **files,
                                struct qcow2_error *error);
+
+/* The byte of the disk to which the file system reaches. */
+uint64_t tsk_qcow2_inner_files_end(const struct tsk_qcow2_inner_files *files);
 
 /* NULL is allowed. */
 void tsk_qcow2_inner_files_close(struct tsk_qcow2_inner_files *files);

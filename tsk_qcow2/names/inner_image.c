@@ -87,3 +87,8 @@ uint64_t tsk_qcow2_inner_image_failures(const struct tsk_qcow2_inner_image *imag
 {
   return __atomic_load_n(&image->failures, __ATOMIC_RELAXED);
 }
+
+void tsk_qcow2_inner_image_forget(struct tsk_qcow2_inner_image *image, uint64_t failures)
+{
+  __atomic_store_n(&image->failures, failures, __ATOMIC_RELAXED);
+}

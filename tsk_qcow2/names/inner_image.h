@@ -21,4 +21,7 @@ struct tsk_qcow2_img *tsk_qcow2_inner_image_img(struct tsk_qcow2_inner_image *im
    says is worth nothing if this number has grown meanwhile. */
 uint64_t tsk_qcow2_inner_image_failures(const struct tsk_qcow2_inner_image *image);
 
+/* Set that number back, after a use of which nothing was kept. */
+void tsk_qcow2_inner_image_forget(struct tsk_qcow2_inner_image *image, uint64_t failures);
+
 #endif

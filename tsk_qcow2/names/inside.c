@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "inside.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -75,6 +77,23 @@ static int open_image(struct tsk_qcow2_inside *inside, struct qcow2_error *error
              : tsk_qcow2_inner_image_open(&inside->outer.storage, &inside->image, error);
 }
 
+/* A copy of a disk may have been broken off. */
+static int warn_of_end(struct tsk_qcow2_inside *inside, const struct tsk_qcow2_inner_files *files,
+                       struct qcow2_error *error)
+{
+  uint64_t size = inside->outer.storage.size, end = tsk_qcow2_inner_files_end(files);
+  char quoted[QUOTED_BYTES], sentence[QUOTED_BYTES + 200];
+
+  if (end <= size)
+    return 0;
+  snprintf(sentence, sizeof(sentence),
+           "the disk around it is truncated: it ends at byte %" PRIu64
+           ", but the file system of \"%s\" reaches to byte %" PRIu64
+           "; what is lost reads as an error",
+           size, qcow2_text_escape(files->name, strlen(files->name), quoted, sizeof(quoted)), end);
+  return tsk_qcow2_inside_warn(inside, sentence, error);
+}
+
 int tsk_qcow2_inside_find(void *context, const char *path,
                           const struct qcow2_file_system **file_system, const char **rest,
                           struct qcow2_error *error)
@@ -96,6 +115,9 @@ int tsk_qcow2_inside_find(void *context, const char *path,
       return code;
     files->next = inside->file_systems;
     inside->file_systems = files;
+    code = warn_of_end(inside, files, error);
+    if (code != 0)
+      return code;
   }
   *file_system = &files->core;
   *rest = after;
