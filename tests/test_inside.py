@@ -112,9 +112,7 @@ def test_by_number_as_fls_prints_it(host, start):
     numbers = inside.numbers(path, start)
     inner = place(start)[1:]
     assert content(f"{path}//{start}/#{numbers[inner + 'plain.qcow2']}@first") == disk(2)
-    deleted = next(
-        numbers[name] for name in numbers if re.search(r"(gone|_one).qcow2", name, re.I)
-    )
+    deleted = next(numbers[name] for name in numbers if re.search(r"(gone|_one).qcow2", name, re.I))
     name = f"{path}//{start}/#{deleted}"
     assert content(name) == images["gone.qcow2"]
     assert len(warnings(name)) == 1 and "deleted" in warnings(name)[0]
