@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import qcow2core
 
-from lib.builder import Image, pattern, squeezable
+from lib.builder import Image, deflate, pattern, squeezable, zstd
 from lib.core import Image as Opened, QcowError
 from lib.encrypted import create, node, write
-from lib.project import BUILD
+from lib.project import BUILD, run
 
 pytestmark = pytest.mark.usefixtures("core")
 KIB = 1024
@@ -155,6 +155,22 @@ def test_several_readers_at_once(compressed, tmp_path, rng):
         for thread in threads:
             thread.join()
     assert problems == []
+
+
+@pytest.mark.parametrize("compression", (0, 1))
+@pytest.mark.parametrize("bits", (12, 16, 20, 21))
+def test_reading_in_order_decodes_each_cluster_once(bits, compression, tmp_path):
+    """However large the clusters and the pieces are. Every third has no data."""
+    size, count = 1 << bits, 60 if bits > 16 else 700
+    image = Image(count * size, cluster_bits=bits, compression=compression)
+    packed = [i for i in range(count) if i % 3 or i > count // 2]
+    for cluster in packed:
+        data = pattern(cluster, 64) * (size // 64)
+        image.disk.compressed(cluster, data, zstd(data) if compression else deflate(data))
+    path = image.write(tmp_path / "disk.qcow2")
+    for piece in (16 * KIB, 64 * KIB, 1 << 20, 5 << 20):
+        answer = run(os.path.join(BUILD, "tests/threads/decodes"), path, piece).stdout
+        assert int(answer) == len(packed), piece
 
 
 def test_deep_chain(tmp_path, rng):

@@ -55,7 +55,7 @@ struct qcow2_ahead {
 struct qcow2_ahead_reader {
   struct qcow2_ahead *ahead;
   struct qcow2_ahead_disk disk;
-  unsigned window; /* units */
+  struct qcow2_window window;
   uint64_t unit_count;
   _Atomic uint64_t last_unit; /* that was reached; UINT64_MAX: none yet */
   uint64_t begun[BEGUN_SLOTS] GUARDED_BY(
@@ -310,13 +310,21 @@ static bool has_threads(struct qcow2_ahead *ahead)
   return answer;
 }
 
+/* A walk has other units in the cache that it will need again, so it gets half of the budget. */
+static struct qcow2_window window_of(size_t units)
+{
+  return (
+      struct qcow2_window){ .copying = (unsigned) min_u64(units, UNITS_GUESSED_MAX),
+                            .walking = (unsigned) min_u64(divide_up(units, 2), UNITS_GUESSED_MAX) };
+}
+
 struct qcow2_ahead_reader *qcow2_ahead_reader_new(struct qcow2_ahead *ahead,
                                                   const struct qcow2_ahead_disk *disk)
 {
-  unsigned window = (unsigned) min_u64(ahead->budget / disk->unit, UNITS_GUESSED_MAX);
+  struct qcow2_window window = window_of(ahead->budget / disk->unit);
   struct qcow2_ahead_reader *reader;
 
-  if (window == 0 || !has_threads(ahead))
+  if (window.copying == 0 || !has_threads(ahead))
     return NULL;
   reader = calloc(1, sizeof(*reader));
   if (reader == NULL)
@@ -359,13 +367,14 @@ void qcow2_ahead_reader_free(struct qcow2_ahead_reader *reader)
   free(reader);
 }
 
-/* The reader has reached `unit`: replace its queued units by those that will probably be read next.
+/* The reader has reached a unit: replace its queued units by those that will probably be read next.
    Returns true if some were queued. */
-static bool queue_ahead(struct qcow2_ahead *ahead, struct qcow2_ahead_reader *reader, uint64_t unit)
-    NEEDS_LOCK(ahead_lock)
+static bool queue_ahead(struct qcow2_ahead *ahead, struct qcow2_ahead_reader *reader,
+                        uint64_t guest_offset) NEEDS_LOCK(ahead_lock)
 {
-  uint64_t units[UNITS_GUESSED_MAX];
-  size_t count = qcow2_streams_note(&reader->streams, unit, reader->window, units);
+  uint64_t units[UNITS_GUESSED_MAX], unit = guest_offset / reader->disk.unit;
+  size_t count = qcow2_streams_note(&reader->streams, unit, guest_offset % reader->disk.unit == 0,
+                                    &reader->window, units);
   bool any = false;
 
   if (ahead->reached < UNITS_BEFORE_THREADS) {
@@ -416,7 +425,7 @@ void qcow2_ahead_reach(struct qcow2_ahead_reader *reader, uint64_t guest_offset)
   if (atomic_exchange_explicit(&reader->last_unit, unit, memory_order_relaxed) == unit)
     return;
   lock(ahead);
-  is_new = queue_ahead(ahead, reader, unit);
+  is_new = queue_ahead(ahead, reader, guest_offset);
   unlock(ahead);
   if (is_new) /* without the lock, since the threads that wake up need it */
     pthread_cond_broadcast(&ahead->queued);

@@ -14,6 +14,8 @@
 #define UNITS_MIN 3u
 #define SCORE_PER_UNIT 2u
 #define SCORE_MAX 64u
+/* After this many whole units in a row the reader is believed to copy. */
+#define WHOLE_MIN 4u
 /* From this score on, the next units of the run are more probable than the units that came next the
    last time. */
 #define SCORE_SURE 16u
@@ -44,9 +46,14 @@ static struct qcow2_stream *find_stream(struct qcow2_streams *streams, uint64_t 
   return oldest;
 }
 
-static void stream_advance(struct qcow2_stream *stream, uint64_t unit)
+static void stream_advance(struct qcow2_stream *stream, uint64_t unit, bool at_first_byte)
 {
   uint64_t step = unit - stream->last;
+
+  if (!at_first_byte || step > 1)
+    stream->whole = 0;
+  if (at_first_byte && stream->whole < WHOLE_MIN)
+    stream->whole++;
 
   if (step == 1)
     stream->score = (unsigned) min_u64(stream->score + 1, SCORE_MAX);
@@ -99,17 +106,19 @@ static size_t guess_steps(struct qcow2_streams *streams, uint64_t unit, unsigned
 
 /* ---- Both -------------------------------------------------------------------- */
 
-size_t qcow2_streams_note(struct qcow2_streams *streams, uint64_t unit, unsigned window,
-                          uint64_t guessed[UNITS_GUESSED_MAX])
+size_t qcow2_streams_note(struct qcow2_streams *streams, uint64_t unit, bool at_first_byte,
+                          const struct qcow2_window *window, uint64_t guessed[UNITS_GUESSED_MAX])
 {
   struct qcow2_stream *stream = find_stream(streams, unit);
+  unsigned most;
   size_t count = 0;
 
-  stream_advance(stream, unit);
+  stream_advance(stream, unit, at_first_byte);
+  most = stream->whole >= WHOLE_MIN ? window->copying : window->walking;
   stream->used = ++streams->clock;
   step_note(streams, unit);
   streams->is_sure = stream->score >= SCORE_SURE;
   if (!streams->is_sure)
-    count = guess_steps(streams, unit, window, guessed);
-  return count > 0 ? count : guess_in_order(stream, window, guessed);
+    count = guess_steps(streams, unit, most, guessed);
+  return count > 0 ? count : guess_in_order(stream, most, guessed);
 }

@@ -23,6 +23,7 @@ struct qcow2_stream {
   uint64_t last;  /* the unit that was reached last */
   uint64_t used;  /* the clock at that time; 0: never */
   unsigned score; /* how probable it is that the reader moves on */
+  unsigned whole; /* units in a row that were entered at their first byte */
 };
 
 /* The unit that came after a unit. These are the low 32 bits of the numbers: if they are wrong,
@@ -40,11 +41,16 @@ struct qcow2_streams {
   struct qcow2_step step[STEPS];
 };
 
-/* Note that the reader reached a unit, and guess which units it will read after it. Writes their
-   numbers to `guessed`, the next one first, and returns how many: at most `window`, which is not
-   above UNITS_GUESSED_MAX. Most of them were guessed before. Some may be past the end of the
-   disk. */
-size_t qcow2_streams_note(struct qcow2_streams *streams, uint64_t unit, unsigned window,
-                          uint64_t guessed[UNITS_GUESSED_MAX]);
+/* The most units to guess, not above UNITS_GUESSED_MAX. */
+struct qcow2_window {
+  unsigned copying; /* if the reader copies: it enters one unit after the other at the first byte */
+  unsigned walking; /* else: it will need other units meanwhile */
+};
+
+/* Note that the reader reached a unit, at its first byte or not, and guess which units it will read
+   after it. Writes their numbers to `guessed`, the next one first, and returns how many. Most of
+   them were guessed before. Some may be past the end of the disk. */
+size_t qcow2_streams_note(struct qcow2_streams *streams, uint64_t unit, bool at_first_byte,
+                          const struct qcow2_window *window, uint64_t guessed[UNITS_GUESSED_MAX]);
 
 #endif

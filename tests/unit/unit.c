@@ -300,6 +300,7 @@ static void test_text_escape(void)
 /* ---- What is guessed to be read next -------------------------------------------- */
 
 static struct qcow2_streams streams;
+static const struct qcow2_window even = { .copying = 8, .walking = 8 };
 
 /* Reach each of the units from `first` on, `step` apart, below `end`; check how many are guessed at
    the last of them, and that the first is `next`. */
@@ -309,7 +310,7 @@ static void reach_units(uint64_t first, uint64_t end, uint64_t step, uint64_t ex
   uint64_t guessed[UNITS_GUESSED_MAX], count = 0;
 
   for (uint64_t unit = first; unit < end; unit += step)
-    count = qcow2_streams_note(&streams, unit, 8, guessed);
+    count = qcow2_streams_note(&streams, unit, false, &even, guessed);
   check_number(count, expected, "guessed units", name);
   if (count > 0)
     check_number(guessed[0], next, "the next", name);
@@ -341,6 +342,25 @@ static void test_streams_out_of_order(void)
   memset(&streams, 0, sizeof(streams));
   reach_units(70, 71, 1, 0, 0, "the first");
   reach_units(0, 1, 1, 0, 0, "unit 0 was not reached before");
+}
+
+/* Only a reader that enters four units in a row at the first byte is believed to copy. */
+static void test_streams_copying(void)
+{
+  static const struct qcow2_window window = { .copying = 8, .walking = 2 };
+  uint64_t guessed[UNITS_GUESSED_MAX];
+
+  memset(&streams, 0, sizeof(streams));
+  for (uint64_t unit = 0; unit < 20; unit++)
+    check_number(qcow2_streams_note(&streams, unit, unit >= 6, &window, guessed),
+                 unit == 0  ? 0
+                 : unit < 9 ? 2
+                            : min_u64(8, 3 + unit / 2),
+                 "guessed units", "copying from the sixth on");
+  check_number(qcow2_streams_note(&streams, 21, true, &window, guessed), 2, "guessed units",
+               "a gap");
+  check_number(qcow2_streams_note(&streams, 22, false, &window, guessed), 2, "guessed units",
+               "not at the first byte");
 }
 
 /* A second walk takes the steps of the first. */
@@ -556,6 +576,7 @@ static const struct {
   { "streams_in_order", test_streams_in_order },
   { "streams_with_gaps", test_streams_with_gaps },
   { "streams_out_of_order", test_streams_out_of_order },
+  { "streams_copying", test_streams_copying },
   { "streams_steps", test_streams_steps },
   { "subcluster_runs", test_subcluster_runs },
   { "text_escape", test_text_escape },
