@@ -6,9 +6,10 @@ import re
 import shutil
 
 import pytest
-from lib import tools
+from lib import disks, mounted, tools
 from lib.builder import Image, pattern, squeezable
-from lib.project import BUILD, run
+from lib.mounted import COMMAND
+from lib.project import BUILD, run, run_line
 from test_faults import ENCRYPTED, FAULTS, IMAGES, has_libgcrypt
 
 VALGRIND = ["/usr/bin/valgrind", "--quiet", "--error-exitcode=99", "--track-origins=no"]
@@ -66,3 +67,65 @@ def test_a_tool(tmp_path):
     result = tools.run("img_cat", "-i", "qcow2", path, prefix=[*VALGRIND, "--leak-check=no"])
     assert result.returncode == 0 and result.stderr == b"", result.complaint
     assert result.stdout == image.disk.model.read(0, 24 * 4096)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A disk of three file systems, with a snapshot, a deleted one, and damage."""
+    folder = tmp_path_factory.mktemp("files")
+    disk, image = disks.make_mbr(folder), folder / "files.qcow2"
+    run_line("qemu-img convert -c -f raw -O qcow2", disk.path, image)
+    for change in ("snapshot -c before", "snapshot -c gone"):
+        run_line(f"qemu-img {change}", image)
+    run_line("qemu-img snapshot -d gone", image)
+    big_bin = disk.path.read_bytes().index(pattern("ext4", disks.BIG_BYTES)[:4096])
+    for at, length in ((big_bin, 4096), (33 << 20, 1 << 20)):
+        run("qemu-io", "-c", f"write -P 7 {at} {length}", image)
+    os.truncate(image, image.stat().st_size - 100_000)
+    return image
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "info --json",
+        "verify",
+        "verify --json",
+        "check --decode",
+        "residue",
+        "residue --json",
+        "map --json",
+        "timeline --csv",
+        "diff --deleted @before",
+        "diff --json @before",
+        "diff --body @before",
+        "diff --ranges @before",
+    ],
+)
+def test_a_command(words, files):
+    """They do the same as without valgrind, and those which they start do so too."""
+    names = [f"{files}{word}" for word in words.split() if word.startswith("@")]
+    words = [word for word in words.split() if not word.startswith("@")]
+    command = [COMMAND, *words, *names, files]
+    expected = run(*command, check=False)
+    result = run(*VALGRIND, "--trace-children=yes", *NO_LEAKS, *command, check=False)
+    assert result.stderr == expected.stderr and result.returncode == expected.returncode
+    assert result.stdout == expected.stdout and len(result.stdout) > 100
+
+
+@mounted.needed
+def test_a_mount(files, tmp_path):
+    """Every file is opened, read whole and in pieces, and closed several times."""
+    prefix = [*VALGRIND, "--trace-children=yes", *NO_LEAKS]
+    with mounted.Mount(files, tmp_path / "m", prefix=prefix) as mount:
+        assert mount.files() == ["active.raw", "info.json", "snapshots/before.raw"]
+        for _ in range(3):
+            run("dd", f"if={mount.path('snapshots/before.raw')}", "of=/dev/null", "bs=1M")
+            for name in mount.files():
+                descriptor = os.open(mount.path(name), os.O_RDONLY | os.O_DIRECT)
+                for at in range(0, 1 << 20, 99 * 512):
+                    os.pread(descriptor, 3000, at)
+                os.close(descriptor)
+        with pytest.raises(OSError):
+            mount.path("active.raw").read_bytes()
+    assert mount.status == 4 and "==" not in mount.complaint, mount.complaint

@@ -34,10 +34,9 @@ static struct stat status_of(fuse_ino_t inode)
 
 static void do_lookup(fuse_req_t request, fuse_ino_t parent, const char *name)
 {
-  struct fuse_entry_param entry = { .ino = NODE,
-                                    .attr = status_of(NODE),
-                                    .attr_timeout = 1e6,
-                                    .entry_timeout = 1e6 };
+  struct fuse_entry_param entry = {
+    .ino = NODE, .attr = status_of(NODE), .attr_timeout = 1e6, .entry_timeout = 1e6
+  };
 
   if (parent != FUSE_ROOT_ID || strcmp(name, NAME) != 0)
     fuse_reply_err(request, ENOENT);

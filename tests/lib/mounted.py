@@ -56,10 +56,11 @@ def heed_signals():
 class Mount:
     """A name mounted in the foreground. If that fails, `process` has ended when it is entered."""
 
-    def __init__(self, name, directory, *options, variables=None, names=()):
+    def __init__(self, name, directory, *options, variables=None, names=(), prefix=()):
         self.directory = Path(directory)
         self.directory.mkdir(exist_ok=True)
-        self.words = [COMMAND, "mount", "--foreground", *options, name, *names, self.directory]
+        command = [COMMAND, "mount", "--foreground", *options, name, *names, self.directory]
+        self.words = [*prefix, *command]
         self.variables = environment(**(variables or {}))
         self.complaint = ""
 
