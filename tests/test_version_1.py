@@ -155,8 +155,8 @@ def test_what_needs_refcounts_is_refused(words, why, tmp_path):
 # ---- Damage and bad fields -----------------------------------------------------------
 
 
-def built(size=8 * C, **more):
-    image = version_1.Built(size, **more)
+def built(size=8 * C):
+    image = version_1.Built(size)
     image.normal(0, pattern(1, C))
     image.compressed(1, b"squeezable " * 400)
     image.normal(2, pattern(2, C))

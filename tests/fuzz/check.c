@@ -85,11 +85,14 @@ static void open_and_check(const uint8_t *data, size_t size, bool is_failing)
   struct qcow2_open_options alone = { .struct_size = sizeof(alone), .flags = QCOW2_OPEN_NO_CHAIN };
   struct fuzz_input input = { data, size };
   struct qcow2_storage storage = is_failing ? fuzz_storage_failing(&input) : fuzz_storage(&input);
+  struct qcow2_check_result result;
   struct qcow2_image *image;
 
   if (qcow2_image_open_storage(&storage, &alone, &image, NULL) != 0)
     return;
-  if (is_failing)
+  if (fuzz_is_version_1(&input))
+    FUZZ_CHECK(qcow2_image_check(image, NULL, &result, NULL) == QCOW2_ERROR_UNSUPPORTED);
+  else if (is_failing)
     check(image, 0);
   else
     check_parts(image, &input);

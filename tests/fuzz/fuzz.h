@@ -65,6 +65,9 @@ struct fuzz_input {
 /* The next `width` (at most 8) bytes as a little-endian number; what is missing is 0. */
 uint64_t fuzz_take(struct fuzz_input *input, unsigned width);
 
+/* True if the image is of qcow version 1, which has no refcounts. */
+bool fuzz_is_version_1(const struct fuzz_input *input);
+
 /* A storage over the input's bytes, which must outlive it. It checks that nobody reads past its
    end. */
 struct qcow2_storage fuzz_storage(struct fuzz_input *input);

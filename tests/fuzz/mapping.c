@@ -86,6 +86,22 @@ static struct meaning standard_meaning(uint64_t word, bool allocated, uint64_t p
                            place };
 }
 
+/* Version 1: all bits of a word are its offset, unless the highest is set. */
+static struct meaning version_1_meaning(const struct qcow2_geometry *geometry, uint64_t word,
+                                        uint64_t in_cluster)
+{
+  unsigned length_bits = geometry->cluster_bits;
+
+  if (word >> 63 != 0)
+    return (struct meaning){ ANSWER_KIND, QCOW2_CLUSTER_COMPRESSED,
+                             word << (1 + length_bits) >> (1 + length_bits) };
+  if (word == 0)
+    return (struct meaning){ ANSWER_KIND, QCOW2_CLUSTER_UNALLOCATED, QCOW2_NO_OFFSET };
+  if (word % geometry->cluster_size != 0 || word >> 56 != 0)
+    return (struct meaning){ ANSWER_KIND, QCOW2_CLUSTER_INVALID, QCOW2_NO_OFFSET };
+  return (struct meaning){ ANSWER_KIND, QCOW2_CLUSTER_NORMAL, word + in_cluster };
+}
+
 static struct meaning entry_meaning(const struct qcow2_geometry *geometry, uint64_t word,
                                     uint64_t bitmap, uint64_t guest_offset)
 {
@@ -94,6 +110,8 @@ static struct meaning entry_meaning(const struct qcow2_geometry *geometry, uint6
                        (geometry->extended_l2 || (word & 1) == 0);
   bool allocated = offset != 0 || start_of_data;
 
+  if (geometry->version == 1)
+    return version_1_meaning(geometry, word, in_cluster);
   if ((word >> 62 & 1) != 0) {
     if (geometry->has_data_file)
       return (struct meaning){ ANSWER_KIND, QCOW2_CLUSTER_INVALID, QCOW2_NO_OFFSET };
@@ -113,15 +131,20 @@ static struct meaning meaning_of(const struct qcow2_tables *tables, uint64_t gue
 {
   const struct qcow2_geometry *geometry = tables->geometry;
   const struct repeated *file = tables->slices.storage->context;
-  uint64_t l2_entries = geometry->cluster_size / (geometry->extended_l2 ? 16 : 8);
+  uint64_t l2_entries = geometry->version == 1
+                            ? UINT64_C(1) << geometry->l2_bits
+                            : geometry->cluster_size / (geometry->extended_l2 ? 16 : 8);
   uint64_t cluster = guest_offset / geometry->cluster_size, l1_index = cluster / l2_entries;
-  uint64_t entry_bytes = geometry->cluster_size / l2_entries, l2_offset, entry;
+  uint64_t entry_bytes = geometry->extended_l2 ? 16 : 8, word, l2_offset, entry;
 
   if (l1_index >= tables->l1_size)
     return (struct meaning){ ANSWER_KIND, QCOW2_CLUSTER_UNALLOCATED, QCOW2_NO_OFFSET };
   if (tables->l1_offset == 0 || !range_fits(tables->l1_offset + l1_index * 8, 8, file->size))
     return (struct meaning){ .answer = ANSWER_ERROR };
-  l2_offset = word_at(file, tables->l1_offset + l1_index * 8) >> 9 << 17 >> 8;
+  word = word_at(file, tables->l1_offset + l1_index * 8);
+  l2_offset = word >> 9 << 17 >> 8;
+  if (geometry->version == 1 && word != l2_offset)
+    return (struct meaning){ ANSWER_KIND, QCOW2_CLUSTER_INVALID, QCOW2_NO_OFFSET };
   if (l2_offset == 0 || l2_offset % geometry->cluster_size != 0)
     return (struct meaning){ ANSWER_KIND,
                              l2_offset == 0 ? QCOW2_CLUSTER_UNALLOCATED : QCOW2_CLUSTER_INVALID,
@@ -158,9 +181,10 @@ static void check_shape(const struct qcow2_tables *tables, const struct qcow2_ma
   FUZZ_CHECK((mapping->problem != NULL) == (mapping->kind == QCOW2_CLUSTER_INVALID));
   if (mapping->kind == QCOW2_CLUSTER_COMPRESSED) {
     FUZZ_CHECK(in_cluster + mapping->length <= tables->geometry->cluster_size);
-    FUZZ_CHECK(mapping->host_bytes > 0 &&
-               mapping->host_bytes <= 2 * tables->geometry->cluster_size);
-    FUZZ_CHECK((mapping->host_offset + mapping->host_bytes) % 512 == 0);
+    FUZZ_CHECK(mapping->host_bytes <= 2 * tables->geometry->cluster_size);
+    FUZZ_CHECK(
+        tables->geometry->version == 1 ||
+        (mapping->host_bytes > 0 && (mapping->host_offset + mapping->host_bytes) % 512 == 0));
   } else
     FUZZ_CHECK(mapping->host_bytes == 0);
 }
@@ -203,6 +227,15 @@ static void check_mapping(const struct qcow2_tables *tables, uint64_t guest_offs
 
 /* ---- The target --------------------------------------------------------- */
 
+static struct qcow2_geometry version_1_geometry(unsigned bits)
+{
+  struct qcow2_header header = { .version = 1,
+                                 .cluster_bits = CLUSTER_BITS_MIN + bits % 8,
+                                 .l2_bits = 6 + bits / 8 % 8 };
+
+  return qcow2_geometry_of(&header);
+}
+
 static struct qcow2_geometry take_geometry(struct fuzz_input *input)
 {
   unsigned flags = (unsigned) fuzz_take(input, 1), bits = (unsigned) fuzz_take(input, 1);
@@ -212,6 +245,8 @@ static struct qcow2_geometry take_geometry(struct fuzz_input *input)
                                  .cluster_bits = smallest +
                                                  bits % (CLUSTER_BITS_MAX + 1 - smallest) };
 
+  if ((flags & 15) == 8)
+    return version_1_geometry(bits);
   header.incompatible_features = (extended ? QCOW2_INCOMPATIBLE_EXTENDED_L2 : 0) |
                                  (data_file ? QCOW2_INCOMPATIBLE_DATA_FILE : 0);
   return qcow2_geometry_of(&header);

@@ -22,6 +22,7 @@ from lib.builder import (  # noqa: E402
     zstd_huge_window,
     zstd_skippable,
 )
+from lib.version_1 import Built  # noqa: E402
 
 BITMAPS, ENCRYPTION, FEATURES = 0x23852875, 0x0537BE77, 0x6803F857
 SIZE = 40 * 512 + 100
@@ -164,6 +165,21 @@ def image_seeds():
     yield "long-aes", long_disk("normal", crypt_method=1).build()
     yield "bad-entries", bad_entries().build()
     yield "long-header", Image(SIZE, 9, header_length=200).build()
+    yield from version_1_seeds()
+
+
+def version_1_seeds():
+    image = Built(20 * 512 + 100, 9)
+    for cluster in range(3):
+        image.normal(cluster, pattern(cluster, 512))
+        image.compressed(cluster + 5, squeezable(cluster, 512))
+    yield "version-1", image.build()
+    yield "version-1-truncated", image.build()[:-700]
+    image.header = {"name_offset": 56, "name_length": 8}
+    yield "version-1-overlay", image.build()
+    image.header = {"crypt_method": 1}
+    image.l1 |= 1
+    yield "version-1-aes", image.build()
 
 
 def data_file():
@@ -219,6 +235,10 @@ def mapping_seeds():
             yield f"run-{flags}-{bits}", ask(
                 flags, bits, [copied | i << (9 + bits) for i in range(1, 33)], guest=700
             )
+    for bits in (0, 3, 56):  # version 1
+        words = [0x200000, 0x400000, 0, 1 << 63 | 5 << 50 | 0x1234, 0x600001, 1 << 60, 1 << 62]
+        yield f"version-1-{bits}", ask(8, bits, words)
+        yield f"version-1-run-{bits}", ask(8, bits, [i << (9 + bits % 8) for i in range(1, 33)])
     bitmaps = [0xFFFFFFFF, 0xFFFFFFFF << 32, 0x5555AAAA0000FFFF, 0xFF, 1, 1 << 63]
     yield "subclusters", ask(
         1, 0, [word for bitmap in bitmaps for word in (copied | 0x4000, bitmap)], guest=5000

@@ -90,6 +90,11 @@ void fuzz_check_result(int code, const struct qcow2_error *error)
 
 /* ---- Input -------------------------------------------------------------- */
 
+bool fuzz_is_version_1(const struct fuzz_input *input)
+{
+  return input->length >= 8 && be32_get(input->bytes + 4) == 1;
+}
+
 uint64_t fuzz_take(struct fuzz_input *input, unsigned width)
 {
   uint64_t value = 0;

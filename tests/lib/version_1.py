@@ -8,7 +8,7 @@ from pathlib import Path
 from . import encrypted
 
 COMPRESSED = 1 << 63
-L1_OFFSET, L2_OFFSET = 48, 4096  # in images that are built here: one L2 table
+L1_OFFSET = 48  # in images that are built here
 
 
 def node(path, secret=None, backing=None):
@@ -34,13 +34,15 @@ def squeeze(data):
 
 
 class Built:
-    """A disk with clusters of 4 KiB, and one L2 table of 512 entries. Entries that are not given
-    are 0; `l1` and `header` override what would be right."""
+    """A disk with one L2 table, of one cluster. Entries that are not given are 0; `l1` and `header`
+    override what would be right."""
 
-    def __init__(self, size, name=b""):
-        self.size, self.name = size, name
-        self.entries, self.clusters, self.l1, self.header = {}, [], L2_OFFSET, {}
-        self.end = 2 * 4096
+    def __init__(self, size, cluster_bits=12):
+        self.size, self.cluster_bits = size, cluster_bits
+        self.cluster_size = 1 << cluster_bits
+        self.entries, self.clusters, self.header = {}, [], {}
+        self.l1 = self.l2_offset = self.cluster_size
+        self.end = 2 * self.cluster_size
 
     def add(self, data):
         """The host offset of these bytes."""
@@ -50,23 +52,24 @@ class Built:
         return at
 
     def normal(self, index, data):
-        self.end = -(-self.end // 4096) * 4096
+        self.end = -(-self.end // self.cluster_size) * self.cluster_size
         self.entries[index] = self.add(data)
         return self.entries[index]
 
     def compressed(self, index, data, stream=None):
         stream = squeeze(data) if stream is None else stream
-        self.entries[index] = COMPRESSED | len(stream) << (63 - 12) | self.add(stream)
-        return self.entries[index] & ((1 << 51) - 1)
+        shift = 63 - self.cluster_bits
+        self.entries[index] = COMPRESSED | len(stream) << shift | self.add(stream)
+        return self.entries[index] & ((1 << shift) - 1)
 
     def build(self):
         fields = {
             "version": 1,
-            "name_offset": 48 + 8 if self.name else 0,
-            "name_length": len(self.name),
+            "name_offset": 0,
+            "name_length": 0,
             "size": self.size,
-            "cluster_bits": 12,
-            "l2_bits": 9,
+            "cluster_bits": self.cluster_bits,
+            "l2_bits": self.cluster_bits - 3,
             "crypt_method": 0,
             "l1_offset": L1_OFFSET,
             **self.header,
@@ -89,9 +92,8 @@ class Built:
             fields["l1_offset"],
         )
         struct.pack_into(">Q", out, L1_OFFSET, self.l1)
-        out[56 : 56 + len(self.name)] = self.name
         for index, entry in self.entries.items():
-            struct.pack_into(">Q", out, L2_OFFSET + 8 * index, entry)
+            struct.pack_into(">Q", out, self.l2_offset + 8 * index, entry)
         for at, data in self.clusters:
             out[at : at + len(data)] = data
         return bytes(out)
