@@ -3,18 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "content.h"
-#include "diff_result.h"
+#include "settle.h"
 #include "states.h"
 #include "walk.h"
 #include "../command/command.h"
 #include "../command/progress.h"
-
-/* Calls of qcow2_view_same() for a pair of file systems: a run takes one or a few, so only file
-   systems that were made to keep a reader busy need more. */
-#define CALLS_MAX UINT64_C(50000000)
-/* Bytes that are read to compare contents, in disks: files that share runs can take any number. */
-#define DISKS_READ_MAX 4
 
 struct diff {
   const struct diff_options *options;
@@ -22,119 +15,9 @@ struct diff {
   struct state states[2];
   struct volumes volumes[2];
   struct volume_pair pairs[2 * VOLUMES_MAX];
-  struct content content;
-  struct layout_budget budget;
-  struct progress progress;
+  struct settle settle;
   struct diff_totals totals;
 };
-
-/* ---- Answers ---------------------------------------------------------------------------- */
-
-static enum diff_answer worse(enum diff_answer a, enum diff_answer b)
-{
-  return a > b ? a : b;
-}
-
-static enum diff_answer answer_of(enum content_answer content)
-{
-  switch (content) {
-  case CONTENT_SAME: return DIFF_SAME;
-  case CONTENT_DIFFERS: return DIFF_DIFFERENT;
-  case CONTENT_UNREADABLE: return DIFF_UNREADABLE;
-  case CONTENT_OVER_BUDGET: return DIFF_INCOMPLETE;
-  }
-  return DIFF_INCOMPLETE;
-}
-
-/* ---- Contents ----------------------------------------------------------------------------- */
-
-/* Read both files as far as that is needed, and correct what the change says of the content. */
-static void settle_content(struct diff *diff, struct diff_volume *volume, size_t index)
-{
-  struct change *change = &volume->changes.list[index];
-  struct diff_detail *detail = &volume->details[index];
-  TSK_FS_FILE *a = tsk_fs_file_open_meta(volume->pair->a->fs, NULL,
-                                         volume->entries[0].list[change->a].inode);
-  TSK_FS_FILE *b = tsk_fs_file_open_meta(volume->pair->b->fs, NULL,
-                                         volume->entries[1].list[change->b].inode);
-  enum content_answer answer = CONTENT_UNREADABLE;
-
-  if (a != NULL && b != NULL)
-    answer = content_compare(&diff->content, a, b, detail->stream, sizeof(detail->stream));
-  if (answer != CONTENT_DIFFERS)
-    change->aspects &= ~(unsigned) ASPECT_CONTENT;
-  if (answer == CONTENT_UNREADABLE)
-    detail->content = DIFF_CONTENT_UNREADABLE;
-  else if (answer == CONTENT_OVER_BUDGET)
-    detail->content = DIFF_CONTENT_OVER_BUDGET;
-  if (answer != CONTENT_DIFFERS)
-    volume->answer = worse(volume->answer, answer_of(answer));
-  tsk_fs_file_close(a);
-  tsk_fs_file_close(b);
-}
-
-/* A pair of files of which nothing changed after all. */
-static bool is_nothing(const struct diff_volume *volume, size_t index)
-{
-  const struct change *change = &volume->changes.list[index];
-
-  return change->kind == CHANGE_CHANGED && change->aspects == 0 &&
-         volume->details[index].content == DIFF_CONTENT_KNOWN;
-}
-
-static void settle_contents(struct diff *diff, struct diff_volume *volume)
-{
-  size_t kept = 0;
-
-  progress_start_count(&diff->progress, "Comparing contents", volume->changes.count);
-  for (size_t i = 0; i < volume->changes.count; i++) {
-    if ((volume->changes.list[i].aspects & ASPECT_CONTENT) != 0)
-      settle_content(diff, volume, i);
-    progress_show(&diff->progress, i);
-    if (is_nothing(volume, i))
-      continue;
-    volume->changes.list[kept] = volume->changes.list[i];
-    volume->details[kept++] = volume->details[i];
-  }
-  volume->changes.count = kept;
-  progress_hide(&diff->progress);
-}
-
-/* ---- Counting ------------------------------------------------------------------------------- */
-
-static enum diff_count count_of(const struct change *change)
-{
-  switch (change->kind) {
-  case CHANGE_CREATED: return COUNT_CREATED;
-  case CHANGE_DELETED: return COUNT_DELETED;
-  case CHANGE_REPLACED: return COUNT_REPLACED;
-  case CHANGE_UNKNOWN: return COUNT_UNKNOWN;
-  case CHANGE_REMNANT: return COUNT_REMNANTS;
-  case CHANGE_REMNANT_GONE: return COUNT_REMNANTS_GONE;
-  case CHANGE_CHANGED:
-  case CHANGE_KINDS: break;
-  }
-  if ((change->aspects & (ASPECT_MOVED | ASPECT_RENAMED)) != 0)
-    return COUNT_MOVED;
-  return (change->aspects & ASPECT_CONTENT) != 0 ? COUNT_CONTENT : COUNT_METADATA;
-}
-
-static void count_changes(struct diff_volume *volume)
-{
-  for (size_t i = 0; i < volume->changes.count; i++) {
-    const struct change *change = &volume->changes.list[i];
-    bool is_settled = volume->details[i].content == DIFF_CONTENT_KNOWN;
-
-    if (change->kind == CHANGE_CHANGED && change->aspects == 0 && !is_settled)
-      volume->counts[COUNT_UNKNOWN]++;
-    else
-      volume->counts[count_of(change)]++;
-    volume->counts[COUNT_INODES_REUSED] += change->relation_a == RELATION_REUSED ||
-                                           change->relation_b == RELATION_REUSED;
-    volume->answer = worse(volume->answer,
-                           change->kind == CHANGE_UNKNOWN ? DIFF_UNREADABLE : DIFF_DIFFERENT);
-  }
-}
 
 /* ---- One volume ------------------------------------------------------------------------------ */
 
@@ -142,7 +25,7 @@ static void show_names(void *context, size_t names)
 {
   struct diff *diff = context;
 
-  progress_show(&diff->progress, names);
+  progress_show(&diff->settle.progress, names);
 }
 
 /* Record the names of one side. False: no memory. */
@@ -154,7 +37,7 @@ static bool walk_side(struct diff *diff, struct diff_volume *volume, int side)
   const struct walk_options options = {
     .state = &diff->states[side],
     .views = { diff->states[side].view, is_asked ? diff->states[1].view : NULL },
-    .budget = &diff->budget,
+    .budget = &diff->settle.budget,
     .with_deleted = diff->options->with_deleted,
     .with_layout = true,
     .progress = show_names,
@@ -162,90 +45,16 @@ static bool walk_side(struct diff *diff, struct diff_volume *volume, int side)
   };
   bool is_done;
 
-  progress_start_count(&diff->progress, side == 0 ? "Reading names of A" : "Reading names of B",
-                       own->fs->last_inum);
+  progress_start_count(&diff->settle.progress,
+                       side == 0 ? "Reading names of A" : "Reading names of B", own->fs->last_inum);
   is_done = walk_file_system(own->fs, &options, &volume->entries[side]);
-  progress_hide(&diff->progress);
+  progress_hide(&diff->settle.progress);
   return is_done;
 }
 
-/* Files of a file system that moved have other bytes below the same runs. */
-static void touch_all(struct entries *entries)
+static bool record_names(void *context, struct diff_volume *volume)
 {
-  for (size_t i = 0; i < entries->count; i++)
-    entries->list[i].flags |= ENTRY_TOUCHED;
-}
-
-static enum compare_identity identity_of(const struct volume_pair *pair)
-{
-  if (!pair->is_same_fs)
-    return IDENTITY_NONE;
-  if (TSK_FS_TYPE_ISFAT(pair->a->fs->ftype))
-    return IDENTITY_PLACE;
-  return (pair->a->fs->flags & TSK_FS_INFO_FLAG_HAVE_SEQ) != 0 ? IDENTITY_SEQUENCE : IDENTITY_BIRTH;
-}
-
-static bool compare_files(struct diff *diff, struct diff_volume *volume)
-{
-  struct entries *entries = volume->entries;
-
-  volume->is_by_files = true;
-  diff->budget.calls = CALLS_MAX;
-  diff->content.bytes_left = DISKS_READ_MAX * (uint64_t) diff->states[0].img->size;
-  if (!walk_side(diff, volume, 0) || !walk_side(diff, volume, 1))
-    return false;
-  if (volume->pair->fate == VOLUME_MOVED)
-    touch_all(&entries[0]);
-  if (!compare_entries(&entries[0], &entries[1], identity_of(volume->pair), &volume->changes))
-    return false;
-  volume->details = calloc(volume->changes.count + 1, sizeof(volume->details[0]));
-  if (volume->details == NULL)
-    return false;
-  if (entries[0].is_cut || entries[1].is_cut)
-    volume->answer = DIFF_INCOMPLETE;
-  settle_contents(diff, volume);
-  count_changes(volume);
-  return true;
-}
-
-/* A volume without a file system that libtsk reads, in either state. */
-static void compare_bytes(struct diff *diff, struct diff_volume *volume)
-{
-  const struct volume *a = volume->pair->a, *b = volume->pair->b;
-  uint64_t length = a->length < b->length ? a->length : b->length;
-
-  volume->answer = answer_of(content_compare_disks(&diff->content, a->offset, length));
-  if (volume->answer == DIFF_SAME && a->length != b->length)
-    volume->answer = DIFF_DIFFERENT;
-  if (a->is_damaged || b->is_damaged)
-    volume->answer = DIFF_UNREADABLE;
-}
-
-/* A file system that can be opened in one state only. */
-static void compare_with_nothing(struct diff_volume *volume)
-{
-  volume->answer = volume->pair->a->is_damaged || volume->pair->b->is_damaged ? DIFF_UNREADABLE
-                                                                              : DIFF_INCOMPLETE;
-}
-
-static bool compare_volume(struct diff *diff, struct diff_volume *volume)
-{
-  const struct volume_pair *pair = volume->pair;
-
-  diff->content.views.other = pair->fate == VOLUME_STAYED ? diff->states[1].view : NULL;
-  if (pair->a == NULL || pair->b == NULL) {
-    volume->answer = DIFF_DIFFERENT;
-    return true;
-  }
-  if (pair->fate == VOLUME_MOVED)
-    volume->answer = DIFF_DIFFERENT;
-  if (pair->a->fs != NULL && pair->b->fs != NULL)
-    return compare_files(diff, volume);
-  if (pair->a->fs == NULL && pair->b->fs == NULL)
-    compare_bytes(diff, volume);
-  else
-    compare_with_nothing(volume);
-  return true;
+  return walk_side(context, volume, 0) && walk_side(context, volume, 1);
 }
 
 static void volume_free(struct diff_volume *volume)
@@ -258,17 +67,6 @@ static void volume_free(struct diff_volume *volume)
 
 /* ---- All volumes ------------------------------------------------------------------------- */
 
-static void add_totals(struct diff_totals *totals, const struct diff_volume *volume)
-{
-  totals->volume_count++;
-  totals->volumes_only_a += volume->pair->fate == VOLUME_ONLY_A;
-  totals->volumes_only_b += volume->pair->fate == VOLUME_ONLY_B;
-  totals->volumes_moved += volume->pair->fate == VOLUME_MOVED;
-  for (int i = 0; i < DIFF_COUNTS; i++)
-    totals->counts[i] += volume->counts[i];
-  totals->answer = worse(totals->answer, volume->answer);
-}
-
 static bool compare_volumes(struct diff *diff)
 {
   size_t count = volumes_match(&diff->volumes[0], &diff->volumes[1], diff->pairs);
@@ -277,13 +75,13 @@ static bool compare_volumes(struct diff *diff)
   for (size_t i = 0; is_done && i < count; i++) {
     struct diff_volume volume = { .pair = &diff->pairs[i] };
 
-    is_done = compare_volume(diff, &volume) && diff->format->volume(&volume);
-    add_totals(&diff->totals, &volume);
+    is_done = settle_volume(&diff->settle, &volume) && diff->format->volume(&volume);
+    settle_add(&diff->totals, &volume);
     volume_free(&volume);
   }
   for (int side = 0; side < 2; side++) {
     if (diff->volumes[side].is_cut)
-      diff->totals.answer = worse(diff->totals.answer, DIFF_INCOMPLETE);
+      diff->totals.answer = settle_worse(diff->totals.answer, DIFF_INCOMPLETE);
     if (diff->volumes[side].is_damaged)
       diff->totals.answer = DIFF_UNREADABLE;
   }
@@ -294,19 +92,15 @@ static int compare_states(struct diff *diff)
 {
   bool is_done;
 
-  diff->content = (struct content){ .states = { &diff->states[0], &diff->states[1] },
-                                    .views = { diff->states[0].view, diff->states[1].view },
-                                    .budget = &diff->budget,
-                                    .buffers = { malloc(CONTENT_BUFFER_BYTES),
-                                                 malloc(CONTENT_BUFFER_BYTES) } };
   for (int side = 0; side < 2; side++)
     volumes_open(&diff->states[side], &diff->volumes[side]);
-  is_done = diff->content.buffers[0] != NULL && diff->content.buffers[1] != NULL &&
+  diff->settle.record = record_names;
+  diff->settle.context = diff;
+  is_done = settle_start(&diff->settle, &diff->states[0], &diff->states[1]) &&
             compare_volumes(diff);
-  for (int side = 0; side < 2; side++) {
+  settle_end(&diff->settle);
+  for (int side = 0; side < 2; side++)
     volumes_close(&diff->volumes[side]);
-    free(diff->content.buffers[side]);
-  }
   if (!is_done)
     return complain_failed("out of memory");
   return diff->totals.answer == DIFF_UNREADABLE   ? EXIT_DAMAGED

@@ -49,6 +49,19 @@ static int run_timeline(char *argv[])
   return states_timeline(argv[1], &options);
 }
 
+/* As above; "--verified": stdin has what verify printed. */
+static int run_survey(char *argv[])
+{
+  bool has_verified = false;
+
+  for (; *argv != NULL && strcmp(*argv, "--") != 0; argv++)
+    has_verified = has_verified || strcmp(*argv, "--verified") == 0;
+  if (argv[0] == NULL || argv[1] == NULL)
+    return complain_usage("survey needs one image");
+  set_zone("UTC");
+  return states_survey(argv[1], has_verified);
+}
+
 static int finish(int status)
 {
   if (fflush(stdout) != 0 || ferror(stdout))
@@ -63,5 +76,7 @@ int main(int argc, char *argv[])
     return finish(run_diff(argv + 2));
   if (argc >= 2 && strcmp(argv[1], "timeline") == 0)
     return finish(run_timeline(argv + 2));
+  if (argc >= 2 && strcmp(argv[1], "survey") == 0)
+    return finish(run_survey(argv + 2));
   return complain_usage("tsk-qcow2-states is started by tsk-qcow2 only");
 }

@@ -20,4 +20,9 @@ struct timeline_options {
    an exit status. */
 int states_timeline(const char *name, const struct timeline_options *options);
 
+/* Describe all states of an image, as JSON: file systems, and what changed from one to the next.
+   With `has_verified`, stdin has what `verify --json` printed, and files on ranges that cannot be
+   read are named. Returns an exit status. */
+int states_survey(const char *name, bool has_verified);
+
 #endif
