@@ -28,6 +28,7 @@ int command_help(int argc, char *argv[]);
 int command_info(int argc, char *argv[]);
 int command_map(int argc, char *argv[]);
 int command_mount(int argc, char *argv[]);
+int command_report(int argc, char *argv[]);
 int command_residue(int argc, char *argv[]);
 int command_run(int argc, char *argv[]);
 int command_selector(int argc, char *argv[]);

@@ -9,12 +9,10 @@
 
 #include "command.h"
 
-#define PATH_BYTES 4096
-
 /* The path of a program in the directory of this one. False: there is none. */
-static bool find_beside(const char *name, char path[PATH_BYTES])
+static bool find_beside(const char *name, char path[COMPANION_PATH_BYTES])
 {
-  ssize_t length = readlink("/proc/self/exe", path, PATH_BYTES - 1);
+  ssize_t length = readlink("/proc/self/exe", path, COMPANION_PATH_BYTES - 1);
   char *slash;
   size_t room;
 
@@ -24,17 +22,22 @@ static bool find_beside(const char *name, char path[PATH_BYTES])
   slash = strrchr(path, '/');
   if (slash == NULL)
     return false;
-  room = PATH_BYTES - (size_t) (slash + 1 - path);
+  room = COMPANION_PATH_BYTES - (size_t) (slash + 1 - path);
   return snprintf(slash + 1, room, "%s", name) < (int) room && access(path, X_OK) == 0;
+}
+
+void companion_find(const char *name, char path[COMPANION_PATH_BYTES])
+{
+  if (!find_beside(name, path))
+    snprintf(path, COMPANION_PATH_BYTES, "%s/%s", COMPANION_DIRECTORY, name);
 }
 
 int companion_run(const char *name, const char *package, const char *const argv[])
 {
-  char path[PATH_BYTES];
+  char path[COMPANION_PATH_BYTES];
   char *const *arguments;
 
-  if (!find_beside(name, path))
-    snprintf(path, sizeof(path), "%s/%s", COMPANION_DIRECTORY, name);
+  companion_find(name, path);
   fflush(stdout);
   memcpy(&arguments, &argv, sizeof(arguments)); /* execv() changes none of them */
   execv(path, arguments);

@@ -10,21 +10,14 @@ static const struct {
   const char *name;
   int (*run)(int argc, char *argv[]);
 } COMMANDS[] = {
-  { "bitmap", command_bitmap },
-  { "check", command_check },
-  { "diff", command_diff },
-  { "disable", command_disable },
-  { "enable", command_enable },
-  { "help", command_help },
-  { "info", command_info },
-  { "map", command_map },
-  { "mount", command_mount },
-  { "residue", command_residue },
-  { "run", command_run },
-  { "selector", command_selector },
-  { "snapshots", command_snapshots },
-  { "status", command_status },
-  { "timeline", command_timeline },
+  { "bitmap", command_bitmap },     { "check", command_check },
+  { "diff", command_diff },         { "disable", command_disable },
+  { "enable", command_enable },     { "help", command_help },
+  { "info", command_info },         { "map", command_map },
+  { "mount", command_mount },       { "report", command_report },
+  { "residue", command_residue },   { "run", command_run },
+  { "selector", command_selector }, { "snapshots", command_snapshots },
+  { "status", command_status },     { "timeline", command_timeline },
   { "verify", command_verify },
 };
 /* clang-format on */

@@ -113,8 +113,8 @@ static void count_changes(struct diff_volume *volume)
       volume->counts[count_of(change)]++;
     volume->counts[COUNT_INODES_REUSED] += change->relation_a == RELATION_REUSED ||
                                            change->relation_b == RELATION_REUSED;
-    volume->answer = settle_worse(volume->answer,
-                           change->kind == CHANGE_UNKNOWN ? DIFF_UNREADABLE : DIFF_DIFFERENT);
+    volume->answer = settle_worse(volume->answer, change->kind == CHANGE_UNKNOWN ? DIFF_UNREADABLE
+                                                                                 : DIFF_DIFFERENT);
   }
 }
 
@@ -183,7 +183,8 @@ bool settle_volume(struct settle *settle, struct diff_volume *volume)
 {
   const struct volume_pair *pair = volume->pair;
 
-  settle->content.views.other = pair->fate == VOLUME_STAYED ? settle->content.states[1]->view : NULL;
+  settle->content.views.other = pair->fate == VOLUME_STAYED ? settle->content.states[1]->view
+                                                            : NULL;
   if (pair->a == NULL || pair->b == NULL) {
     volume->answer = DIFF_DIFFERENT;
     return true;
@@ -227,4 +228,3 @@ void settle_add(struct diff_totals *totals, const struct diff_volume *volume)
     totals->counts[i] += volume->counts[i];
   totals->answer = settle_worse(totals->answer, volume->answer);
 }
-

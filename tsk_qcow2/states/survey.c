@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* All states of an image in turn: their partitions and file systems, which files lie on unreadable
    ranges, and what changed since the state before, in numbers. Each state's names are read once: as
-   the second side of one comparison, and then as the first of the next. What is printed is described
-   in report-json.md. */
+   the second side of one comparison, and then as the first of the next. What is printed is
+   described in report-json.md. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,7 +39,7 @@ struct neighbours {
 struct survey {
   const char *name;
   struct qcow2_disk *image;
-  const json_t *verified; /* what `verify --json` printed; NULL: nothing */
+  const json_t *verified;                      /* what `verify --json` printed; NULL: nothing */
   struct side sides[3], *before, *now, *after; /* those are NULL where there is none */
   struct neighbours neighbours[2], *with_before, *with_after;
   struct layout_budget budget;
@@ -129,8 +129,8 @@ static void see_name(void *context, TSK_FS_FILE *file, const struct entries *ent
   progress_show(walker->progress, index);
 }
 
-/* The view with which the volume's bytes are compared: that of the next state, if the volume lies in
-   the same place there. */
+/* The view with which the volume's bytes are compared: that of the next state, if the volume lies
+   in the same place there. */
 static struct qcow2_view *find_other(const struct survey *survey, const struct volume *volume)
 {
   const struct neighbours *with = survey->with_after;
@@ -147,8 +147,7 @@ static void walk_volume(struct survey *survey, size_t index)
   const struct volume *volume = &side->volumes.list[index];
   struct walker walker = { .side = side, .progress = &survey->settle.progress, .prefix = "" };
   const struct walk_options options = { .state = &side->state,
-                                        .views = { side->state.view,
-                                                   find_other(survey, volume) },
+                                        .views = { side->state.view, find_other(survey, volume) },
                                         .budget = &survey->budget,
                                         .with_layout = true,
                                         .context = &walker,
@@ -164,12 +163,12 @@ static void walk_volume(struct survey *survey, size_t index)
     survey->is_out_of_memory = true;
   progress_hide(walker.progress);
   damaged_add_unread(&side->damaged, &side->entries[index], walker.prefix);
-  side->is_unreadable = side->is_unreadable || volume->is_damaged ||
-                        side->damaged.file_count > 0;
+  side->is_unreadable = side->is_unreadable || volume->is_damaged || side->damaged.file_count > 0;
   side->is_incomplete = side->is_incomplete || side->entries[index].is_cut;
 }
 
-/* ---- Differences ------------------------------------------------------------------------------ */
+/* ---- Differences ------------------------------------------------------------------------------
+ */
 
 /* Lend the names that were recorded to a comparison. */
 static bool lend_names(void *context, struct diff_volume *volume)
@@ -251,7 +250,8 @@ static json_t *difference_value(struct survey *survey)
                    json_number(totals.volumes_moved), "files", counts_value(&totals));
 }
 
-/* ---- Printing ----------------------------------------------------------------------------------- */
+/* ---- Printing -----------------------------------------------------------------------------------
+ */
 
 static uint64_t count_directories(const struct entries *entries)
 {
@@ -298,7 +298,8 @@ static json_t *side_value(struct survey *survey)
                    "difference", difference_value(survey));
 }
 
-/* ---- All states ------------------------------------------------------------------------------- */
+/* ---- All states -------------------------------------------------------------------------------
+ */
 
 static void look_at_side(struct survey *survey)
 {
