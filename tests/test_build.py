@@ -215,6 +215,7 @@ RANKS = {
         "tsk_qcow2/command",
         "tsk_qcow2/states",
     },
+    "tsk_qcow2/report": {"tsk_qcow2/names", "tsk_qcow2/command", "tsk_qcow2/report"},
     "tsk_qcow2/mount": {"tsk_qcow2/names", "tsk_qcow2/command", "tsk_qcow2/mount"},
 }
 

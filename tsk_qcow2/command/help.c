@@ -105,6 +105,22 @@ static const struct topic TOPICS[] = {
     "Exit status: 0 clean; 4 corrupt; 5 nothing but leaked clusters, or compressed clusters that\n"
     "may be damaged; 6 nothing serious was found, but not everything was checked; 1 the image\n"
     "cannot be checked.\n" },
+  { "report",
+    "report [-o FILE] [--json] [--hash-list FILE] [--sections LIST] [--no-hash]\n"
+    "                   [--vmstate] [--date DATE] IMAGE",
+    "write one HTML file of what the other commands know of the image and\n"
+    "its states, with pictures\n",
+    "-o FILE             write it there. What is there already is never overwritten\n"
+    "--json              write JSON instead\n"
+    "--hash-list FILE    write SHA-256 of the files of the chain, for \"sha256sum -c\"\n"
+    "--sections LIST     some of: files,facts,pictures,states,hashes,consistency,residue\n"
+    "--no-hash           compute no SHA-256\n"
+    "--vmstate           read saved memory too\n"
+    "--date DATE         the date in the report, as 2026-11-26 or 2026-11-26T21:30:00Z; the\n"
+    "                    machine is not named. Then the same image gives the same bytes\n"
+    "A section that was not asked for, or could not be done, says so and why.\n"
+    "Exit status: 0; 4 some of the image cannot be read, or it is corrupt; 5 and 6 as with\n"
+    "verify; 1 the image cannot be opened, or the report cannot be written.\n" },
   { "residue", "residue [--json] [--streams DIRECTORY] IMAGE",
     "what is in the file though nothing refers to it: how much, where, and what it\n"
     "looks like; deleted snapshots and bitmaps that are still listed somewhere\n",

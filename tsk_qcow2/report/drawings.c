@@ -100,8 +100,7 @@ void report_draw_chain(struct report *report)
 {
   const json_t *layers = report_data(report, SECTION_FACTS, "layers");
   size_t count = json_array_size(layers), shown = count < BOXES_MAX ? count : BOXES_MAX, size;
-  FILE *out = count == 0 ? NULL
-                         : open_memstream(&report->drawings[DRAWING_CHAIN].markup, &size);
+  FILE *out = count == 0 ? NULL : open_memstream(&report->drawings[DRAWING_CHAIN].markup, &size);
 
   if (out == NULL)
     return;

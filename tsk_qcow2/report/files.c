@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The files of the chain, each with its size, times and SHA-256. They are read as they are opened: a
-   path is not opened a second time, since it could lead to another file. */
+/* The files of the chain, each with its size, times and SHA-256. They are read as they are opened:
+   a path is not opened a second time, since it could lead to another file. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>

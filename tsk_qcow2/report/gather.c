@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The facts of a report come from the other commands: each is started, and the JSON that it prints is
-   taken. So a report says what they say. */
+/* The facts of a report come from the other commands: each is started, and the JSON that it prints
+   is taken. So a report says what they say. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -110,8 +110,12 @@ static void ask_states(struct report *report)
   const json_t *hashes = report_section(report, SECTION_HASHES);
   json_t *verified = json_object_get(hashes, "data");
   char *input = verified == NULL ? NULL : json_dumps(verified, JSON_COMPACT);
-  const char *argv[] = { "tsk-qcow2-states", "survey", input == NULL ? "--" : "--verified",
-                         input == NULL ? report->options.name : "--", NULL, NULL };
+  const char *argv[] = { "tsk-qcow2-states",
+                         "survey",
+                         input == NULL ? "--" : "--verified",
+                         input == NULL ? report->options.name : "--",
+                         NULL,
+                         NULL };
   char path[COMPANION_PATH_BYTES], library[PATH_BYTES], why[PATH_BYTES + 128];
 
   if (input != NULL)
@@ -127,7 +131,8 @@ static void ask_states(struct report *report)
   free(input);
 }
 
-/* ---- All --------------------------------------------------------------------------------------- */
+/* ---- All ---------------------------------------------------------------------------------------
+ */
 
 void report_gather(struct report *report)
 {

@@ -74,7 +74,8 @@ static json_t *command_value(const struct report_options *options)
   for (int i = 0; i < options->argc && used < COMMAND_BYTES; i++) {
     const char *argument = options->argv[i];
 
-    if (strspn(argument, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./,=@:+") ==
+    if (strspn(argument,
+               "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./,=@:+") ==
             strlen(argument) ||
         !tsk_qcow2_shell_quote(argument, word, sizeof(word)))
       qcow2_text_escape(argument, strlen(argument), word, sizeof(word));

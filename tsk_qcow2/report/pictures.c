@@ -40,9 +40,8 @@ static json_t *classes_value(const struct picture *picture)
 
   for (size_t i = 0; i < picture->class_count; i++)
     if (picture->bytes[i] > 0)
-      json_array_append_new(list,
-                            json_pack("{s:s, s:I}", "what", picture->classes[i].label, "bytes",
-                                      (json_int_t) picture->bytes[i]));
+      json_array_append_new(list, json_pack("{s:s, s:I}", "what", picture->classes[i].label,
+                                            "bytes", (json_int_t) picture->bytes[i]));
   return list;
 }
 

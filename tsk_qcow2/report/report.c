@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* tsk-qcow2 report: one document of what the other commands know. What --json prints is described in
-   report-json.md. */
+/* tsk-qcow2 report: one document of what the other commands know. What --json prints is described
+   in report-json.md. */
 #include "report.h"
 
 #include <errno.h>

@@ -22,7 +22,7 @@ enum report_section {
 
 /* What the user wants. */
 struct report_options {
-  const char *name; /* the image's name, as typed */
+  const char *name;                      /* the image's name, as typed */
   const char *output, *hash_list, *date; /* NULL: not given */
   bool is_json, no_hash, vm_states;
   bool wants[SECTIONS];
@@ -42,8 +42,8 @@ enum report_drawing {
 struct report {
   struct report_options options;
   struct tsk_qcow2_opened opened;
-  json_t *root;       /* everything, as --json prints it */
-  char *hash_list;    /* in the format of sha256sum; NULL: none */
+  json_t *root;    /* everything, as --json prints it */
+  char *hash_list; /* in the format of sha256sum; NULL: none */
   struct drawing drawings[DRAWINGS + 1];
   int status; /* the worst exit status of what was asked */
 };
@@ -81,8 +81,8 @@ json_t *report_versions(void);
 /* Add the most important of what the sections say (summary.c). */
 void report_summarize(struct report *report);
 
-/* Shorten lists so that what is made of the values has a bounded size (trim.c). Where a list "x" was
-   cut, "x_more" is the number of items that were removed. */
+/* Shorten lists so that what is made of the values has a bounded size (trim.c). Where a list "x"
+   was cut, "x_more" is the number of items that were removed. */
 void report_trim(json_t *values);
 
 /* The template that the HTML is made with. */

@@ -10,8 +10,7 @@ static json_int_t count_damaged_files(const struct report *report)
   json_int_t count = 0;
 
   for (size_t i = 0; i < json_array_size(states); i++)
-    count += json_integer_value(
-        json_object_get(json_array_get(states, i), "damaged_file_count"));
+    count += json_integer_value(json_object_get(json_array_get(states, i), "damaged_file_count"));
   return count;
 }
 
@@ -36,8 +35,8 @@ static json_int_t count_residue(const struct report *report)
   json_int_t bytes = 0;
   const char *key;
 
-  json_object_foreach (where, key, value)
-    bytes += json_integer_value(json_object_get(value, "data_bytes"));
+  json_object_foreach(where, key, value)
+      bytes += json_integer_value(json_object_get(value, "data_bytes"));
   return bytes;
 }
 

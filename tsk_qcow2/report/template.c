@@ -22,7 +22,7 @@ struct filling {
 struct tag {
   char kind; /* '#', '^', '/', '&', '!', or 0 */
   char name[NAME_BYTES];
-  const char *filter;     /* in `name`; NULL: none */
+  const char *filter;      /* in `name`; NULL: none */
   const char *start, *end; /* in the template, with the braces */
 };
 
@@ -172,9 +172,10 @@ static void write_date(FILE *out, const json_t *value)
 static const struct {
   const char *name;
   void (*write)(FILE *out, const json_t *value);
-} FILTERS[] = {
-  { "bytes", write_bytes }, { "date", write_date }, { "number", write_number }, { "size", write_size }
-};
+} FILTERS[] = { { "bytes", write_bytes },
+                { "date", write_date },
+                { "number", write_number },
+                { "size", write_size } };
 
 /* ---- Filling ------------------------------------------------------------------------------- */
 

@@ -4,8 +4,8 @@
  *
  *   {{name}}             the value, as text: see markup.h. name can be a path: a.b.c
  *   {{name|filter}}      the same, formatted: bytes, size, number, date
- *   {{#name}}...{{/name}}  once for each item of a list; once, if the value is not empty: false, null,
- *                        0, an empty text, list or object. Inside, names of the item come first;
+ *   {{#name}}...{{/name}}  once for each item of a list; once, if the value is not empty: false,
+ * null, 0, an empty text, list or object. Inside, names of the item come first;
  *                        {{.}} is the item
  *   {{^name}}...{{/name}}  if it is empty, or not there
  *   {{&name}}            a drawing, which is markup already. Values can never be drawings
@@ -26,8 +26,8 @@ struct drawing {
 /* Longer texts are cut. */
 #define TEMPLATE_TEXT_MAX 2048u
 
-/* Fill the template. `drawings` ends with one whose name is NULL. False: the template has a mistake,
-   and *mistake says where. */
+/* Fill the template. `drawings` ends with one whose name is NULL. False: the template has a
+   mistake, and *mistake says where. */
 bool template_fill(const char *text, const json_t *values, const struct drawing *drawings,
                    FILE *out, const char **mistake);
 

@@ -39,7 +39,8 @@ static void trim_object(struct trimming *trimming, json_t *object, unsigned list
   const char *key;
   json_t *value;
 
-  json_object_foreach (object, key, value) {
+  json_object_foreach(object, key, value)
+  {
     size_t before = json_array_size(value);
 
     trim_value(trimming, value, lists, depth + 1);

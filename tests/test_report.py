@@ -1,0 +1,311 @@
+# SPDX-License-Identifier: MIT
+"""`tsk-qcow2 report`: one document of what the other commands know."""
+import json
+import os
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from lib import door_names
+from lib.builder import Image, pattern
+from lib.project import BUILD, SOURCE, run, sanitized
+
+C = 4096
+COMMAND = Path(BUILD, "tsk_qcow2", "tsk-qcow2")
+VOID = {"meta", "br", "link", "img", "hr", "input"}
+SECTIONS = ("files", "facts", "pictures", "states", "hashes", "consistency", "residue")
+DATE = "2026-11-26T21:30:00Z"
+
+
+def report(*words, status=0, cwd=None):
+    done = subprocess.run(
+        [COMMAND, "report", *words],
+        capture_output=True,
+        check=False,
+        timeout=300,
+        cwd=cwd,
+        env={"PATH": "/usr/bin:/bin", **sanitized()},
+    )
+    assert done.returncode == status, done
+    return done.stdout.decode()
+
+
+class Page(HTMLParser):
+    """The elements and the text of a page that is well-formed, and has nothing that runs or that is
+    fetched."""
+
+    ALLOWED = set(
+        "html head meta title style body header nav main section h1 h2 h3 p dl dt dd ul li a code"
+        " span strong q br div table caption thead tbody tr th td figure figcaption"
+        " svg desc defs pattern rect path text circle".split()
+    )
+
+    def __init__(self, text):
+        super().__init__(convert_charrefs=True)
+        self.open, self.ids, self.words, self.links = [], [], [], []
+        self.sections = {}  # by the ID of its heading
+        self.section = None
+        self.feed(text)
+        self.close()
+        assert not self.open
+        assert len(self.ids) == len(set(self.ids))
+        assert set(self.links) <= {f"#{one}" for one in self.ids}
+        self.text = re.sub(r"\s+", " ", "".join(self.words))
+
+    def handle_starttag(self, tag, attributes):
+        assert tag in self.ALLOWED, tag
+        if tag not in VOID:
+            self.open.append(tag)
+        for name, value in attributes:
+            assert not name.startswith("on") and name not in ("src", "style"), (tag, name)
+            if name == "href":
+                self.links.append(value)
+            if name == "id":
+                self.ids.append(value)
+            if name == "aria-labelledby" and tag == "section":
+                self.section = value
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag, tag
+        if tag in ("td", "th", "dt", "dd"):
+            self.handle_data(" ")
+
+    def handle_data(self, data):
+        self.words.append(data)
+        self.sections[self.section] = self.sections.get(self.section, "") + data
+
+
+def words_of(page, section):
+    return re.sub(r"\s+", " ", page.sections[section])
+
+
+@pytest.fixture(scope="module")
+def disk(tmp_path_factory):
+    """An image with a snapshot and a file system: a file was created since then."""
+    path = tmp_path_factory.mktemp("report") / "disk.qcow2"
+    content = door_names.filesystem()
+    door_names.image(path, content, snapshots=[(b"1", b"before", content)])
+    return path
+
+
+# ---- What is in it ------------------------------------------------------------------
+
+
+def test_every_section_is_there(disk):
+    page = Page(report(disk))
+    assert "Not in this report" not in page.text
+    assert "Good: every state can be read as a whole." in words_of(page, "summary")
+    assert str(disk.stat().st_size) in words_of(page, "files").replace(",", "")
+    assert run("sha256sum", disk).stdout.split()[0] in words_of(page, "files")
+    assert "The disk, by what is stored" in words_of(page, "pictures")
+    assert "before" in words_of(page, "snapshots")
+    assert words_of(page, "states").count("ext4") == 2
+    assert "Every byte of every state" in words_of(page, "damage")
+    assert "CLEAN" in words_of(page, "consistency")
+    assert "nothing to compare it with" in words_of(page, "differences")
+
+
+def test_it_says_what_the_commands_say(disk):
+    found = json.loads(report("--json", disk))
+    assert [name for name in found if name in SECTIONS] == list(SECTIONS)
+    assert all(found[name]["is_done"] and found[name]["why"] is None for name in SECTIONS)
+    for section, *words in (
+        ("facts", "info", "--chain"),
+        ("consistency", "check"),
+        ("residue", "residue"),
+        ("hashes", "verify"),
+    ):
+        said = json.loads(run(COMMAND, *words, "--json", disk).stdout)
+        for state in found[section]["data"].get("states", []):
+            del state["title"]
+        assert found[section]["data"] == said, section
+    page = Page(report(disk))
+    for state in json.loads(report("--json", disk))["hashes"]["data"]["states"]:
+        assert f"{state['title']} {state['size']:,} {state['sha256']} " in words_of(page, "hashes")
+
+
+def test_the_whole_chain_is_hashed(disk, tmp_path):
+    overlay = tmp_path / "over\nlay\\.qcow2"
+    door_names.overlay(overlay, os.fsencode(disk.name), b"qcow2")
+    (tmp_path / disk.name).write_bytes(disk.read_bytes())
+    report("-o", tmp_path / "report.html", "--hash-list", tmp_path / "hashes", overlay)
+    checked = run("sha256sum", "--strict", "-c", "hashes", cwd=tmp_path).stdout
+    assert checked.count(": OK") == 2
+    page = Page((tmp_path / "report.html").read_text())
+    assert "backing file: " in words_of(page, "files") and "0: over" in words_of(page, "chain")
+    with open(tmp_path / disk.name, "r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"\xff")
+    assert run("sha256sum", "-c", "hashes", cwd=tmp_path, check=False).returncode == 1
+
+
+def damaged_disk(tmp_path, name):
+    """An image with a file of which some bytes cannot be read."""
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / name).write_bytes(b"here it is\n" * 3000)
+    run("mke2fs", "-q", "-F", "-t", "ext4", "-d", tmp_path / "files", tmp_path / "raw", "1M")
+    content = (tmp_path / "raw").read_bytes()
+    made = Image(size=len(content), cluster_bits=12)
+    door_names.store(made.disk, content)
+    made.disk.force(content.index(b"here it is\n") // C + 3, 1 << 63 | 513)
+    return made.write(tmp_path / "disk.qcow2")
+
+
+def test_damage_by_file_name(tmp_path):
+    """The cluster with the content of a file cannot be read."""
+    text = report(damaged_disk(tmp_path, "early.txt"), status=4)
+    page = Page(text)
+    assert "content of /early.txt (Active disk, inode 12): 4,096 bytes (4 KiB) cannot be" in (
+        words_of(page, "damage")
+    )
+    assert "Files that are hit 1" in words_of(page, "summary")
+    assert "Damaged: some of it cannot be read" in words_of(page, "summary")
+    assert len(re.findall(r'<path class="cross" d="M[^"]*"', text)) == 2  # disk and file
+
+
+def test_the_differences_are_those_of_diff(tmp_path):
+    run("sh", f"{SOURCE}/scripts/demo-disk.sh", tmp_path, timeout=120)
+    path = tmp_path / "demo.qcow2"
+    *_, last = json.loads(report("--json", path))["states"]["data"]["states"]
+    done = run(COMMAND, "diff", "--json", f"{path}@before-deletion", path).stdout
+    said = json.loads(done.splitlines()[-1])["counts"]
+    assert {key: said[key] for key in last["difference"]["files"]} == last["difference"]["files"]
+    assert said["created"] == said["deleted"] == 1
+    assert 0 < last["difference"]["bytes_apart"] < path.stat().st_size
+
+
+def test_exit_status(tmp_path):
+    image = Image(size=16 * C, cluster_bits=12)
+    image.junk(pattern(1, C), leak=True)
+    image.write(tmp_path / "leaky")
+    Page(report(tmp_path / "leaky", status=5))
+    image.disk.force(1, 1 << 63 | 513)
+    image.write(tmp_path / "damaged")
+    Page(report(tmp_path / "damaged", status=4))
+    (tmp_path / "none").write_bytes(bytes(C))
+    assert report(tmp_path / "none", status=1) == ""
+    assert report(f"{tmp_path}/leaky,residue", status=2) == ""
+
+
+# ---- Sections and options ---------------------------------------------------------------
+
+
+def test_what_was_not_asked_for_says_so(disk):
+    page = Page(report("--sections", "facts,files", "--no-hash", disk))
+    assert page.text.count("it was not asked for") >= 5
+    assert "SHA-256 none: not asked for" in words_of(page, "files")
+    assert "The chain of files" in page.text
+    report("--sections", "nonsense", disk, status=2)
+    report("--date", "yesterday", disk, status=2)
+    report("--date", status=2)
+    report(disk, disk, status=2)
+
+
+def test_what_cannot_be_done_says_why(disk, tmp_path):
+    """A state of which libtsk's program cannot be run."""
+    (tmp_path / "tsk-qcow2").write_bytes(COMMAND.read_bytes())
+    (tmp_path / "tsk-qcow2").chmod(0o755)
+    (tmp_path / "tsk-qcow2-states").write_text("#!/bin/sh\necho 'no <states> today' >&2\nexit 1\n")
+    (tmp_path / "tsk-qcow2-states").chmod(0o755)
+    done = run(tmp_path / "tsk-qcow2", "report", disk, check=False)
+    assert done.returncode == 6 and "no <states> today" in done.stderr
+    assert "Not in this report: no <states> today." in words_of(Page(done.stdout), "states")
+
+
+def test_nothing_is_overwritten(disk, tmp_path):
+    before = disk.read_bytes()
+    for option in ("-o", "--hash-list"):
+        report(option, disk, disk, status=1)
+        os.symlink(tmp_path / "elsewhere", tmp_path / option)
+        report(option, tmp_path / option, disk, status=1)
+    assert disk.read_bytes() == before and not (tmp_path / "elsewhere").exists()
+    assert report("-o", tmp_path / "new", disk) == "" and (tmp_path / "new").exists()
+    report("-o", tmp_path / "missing/new", disk, status=1)
+
+
+def test_the_same_image_gives_the_same_bytes(disk):
+    first = report("--date", DATE, disk)
+    assert report("--date", DATE, disk) == first and DATE in first
+    undated = report(disk).splitlines()
+    differing = [line for line in undated if line not in first.splitlines()]
+    assert len(differing) <= 4  # date, host, command
+    assert report("--json", "--date", DATE, disk) == report("--json", "--date", DATE, disk)
+
+
+# ---- Hostile images ------------------------------------------------------------------------
+
+HOSTILE = b"</td></table><script>alert(1)</script><img src=x onerror=\"alert('2')\">&amp;{{image}}"
+
+
+def test_names_stay_text(tmp_path):
+    name = "a<svg onload=alert(3)>&'\".qcow2"
+    path = tmp_path / name
+    content = door_names.filesystem()
+    made = Image(size=len(content), cluster_bits=12)
+    door_names.store(made.disk, content)
+    made.snapshot(HOSTILE[:20], HOSTILE + b"\x00\x1b[31m\xff\xe2\x80\xae", made.disk.copy())
+    made.write(path)
+    page = Page(report(path))
+    assert HOSTILE.decode() in page.text
+    assert "a<svg onload=alert(3)>" in page.text
+    assert "\\x1b[31m\\xff" in page.text
+    json.loads(report("--json", path))
+
+
+def test_names_of_files_stay_text(tmp_path):
+    """In a file system, on damage."""
+    page = Page(report(damaged_disk(tmp_path, "<script>alert(1)<"), status=4))
+    assert "content of /<script>alert(1)< (Active disk" in words_of(page, "damage")
+
+
+@pytest.mark.unsanitized
+def test_the_size_is_bounded(tmp_path):
+    """2,500 snapshots with long names, and an invalid entry in every second cluster."""
+    image = Image(size=40000 * C, cluster_bits=12)
+    for cluster in range(0, 40000, 2):
+        image.disk.force(cluster, 1 << 63 | 513)
+    state = type(image.disk)(image, C)
+    for index in range(2500):
+        image.snapshot(str(index).encode(), HOSTILE * 11 + str(index).encode(), state)
+    image.write(tmp_path / "image")
+    text = report("--sections", "facts,hashes,consistency", tmp_path / "image", status=4)
+    assert len(text) < 16 << 20
+    page = Page(text)
+    assert "And 1,500 more snapshots." in page.text and "more ranges." in page.text
+    assert "more findings" not in page.text or page.text.count("more findings") == 1
+
+
+# ---- Documents --------------------------------------------------------------------------------
+
+
+def test_the_document_has_every_key(disk):
+    text = Path(SOURCE, "docs", "report-json.md").read_text()
+    named = set(re.findall(r"`([a-z_0-9]+)`", text))
+    found = json.loads(report("--json", disk))
+    assert set(found) | set(found["made"]) | set(found["summary"]) <= named
+    states = found["states"]["data"]
+    assert set(found["files"]) | set(found["files"]["data"]["list"][0]) | set(states) <= named
+    for state in states["states"]:
+        assert set(state) | set(state["volumes"][0]) | set(state["difference"] or ()) <= named
+    assert set(found["pictures"]["data"]) <= named
+
+
+def test_the_pictures_are_those_that_map_draws_now(tmp_path):
+    run(
+        sys.executable,
+        f"{SOURCE}/scripts/draw-pictures.py",
+        tmp_path,
+        env={**os.environ, "PATH": f"{COMMAND.parent}:/usr/bin:/bin"},
+    )
+    drawn = sorted(tmp_path.glob("*.svg"))
+    assert len(drawn) == 2
+    for path in drawn:
+        assert path.read_bytes() == Path(SOURCE, "docs", path.name).read_bytes(), path.name
