@@ -24,10 +24,12 @@
    this allows four clusters. */
 #define WORKERS_MAX 64u
 #define WORKER_BYTES ((size_t) 64 << 20)
-/* Rows that were filled and not heard yet: enough to keep all threads busy, but few, so that bytes
-   are still in a processor's cache when they are heard. */
+/* Rows that were filled and not heard yet. They are as many as the buffers allow, because to hear a
+   hole takes as long as to hear data, and meanwhile other threads can decode what comes after it.
+ */
 #define ROWS_MAX 160u
-#define ROWS_PER_WORKER 4u
+/* A hole in all views is a row of its own, of this many bytes at most. */
+#define HOLE_BYTES_MAX ((uint64_t) 1 << 30)
 
 struct lane {
   uint64_t heard; /* rows */
@@ -40,7 +42,7 @@ struct sweep {
   const struct sweep_lane *views;
   struct lane lanes[SWEEP_LANES_MAX];
   size_t lane_count;
-  size_t chunk_bytes, buffers_max, rows_max, workers;
+  size_t chunk_bytes, buffers_max, workers;
   bool skip_zeros;
   const uint8_t *zeros; /* of a chunk */
   pthread_mutex_t lock;
@@ -65,42 +67,55 @@ static void fail_nomem(struct sweep *sweep)
   sweep->stop = true;
 }
 
-/* Move on to the next byte that must be read in one of the views. What cannot be mapped must be
-   read, too: the read reports why. */
-static void skip_zeros(struct sweep *sweep)
+/* How many bytes read as zeros in all views from here on, without any data in a file. What cannot
+   be mapped is not counted: the read reports why. */
+static uint64_t hole_length(const struct sweep *sweep)
 {
-  uint64_t run = sweep->skip_zeros ? 1 : 0;
+  uint64_t length = sweep->end - sweep->position;
 
-  while (run > 0 && sweep->position < sweep->end) {
-    run = sweep->end - sweep->position;
-    for (size_t i = 0; i < sweep->lane_count; i++) {
-      struct qcow2_view *view = sweep->views[i].view;
-      uint64_t size = qcow2_view_size(view), zeros;
+  for (size_t i = 0; i < sweep->lane_count && length > 0; i++) {
+    struct qcow2_view *view = sweep->views[i].view;
+    uint64_t size = qcow2_view_size(view), zeros;
 
-      if (sweep->lanes[i].has_left || size <= sweep->position)
-        continue;
-      zeros = sweep_zeros_length(view, sweep->position);
-      if (zeros < size - sweep->position && zeros < run)
-        run = zeros;
-    }
-    sweep->position += run;
+    if (sweep->lanes[i].has_left || size <= sweep->position)
+      continue;
+    zeros = sweep_zeros_length(view, sweep->position, length);
+    if (zeros < size - sweep->position && zeros < length)
+      length = zeros;
   }
+  return length;
+}
+
+/* The length of the next row. *is_hole: it is a hole. */
+static uint64_t next_length(const struct sweep *sweep, bool *is_hole)
+{
+  uint64_t left = sweep->end - sweep->position, hole = hole_length(sweep);
+  uint64_t length = sweep->chunk_bytes - sweep->position % sweep->chunk_bytes;
+
+  if (hole > HOLE_BYTES_MAX)
+    hole = HOLE_BYTES_MAX;
+  if (hole < left) /* so that the next row begins at the start of a chunk */
+    hole -= hole < length ? hole : (sweep->position + hole) % sweep->chunk_bytes;
+  *is_hole = hole > 0;
+  return hole > 0 ? hole : length < left ? length : left;
 }
 
 static bool can_take(struct sweep *sweep)
 {
   uint64_t count = sweep->taken - sweep->freed;
 
-  if (count == sweep->rows_max || sweep->buffers_max - sweep->given < sweep->lane_count)
+  if (count == ROWS_MAX || sweep->buffers_max - sweep->given < sweep->lane_count)
     sweep->is_full = true;
-  else if (count <= sweep->rows_max / 2 && sweep->given <= sweep->buffers_max / 2)
+  else if (count <= ROWS_MAX / 2 && sweep->given <= sweep->buffers_max / 2)
     sweep->is_full = false;
   return !sweep->is_full && sweep->position < sweep->end;
 }
 
 static bool give_buffers(struct sweep *sweep, struct sweep_row *row)
 {
-  for (row->buffer_count = 0; row->buffer_count < sweep->lane_count; row->buffer_count++) {
+  size_t wanted = row->is_hole ? 0 : sweep->lane_count;
+
+  for (row->buffer_count = 0; row->buffer_count < wanted; row->buffer_count++) {
     uint8_t *buffer = sweep->buffer_count > 0 ? sweep->buffers[--sweep->buffer_count]
                                               : malloc(sweep->chunk_bytes);
 
@@ -127,19 +142,19 @@ static void take_back(struct sweep *sweep, struct sweep_row *row, size_t kept)
 static struct sweep_row *take_row(struct sweep *sweep)
 {
   struct sweep_row *row = &sweep->rows[sweep->taken % ROWS_MAX];
-  uint64_t left;
+  uint64_t skipped = 1;
 
   if (!can_take(sweep))
     return NULL;
-  skip_zeros(sweep);
-  left = sweep->end - sweep->position;
-  if (left == 0 || !give_buffers(sweep, row))
+  for (; sweep->skip_zeros && skipped > 0; sweep->position += skipped)
+    skipped = hole_length(sweep);
+  if (sweep->position == sweep->end)
     return NULL;
   row->is_ready = false;
   row->guest_offset = sweep->position;
-  row->length = sweep->chunk_bytes - (size_t) (sweep->position % sweep->chunk_bytes);
-  if (row->length > left)
-    row->length = (size_t) left;
+  row->length = next_length(sweep, &row->is_hole);
+  if (!give_buffers(sweep, row))
+    return NULL;
   for (size_t i = 0; i < sweep->lane_count; i++)
     row->pieces[i].is_wanted = !sweep->lanes[i].has_left;
   sweep->position += row->length;
@@ -208,17 +223,26 @@ static void unlock(struct sweep *sweep)
   pthread_mutex_unlock(&sweep->lock);
 }
 
+/* Returns false to leave the sweep. */
 static bool hear_piece(const struct sweep *sweep, const struct sweep_lane *view,
                        const struct sweep_row *row, const struct sweep_piece *piece)
 {
+  bool goes_on = true;
+
   for (size_t i = 0; i < piece->remark_count; i++)
     if (piece->remarks[i].is_doubt)
       view->doubt(view->context, &piece->remarks[i].what);
     else
       view->damage(view->context, &piece->remarks[i].what);
-  return piece->length == 0 ||
-         view->bytes(view->context, row->guest_offset,
-                     piece->bytes != NULL ? piece->bytes : sweep->zeros, piece->length);
+  if (piece->bytes != NULL)
+    return view->bytes(view->context, row->guest_offset, piece->bytes, (size_t) piece->length);
+  for (uint64_t at = 0; at < piece->length && goes_on; at += sweep->chunk_bytes) {
+    uint64_t left = piece->length - at;
+    size_t length = left < sweep->chunk_bytes ? (size_t) left : sweep->chunk_bytes;
+
+    goes_on = view->bytes(view->context, row->guest_offset + at, sweep->zeros, length);
+  }
+  return goes_on;
 }
 
 static void hear(struct sweep *sweep, struct lane *lane)
@@ -344,9 +368,6 @@ static struct sweep *sweep_new(const struct qcow2_image *image, const struct swe
   sweep->chunk_bytes = chunk_bytes_for(image);
   sweep->buffers_max = BUFFER_BYTES / sweep->chunk_bytes;
   sweep->workers = workers_for(sweep->chunk_bytes);
-  sweep->rows_max = ROWS_PER_WORKER * (sweep->workers + 1);
-  if (sweep->rows_max > ROWS_MAX)
-    sweep->rows_max = ROWS_MAX;
   sweep->buffers = calloc(sweep->buffers_max, sizeof(sweep->buffers[0]));
   sweep->zeros = calloc(1, sweep->chunk_bytes);
   for (size_t i = 0; i < lane_count; i++)

@@ -13,25 +13,16 @@ static bool reads_zeros(enum qcow2_cluster_kind kind)
          kind == QCOW2_CLUSTER_ZERO_ALLOCATED;
 }
 
-uint64_t sweep_zeros_length(struct qcow2_view *view, uint64_t guest_offset)
+uint64_t sweep_zeros_length(struct qcow2_view *view, uint64_t guest_offset, uint64_t length)
 {
   uint64_t size = qcow2_view_size(view), at = guest_offset;
+  uint64_t end = length < size - at ? at + length : size;
   struct qcow2_extent extent;
 
-  while (at < size && qcow2_view_map(view, at, size - at, &extent, NULL) == 0 &&
+  while (at < end && qcow2_view_map(view, at, end - at, &extent, NULL) == 0 &&
          reads_zeros(extent.kind))
     at += extent.length;
   return at - guest_offset;
-}
-
-static bool is_zeros(struct qcow2_view *view, uint64_t guest_offset, uint64_t length)
-{
-  struct qcow2_extent extent;
-
-  for (; length > 0; length -= extent.length, guest_offset += extent.length)
-    if (qcow2_view_map(view, guest_offset, length, &extent, NULL) != 0 || !reads_zeros(extent.kind))
-      return false;
-  return true;
 }
 
 static bool is_same(struct qcow2_view *view, struct qcow2_view *other, uint64_t guest_offset,
@@ -87,8 +78,8 @@ static int read_piece(struct sweep_row *row, size_t lane, struct qcow2_view *vie
   struct sweep_piece *piece = &row->pieces[lane];
   struct keeping keeping = { .piece = piece };
   uint8_t *buffer = row->buffers[row->used++];
-  int code = qcow2_view_examine(view, row->guest_offset, buffer, piece->length, keep_damage,
-                                keep_doubt, &keeping, error);
+  int code = qcow2_view_examine(view, row->guest_offset, buffer, (size_t) piece->length,
+                                keep_damage, keep_doubt, &keeping, error);
 
   piece->bytes = buffer;
   if (code == 0 && keeping.code != 0)
@@ -115,14 +106,14 @@ static const struct sweep_piece *find_same(const struct sweep_row *row,
   return NULL;
 }
 
-static size_t length_in(const struct sweep_row *row, size_t lane, const struct qcow2_view *view)
+static uint64_t length_in(const struct sweep_row *row, size_t lane, const struct qcow2_view *view)
 {
   uint64_t size = qcow2_view_size(view);
   uint64_t left = size > row->guest_offset ? size - row->guest_offset : 0;
 
   if (!row->pieces[lane].is_wanted)
     return 0;
-  return left < row->length ? (size_t) left : row->length;
+  return left < row->length ? left : row->length;
 }
 
 int sweep_row_fill(struct sweep_row *row, const struct sweep_lane *lanes, size_t lane_count,
@@ -138,7 +129,8 @@ int sweep_row_fill(struct sweep_row *row, const struct sweep_lane *lanes, size_t
     piece->length = length_in(row, i, lanes[i].view);
     piece->bytes = NULL;
     piece->remark_count = 0;
-    if (is_zeros(lanes[i].view, row->guest_offset, piece->length))
+    if (piece->length == 0 || row->is_hole ||
+        sweep_zeros_length(lanes[i].view, row->guest_offset, piece->length) == piece->length)
       continue;
     same = find_same(row, lanes, i);
     if (same != NULL)

@@ -14,7 +14,7 @@ struct sweep_remark {
 /* A chunk of one view. */
 struct sweep_piece {
   bool is_wanted;       /* else it has no bytes */
-  size_t length;        /* bytes that the view has of the chunk, perhaps 0 */
+  uint64_t length;      /* bytes that the view has of the chunk, perhaps 0 */
   const uint8_t *bytes; /* in a buffer of the row; NULL: zeros, and nothing was read */
   struct sweep_remark *remarks;
   size_t remark_count, remark_room;
@@ -22,7 +22,8 @@ struct sweep_piece {
 
 struct sweep_row {
   uint64_t guest_offset;
-  size_t length; /* bytes of the chunk in the longest view */
+  uint64_t length; /* bytes of the chunk in the longest view */
+  bool is_hole;    /* all of them are zeros; it may be many chunks */
   bool is_ready;
   struct sweep_piece pieces[SWEEP_LANES_MAX];
   uint8_t *buffers[SWEEP_LANES_MAX]; /* of a chunk each */
@@ -34,9 +35,9 @@ struct sweep_row {
 int sweep_row_fill(struct sweep_row *row, const struct sweep_lane *lanes, size_t lane_count,
                    struct qcow2_error *error);
 
-/* The length of the run that reads as zeros, without any data in a file, from `guest_offset` (below
-   the view's size) on; 0: none does, or the tables are damaged. */
-uint64_t sweep_zeros_length(struct qcow2_view *view, uint64_t guest_offset);
+/* How many of the next `length` bytes from `guest_offset` (below the view's size) on read as zeros,
+   without any data in a file; 0: none does, or the tables are damaged. */
+uint64_t sweep_zeros_length(struct qcow2_view *view, uint64_t guest_offset, uint64_t length);
 
 void sweep_row_free(struct sweep_row *row);
 
