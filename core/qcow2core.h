@@ -1071,6 +1071,68 @@ struct qcow2_labelled {
 QCOW2_API int qcow2_view_label(struct qcow2_view *view, uint64_t guest_offset, uint64_t length,
                                struct qcow2_labelled *labelled, struct qcow2_error *error);
 
+/* ---- A lost beginning ----------------------------------------------------- */
+
+/* Where the size of a layout comes from. */
+enum qcow2_rebuilt_size {
+  QCOW2_REBUILT_BY_SNAPSHOT,   /* the entry of the snapshot table for this L1 table */
+  QCOW2_REBUILT_BY_PARTITIONS, /* the disk's GPT, which says where the disk ends */
+  QCOW2_REBUILT_BY_OTHERS,     /* the entry of a snapshot, of which this is another state */
+  QCOW2_REBUILT_BY_TABLES      /* the last cluster that the L2 tables have: it may be larger */
+};
+
+/* A layout that the file can have. */
+struct qcow2_rebuilt {
+  struct qcow2_layout layout; /* can be used to open the file */
+  enum qcow2_rebuilt_size size_source;
+  const struct qcow2_snapshot *snapshot; /* whose L1 table it is, by an entry that was found; or
+                                            NULL. Valid during the call */
+  uint64_t l2_tables;                    /* that the L1 table leads to */
+  uint64_t lost_l2_tables;               /* where it leads, but there is no table */
+  uint64_t clusters;                     /* of the disk, that are stored as they are */
+  uint64_t compressed;                   /* of the disk, that are compressed */
+  uint64_t bad_entries;                  /* L2 entries that lead nowhere */
+  uint64_t tables_in_use;  /* of its tables: those that the file's own refcounts call used, */
+  uint64_t tables_counted; /* of so many of which there is a refcount */
+  uint64_t streams_tried, streams_good; /* compressed clusters that were decompressed as a trial */
+  int is_exact; /* 1: the host offsets have no larger cluster size in common, so it is not larger */
+  uint64_t reserved[8];
+};
+
+/* A callback that is called for a layout, the most likely first. */
+typedef void qcow2_rebuild_report(void *context, const struct qcow2_rebuilt *rebuilt);
+
+/* How to look for layouts. Set all bytes to zero, then set `struct_size`. */
+struct qcow2_rebuild_options {
+  size_t struct_size;           /* sizeof(struct qcow2_rebuild_options) */
+  qcow2_rebuild_report *report; /* NULL: count only */
+  void *context;                /* passed to it */
+  uint64_t work_bytes; /* the limit of what is read after the file was read once (a small read
+                          counts as 4 KiB); 0: 16 GiB */
+};
+
+struct qcow2_rebuild_result {
+  uint64_t file_bytes;  /* the file's size */
+  uint64_t layouts;     /* found; of these at most 1,000 are reported */
+  uint64_t luks_offset; /* of the first LUKS header in the file; 0: none. It may be the guest's */
+  int is_complete;      /* 0: a limit was reached, or something could not be read */
+  int has_header;       /* 1: the file has a header that can be read: nothing needs to be guessed */
+  uint64_t reserved[8];
+};
+
+/* Find out how a file can be read whose header was overwritten: look for L1 tables, and for the L2
+   tables that they lead to, by their form. The file is read once as a whole, and its tables again.
+   Uses 64 MiB. An image with an external data file is not found, because its tables lead to that
+   file. A guest can write what looks like tables, and a qcow2 image inside the guest's disk has
+   some. Errors: IO, ARGUMENT, NOMEM. */
+QCOW2_API int qcow2_rebuild(const char *path, const struct qcow2_rebuild_options *options,
+                            struct qcow2_rebuild_result *result, struct qcow2_error *error);
+
+/* The same for a storage, which the caller keeps. */
+QCOW2_API int qcow2_rebuild_storage(const struct qcow2_storage *storage,
+                                    const struct qcow2_rebuild_options *options,
+                                    struct qcow2_rebuild_result *result, struct qcow2_error *error);
+
 /* ---- What the files contain ---------------------------------------------- */
 
 /* Feature bits ("Header"). */

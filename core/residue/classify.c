@@ -173,14 +173,19 @@ static bool is_table_of(const struct qcow2_residue_looks *looks, const uint8_t *
   return are_unique(looks->scratch, offsets);
 }
 
-bool qcow2_residue_is_table(const struct qcow2_residue_looks *looks, const uint8_t *bytes,
-                            size_t count)
+bool qcow2_residue_is_table_of(const struct qcow2_residue_looks *looks, const uint8_t *bytes,
+                               size_t count, unsigned width)
 {
   bool is_empty;
 
-  return (is_table_of(looks, bytes, count, 1, &is_empty) && !is_empty) ||
-         (looks->geometry->extended_l2 && is_table_of(looks, bytes, count, 2, &is_empty) &&
-          !is_empty);
+  return is_table_of(looks, bytes, count, width, &is_empty) && !is_empty;
+}
+
+bool qcow2_residue_is_table(const struct qcow2_residue_looks *looks, const uint8_t *bytes,
+                            size_t count)
+{
+  return qcow2_residue_is_table_of(looks, bytes, count, 1) ||
+         (looks->geometry->extended_l2 && qcow2_residue_is_table_of(looks, bytes, count, 2));
 }
 
 bool qcow2_residue_is_l2(const struct qcow2_residue_looks *looks, const uint8_t *cluster)

@@ -29,6 +29,11 @@ bool qcow2_residue_is_table(const struct qcow2_residue_looks *looks, const uint8
    clusters, but it is not all zeros. */
 bool qcow2_residue_is_l2(const struct qcow2_residue_looks *looks, const uint8_t *cluster);
 
+/* The same for entries of `width` words, of which the first has the offset: 1, or 2 for extended L2
+   entries. */
+bool qcow2_residue_is_table_of(const struct qcow2_residue_looks *looks, const uint8_t *bytes,
+                               size_t count, unsigned width);
+
 /* If the `length` bytes begin with what looks like an entry of the snapshot table: the length of
    that entry in bytes, rounded up to a multiple of 8. Else 0. */
 size_t qcow2_residue_snapshot_entry(const struct qcow2_residue_looks *looks, const uint8_t *bytes,

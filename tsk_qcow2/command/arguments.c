@@ -22,6 +22,7 @@ static const struct {
   { "--json", ARGUMENT_JSON, 0 },
   { "--no-hash", ARGUMENT_NO_HASH, 0 },
   { "--ranges", ARGUMENT_RANGES, 0 },
+  { "--rebuild", ARGUMENT_REBUILD, 0 },
   { "--streams", ARGUMENT_STREAMS, offsetof(struct arguments, streams) },
   { "--svg", ARGUMENT_SVG, 0 },
   { "--svg=disk", ARGUMENT_SVG_DISK, 0 },

@@ -22,7 +22,8 @@ enum {
   ARGUMENT_SVG = 4096,         /* --svg */
   ARGUMENT_SVG_DISK = 8192,    /* --svg=disk */
   ARGUMENT_SVG_LAYERS = 16384, /* --svg=layers */
-  ARGUMENT_SVG_FILE = 32768    /* --svg=file */
+  ARGUMENT_SVG_FILE = 32768,   /* --svg=file */
+  ARGUMENT_REBUILD = 65536     /* --rebuild */
 };
 
 struct arguments {

@@ -121,14 +121,16 @@ static const struct topic TOPICS[] = {
     "A section that was not asked for, or could not be done, says so and why.\n"
     "Exit status: 0; 4 some of the image cannot be read, or it is corrupt; 5 and 6 as with\n"
     "verify; 1 the image cannot be opened, or the report cannot be written.\n" },
-  { "residue", "residue [--json] [--streams DIRECTORY] IMAGE",
+  { "residue", "residue [--json] [--rebuild | --streams DIRECTORY] IMAGE",
     "what is in the file though nothing refers to it: how much, where, and what it\n"
     "looks like; deleted snapshots and bitmaps that are still listed somewhere\n",
     "--json    print JSON\n"
+    "--rebuild find out how a file can be read whose first bytes were overwritten\n"
     "--streams DIRECTORY   decompress old compressed clusters into files there; it must be empty,\n"
     "                      or not exist\n"
     "No other file is opened. \"IMAGE,residue\" is the content.\n"
-    "Exit status: 0 everything was looked at; 6 not everything was; 1 the image is unusable.\n" },
+    "Exit status: 0 everything was looked at; 6 not everything was; 1 the image is unusable,\n"
+    "or --rebuild found nothing.\n" },
   { "help", "help [TOPIC]", "print this overview, or more about a command or image names\n", "" },
   { "image-names", NULL, NULL,
     "IMAGE[@SNAPSHOT][,OPTION[=VALUE]]...\n"

@@ -9,6 +9,7 @@
 #include "arguments.h"
 #include "command.h"
 #include "json_value.h"
+#include "rebuild.h"
 #include "report.h"
 #include "shell.h"
 #include "stream_files.h"
@@ -348,11 +349,15 @@ int command_residue(int argc, char *argv[])
 {
   struct arguments arguments = { .command = "residue",
                                  .operands_wanted = 1,
-                                 .known = ARGUMENT_JSON | ARGUMENT_STREAMS };
+                                 .known = ARGUMENT_JSON | ARGUMENT_STREAMS | ARGUMENT_REBUILD };
   struct residue residue = { .is_json = false };
   struct tsk_qcow2_opened opened;
   int status = arguments_parse(argc, argv, &arguments);
 
+  if (status == EXIT_OK && (arguments.given & ARGUMENT_REBUILD) != 0)
+    return arguments.streams != NULL
+               ? complain_usage("residue: --rebuild looks at the tables only: leave out --streams")
+               : rebuild_print(arguments.operands[0], (arguments.given & ARGUMENT_JSON) != 0);
   if (status == EXIT_OK)
     status = arguments_open(&arguments, 0, TSK_QCOW2_HEADER_ONLY, &opened);
   if (status != EXIT_OK)

@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: MIT */
+/* Finding out how a file can be read whose header was overwritten: each cluster size is tried, and
+   the L1 tables that are found with it are weighed. */
+#include <string.h>
+
+#include "../base/checked.h"
+#include "../base/error.h"
+#include "../base/options.h"
+#include "../format/header.h"
+#include "../storage/gate.h"
+#include "../storage/storage.h"
+#include "layouts.h"
+
+#define WORK_BYTES (UINT64_C(16) << 30)
+/* With fewer sectors of tables, each cluster size is tried. */
+#define FEW_SECTORS 64u
+/* The part of all sectors of tables that a cluster size must explain. */
+#define SHARE 64u
+
+/* True if the tables can be those of an image with this cluster size: of some of them, the host
+   offsets have no larger one in common. */
+static bool is_plausible(const struct qcow2_marks *marks, unsigned bits)
+{
+  uint64_t all = 0;
+
+  for (unsigned i = CLUSTER_BITS_MIN; i <= CLUSTER_BITS_MAX; i++)
+    all += marks->sectors[i];
+  return all < FEW_SECTORS || marks->sectors[bits] >= all / SHARE;
+}
+
+static int try_size(const struct qcow2_storage *storage, const struct qcow2_marks *marks,
+                    unsigned bits, bool extended_l2, uint64_t *work, struct qcow2_layouts *layouts,
+                    bool *is_bounded, struct qcow2_error *error)
+{
+  struct qcow2_trial trial;
+  int code = qcow2_trial_make(storage, marks, bits, extended_l2, work, &trial, error);
+
+  if (code == 0)
+    code = qcow2_layouts_add(layouts, &trial, error);
+  *is_bounded = *is_bounded || trial.is_bounded;
+  qcow2_trial_free(&trial);
+  return code;
+}
+
+static int try_sizes(const struct qcow2_storage *storage, const struct qcow2_marks *marks,
+                     uint64_t work, struct qcow2_layouts *layouts, bool *is_bounded,
+                     struct qcow2_error *error)
+{
+  int code = 0;
+
+  for (unsigned bits = CLUSTER_BITS_MAX; code == 0 && bits >= CLUSTER_BITS_MIN; bits--) {
+    if (!is_plausible(marks, bits))
+      continue;
+    code = try_size(storage, marks, bits, false, &work, layouts, is_bounded, error);
+    if (code == 0 && bits >= CLUSTER_BITS_MIN_EXTENDED)
+      code = try_size(storage, marks, bits, true, &work, layouts, is_bounded, error);
+  }
+  return code;
+}
+
+static bool has_header(const struct qcow2_storage *storage)
+{
+  uint8_t start[HEADER_BYTES_TO_PROBE];
+  size_t length = (size_t) min_u64(storage->size, sizeof(start)), needed;
+
+  return qcow2_storage_read(storage, 0, start, length, NULL) == 0 &&
+         qcow2_header_measure(start, length, &needed, NULL) == 0;
+}
+
+static void report_all(const struct qcow2_rebuild_options *options,
+                       struct qcow2_layouts *layouts)
+{
+  qcow2_layouts_sort(layouts);
+  for (size_t i = 0; options->report != NULL && i < layouts->count; i++)
+    options->report(options->context, &layouts->items[i]);
+}
+
+int qcow2_rebuild_storage(const struct qcow2_storage *storage,
+                          const struct qcow2_rebuild_options *given,
+                          struct qcow2_rebuild_result *result, struct qcow2_error *error)
+{
+  struct qcow2_rebuild_options options;
+  struct qcow2_layouts layouts = { NULL };
+  struct qcow2_marks marks = { NULL };
+  bool is_bounded = false;
+  int code = qcow2_options_take(given, &options, sizeof(options), error);
+
+  memset(result, 0, sizeof(*result));
+  if (code != 0)
+    return code;
+  code = qcow2_layouts_make(&layouts, error);
+  if (code == 0)
+    code = qcow2_marks_find(storage, &marks, error);
+  if (code == 0)
+    code = try_sizes(storage, &marks, options.work_bytes == 0 ? WORK_BYTES : options.work_bytes,
+                     &layouts, &is_bounded, error);
+  if (code == 0) {
+    result->file_bytes = storage->size;
+    result->layouts = layouts.found;
+    result->luks_offset = marks.luks_offset;
+    result->has_header = has_header(storage);
+    result->is_complete = marks.is_complete && !is_bounded;
+    report_all(&options, &layouts);
+  }
+  qcow2_marks_free(&marks);
+  qcow2_layouts_free(&layouts);
+  return code;
+}
+
+int qcow2_rebuild(const char *path, const struct qcow2_rebuild_options *options,
+                  struct qcow2_rebuild_result *result, struct qcow2_error *error)
+{
+  struct qcow2_opened_file file = OPENED_FILE_NONE;
+  int code = path == NULL
+                 ? qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "no path was given")
+                 : qcow2_gate_open_named(path, &file, error);
+
+  if (code != 0)
+    return code;
+  code = qcow2_rebuild_storage(&file.storage, options, result, error);
+  qcow2_opened_file_close(&file);
+  return code;
+}

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+/* The tables of a file, if its clusters had a certain size. */
+#ifndef QCOW2_RESIDUE_TRIAL_H
+#define QCOW2_RESIDUE_TRIAL_H
+
+#include "../read/decompress.h"
+#include "classify.h"
+#include "marks.h"
+
+/* What a cluster can be. */
+enum {
+  TRIAL_TABLE = 1, /* a table of entries of 8 bytes */
+  TRIAL_L2 = 2,    /* an L2 table */
+  TRIAL_L1 = 4     /* an L1 table, or a part of one */
+};
+#define TRIAL_KIND_BITS 3u
+
+struct qcow2_trial {
+  const struct qcow2_storage *storage;
+  const struct qcow2_marks *marks;
+  struct qcow2_geometry geometry;
+  struct qcow2_residue_looks looks;
+  uint64_t *tables; /* cluster << TRIAL_KIND_BITS | TRIAL_..., ascending */
+  size_t count, capacity;
+  uint64_t *work;           /* bytes that may still be read, for all trials */
+  bool is_bounded;          /* that limit, or another one, was reached */
+  uint8_t *bytes, *block;   /* a cluster each */
+  uint64_t refcount_table;  /* host offset; 0: none was found */
+  uint64_t refcount_block;  /* host offset of what is in `block`; 0: nothing */
+  struct qcow2_decompressor *decompressor;
+  uint8_t *packed, *cluster; /* two clusters; one */
+};
+
+/* Find the tables for this cluster size. The caller frees with qcow2_trial_free(), also after an
+   error. Errors: NOMEM. */
+int qcow2_trial_make(const struct qcow2_storage *storage, const struct qcow2_marks *marks,
+                     unsigned cluster_bits, bool extended_l2, uint64_t *work,
+                     struct qcow2_trial *trial, struct qcow2_error *error);
+void qcow2_trial_free(struct qcow2_trial *trial);
+
+/* What the cluster at a host offset can be: TRIAL_..., or 0. */
+unsigned qcow2_trial_kind(const struct qcow2_trial *trial, uint64_t host_offset);
+
+/* Read a cluster; what is not in the file, or cannot be read, becomes zeros. False: the limit of
+   work is reached. */
+bool qcow2_trial_read(struct qcow2_trial *trial, uint64_t host_offset, uint8_t *buffer);
+
+/* The refcount of the cluster at a host offset, by the refcount table that was found; -1: there is
+   none. */
+int qcow2_trial_refcount(struct qcow2_trial *trial, uint64_t host_offset);
+
+/* Decompress the stream of an L2 entry into trial->cluster. *compression is tried first, and then
+   the other; it becomes the one that worked. The stream must give one cluster exactly, and end with
+   it. */
+bool qcow2_trial_decompress(struct qcow2_trial *trial, uint64_t descriptor,
+                            enum qcow2_compression *compression);
+
+#endif

@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: MIT */
+#include "rebuild.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "command.h"
+#include "json_value.h"
+#include "shell.h"
+
+#define NAME_BYTES_MAX 1024u
+#define OPTIONS_BYTES 256u
+
+struct rebuild {
+  const char *path;
+  bool is_json;
+  size_t count;
+  json_t *layouts; /* JSON only */
+};
+
+/* ---- Words ------------------------------------------------------------------------- */
+
+static const char *size_name(enum qcow2_rebuilt_size source)
+{
+  switch (source) {
+  case QCOW2_REBUILT_BY_SNAPSHOT: return "snapshot";
+  case QCOW2_REBUILT_BY_PARTITIONS: return "partitions";
+  case QCOW2_REBUILT_BY_OTHERS: return "other-snapshot";
+  case QCOW2_REBUILT_BY_TABLES: break;
+  }
+  return "tables";
+}
+
+static const char *size_text(enum qcow2_rebuilt_size source)
+{
+  switch (source) {
+  case QCOW2_REBUILT_BY_SNAPSHOT: return "by the snapshot's entry";
+  case QCOW2_REBUILT_BY_PARTITIONS: return "by the disk's partition table";
+  case QCOW2_REBUILT_BY_OTHERS: return "by the entry of another snapshot";
+  case QCOW2_REBUILT_BY_TABLES: break;
+  }
+  return "to the last cluster that is stored: it may be larger";
+}
+
+/* What to add to the path. */
+static void print_options(const struct qcow2_layout *layout, char out[OPTIONS_BYTES])
+{
+  snprintf(out, OPTIONS_BYTES, ",l1=%" PRIu64 ",cluster-bits=%" PRIu32 ",size=%" PRIu64 "%s%s",
+           layout->l1_offset, layout->cluster_bits, layout->size,
+           (layout->flags & QCOW2_LAYOUT_EXTENDED_L2) != 0 ? ",extended-l2" : "",
+           (layout->flags & QCOW2_LAYOUT_ZSTD) != 0 ? ",compression=zstd" : "");
+}
+
+/* The image name, quoted for a shell if `is_quoted`. NULL: no memory; the caller frees. */
+static char *compose(const char *path, const struct qcow2_layout *layout)
+{
+  char options[OPTIONS_BYTES];
+  size_t size = strlen(path) + sizeof(options);
+  char *name = malloc(size);
+
+  print_options(layout, options);
+  if (name != NULL)
+    snprintf(name, size, "%s%s", path, options);
+  return name;
+}
+
+static size_t name_length(const struct qcow2_snapshot *snapshot)
+{
+  return snapshot->name_length < NAME_BYTES_MAX ? snapshot->name_length : NAME_BYTES_MAX;
+}
+
+/* ---- As text ------------------------------------------------------------------------- */
+
+static void print_command(const struct rebuild *rebuild, const struct qcow2_layout *layout)
+{
+  char quoted[SHELL_COMMAND_BYTES], *name = compose(rebuild->path, layout);
+
+  if (name == NULL || !tsk_qcow2_shell_quote(name, quoted, sizeof(quoted)))
+    snprintf(quoted, sizeof(quoted), "IMAGE,...");
+  printf("   img_stat -i qcow2 %s\n", quoted);
+  free(name);
+}
+
+static void print_layout(const struct rebuild *rebuild, const struct qcow2_rebuilt *rebuilt)
+{
+  const struct qcow2_layout *layout = &rebuilt->layout;
+  char name[4 * NAME_BYTES_MAX + 8];
+
+  printf("%zu. clusters of %" PRIu32 " bytes%s, L1 table at host offset %" PRIu64
+         ", a disk of %" PRIu64 " bytes (%s)\n",
+         rebuild->count, UINT32_C(1) << layout->cluster_bits,
+         (layout->flags & QCOW2_LAYOUT_EXTENDED_L2) != 0 ? " with extended L2 entries" : "",
+         layout->l1_offset, layout->size, size_text(rebuilt->size_source));
+  if (rebuilt->snapshot != NULL)
+    printf("   it is the L1 table of the snapshot \"%s\"\n",
+           qcow2_text_escape(rebuilt->snapshot->name, name_length(rebuilt->snapshot), name,
+                             sizeof(name)));
+  printf("   %" PRIu64 " L2 tables, %" PRIu64 " lost; %" PRIu64 " clusters, %" PRIu64
+         " of them compressed; %" PRIu64 " entries lead nowhere\n",
+         rebuilt->l2_tables, rebuilt->lost_l2_tables, rebuilt->clusters + rebuilt->compressed,
+         rebuilt->compressed, rebuilt->bad_entries);
+  if (rebuilt->streams_tried > 0)
+    printf("   %" PRIu64 " of %" PRIu64 " compressed clusters could be decompressed\n",
+           rebuilt->streams_good, rebuilt->streams_tried);
+  if (rebuilt->tables_counted > 0)
+    printf("   %" PRIu64 " of its %" PRIu64 " tables are in use by the file's refcounts\n",
+           rebuilt->tables_in_use, rebuilt->tables_counted);
+  if (!rebuilt->is_exact)
+    printf("   all its clusters also lie at multiples of twice this cluster size\n");
+  print_command(rebuild, layout);
+}
+
+static void print_text(const struct rebuild *rebuild, const struct qcow2_rebuild_result *result)
+{
+  if (result->layouts > rebuild->count)
+    printf("... and %" PRIu64 " more\n", result->layouts - rebuild->count);
+  if (result->layouts == 0)
+    printf("No L1 table was found that leads to L2 tables.\n");
+  else
+    printf("\nAll of this is guessed by the form of the tables; the most likely comes first.\n");
+  if (result->has_header)
+    printf("The file has a qcow2 header: it may need none of this.\n");
+  if (result->luks_offset != 0)
+    printf("A LUKS header is at host offset %" PRIu64
+           ". If the image was encrypted, add: ,luks=%" PRIu64 ",key-file=PATH\n",
+           result->luks_offset, result->luks_offset);
+  if (!result->is_complete)
+    printf("Incomplete: a limit was reached, or some of the file cannot be read.\n");
+}
+
+/* ---- As JSON --------------------------------------------------------------------------- */
+
+static json_t *layout_value(const struct rebuild *rebuild, const struct qcow2_rebuilt *rebuilt)
+{
+  const struct qcow2_layout *layout = &rebuilt->layout;
+  char *name = compose(rebuild->path, layout);
+  json_t *value = json_pack(
+      "{s:o, s:o, s:o, s:o, s:b, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b}",
+      "image", name == NULL ? json_null() : json_text(name, strlen(name)), "l1_offset",
+      json_number(layout->l1_offset), "cluster_bits", json_number(layout->cluster_bits), "size",
+      json_number(layout->size), "extended_l2", (layout->flags & QCOW2_LAYOUT_EXTENDED_L2) != 0,
+      "compression", (layout->flags & QCOW2_LAYOUT_ZSTD) != 0 ? "zstd" : "deflate", "size_source",
+      size_name(rebuilt->size_source), "snapshot",
+      rebuilt->snapshot == NULL
+          ? json_null()
+          : json_text(rebuilt->snapshot->name, name_length(rebuilt->snapshot)),
+      "l2_tables", json_number(rebuilt->l2_tables), "lost_l2_tables",
+      json_number(rebuilt->lost_l2_tables), "clusters", json_number(rebuilt->clusters),
+      "compressed", json_number(rebuilt->compressed), "bad_entries",
+      json_number(rebuilt->bad_entries), "tables_in_use", json_number(rebuilt->tables_in_use),
+      "tables_counted", json_number(rebuilt->tables_counted), "streams_tried",
+      json_number(rebuilt->streams_tried), "streams_good", json_number(rebuilt->streams_good),
+      "exact", rebuilt->is_exact);
+
+  free(name);
+  return value;
+}
+
+static int print_json(const struct rebuild *rebuild, const struct qcow2_rebuild_result *result)
+{
+  return json_print_whole(json_pack("{s:o, s:o, s:O, s:b, s:b, s:o}", "file_size",
+                                    json_number(result->file_bytes), "layout_count",
+                                    json_number(result->layouts), "layouts", rebuild->layouts,
+                                    "complete", result->is_complete, "header", result->has_header,
+                                    "luks_offset",
+                                    result->luks_offset == 0 ? json_null()
+                                                             : json_number(result->luks_offset)));
+}
+
+/* ---- Both --------------------------------------------------------------------------------- */
+
+static void take_layout(void *context, const struct qcow2_rebuilt *rebuilt)
+{
+  struct rebuild *rebuild = context;
+
+  rebuild->count++;
+  if (rebuild->is_json)
+    json_array_append_new(rebuild->layouts, layout_value(rebuild, rebuilt));
+  else
+    print_layout(rebuild, rebuilt);
+}
+
+int rebuild_print(const char *path, bool is_json)
+{
+  struct rebuild rebuild = { .path = path, .is_json = is_json, .layouts = json_array() };
+  struct qcow2_rebuild_options options = { .struct_size = sizeof(options),
+                                           .report = take_layout,
+                                           .context = &rebuild };
+  struct qcow2_rebuild_result result;
+  struct qcow2_error error;
+  int status = EXIT_OK;
+
+  if (qcow2_rebuild(path, &options, &result, &error) != 0)
+    status = complain_failed("%s", error.message);
+  else if (is_json)
+    status = print_json(&rebuild, &result);
+  else
+    print_text(&rebuild, &result);
+  json_decref(rebuild.layouts);
+  if (status != EXIT_OK)
+    return status;
+  if (fflush(stdout) != 0 || ferror(stdout))
+    return complain_failed("cannot write the output");
+  if (!result.is_complete)
+    return EXIT_INCOMPLETE;
+  return result.layouts > 0 ? EXIT_OK : EXIT_FAILED;
+}
