@@ -149,8 +149,9 @@ static bool read_sector(struct candidate *candidate, uint64_t guest_offset, uint
   if ((qcow2_trial_kind(trial, word) & TRIAL_L2) == 0 ||
       !qcow2_trial_read(trial, word, trial->bytes))
     return false;
-  entry = l2_entry_load(geometry, trial->bytes + (size_t) geometry_l2_index(geometry, guest_offset) *
-                                                     geometry->l2_entry_bytes);
+  entry = l2_entry_load(geometry,
+                        trial->bytes + (size_t) geometry_l2_index(geometry, guest_offset) *
+                                           geometry->l2_entry_bytes);
   if ((entry.descriptor & L2_ENTRY_COMPRESSED) == 0)
     return (entry.descriptor & TABLE_OFFSET_MASK) != 0 &&
            qcow2_storage_read(trial->storage, (entry.descriptor & TABLE_OFFSET_MASK) + inside,
@@ -183,8 +184,10 @@ static uint64_t size_by_others(const struct candidate *candidate,
   for (size_t i = first_snapshot; i < layouts->snapshot_count; i++) {
     uint64_t other = layouts->snapshots[i].disk_size;
 
-    if (other > size && other <= most && divide_up(other, candidate->trial->geometry.cluster_size) *
-                                                 candidate->trial->geometry.cluster_size >= used)
+    if (other > size && other <= most &&
+        divide_up(other, candidate->trial->geometry.cluster_size) *
+                candidate->trial->geometry.cluster_size >=
+            used)
       size = other;
   }
   return size;
@@ -314,12 +317,12 @@ static void look_at_snapshots(struct qcow2_layouts *layouts, struct qcow2_trial 
 {
   for (size_t i = first; i < layouts->snapshot_count; i++) {
     const struct qcow2_snapshot *snapshot = &layouts->snapshots[i];
-    struct candidate candidate = { .trial = trial,
-                                   .rebuilt = { .layout = { .l1_offset = snapshot->l1_offset },
-                                                .snapshot = snapshot },
-                                   .l1_entries = qcow2_geometry_l1_entries(&trial->geometry,
-                                                                           snapshot->disk_size),
-                                   .l1 = l1 };
+    struct candidate candidate = {
+      .trial = trial,
+      .rebuilt = { .layout = { .l1_offset = snapshot->l1_offset }, .snapshot = snapshot },
+      .l1_entries = qcow2_geometry_l1_entries(&trial->geometry, snapshot->disk_size),
+      .l1 = l1
+    };
 
     if (snapshot_at(layouts, first, snapshot->l1_offset) == snapshot)
       look_at_l1(layouts, &candidate, first);
@@ -467,8 +470,7 @@ static int compare_layouts(const void *one, const void *other)
   if (order == 0)
     order = compare_numbers(is_all_in_use(a), is_all_in_use(b));
   if (order == 0)
-    order = compare_numbers(b->lost_l2_tables + b->bad_entries,
-                            a->lost_l2_tables + a->bad_entries);
+    order = compare_numbers(b->lost_l2_tables + b->bad_entries, a->lost_l2_tables + a->bad_entries);
   if (order == 0)
     order = compare_numbers(a->snapshot == NULL, b->snapshot == NULL);
   if (order == 0)

@@ -39,8 +39,7 @@ static bool can_be_entry(struct look *look, uint64_t word)
   if ((word & L2_ENTRY_COMPRESSED) != 0) {
     offset = word & ((UINT64_C(1) << STREAM_OFFSET_BITS_MIN) - 1);
     look->has_any = true;
-    return (word & L2_ENTRY_COPIED) == 0 && offset < look->file_size &&
-           offset >= MARK_SECTOR_BYTES;
+    return (word & L2_ENTRY_COPIED) == 0 && offset < look->file_size && offset >= MARK_SECTOR_BYTES;
   }
   look->offsets |= offset;
   look->has_any = true;
@@ -150,8 +149,8 @@ int qcow2_marks_find(const struct qcow2_storage *storage, struct qcow2_marks *ma
 {
   uint8_t *chunk = malloc(CHUNK_BYTES);
 
-  *marks = (struct qcow2_marks){ .capacity = (size_t) min_u64(
-                                     storage->size / MARK_SECTOR_BYTES + 1, RUNS_MAX),
+  *marks = (struct qcow2_marks){ .capacity = (size_t) min_u64(storage->size / MARK_SECTOR_BYTES + 1,
+                                                              RUNS_MAX),
                                  .is_complete = true };
   marks->runs = malloc(marks->capacity * sizeof(marks->runs[0]));
   marks->entries = malloc(ENTRIES_MAX * sizeof(marks->entries[0]));

@@ -20,9 +20,9 @@
 struct qcow2_run_of_marks {
   uint64_t first; /* sector */
   uint32_t count;
-  uint8_t bits;         /* all offsets are multiples of 1 << bits; not above CLUSTER_BITS_MAX */
-  uint8_t is_standard;  /* they can have entries of 8 bytes */
-  uint8_t is_extended;  /* they can have entries of 16 bytes */
+  uint8_t bits;        /* all offsets are multiples of 1 << bits; not above CLUSTER_BITS_MAX */
+  uint8_t is_standard; /* they can have entries of 8 bytes */
+  uint8_t is_extended; /* they can have entries of 16 bytes */
 };
 
 struct qcow2_marks {

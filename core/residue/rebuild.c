@@ -67,8 +67,7 @@ static bool has_header(const struct qcow2_storage *storage)
          qcow2_header_measure(start, length, &needed, NULL) == 0;
 }
 
-static void report_all(const struct qcow2_rebuild_options *options,
-                       struct qcow2_layouts *layouts)
+static void report_all(const struct qcow2_rebuild_options *options, struct qcow2_layouts *layouts)
 {
   qcow2_layouts_sort(layouts);
   for (size_t i = 0; options->report != NULL && i < layouts->count; i++)
@@ -111,9 +110,8 @@ int qcow2_rebuild(const char *path, const struct qcow2_rebuild_options *options,
                   struct qcow2_rebuild_result *result, struct qcow2_error *error)
 {
   struct qcow2_opened_file file = OPENED_FILE_NONE;
-  int code = path == NULL
-                 ? qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "no path was given")
-                 : qcow2_gate_open_named(path, &file, error);
+  int code = path == NULL ? qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "no path was given")
+                          : qcow2_gate_open_named(path, &file, error);
 
   if (code != 0)
     return code;

@@ -156,9 +156,9 @@ static bool is_refcount_table(struct qcow2_trial *trial, uint64_t host_offset)
   uint64_t per_block = trial->geometry.cluster_size / 2;
   uint64_t word = be64_get(trial->bytes), block = word >> trial->geometry.cluster_bits;
 
-  if (cluster >= per_block || block >= per_block || word == 0 ||
-      (word & ~TABLE_OFFSET_MASK) != 0 || !is_aligned(word, trial->geometry.cluster_size) ||
-      word >= trial->storage->size || !qcow2_trial_read(trial, word, trial->block))
+  if (cluster >= per_block || block >= per_block || word == 0 || (word & ~TABLE_OFFSET_MASK) != 0 ||
+      !is_aligned(word, trial->geometry.cluster_size) || word >= trial->storage->size ||
+      !qcow2_trial_read(trial, word, trial->block))
     return false;
   trial->refcount_block = word;
   return be16_get(trial->block + cluster * 2) == 1 && be16_get(trial->block + block * 2) == 1;
@@ -260,17 +260,16 @@ int qcow2_trial_make(const struct qcow2_storage *storage, const struct qcow2_mar
                      unsigned cluster_bits, bool extended_l2, uint64_t *work,
                      struct qcow2_trial *trial, struct qcow2_error *error)
 {
-  const struct qcow2_header header = {
-    .version = 3,
-    .cluster_bits = cluster_bits,
-    .incompatible_features = extended_l2 ? QCOW2_INCOMPATIBLE_EXTENDED_L2 : 0
-  };
+  const struct qcow2_header header = { .version = 3,
+                                       .cluster_bits = cluster_bits,
+                                       .incompatible_features = extended_l2
+                                                                    ? QCOW2_INCOMPATIBLE_EXTENDED_L2
+                                                                    : 0 };
   int code;
 
-  *trial = (struct qcow2_trial){ .storage = storage,
-                                 .marks = marks,
-                                 .geometry = qcow2_geometry_of(&header),
-                                 .work = work };
+  *trial = (struct qcow2_trial){
+    .storage = storage, .marks = marks, .geometry = qcow2_geometry_of(&header), .work = work
+  };
   trial->looks.geometry = &trial->geometry;
   trial->looks.refcount_order = REFCOUNT_ORDER_USUAL;
   trial->looks.file_size = storage->size;

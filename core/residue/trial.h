@@ -22,11 +22,11 @@ struct qcow2_trial {
   struct qcow2_residue_looks looks;
   uint64_t *tables; /* cluster << TRIAL_KIND_BITS | TRIAL_..., ascending */
   size_t count, capacity;
-  uint64_t *work;           /* bytes that may still be read, for all trials */
-  bool is_bounded;          /* that limit, or another one, was reached */
-  uint8_t *bytes, *block;   /* a cluster each */
-  uint64_t refcount_table;  /* host offset; 0: none was found */
-  uint64_t refcount_block;  /* host offset of what is in `block`; 0: nothing */
+  uint64_t *work;          /* bytes that may still be read, for all trials */
+  bool is_bounded;         /* that limit, or another one, was reached */
+  uint8_t *bytes, *block;  /* a cluster each */
+  uint64_t refcount_table; /* host offset; 0: none was found */
+  uint64_t refcount_block; /* host offset of what is in `block`; 0: nothing */
   struct qcow2_decompressor *decompressor;
   uint8_t *packed, *cluster; /* two clusters; one */
 };

@@ -160,13 +160,11 @@ static json_t *layout_value(const struct rebuild *rebuild, const struct qcow2_re
 
 static int print_json(const struct rebuild *rebuild, const struct qcow2_rebuild_result *result)
 {
-  return json_print_whole(json_pack("{s:o, s:o, s:O, s:b, s:b, s:o}", "file_size",
-                                    json_number(result->file_bytes), "layout_count",
-                                    json_number(result->layouts), "layouts", rebuild->layouts,
-                                    "complete", result->is_complete, "header", result->has_header,
-                                    "luks_offset",
-                                    result->luks_offset == 0 ? json_null()
-                                                             : json_number(result->luks_offset)));
+  return json_print_whole(
+      json_pack("{s:o, s:o, s:O, s:b, s:b, s:o}", "file_size", json_number(result->file_bytes),
+                "layout_count", json_number(result->layouts), "layouts", rebuild->layouts,
+                "complete", result->is_complete, "header", result->has_header, "luks_offset",
+                result->luks_offset == 0 ? json_null() : json_number(result->luks_offset)));
 }
 
 /* ---- Both --------------------------------------------------------------------------------- */
