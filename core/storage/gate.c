@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #ifndef _GNU_SOURCE
-#define _GNU_SOURCE /* O_PATH, O_NOATIME */
+#define _GNU_SOURCE /* O_PATH */
 #endif
 #include "gate.h"
 
@@ -16,129 +16,14 @@
 #include "../base/error.h"
 #include "../base/text.h"
 #include "gate_inner.h"
+#include "gate_opening.h"
 #include "reference.h"
-#include "storage.h"
-
-#ifndef O_NOATIME
-#define O_NOATIME 0
-#endif
-#ifndef O_PATH
-#define O_PATH O_RDONLY
-#endif
 
 void qcow2_opened_file_close_directory(struct qcow2_opened_file *file)
 {
   if (file->directory >= 0)
     close(file->directory);
   file->directory = -1;
-}
-
-/* ---- Opening one name in one directory --------------------------------- */
-
-/* Which kinds of files may be opened. */
-enum admission {
-  ADMIT_REGULAR,         /* for a path in an image */
-  ADMIT_REGULAR_OR_BLOCK /* for a path that the user gave */
-};
-
-/* Why a file with this status may not be opened, as a clause; NULL: it may. */
-static const char *admission_problem(const struct stat *status, enum admission admission)
-{
-  if (S_ISREG(status->st_mode))
-    return NULL;
-  if (S_ISBLK(status->st_mode))
-    return admission == ADMIT_REGULAR_OR_BLOCK ? NULL : "it is a device";
-  if (S_ISLNK(status->st_mode))
-    return "it is a symbolic link";
-  if (S_ISDIR(status->st_mode))
-    return "it is a directory";
-  if (S_ISCHR(status->st_mode))
-    return "it is a device";
-  return "it is not a regular file";
-}
-
-/* The access time of evidence must not change. Only its owner and root may ask for this. */
-static int open_quietly(int directory, const char *name)
-{
-  const int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
-  int descriptor = openat(directory, name, flags | O_NOATIME);
-
-  if (descriptor < 0 && errno == EPERM)
-    descriptor = openat(directory, name, flags);
-  return descriptor;
-}
-
-/* Open `name` in `directory`. It must be admitted, and still be the same file after it was opened.
-   Returns the descriptor, or -1 with either *problem (a clause) or errno set. */
-static int open_admitted(int directory, const char *name, enum admission admission,
-                         struct stat *status, const char **problem)
-{
-  struct stat before;
-  int descriptor, os_errno = 0;
-
-  *problem = NULL;
-  if (fstatat(directory, name, &before, AT_SYMLINK_NOFOLLOW) != 0)
-    return -1;
-  *problem = admission_problem(&before, admission);
-  if (*problem != NULL)
-    return -1;
-  descriptor = open_quietly(directory, name);
-  if (descriptor < 0)
-    return -1;
-  if (fstat(descriptor, status) != 0)
-    os_errno = errno;
-  else if (status->st_dev == before.st_dev && status->st_ino == before.st_ino &&
-           admission_problem(status, admission) == NULL)
-    return descriptor;
-  else
-    *problem = "it was exchanged for another file while it was being opened";
-  close(descriptor);
-  errno = os_errno;
-  return -1;
-}
-
-/* Find the size of an admitted file in bytes. Returns 0 or an errno value. */
-static int descriptor_size(int descriptor, const struct stat *status, uint64_t *size)
-{
-  off_t end = status->st_size;
-
-  if (S_ISBLK(status->st_mode))
-    end = lseek(descriptor, 0, SEEK_END);
-  if (end < 0)
-    return errno;
-  *size = (uint64_t) end;
-  return 0;
-}
-
-/* Make the opened file. It owns `path` (NULL: there was no memory) and the descriptors from the
-   call on; they are closed also on failure. */
-static int opened_file_fill(struct qcow2_opened_file *file, char *path, int directory,
-                            int descriptor, const struct stat *status, struct qcow2_error *error)
-{
-  uint64_t size = 0;
-  int os_errno = descriptor_size(descriptor, status, &size);
-  int code = 0;
-
-  *file = (struct qcow2_opened_file){ .path = path,
-                                      .descriptor = descriptor,
-                                      .directory = directory,
-                                      .allocated_size = (uint64_t) status->st_blocks * 512,
-                                      .is_regular = S_ISREG(status->st_mode),
-                                      .has_identity = true,
-                                      .device = status->st_dev,
-                                      .inode = status->st_ino };
-  if (path == NULL)
-    code = qcow2_error_set_nomem(error);
-  else if (os_errno != 0)
-    code = qcow2_error_set_errno(error, os_errno, QCOW2_NO_OFFSET,
-                                 "cannot tell the size of a file");
-  if (code == 0)
-    code = qcow2_storage_from_descriptor(descriptor, size, &file->storage, error);
-  if (code != 0) {
-    close(descriptor);
-    qcow2_opened_file_close(file);
-  }
-  return code;
 }
 
 /* ---- Paths that the user gave ------------------------------------------ */
@@ -166,13 +51,14 @@ static int open_pathless(const char *path, struct qcow2_opened_file *file,
 
   if (descriptor < 0)
     return refuse_named(path, NULL, os_errno, error);
-  problem = fstat(descriptor, &status) != 0 ? "it cannot be examined"
-                                            : admission_problem(&status, ADMIT_REGULAR_OR_BLOCK);
+  problem = fstat(descriptor, &status) != 0
+                ? "it cannot be examined"
+                : qcow2_gate_admission_problem(&status, ADMIT_REGULAR_OR_BLOCK);
   if (problem != NULL) {
     close(descriptor);
     return refuse_named(path, problem, 0, error);
   }
-  return opened_file_fill(file, qcow2_text_duplicate(path), -1, descriptor, &status, error);
+  return qcow2_gate_fill(file, qcow2_text_duplicate(path), -1, descriptor, &status, error);
 }
 
 int qcow2_gate_open_named(const char *path, struct qcow2_opened_file *file,
@@ -196,15 +82,15 @@ int qcow2_gate_open_named(const char *path, struct qcow2_opened_file *file,
     free(real);
     return refuse_named(path, NULL, os_errno, error);
   }
-  descriptor = open_admitted(directory, slash[1] == '\0' ? "." : slash + 1, ADMIT_REGULAR_OR_BLOCK,
-                             &status, &problem);
+  descriptor = qcow2_gate_open_admitted(directory, slash[1] == '\0' ? "." : slash + 1,
+                                        ADMIT_REGULAR_OR_BLOCK, &status, &problem);
   if (descriptor < 0) {
     os_errno = errno;
     close(directory);
     free(real);
     return refuse_named(path, problem, os_errno, error);
   }
-  return opened_file_fill(file, real, directory, descriptor, &status, error);
+  return qcow2_gate_fill(file, real, directory, descriptor, &status, error);
 }
 
 /* ---- Paths in an image ------------------------------------------------- */
@@ -219,38 +105,6 @@ bool qcow2_opened_file_lies_beside(const struct qcow2_opened_file *file, const c
          fstatat(file->directory, name, &status, AT_SYMLINK_NOFOLLOW) == 0 &&
          S_ISREG(status.st_mode) &&
          !(file->device == status.st_dev && file->inode == status.st_ino);
-}
-
-/* Open the directories in `name`, one in the other, from `directory` on (which this closes), never
-   through a symbolic link. *last becomes the last component of `name`, which is not opened. Returns
-   the descriptor of the last directory, or -1 with *problem or errno set. */
-static int descend(int directory, char *name, const char **last, const char **problem)
-{
-  struct stat status;
-
-  *problem = NULL;
-  for (;;) {
-    char *slash;
-    int next;
-
-    name += strspn(name, "/");
-    slash = strchr(name, '/');
-    if (slash == NULL)
-      break;
-    *slash = '\0';
-    if (fstatat(directory, name, &status, AT_SYMLINK_NOFOLLOW) == 0 && S_ISLNK(status.st_mode))
-      *problem = "its path passes a symbolic link";
-    next = *problem != NULL
-               ? -1
-               : openat(directory, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    close(directory);
-    if (next < 0)
-      return -1;
-    directory = next;
-    name = slash + 1;
-  }
-  *last = name[0] == '\0' ? "." : name; /* "dir/" will be refused as a directory */
-  return directory;
 }
 
 /* Open the reference as a path from the image's own directory. */
@@ -272,15 +126,16 @@ static int open_beside(const struct qcow2_reference *reference, struct qcow2_ope
     return qcow2_error_set_nomem(error);
   directory = fcntl(reference->from->directory, F_DUPFD_CLOEXEC, 0);
   if (directory >= 0)
-    directory = descend(directory, name, &last, &problem);
-  descriptor = directory < 0 ? -1
-                             : open_admitted(directory, last, ADMIT_REGULAR, &status, &problem);
+    directory = qcow2_gate_descend(directory, name, &last, &problem);
+  descriptor = directory < 0
+                   ? -1
+                   : qcow2_gate_open_admitted(directory, last, ADMIT_REGULAR, &status, &problem);
   os_errno = errno;
   free(name);
   if (descriptor >= 0)
-    return opened_file_fill(file,
-                            qcow2_reference_path_beside(reference->from->path, reference->name),
-                            directory, descriptor, &status, error);
+    return qcow2_gate_fill(file,
+                           qcow2_reference_path_beside(reference->from->path, reference->name),
+                           directory, descriptor, &status, error);
   if (directory >= 0)
     close(directory);
   return problem != NULL ? qcow2_reference_refuse(reference, problem, error)
@@ -310,7 +165,7 @@ static int open_search_directory_below(const struct qcow2_opened_file *from, con
   memcpy(copy + length, "/", 2); /* so that the last component is opened too */
   *directory = fcntl(from->directory, F_DUPFD_CLOEXEC, 0);
   if (*directory >= 0)
-    *directory = descend(*directory, copy, &last, &problem);
+    *directory = qcow2_gate_descend(*directory, copy, &last, &problem);
   os_errno = errno;
   free(copy);
   if (*directory >= 0)
@@ -389,7 +244,7 @@ static int open_in_directory(struct search *search, struct qcow2_opened_file *fi
 
   if (code != 0)
     return code;
-  descriptor = open_admitted(directory, name, ADMIT_REGULAR, &status, &problem);
+  descriptor = qcow2_gate_open_admitted(directory, name, ADMIT_REGULAR, &status, &problem);
   os_errno = errno;
   if (descriptor < 0) {
     close(directory);
@@ -398,8 +253,8 @@ static int open_in_directory(struct search *search, struct qcow2_opened_file *fi
     return problem == NULL ? qcow2_reference_refuse_errno(reference, os_errno, error)
                            : refuse_found(search, problem, error);
   }
-  code = opened_file_fill(file, path_in_directory(reference, search->index, name), directory,
-                          descriptor, &status, error);
+  code = qcow2_gate_fill(file, path_in_directory(reference, search->index, name), directory,
+                         descriptor, &status, error);
   if (code == 0 && reference->is_taken != NULL &&
       reference->is_taken(reference->taken_context, file)) {
     qcow2_opened_file_close(file);
