@@ -1238,6 +1238,17 @@ QCOW2_API uint64_t qcow2_layer_stored(const struct qcow2_image *image, size_t la
                                       enum qcow2_layer_file file, uint64_t host_offset,
                                       int *is_stored);
 
+/* The size of the buffer for the sentence of qcow2_layer_changed(). */
+#define QCOW2_CHANGED_BYTES 640u
+
+/* Find out if a file of the chain (0: the image itself), or its data file, has changed since it was
+   opened: its size, or the time of its last change. Then what was read may be of different moments.
+   Call it when all was read. Returns 1, and writes a sentence with the file's name to `sentence`
+   (`size` bytes), if it has changed. Returns 0 if it has not, or if this is not known: devices,
+   files that open_foreign opened, storages of the caller, and Windows. */
+QCOW2_API int qcow2_layer_changed(const struct qcow2_image *image, size_t layer, char *sentence,
+                                  size_t size);
+
 /* A header extension of a file of the chain, in the order of the file; only the first 1024 are
    kept. NULL if `index` is not below their number. Owned by the image. */
 QCOW2_API const struct qcow2_extension *qcow2_extension_get(const struct qcow2_image *image,

@@ -63,7 +63,8 @@ QCOW2_API int qcow2_disk_read(struct qcow2_disk *disk, uint64_t guest_offset, vo
 typedef void qcow2_damage_sentence(void *context, const char *sentence);
 
 /* Call `report` once for each damaged range that qcow2_disk_read() meets, with the reason, and once
-   with the number of these ranges when `disk` is closed. Every thread that reads may call it. Call
+   with the number of these ranges when `disk` is closed; and then once for each file that changed
+   while it was open, as qcow2_layer_changed() finds out. Every thread that reads may call it. Call
    this function before the first read. */
 QCOW2_API void qcow2_disk_report_damage(struct qcow2_disk *disk, qcow2_damage_sentence *report,
                                         void *context);

@@ -5,6 +5,7 @@
 #endif
 
 #include "../base/error.h"
+#include "../storage/watch.h"
 #include "image.h"
 
 const char *qcow2_version(void)
@@ -38,6 +39,14 @@ int qcow2_layer_get(const struct qcow2_image *image, size_t index, struct qcow2_
                                      .offset = layer->file.start,
                                      .header = layer->is_raw ? NULL : &layer->metadata.header };
   return 0;
+}
+
+int qcow2_layer_changed(const struct qcow2_image *image, size_t index, char *sentence, size_t size)
+{
+  const struct qcow2_layer *layer = index < image->chain.count ? image->chain.layers[index] : NULL;
+
+  return layer != NULL && (qcow2_watch_has_changed(&layer->file, sentence, size) ||
+                           qcow2_watch_has_changed(&layer->data_file, sentence, size));
 }
 
 const struct qcow2_extension *qcow2_extension_get(const struct qcow2_image *image, size_t layer,

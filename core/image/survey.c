@@ -332,7 +332,16 @@ static int survey_qcow2(struct qcow2_layer *layer, uint64_t *budget,
 static int survey_way(const struct qcow2_opened_file *file, struct qcow2_warnings *warnings,
                       struct qcow2_error *error)
 {
-  return file->warning == NULL ? 0 : qcow2_warnings_add(warnings, file->path, file->warning, error);
+  int code = file->warning == NULL ? 0
+                                   : qcow2_warnings_add(warnings, file->path, file->warning, error);
+
+  if (code != 0 || !file->is_in_use)
+    return code;
+  return qcow2_warnings_add(warnings, file->path,
+                            "another process has the file open for writing, as QEMU does while a "
+                            "machine runs: it can change while it is read, and what that process "
+                            "has not written yet is missing",
+                            error);
 }
 
 int qcow2_survey(struct qcow2_layer *layer, uint64_t *budget, struct qcow2_warnings *warnings,

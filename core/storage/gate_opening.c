@@ -10,6 +10,7 @@
 
 #include "../base/error.h"
 #include "storage.h"
+#include "watch.h"
 
 #ifndef O_NOATIME
 #define O_NOATIME 0
@@ -103,7 +104,9 @@ int qcow2_gate_fill(struct qcow2_opened_file *file, char *path, int directory,
                                  "cannot tell the size of a file");
   if (code == 0)
     code = qcow2_storage_from_descriptor(descriptor, size, &file->storage, error);
-  if (code != 0) {
+  if (code == 0)
+    qcow2_watch_begin(file);
+  else {
     close(descriptor);
     qcow2_opened_file_close(file);
   }

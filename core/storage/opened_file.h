@@ -7,6 +7,13 @@
 
 #include "../qcow2core.h"
 
+/* What shows that a regular file changed: its size, and when it and its inode were last written. */
+struct qcow2_file_stamp {
+  bool is_known;
+  uint64_t size;            /* bytes */
+  int64_t written, changed; /* nanoseconds since 1970 */
+};
+
 /* A file that passed the gate. OPENED_FILE_NONE: no file. */
 struct qcow2_opened_file {
   struct qcow2_storage storage;
@@ -17,6 +24,8 @@ struct qcow2_opened_file {
                      -1: none */
   uint64_t allocated_size; /* bytes on its file system; 0: not known */
   bool is_regular;         /* false: a block device, or a storage of the caller */
+  bool is_in_use;          /* another process has it open for writing, as far as its locks show */
+  struct qcow2_file_stamp stamp; /* when it was opened */
   bool has_identity;
   uint64_t start;         /* where in the file the image begins, bytes */
   uint64_t device, inode; /* on Windows: the volume's serial number, and the index on it */

@@ -326,6 +326,12 @@ class Image(Closing):
         call("qcow2_layer_get", self.handle, index, byref(raw))
         return Layer(raw)
 
+    def changed(self, index=0):
+        """The sentence that says how a file of the chain changed; None: it did not."""
+        text = ctypes.create_string_buffer(640)
+        found = library().qcow2_layer_changed(self.handle, index, text, len(text))
+        return text.value.decode() if found else None
+
     @property
     def header(self):
         return self.layer(0).header

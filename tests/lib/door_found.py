@@ -239,7 +239,13 @@ def long_entries():
     made.write("disk.qcow2")
     warned = {"warnings": ("extra data",), "verified": (4,), "checked": (4,)}
     return [Row("the active disk", ("disk.qcow2",), disk(9), **warned)] + [
-        Row(f"snapshot {index}", (f"disk.qcow2@{index}",), disk(index), snapshot=True, **warned)
+        Row(
+            f"snapshot {index}",
+            (f"disk.qcow2@{index}",),
+            disk(index),
+            snapshot=True,
+            **{**warned, "verified": (5,)},
+        )
         for index in range(3)
     ]
 

@@ -96,6 +96,7 @@ int arguments_open(const struct arguments *arguments, int operand, enum tsk_qcow
 
 int arguments_finish(struct tsk_qcow2_opened *opened, int status)
 {
+  complain_changes(opened);
   tsk_qcow2_opened_close(opened);
   if (fflush(stdout) != 0 || ferror(stdout))
     return complain_failed("cannot write the output");

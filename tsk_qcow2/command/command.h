@@ -17,6 +17,7 @@
 #define EXIT_DAMAGED 4     /* verify, diff: some of it cannot be read; check: it is corrupt */
 #define EXIT_LEAKS 5       /* check: leaks or doubts, and nothing else */
 #define EXIT_INCOMPLETE 6  /* check: nothing serious was found, but not everything was checked */
+#define EXIT_CHANGED 7     /* verify: a file changed while it was read */
 
 /* Each gets the arguments after its own name, NULL-terminated, and returns an exit status. */
 int command_bitmap(int argc, char *argv[]);
@@ -45,6 +46,9 @@ int complain_usage(const char *format, ...) __attribute__((format(printf, 1, 2))
 
 /* Print the warnings of what was opened on stderr. */
 void complain_warnings(const struct tsk_qcow2_opened *opened);
+
+/* Print a warning on stderr for each file of the image that changed since it was opened. */
+void complain_changes(const struct tsk_qcow2_opened *opened);
 
 /* Print the warnings of an image on stdout, as a part of what is reported about it. */
 void print_warnings(const struct qcow2_image *image);

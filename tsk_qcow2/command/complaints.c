@@ -44,6 +44,15 @@ void complain_warnings(const struct tsk_qcow2_opened *opened)
     complain_failed("warning: %s", warning);
 }
 
+void complain_changes(const struct tsk_qcow2_opened *opened)
+{
+  char sentence[QCOW2_CHANGED_BYTES];
+
+  for (size_t i = 0; opened->image != NULL && i < qcow2_layer_count(opened->image); i++)
+    if (qcow2_layer_changed(opened->image, i, sentence, sizeof(sentence)))
+      complain_failed("warning: %s", sentence);
+}
+
 void print_warnings(const struct qcow2_image *image)
 {
   const char *warning;

@@ -21,6 +21,7 @@ static int compare_ranges(const struct arguments *arguments)
   }
   if (status == EXIT_OK)
     status = diff_ranges(opened, (arguments->given & ARGUMENT_JSON) != 0);
+  complain_changes(&opened[0]);
   tsk_qcow2_opened_close(&opened[0]);
   return arguments_finish(&opened[1], status);
 }

@@ -97,7 +97,8 @@ static const struct topic TOPICS[] = {
     "Exit status: 0 all of it can be read; 4 some of it cannot, or is lost; 5 everything that\n"
     "the tables refer to can be read, but refcounts disagree with them (for instance, clusters\n"
     "are marked as used though nothing refers to them), or compressed clusters may be damaged;\n"
-    "6 tables were not checked to the end; 1 the image is unusable.\n" },
+    "6 tables were not checked to the end; 7 a file changed while it was read; 1 the image is\n"
+    "unusable.\n" },
   { "check", "check [--decode] [--json] IMAGE",
     "compare refcounts with tables; open no other file, and write nothing\n",
     "--decode   decode all compressed clusters too\n"

@@ -117,7 +117,30 @@ struct verdict {
   int status;         /* the exit status */
   uint64_t lost_snapshots, lost_bitmaps;
   struct unread unread;
+  uint64_t changed_files; /* files of the chain that changed while they were read */
 };
+
+/* The sentences about files that changed while they were read. */
+static json_t *changes_value(const struct verify *verify)
+{
+  const struct qcow2_image *image = verify->opened.image;
+  char sentence[QCOW2_CHANGED_BYTES];
+  json_t *list = json_array();
+
+  for (size_t i = 0; i < qcow2_layer_count(image); i++)
+    if (qcow2_layer_changed(image, i, sentence, sizeof(sentence)))
+      json_array_append_new(list, json_string(sentence));
+  return list;
+}
+
+static uint64_t count_changes(const struct verify *verify)
+{
+  json_t *list = changes_value(verify);
+  uint64_t count = json_array_size(list);
+
+  json_decref(list);
+  return count;
+}
 
 static struct verdict judge(const struct verify *verify)
 {
@@ -126,14 +149,18 @@ static struct verdict judge(const struct verify *verify)
                              .status = EXIT_OK,
                              .lost_snapshots = qcow2_snapshot_lost_count(verify->opened.image),
                              .lost_bitmaps = qcow2_bitmap_lost_count(verify->opened.image),
-                             .unread = find_unread(verify) };
+                             .unread = find_unread(verify),
+                             .changed_files = count_changes(verify) };
 
   /* What is wrong may be outside the one state that was read. */
   bool is_elsewhere = verify_is_one(verify);
   bool is_broken = verdict.lost_snapshots > 0 || verdict.lost_bitmaps > 0 ||
                    tables->finding_count > 0;
 
-  if (verify->bad_state_count > 0 || (is_broken && !is_elsewhere)) {
+  if (verdict.changed_files > 0) {
+    verdict.result = "changed";
+    verdict.status = EXIT_CHANGED;
+  } else if (verify->bad_state_count > 0 || (is_broken && !is_elsewhere)) {
     verdict.result = "damaged";
     verdict.status = EXIT_DAMAGED;
   } else if (tables->unfinished_count > 0) {
@@ -232,7 +259,17 @@ static void print_verdict(const struct verify *verify, const struct verdict *ver
   const struct unread *unread = &verdict->unread;
   char command[SHELL_COMMAND_BYTES];
 
-  if (verdict->status == EXIT_DAMAGED)
+  if (verdict->status == EXIT_CHANGED)
+    printf(
+        "Changed: %" PRIu64
+        " file%s changed while it was read (see the warning%s), so the hashes may be of no moment "
+        "that ever was%s. Read a copy.",
+        verdict->changed_files, verdict->changed_files == 1 ? "" : "s",
+        verdict->changed_files == 1 ? "" : "s",
+        verify->bad_state_count > 0 || verify->tables.finding_count > 0
+            ? ", and what is damaged above may come from that"
+            : "");
+  else if (verdict->status == EXIT_DAMAGED)
     print_damaged(verify, verdict);
   else if (verdict->status == EXIT_INCOMPLETE)
     printf("Incomplete: all that was read can be read, but tables and refcounts were not checked "
@@ -270,7 +307,7 @@ static int print_json_verdict(struct verify *verify, const struct verdict *verdi
                                        ? json_number(verdict->unread.vm_state_bytes)
                                        : json_null(),
                                    "other_disks", json_number(verdict->unread.others))) ||
-      !json_print_member("files", files) ||
+      !json_print_member("files", files) || !json_print_member("changes", changes_value(verify)) ||
       !json_print_member("warnings", json_warnings(verify->opened.image)))
     return complain_failed("cannot write the JSON: out of memory");
   printf("\n}\n");

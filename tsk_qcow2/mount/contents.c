@@ -39,6 +39,17 @@ static void report_damage(void *context, size_t state, const char *sentence)
     complain_failed("error: %s: %s", path, sentence);
 }
 
+/* A file of the image changed while it was mounted. */
+static void report_change(void *context, const char *sentence)
+{
+  const struct contents *contents = context;
+
+  if (contents->to_syslog)
+    syslog(LOG_WARNING, "warning: %s", sentence);
+  else
+    complain_failed("warning: %s", sentence);
+}
+
 /* ---- States ---------------------------------------------------------------------- */
 
 /* A snapshot's date, or the time at which a file was changed. */
@@ -286,6 +297,7 @@ int contents_open(struct contents *contents, const char *name, char *info, size_
   *contents = (struct contents){ .info = info, .info_length = info_length };
   if (tsk_qcow2_disk_open_chain(name, &contents->image, &error) != 0)
     return complain_failed("%s", error.message);
+  tsk_qcow2_disk_report_changes(contents->image, report_change, contents);
   building.image = qcow2_disk_image(contents->image);
   complain_warnings(tsk_qcow2_disk_opened(contents->image));
   if (qcow2_layer_get(building.image, 0, &top, NULL) == 0)

@@ -21,6 +21,8 @@ struct qcow2_disk {
   struct tsk_qcow2_damage damage;
   qcow2_damage_sentence *report; /* NULL: damage is not reported */
   void *report_context;
+  qcow2_damage_sentence *report_change; /* NULL: changes are not reported */
+  void *change_context;
   uint64_t failures; /* how often a read met damage; any thread adds */
   bool was_filled;   /* zeros were given together with an error; any thread sets it */
   bool is_state;     /* the image is another disk's */
@@ -170,8 +172,16 @@ void qcow2_disk_report_damage(struct qcow2_disk *disk, qcow2_damage_sentence *re
 {
   disk->report = report;
   disk->report_context = context;
+  tsk_qcow2_disk_report_changes(disk, report, context);
   if (!disk->is_state) /* the image that it is a state of reports for the disk around it */
     tsk_qcow2_inside_report(disk->opened.inside, report, context);
+}
+
+void tsk_qcow2_disk_report_changes(struct qcow2_disk *disk, qcow2_damage_sentence *report,
+                                   void *context)
+{
+  disk->report_change = report;
+  disk->change_context = context;
 }
 
 /* Note a damaged range, and report it if it is new. */
@@ -250,7 +260,21 @@ static const char *fate(const struct qcow2_disk *disk)
          "\"tsk-qcow2 verify\" lists all damage)";
 }
 
-void tsk_qcow2_disk_report_count(struct qcow2_disk *disk)
+/* The files belong to the disk that opened them. */
+static void report_changed_files(struct qcow2_disk *disk)
+{
+  const struct qcow2_image *image = disk->opened.image;
+  char sentence[QCOW2_CHANGED_BYTES];
+
+  if (disk->report_change == NULL || disk->is_state)
+    return;
+  for (size_t i = 0; i < qcow2_layer_count(image); i++)
+    if (qcow2_layer_changed(image, i, sentence, sizeof(sentence)))
+      disk->report_change(disk->change_context, sentence);
+  disk->report_change = NULL;
+}
+
+static void report_damage_count(struct qcow2_disk *disk)
 {
   bool is_complete;
   uint64_t bytes;
@@ -265,4 +289,10 @@ void tsk_qcow2_disk_report_count(struct qcow2_disk *disk)
            count == 1 ? "was" : "were", fate(disk));
   disk->report(disk->report_context, sentence);
   disk->report = NULL;
+}
+
+void tsk_qcow2_disk_report_count(struct qcow2_disk *disk)
+{
+  report_damage_count(disk);
+  report_changed_files(disk);
 }

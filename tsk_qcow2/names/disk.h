@@ -17,8 +17,13 @@ int tsk_qcow2_disk_read_filled(struct qcow2_disk *disk, uint64_t guest_offset, v
    got is whole: libtsk may hide an error, and "errors=zero" makes one a success. */
 uint64_t tsk_qcow2_disk_failures(const struct qcow2_disk *disk);
 
-/* Report once how much damage was met, as qcow2_disk_close() does. For programs that exit without
-   closing. */
+/* Give the sentences about files that changed, which come when `disk` is closed, to another
+   callback than that of qcow2_disk_report_damage(). */
+void tsk_qcow2_disk_report_changes(struct qcow2_disk *disk, qcow2_damage_sentence *report,
+                                   void *context);
+
+/* Report once how much damage was met, and which files changed, as qcow2_disk_close() does. For
+   programs that exit without closing. */
 void tsk_qcow2_disk_report_count(struct qcow2_disk *disk);
 
 /* As qcow2_disk_read(), but after an error all damage in the range was reported, and not only the

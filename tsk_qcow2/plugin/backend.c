@@ -178,6 +178,14 @@ void tsk_qcow2_report_damage(TSK_IMG_INFO *img, tsk_qcow2_damage_sentence *repor
     qcow2_disk_report_damage(backend->disk, report, context);
 }
 
+void tsk_qcow2_report_changes(TSK_IMG_INFO *img, tsk_qcow2_damage_sentence *report, void *context)
+{
+  struct backend *backend = list_find(img);
+
+  if (backend != NULL)
+    tsk_qcow2_disk_report_changes(backend->disk, report, context);
+}
+
 void tsk_qcow2_report_counts(void)
 {
   pthread_rwlock_rdlock(&open_lock);

@@ -16,6 +16,10 @@ TSK_IMG_INFO *tsk_qcow2_img_open_state(const struct qcow2_disk *image, const cha
 /* What an image that tsk_qcow2_open() made reads. Closed with the image. */
 struct qcow2_disk *tsk_qcow2_img_disk(const TSK_IMG_INFO *img);
 
+/* Give the sentences about files that changed, which come when the image is closed, to another
+   callback than that of tsk_qcow2_report_damage(). */
+void tsk_qcow2_report_changes(TSK_IMG_INFO *img, tsk_qcow2_damage_sentence *report, void *context);
+
 /* Report the damage of all images that are still open, as if they were closed now. For programs
    that exit without closing. */
 void tsk_qcow2_report_counts(void);

@@ -67,6 +67,12 @@ static void tell_on_stderr(void *context, const char *sentence)
   fprintf(stderr, "tsk-qcow2: error: %s\n", sentence);
 }
 
+static void warn_on_stderr(void *context, const char *sentence)
+{
+  (void) context;
+  fprintf(stderr, "tsk-qcow2: warning: %s\n", sentence);
+}
+
 /* Not every tool closes its image. */
 static void __attribute__((destructor)) at_exit(void)
 {
@@ -80,8 +86,9 @@ TSK_IMG_INFO *tsk_qcow2_dropin_open(int num_img, const TSK_TCHAR *const images[]
   const char *warning;
 
   for (size_t i = 0; img != NULL && (warning = tsk_qcow2_warning(img, i)) != NULL; i++)
-    fprintf(stderr, "tsk-qcow2: warning: %s\n", warning);
+    warn_on_stderr(NULL, warning);
   tsk_qcow2_report_damage(img, tell_on_stderr, NULL);
+  tsk_qcow2_report_changes(img, warn_on_stderr, NULL);
   return img;
 }
 

@@ -43,6 +43,12 @@ static void tell_damage(void *context, const char *sentence)
   complain_failed("%s", sentence);
 }
 
+static void tell_change(void *context, const char *sentence)
+{
+  (void) context;
+  complain_failed("warning: %s", sentence);
+}
+
 static bool take_image(TSK_IMG_INFO *img, struct state *state)
 {
   memset(state, 0, sizeof(*state));
@@ -52,6 +58,7 @@ static bool take_image(TSK_IMG_INFO *img, struct state *state)
   }
   state->img = img;
   tsk_qcow2_report_damage(img, tell_damage, NULL);
+  tsk_qcow2_report_changes(img, tell_change, NULL);
   state->disk = tsk_qcow2_img_disk(img);
   state->view = qcow2_disk_view(state->disk);
   return true;

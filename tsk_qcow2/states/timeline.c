@@ -181,6 +181,12 @@ static int print(struct timeline *timeline, const struct timeline_options *optio
   return EXIT_OK;
 }
 
+static void tell_change(void *context, const char *sentence)
+{
+  (void) context;
+  complain_failed("warning: %s", sentence);
+}
+
 static int run(struct timeline *timeline, const struct timeline_options *options)
 {
   const struct tsk_qcow2_opened *opened;
@@ -193,6 +199,7 @@ static int run(struct timeline *timeline, const struct timeline_options *options
     return complain_usage("timeline lists the files of an image's states, and the residue is none: "
                           "name the image without \",residue\"");
   complain_warnings(opened);
+  tsk_qcow2_disk_report_changes(timeline->image, tell_change, NULL);
   if (!find_states(timeline))
     return complain_failed("out of memory");
   add_states(timeline);

@@ -493,6 +493,7 @@ PROTOTYPES = {
         ERROR,
     ),
     "qcow2_layer_count": (c_size_t, HANDLE),
+    "qcow2_layer_changed": (c_int, HANDLE, c_size_t, c_char_p, c_size_t),
     "qcow2_layer_get": (c_int, HANDLE, c_size_t, POINTER(RawLayer), ERROR),
     "qcow2_encryption_get": (c_int, HANDLE, c_size_t, POINTER(EncryptionInfo), ERROR),
     "qcow2_extension_get": (POINTER(RawExtension), HANDLE, c_size_t, c_size_t),
