@@ -43,7 +43,7 @@ static int open_quietly(int directory, const char *name)
 }
 
 int qcow2_gate_open_admitted(int directory, const char *name, enum admission admission,
-                         struct stat *status, const char **problem)
+                             struct stat *status, const char **problem)
 {
   struct stat before;
   int descriptor, os_errno = 0;
@@ -82,8 +82,8 @@ static int descriptor_size(int descriptor, const struct stat *status, uint64_t *
   return 0;
 }
 
-int qcow2_gate_fill(struct qcow2_opened_file *file, char *path, int directory,
-                            int descriptor, const struct stat *status, struct qcow2_error *error)
+int qcow2_gate_fill(struct qcow2_opened_file *file, char *path, int directory, int descriptor,
+                    const struct stat *status, struct qcow2_error *error)
 {
   uint64_t size = 0;
   int os_errno = descriptor_size(descriptor, status, &size);

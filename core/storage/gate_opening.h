@@ -25,12 +25,12 @@ const char *qcow2_gate_admission_problem(const struct stat *status, enum admissi
 /* Open `name` in `directory`. It must be admitted, and still be the same file after it was opened.
    Returns the descriptor, or -1 with either *problem (a clause) or errno set. */
 int qcow2_gate_open_admitted(int directory, const char *name, enum admission admission,
-                         struct stat *status, const char **problem);
+                             struct stat *status, const char **problem);
 
 /* Make the opened file. It owns `path` (NULL: there was no memory) and the descriptors from the
    call on; they are closed also on failure. */
-int qcow2_gate_fill(struct qcow2_opened_file *file, char *path, int directory,
-                            int descriptor, const struct stat *status, struct qcow2_error *error);
+int qcow2_gate_fill(struct qcow2_opened_file *file, char *path, int directory, int descriptor,
+                    const struct stat *status, struct qcow2_error *error);
 
 /* Open the directories in `name`, one in the other, from `directory` on (which this closes), never
    through a symbolic link. *last becomes the last component of `name`, which is not opened. Returns

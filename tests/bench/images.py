@@ -12,6 +12,7 @@ import subprocess
 from pathlib import Path
 
 from lib.encrypted import clock_environment
+from lib.project import run_line
 
 MIB = 1 << 20
 START_SECTOR = 2048  # of the partition
@@ -40,13 +41,9 @@ umount "$2" && wait $server && exit $status
 """
 
 
-def run(*command, **options):
-    done = subprocess.run(
-        [str(word) for word in command], capture_output=True, text=True, **options
-    )
-    if done.returncode != 0:
-        raise SystemExit(f"{' '.join(map(str, command))}: {done.stdout}{done.stderr}")
-    return done.stdout
+def run(line, *words, **more):
+    """What a command prints that may take as long as it likes."""
+    return run_line(line, *words, timeout=None, **more).stdout
 
 
 class Images:
@@ -76,17 +73,7 @@ class Images:
         elif name == "ntfs":
             self.make_ntfs(unfinished)
         elif name == "empty":
-            run(
-                "qemu-img",
-                "create",
-                "-q",
-                "-f",
-                "qcow2",
-                "-o",
-                "cluster_size=64k",
-                unfinished,
-                "64T",
-            )
+            run("qemu-img create -q -f qcow2 -o cluster_size=64k", unfinished, "64T")
         elif name == "snapshot":
             self.make_snapshot(unfinished)
         elif name.startswith("snapshots"):
@@ -109,16 +96,7 @@ class Images:
 
     def convert(self, path, *options, disk="disk"):
         run(
-            "qemu-img",
-            "convert",
-            "-q",
-            "-W",
-            "-m",
-            4,
-            "-f",
-            "raw",
-            "-O",
-            "qcow2",
+            "qemu-img convert -q -W -m 4 -f raw -O qcow2",
             *options,
             self.path(disk),
             path,
@@ -133,19 +111,8 @@ class Images:
         pick_files(Path("/usr"), tree, self.disk_bytes * 3 // 7)
         self.make_table(path)
         kib = self.partition_bytes() // 1024
-        run(
-            "mke2fs",
-            "-q",
-            "-F",
-            "-t",
-            "ext4",
-            "-d",
-            tree,
-            "-E",
-            f"offset={START_SECTOR * 512}",
-            path,
-            f"{kib}k",
-        )
+        offset = f"offset={START_SECTOR * 512}"
+        run("mke2fs -q -F -t ext4 -d", tree, "-E", offset, path, f"{kib}k")
         shutil.rmtree(tree)
 
     def make_table(self, path):
@@ -165,7 +132,7 @@ class Images:
         pick_files(Path("/usr"), tree, self.disk_bytes * 3 // 7, NTFS_FILES)
         with open(partition, "wb") as file:
             file.truncate(self.partition_bytes())
-        run("mkntfs", "-q", "-Q", "-F", partition)
+        run("mkntfs -q -Q -F", partition)
         mounted.mkdir(exist_ok=True)
         options = "-m" if os.geteuid() == 0 else "-rm"
         run("unshare", options, "sh", "-c", FILL_NTFS, "sh", partition, mounted, tree)
@@ -181,7 +148,7 @@ class Images:
     def make_snapshot(self, path):
         """A snapshot of the disk, a sixteenth of which was overwritten since."""
         self.convert(path)
-        run("qemu-img", "snapshot", "-c", "before", path)
+        run("qemu-img snapshot -c before", path)
         overwrite(path, (b for b in range(self.disk_bytes // BLOCK) if hash_of(b) % 16 == 0), 85)
 
     def changed_blocks(self, number):
@@ -192,16 +159,16 @@ class Images:
     def make_snapshots(self, path, options):
         self.convert(path, *options)
         for number in range(1, SNAPSHOTS + 1):
-            run("qemu-img", "snapshot", "-c", f"s{number}", path)
+            run(f"qemu-img snapshot -c s{number}", path)
             overwrite(path, self.changed_blocks(number), number)
 
     def make_files(self, path):
         """A snapshot of the disk, of whose files a hundredth was deleted, made or changed since."""
         self.convert(path)
-        run("qemu-img", "snapshot", "-c", "before", path)
+        run("qemu-img snapshot -c before", path)
         changed = path.with_name("changed.raw")
-        run("cp", "--sparse=always", self.path("disk"), changed)
-        listed = run("fls", "-r", "-p", "-F", "-o", START_SECTOR, changed).splitlines()
+        run("cp --sparse=always", self.path("disk"), changed)
+        listed = run(f"fls -r -p -F -o {START_SECTOR}", changed).splitlines()
         names = [line.split("\t", 1)[1] for line in listed if line.startswith("r/r")]
         commands = []
         for number, name in enumerate(sorted(names)[::100]):
@@ -231,7 +198,7 @@ class Images:
                 if content != old.read(BLOCK):
                     piece.write_bytes(content)
                     write = f"write -q -s {piece} {at} {len(content)}"
-                    run("qemu-io", "-f", "qcow2", "-c", write, path)
+                    run("qemu-io -f qcow2 -c", write, path)
         piece.unlink(missing_ok=True)
 
     def make_luks(self, path):
@@ -251,10 +218,8 @@ class Images:
             overlay.unlink(missing_ok=True)
             share = self.directory / "share.raw"
             self.copy_share(share, layer, 2 * depth)
-            run(
-                "qemu-img", "convert", "-q", "-S", "64k", "-f", "raw", "-O", "qcow2", share, overlay
-            )
-            run("qemu-img", "rebase", "-u", "-f", "qcow2", "-F", "qcow2", "-b", below.name, overlay)
+            run("qemu-img convert -q -S 64k -f raw -O qcow2", share, overlay)
+            run("qemu-img rebase -u -f qcow2 -F qcow2 -b", below.name, overlay)
             share.unlink()
             below = overlay
 

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from .project import run
+from .project import run, run_line
 
 MIB, SECTOR = 1 << 20, 512
 START = 2048  # the partition's first sector, where there is one
@@ -45,7 +45,7 @@ class FileHistory:
             name = f"@s{index}" if index < states else ""
             self.store(index == 0)
             if name:
-                run("qemu-img", "snapshot", "-c", name[1:], self.image)
+                run_line("qemu-img snapshot -c", name[1:], self.image)
             self.raws[name] = self.folder / f"state{index}.raw"
             run("cp", "--sparse=always", self.raw, self.raws[name])
 
@@ -72,31 +72,11 @@ class FileHistory:
             options = f"cluster_size={self.rng.choice(CLUSTERS)}"
             if self.rng.random() < 0.3:
                 options += ",compat=0.10"
-            run(
-                "qemu-img",
-                "create",
-                "-q",
-                "-f",
-                "qcow2",
-                "-o",
-                options,
-                self.image,
-                self.offset + self.size,
-            )
+            size = self.offset + self.size
+            run_line("qemu-img create -q -f qcow2 -o", options, self.image, size)
         if is_first or self.rng.random() < 0.2:
             compressed = ["-c"] if is_first and self.rng.random() < 0.3 else []
-            run(
-                "qemu-img",
-                "convert",
-                "-n",
-                *compressed,
-                "-f",
-                "raw",
-                "-O",
-                "qcow2",
-                self.raw,
-                self.image,
-            )
+            run_line("qemu-img convert -n -f raw -O qcow2", *compressed, self.raw, self.image)
             return
         self.store_changes(self.raws[list(self.raws)[-1]])
 
@@ -110,7 +90,7 @@ class FileHistory:
                     path.write_bytes(piece)
                     commands += ["-c", f"write -q -s {path} {at} {len(piece)}"]
         for start in range(0, len(commands), 400):
-            run("qemu-io", "-f", "qcow2", *commands[start : start + 400], self.image)
+            run_line("qemu-io -f qcow2", *commands[start : start + 400], self.image)
         for path in self.folder.glob("piece*"):
             path.unlink()
 

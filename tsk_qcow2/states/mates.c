@@ -56,7 +56,7 @@ static bool is_same_by_place(const struct comparison *comparison, uint32_t a, ui
 }
 
 bool comparison_is_same_file(const struct comparison *comparison, uint32_t a, uint32_t b,
-                         bool is_same_name)
+                             bool is_same_name)
 {
   const struct entry *of_a = &comparison->a->list[a], *of_b = &comparison->b->list[b];
 
@@ -136,19 +136,22 @@ bool comparison_is_of_same_name(const struct comparison *comparison, uint32_t a,
 {
   uint32_t parent;
 
-  return comparison_find_old_parent(comparison, b, &parent) && comparison->a->list[a].parent == parent &&
+  return comparison_find_old_parent(comparison, b, &parent) &&
+         comparison->a->list[a].parent == parent &&
          comparison_is_deleted(comparison->a, a) == comparison_is_deleted(comparison->b, b) &&
          strcmp(entry_name(comparison->a, a), entry_name(comparison->b, b)) == 0;
 }
 
 static bool is_it_by_name(const struct comparison *comparison, uint32_t a, uint32_t b)
 {
-  return comparison_is_of_same_name(comparison, a, b) && comparison_is_same_file(comparison, a, b, true);
+  return comparison_is_of_same_name(comparison, a, b) &&
+         comparison_is_same_file(comparison, a, b, true);
 }
 
 static bool is_it_by_inode(const struct comparison *comparison, uint32_t a, uint32_t b)
 {
-  return !comparison_is_deleted(comparison->a, a) && comparison_is_same_file(comparison, a, b, false);
+  return !comparison_is_deleted(comparison->a, a) &&
+         comparison_is_same_file(comparison, a, b, false);
 }
 
 /* Of several names of a file, one that was moved or renamed only is taken before others. */
@@ -162,11 +165,12 @@ static bool is_it_by_inode_and_place(const struct comparison *comparison, uint32
 {
   uint32_t parent;
 
-  return comparison_find_old_parent(comparison, b, &parent) && comparison->a->list[a].parent == parent &&
-         is_it_by_inode(comparison, a, b);
+  return comparison_find_old_parent(comparison, b, &parent) &&
+         comparison->a->list[a].parent == parent && is_it_by_inode(comparison, a, b);
 }
 
-uint32_t comparison_search_by_name(struct comparison *comparison, uint32_t b, candidate_function *is_it)
+uint32_t comparison_search_by_name(struct comparison *comparison, uint32_t b,
+                                   candidate_function *is_it)
 {
   uint32_t parent;
 
