@@ -95,7 +95,6 @@ static void keep_complaint(struct child *child, const char *piece, size_t count)
   size_t used = strlen(child->complaint), room = CHILD_COMPLAINT_BYTES - 1 - used;
 
   memcpy(child->complaint + used, piece, count < room ? count : room);
-  fwrite(piece, 1, count, stderr);
 }
 
 /* Take what a stream has. */

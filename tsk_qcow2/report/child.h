@@ -17,8 +17,8 @@ struct child {
   char complaint[CHILD_COMPLAINT_BYTES]; /* the start of what it printed on stderr */
 };
 
-/* Run `path` with the arguments, and `input` on its stdin (NULL: nothing). Its stderr also goes to
-   ours. False: no memory, or no process. The caller frees with child_free(). */
+/* Run `path` with the arguments, and `input` on its stdin (NULL: nothing). False: no memory,
+   or no process. The caller frees with child_free(). */
 bool child_run(const char *path, const char *const argv[], const char *input, struct child *child);
 
 void child_free(struct child *child);

@@ -46,6 +46,7 @@ void report_set_done(struct report *report, enum report_section section, json_t 
 
 void report_set_failed(struct report *report, enum report_section section, const char *why)
 {
+  complain_failed("the report has no section \"%s\": %s", report_section_name(section), why);
   json_object_set_new(report_section(report, section), "why", json_string(why));
 }
 

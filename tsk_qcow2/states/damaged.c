@@ -114,10 +114,10 @@ void damaged_add_file(struct damaged *damaged, TSK_FS_FILE *file, const struct e
 void damaged_add_unread(struct damaged *damaged, const struct entries *entries, const char *prefix)
 {
   if (entries->is_root_incomplete)
-    note(damaged, entries, ENTRY_NONE, prefix, "names in it", 0);
+    note(damaged, entries, ENTRY_NONE, prefix, "names", 0);
   for (size_t i = 0; i < entries->count; i++) {
     if ((entries->list[i].flags & ENTRY_INCOMPLETE) != 0)
-      note(damaged, entries, i, prefix, "names in it", 0);
+      note(damaged, entries, i, prefix, "names", 0);
     if ((entries->list[i].flags & ENTRY_META_UNSURE) != 0)
       note(damaged, entries, i, prefix, "metadata", 0);
   }
