@@ -193,6 +193,16 @@ def test_exit_status(tmp_path):
     assert report(f"{tmp_path}/leaky,residue", status=2) == ""
 
 
+def test_an_image_without_refcounts(tmp_path):
+    """qcow version 1: what it does not have is said."""
+    (tmp_path / "raw").write_bytes(door_names.filesystem())
+    run("qemu-img", "convert", "-O", "qcow", tmp_path / "raw", tmp_path / "old.qcow")
+    page = Page(report(tmp_path / "old.qcow", status=6))
+    assert "The image file is not drawn: an image of qcow version 1" in words_of(page, "pictures")
+    assert "Not in this report: an image of qcow version 1" in words_of(page, "consistency")
+    assert "ext4" in words_of(page, "states")
+
+
 # ---- Sections and options ---------------------------------------------------------------
 
 

@@ -76,7 +76,8 @@ static const struct topic TOPICS[] = {
     "--svg=layers    the disk, by the file of the chain that provides each part of it\n"
     "--svg=file      the image file, by what each of its clusters is\n"
     "Tables are read, and no data. Exit status: 0; 4 some of the disk cannot be read, because a\n"
-    "table or an entry is damaged; 1 the image cannot be opened.\n" },
+    "table or an entry is damaged; 6 a picture could not be drawn; 1 the image cannot be "
+    "opened.\n" },
   { "mount", "mount [--foreground] [--allow-other] IMAGE DIRECTORY",
     "show every state of the image as a raw file in the directory, read-only\n",
     "For programs that are not The Sleuth Kit's. The directory has active.raw, snapshots/,\n"

@@ -140,7 +140,7 @@ static unsigned write_pictures(const struct qcow2_image *image, const struct pic
     y += picture_write(&pair->kinds, y, out) + GAP;
   if (is_wanted(given, ARGUMENT_SVG_LAYERS) && has_layers)
     y += picture_write(&pair->layers, y, out) + GAP;
-  if (is_wanted(given, ARGUMENT_SVG_FILE))
+  if (file != NULL)
     y += picture_write(file, y, out) + GAP;
   return y - GAP;
 }
@@ -169,16 +169,22 @@ static int draw_map(const struct tsk_qcow2_opened *opened, unsigned given)
   struct picture_pair *pair = NULL;
   struct picture *file = NULL;
   struct qcow2_error error;
-  int code, status;
+  bool is_whole = true;
+  int code, status = EXIT_FAILED;
 
   complain_warnings(opened);
   code = pictures_of_disk(opened->image, opened->view, &pair, &error);
-  if (code == 0 && is_wanted(given, ARGUMENT_SVG_FILE))
-    code = picture_of_file(opened->image, &file, &error);
-  status = code == 0 ? print_pictures(opened->image, pair, file, given)
-                     : complain_failed("%s", error.message);
-  if (status == EXIT_OK && pair->kinds.has_damage)
-    status = EXIT_DAMAGED;
+  if (code == 0 && is_wanted(given, ARGUMENT_SVG_FILE) &&
+      picture_of_file(opened->image, &file, &error) != 0) {
+    complain_failed("%s", error.message);
+    is_whole = false;
+    code = (given & ARGUMENT_SVG_FILE) != 0 ? error.code : 0;
+  } else if (code != 0)
+    complain_failed("%s", error.message);
+  if (code == 0)
+    status = print_pictures(opened->image, pair, file, given);
+  if (status == EXIT_OK && (pair->kinds.has_damage || !is_whole))
+    status = pair->kinds.has_damage ? EXIT_DAMAGED : EXIT_INCOMPLETE;
   free(file);
   free(pair);
   return status;

@@ -29,10 +29,13 @@ static json_t *parse(const struct child *child)
 static void set_failed(struct report *report, enum report_section section,
                        const struct child *child)
 {
+  static const char prefix[] = "tsk-qcow2: ";
+  const char *line = child->complaint;
   char why[WHY_BYTES], complaint[CHILD_COMPLAINT_BYTES];
-  size_t length = strcspn(child->complaint, "\n");
 
-  qcow2_text_escape(child->complaint, length, complaint, sizeof(complaint));
+  if (strncmp(line, prefix, strlen(prefix)) == 0)
+    line += strlen(prefix);
+  qcow2_text_escape(line, strcspn(line, "\n"), complaint, sizeof(complaint));
   if (child->is_too_long)
     snprintf(why, sizeof(why), "there is more to say than a report can hold (%zu MiB)",
              CHILD_OUTPUT_MAX >> 20);
@@ -105,6 +108,21 @@ static void add_titles(json_t *states)
   }
 }
 
+/* The labels of what is left of deleted snapshots that are not 0, as lists: a template goes through
+   lists only. */
+static void add_label_lists(json_t *snapshots)
+{
+  for (size_t i = 0; i < json_array_size(snapshots); i++) {
+    json_t *snapshot = json_array_get(snapshots, i), *list = json_array(), *bytes;
+    const char *label;
+
+    json_object_foreach(json_object_get(snapshot, "labels"), label,
+                        bytes) if (json_integer_value(bytes) > 0)
+        json_array_append_new(list, json_pack("{s:s, s:O}", "label", label, "bytes", bytes));
+    json_object_set_new(snapshot, "label_list", list);
+  }
+}
+
 static void ask_states(struct report *report)
 {
   const json_t *hashes = report_section(report, SECTION_HASHES);
@@ -149,6 +167,7 @@ void report_gather(struct report *report)
   ask_self(report, SECTION_CONSISTENCY, "check", none);
   ask_self(report, SECTION_RESIDUE, "residue", none);
   add_titles(report_data(report, SECTION_HASHES, "states"));
+  add_label_lists(report_data(report, SECTION_RESIDUE, "deleted"));
   if (report->options.wants[SECTION_STATES])
     ask_states(report);
 }

@@ -67,17 +67,20 @@ static int draw_disk(struct report *report, json_t *data, struct qcow2_error *er
   return code;
 }
 
-static int draw_file(struct report *report, json_t *data, struct qcow2_error *error)
+/* A version of the format that has no refcounts has no such picture. */
+static void draw_file(struct report *report, json_t *data)
 {
   struct picture *picture = NULL;
-  int code = picture_of_file(report->opened.image, &picture, error);
+  struct qcow2_error error;
 
-  if (code == 0) {
+  if (picture_of_file(report->opened.image, &picture, &error) == 0) {
     draw(report, DRAWING_FILE, picture);
     json_object_set_new(data, "file", classes_value(picture));
+  } else {
+    json_object_set_new(data, "no_file", json_string(error.message));
+    report_add_status(report, EXIT_INCOMPLETE);
   }
   free(picture);
-  return code;
 }
 
 void report_draw_pictures(struct report *report)
@@ -85,9 +88,10 @@ void report_draw_pictures(struct report *report)
   json_t *data = json_object();
   struct qcow2_error error;
 
-  if (draw_disk(report, data, &error) == 0 && draw_file(report, data, &error) == 0)
+  if (draw_disk(report, data, &error) == 0) {
+    draw_file(report, data);
     report_set_done(report, SECTION_PICTURES, data);
-  else {
+  } else {
     json_decref(data);
     report_set_failed(report, SECTION_PICTURES, error.message);
     report_add_status(report, EXIT_INCOMPLETE);

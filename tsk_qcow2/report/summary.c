@@ -60,13 +60,15 @@ void report_summarize(struct report *report)
 
   if (warnings == NULL)
     warnings = report_data(report, SECTION_FACTS, "warnings");
-  summary = json_pack("{s:I, s:I, s:I, s:b, s:b, s:b, s:o}", "snapshots",
+  summary = json_pack("{s:I, s:I, s:I, s:b, s:b, s:b, s:b, s:o}", "snapshots",
                       (json_int_t) json_array_size(snapshots), "damaged_files",
                       count_damaged_files(report), "residue_data", count_residue(report),
                       "has_damage", has_damage(report), "has_findings",
                       json_array_size(report_data(report, SECTION_CONSISTENCY, "findings")) > 0,
                       "has_old_snapshots",
                       json_array_size(report_data(report, SECTION_RESIDUE, "snapshots")) > 0,
+                      "has_readable_snapshots",
+                      json_array_size(report_data(report, SECTION_RESIDUE, "deleted")) > 0,
                       "warnings", warnings == NULL ? json_array() : json_copy(warnings));
   add_result(report, summary);
   json_object_set_new(report->root, "summary", summary);
