@@ -13,7 +13,11 @@
 #include "streams.h"
 
 #define JOBS_MAX 64u
-#define THREADS_MAX 3u
+/* By tests/bench/processors: with more threads than this, a reader that copies 64 KiB clusters is
+   limited by copying. A thread that decodes a cluster has the cluster, its stream of up to two
+   clusters, and its decoder: four clusters at most. */
+#define THREADS_MAX 11u
+#define THREADS_BYTES_MAX (24u << 20)
 /* Threads are started when this many units were reached: for fewer it does not pay. */
 #define UNITS_BEFORE_THREADS 16u
 /* The number of begun units that are remembered: more than are guessed at a time. */
@@ -55,6 +59,7 @@ struct qcow2_ahead {
 struct qcow2_ahead_reader {
   struct qcow2_ahead *ahead;
   struct qcow2_ahead_disk disk;
+  unsigned threads_max; /* that decode its units at a time */
   struct qcow2_window window;
   uint64_t unit_count;
   _Atomic uint64_t last_unit; /* that was reached; UINT64_MAX: none yet */
@@ -224,6 +229,14 @@ static void list_remove(const struct qcow2_ahead *ahead)
 
 /* ---- Threads ---------------------------------------------------------------- */
 
+/* The job that a thread may begin. NULL: there is none. */
+static struct job *job_for_thread(struct qcow2_ahead *ahead) NEEDS_LOCK(ahead_lock)
+{
+  struct job *job = ahead->is_paused ? NULL : job_next(ahead, NULL);
+
+  return job != NULL && ahead->busy < job->reader->threads_max ? job : NULL;
+}
+
 static void *thread_main(void *context)
 {
   struct qcow2_ahead *ahead = context;
@@ -231,7 +244,7 @@ static void *thread_main(void *context)
   pthread_setname_np(pthread_self(), "qcow2-ahead");
   lock(ahead);
   while (!ahead->is_ending) {
-    struct job *job = ahead->is_paused ? NULL : job_next(ahead, NULL);
+    struct job *job = job_for_thread(ahead);
 
     if (job == NULL) {
       pthread_cond_wait(&ahead->queued, &ahead->lock);
@@ -331,6 +344,7 @@ struct qcow2_ahead_reader *qcow2_ahead_reader_new(struct qcow2_ahead *ahead,
     return NULL;
   reader->ahead = ahead;
   reader->disk = *disk;
+  reader->threads_max = THREADS_BYTES_MAX / (4 * disk->unit);
   reader->window = window;
   reader->unit_count = divide_up(disk->end, disk->unit);
   atomic_init(&reader->last_unit, UINT64_MAX);
@@ -368,18 +382,18 @@ void qcow2_ahead_reader_free(struct qcow2_ahead_reader *reader)
 }
 
 /* The reader has reached a unit: replace its queued units by those that will probably be read next.
-   Returns true if some were queued. */
-static bool queue_ahead(struct qcow2_ahead *ahead, struct qcow2_ahead_reader *reader,
-                        uint64_t guest_offset) NEEDS_LOCK(ahead_lock)
+   Returns how many were queued. */
+static unsigned queue_ahead(struct qcow2_ahead *ahead, struct qcow2_ahead_reader *reader,
+                            uint64_t guest_offset) NEEDS_LOCK(ahead_lock)
 {
   uint64_t units[UNITS_GUESSED_MAX], unit = guest_offset / reader->disk.unit;
   size_t count = qcow2_streams_note(&reader->streams, unit, guest_offset % reader->disk.unit == 0,
                                     &reader->window, units);
-  bool any = false;
+  unsigned queued = 0;
 
   if (ahead->reached < UNITS_BEFORE_THREADS) {
     ahead->reached++;
-    return false;
+    return 0;
   }
   if (ahead->thread_count == 0 && count > 0)
     start_threads(ahead);
@@ -387,9 +401,10 @@ static bool queue_ahead(struct qcow2_ahead *ahead, struct qcow2_ahead_reader *re
     *begun_slot(reader, unit) = 0;
   drop_jobs(ahead, reader);
   for (size_t i = 0; i < count && ahead->thread_count > 0; i++)
-    if (units[i] < reader->unit_count && *begun_slot(reader, units[i]) != units[i] + 1)
-      any = job_add(ahead, reader, units[i]) || any;
-  return any;
+    if (units[i] < reader->unit_count && *begun_slot(reader, units[i]) != units[i] + 1 &&
+        job_add(ahead, reader, units[i]))
+      queued++;
+  return queued;
 }
 
 /* Return when the unit is not a job of a thread: remove it from the queue, or wait until it is
@@ -420,15 +435,15 @@ void qcow2_ahead_reach(struct qcow2_ahead_reader *reader, uint64_t guest_offset)
 {
   struct qcow2_ahead *ahead = reader->ahead;
   uint64_t unit = guest_offset / reader->disk.unit;
-  bool is_new;
+  unsigned queued;
 
   if (atomic_exchange_explicit(&reader->last_unit, unit, memory_order_relaxed) == unit)
     return;
   lock(ahead);
-  is_new = queue_ahead(ahead, reader, guest_offset);
+  queued = queue_ahead(ahead, reader, guest_offset);
   unlock(ahead);
-  if (is_new) /* without the lock, since the threads that wake up need it */
-    pthread_cond_broadcast(&ahead->queued);
+  for (; queued > 0; queued--) /* without the lock, since the threads that wake up need it */
+    pthread_cond_signal(&ahead->queued);
   lock(ahead);
   settle(ahead, reader, unit);
   unlock(ahead);

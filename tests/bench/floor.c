@@ -3,14 +3,19 @@
  * floor IMAGE THREADS: inflate every compressed cluster of an image, and do nothing else. Prints
  * the seconds that this takes when where the clusters are is known already, and the file is in
  * memory: no reader of the whole disk can be faster.
+ *
+ * floor IMAGE times: print the guest offset of each such cluster, and the nanoseconds that it took.
  */
 #include <err.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <libdeflate.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 #include <time.h>
@@ -21,7 +26,8 @@
 #define THREADS_MAX 64
 
 struct stream {
-  uint64_t host_offset, host_bytes;
+  uint64_t guest_offset, host_offset, host_bytes;
+  uint64_t nanoseconds;
 };
 
 static struct stream *streams;
@@ -53,7 +59,7 @@ static void find_streams(const char *path)
     if (qcow2_view_map(view, at, qcow2_view_size(view) - at, &extent, &error) != 0)
       errx(1, "%s", error.message);
     if (extent.kind == QCOW2_CLUSTER_COMPRESSED)
-      streams[stream_count++] = (struct stream){ extent.host_offset, extent.host_bytes };
+      streams[stream_count++] = (struct stream){ at, extent.host_offset, extent.host_bytes, 0 };
   }
   qcow2_view_close(view);
   qcow2_image_close(image);
@@ -67,6 +73,14 @@ static void load_file(const char *path)
   if (descriptor < 0 || file == MAP_FAILED)
     err(1, "%s", path);
   close(descriptor);
+}
+
+static uint64_t now(void)
+{
+  struct timespec time;
+
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return (uint64_t) time.tv_sec * 1000000000u + (uint64_t) time.tv_nsec;
 }
 
 static void *inflate_streams(void *unused)
@@ -83,6 +97,7 @@ static void *inflate_streams(void *unused)
     const uint8_t *input = file + streams[number].host_offset;
     size_t left = file_size - streams[number].host_offset;
     size_t length = streams[number].host_bytes < left ? streams[number].host_bytes : left;
+    uint64_t start = now();
 
     if (header.compression == QCOW2_COMPRESSION_ZSTD)
       ZSTD_decompressDCtx(zstd, cluster, cluster_size, input,
@@ -90,6 +105,7 @@ static void *inflate_streams(void *unused)
     else
       libdeflate_deflate_decompress_ex(inflater, input, length, cluster, cluster_size, &consumed,
                                        NULL);
+    streams[number].nanoseconds = now() - start;
   }
   free(cluster);
   ZSTD_freeDCtx(zstd);
@@ -97,24 +113,32 @@ static void *inflate_streams(void *unused)
   return NULL;
 }
 
+static void print_times(void)
+{
+  for (size_t i = 0; i < stream_count; i++)
+    printf("%" PRIu64 " %" PRIu64 "\n", streams[i].guest_offset, streams[i].nanoseconds);
+}
+
 int main(int argc, char **argv)
 {
-  long count = argc == 3 ? strtol(argv[2], NULL, 10) : 0;
+  bool prints_times = argc == 3 && strcmp(argv[2], "times") == 0;
+  long count = prints_times ? 1 : argc == 3 ? strtol(argv[2], NULL, 10) : 0;
   pthread_t threads[THREADS_MAX];
-  struct timespec start, end;
+  uint64_t start;
 
   if (count < 1 || count > THREADS_MAX)
-    errx(2, "usage: floor IMAGE THREADS");
+    errx(2, "usage: floor IMAGE THREADS | floor IMAGE times");
   find_streams(argv[1]);
   load_file(argv[1]);
-  clock_gettime(CLOCK_MONOTONIC, &start);
+  start = now();
   for (int i = 0; i < count; i++)
     if (pthread_create(&threads[i], NULL, inflate_streams, NULL) != 0)
       errx(1, "no thread");
   for (int i = 0; i < count; i++)
     pthread_join(threads[i], NULL);
-  clock_gettime(CLOCK_MONOTONIC, &end);
-  printf("%.6f\n",
-         (double) (end.tv_sec - start.tv_sec) + 1e-9 * (double) (end.tv_nsec - start.tv_nsec));
+  if (prints_times)
+    print_times();
+  else
+    printf("%.6f\n", (double) (now() - start) * 1e-9);
   return 0;
 }

@@ -10,7 +10,8 @@
 
 #include <pthread.h>
 #include <stdlib.h>
-#include <unistd.h>
+
+#include <base/system.h>
 
 #include "complain.h"
 #include "sweep_row.h"
@@ -332,11 +333,11 @@ size_t sweep_lanes_max(const struct qcow2_image *image)
 static size_t workers_for(size_t chunk_bytes)
 {
   size_t most = WORKER_BYTES / (4 * chunk_bytes);
-  long cores = sysconf(_SC_NPROCESSORS_ONLN);
+  size_t processors = qcow2_system_processors();
 
   if (most > WORKERS_MAX)
     most = WORKERS_MAX;
-  return cores < 1 ? 1 : (size_t) cores < most ? (size_t) cores : most;
+  return processors < most ? processors : most;
 }
 
 static void sweep_free(struct sweep *sweep)
