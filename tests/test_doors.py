@@ -4,7 +4,16 @@ door_traps.py, through the doors of doors.py."""
 import os
 
 import pytest
-from lib import door_agreement, door_foreign, door_found, door_names, door_traps, door_ways, doors
+from lib import (
+    door_agreement,
+    door_foreign,
+    door_found,
+    door_inside,
+    door_names,
+    door_traps,
+    door_ways,
+    doors,
+)
 from lib.history import History
 from lib.project import BUILD, SANITIZERS
 
@@ -36,7 +45,13 @@ def all_doors(request):
 
 @pytest.mark.parametrize(
     "group",
-    [*door_names.GROUPS, *door_traps.GROUPS, *door_foreign.GROUPS, *door_found.GROUPS],
+    [
+        *door_names.GROUPS,
+        *door_traps.GROUPS,
+        *door_foreign.GROUPS,
+        *door_found.GROUPS,
+        *door_inside.GROUPS,
+    ],
     ids=lambda group: group.__name__,
 )
 def test_every_name_through_every_door(group, core, case, all_doors, monkeypatch, record_property):

@@ -50,7 +50,7 @@ struct content {
 static int read_by_libtsk(const struct content *content, uint64_t offset, char *out, size_t length)
 {
   const struct tsk_qcow2_inner_image *image = content->open->image;
-  uint64_t failures = tsk_qcow2_inner_image_failures(image);
+  const struct tsk_qcow2_inner_faults faults = tsk_qcow2_inner_image_faults(image);
 
   while (length > 0) {
     ssize_t count = tsk_qcow2_libtsk()->fs_attr_read(content->attr, (int64_t) offset, out, length,
@@ -62,7 +62,7 @@ static int read_by_libtsk(const struct content *content, uint64_t offset, char *
     offset += (uint64_t) count;
     length -= (size_t) count;
   }
-  return tsk_qcow2_inner_image_failures(image) == failures ? 0 : EIO;
+  return tsk_qcow2_inner_image_faults(image).failed == faults.failed ? 0 : EIO;
 }
 
 static int content_read(void *context, uint64_t offset, void *buffer, size_t length)
@@ -216,16 +216,17 @@ static bool reads_otherwise(const struct content *content, const struct qcow2_st
                             uint64_t offset, size_t length)
 {
   struct tsk_qcow2_inner_image *image = content->open->image;
-  uint64_t failures = tsk_qcow2_inner_image_failures(image);
+  const struct tsk_qcow2_inner_faults before = tsk_qcow2_inner_image_faults(image);
+  struct tsk_qcow2_inner_faults after;
   char mine[COMPARED_BYTES], its[COMPARED_BYTES];
-  bool is_other, has_failed;
+  bool is_other;
 
   if (storage->read(storage->context, offset, mine, length) != 0)
     return false;
   is_other = read_by_libtsk(content, offset, its, length) != 0 || memcmp(mine, its, length) != 0;
-  has_failed = tsk_qcow2_inner_image_failures(image) != failures;
-  tsk_qcow2_inner_image_forget(image, failures);
-  return is_other && !has_failed;
+  after = tsk_qcow2_inner_image_faults(image);
+  tsk_qcow2_inner_image_forget(image, before);
+  return is_other && after.failed == before.failed && after.cut == before.cut;
 }
 
 /* Compare some places. What libtsk gives is right. */

@@ -123,22 +123,22 @@ static int find_locked(struct tsk_qcow2_inner_files *files,
 /* ---- Guarding ------------------------------------------------------------------- */
 
 /* The start and the end of a use of the file system. What libtsk answered counts only if no read
-   of the disk failed meanwhile. */
-static uint64_t begin(struct tsk_qcow2_inner_files *files)
+   of the disk failed meanwhile. If one was cut, an error may come of that. */
+static struct tsk_qcow2_inner_faults begin(struct tsk_qcow2_inner_files *files)
 {
   pthread_mutex_lock(&files->open.lock);
-  return tsk_qcow2_inner_image_failures(files->open.image);
+  return tsk_qcow2_inner_image_faults(files->open.image);
 }
 
-static int end(struct tsk_qcow2_inner_files *files, uint64_t failures, int code,
-               struct qcow2_error *error)
+static int end(struct tsk_qcow2_inner_files *files, const struct tsk_qcow2_inner_faults *before,
+               int code, struct qcow2_error *error)
 {
-  bool has_failed = tsk_qcow2_inner_image_failures(files->open.image) != failures;
+  const struct tsk_qcow2_inner_faults after = tsk_qcow2_inner_image_faults(files->open.image);
   char quoted[QUOTED_BYTES];
 
   tsk_qcow2_libtsk()->error_reset();
   pthread_mutex_unlock(&files->open.lock);
-  if (!has_failed)
+  if (after.failed == before->failed && (code == 0 || after.cut == before->cut))
     return code;
   qcow2_error_set(error, QCOW2_ERROR_IO,
                   "the file system of \"%s\" cannot be read, because the disk around it is damaged "
@@ -152,9 +152,9 @@ static int files_find(void *context, const struct qcow2_inner_file *directory, c
                       struct qcow2_inner_file *file, struct qcow2_error *error)
 {
   struct tsk_qcow2_inner_files *files = context;
-  uint64_t failures = begin(files);
+  const struct tsk_qcow2_inner_faults before = begin(files);
 
-  return end(files, failures, find_locked(files, directory, name, file, error), error);
+  return end(files, &before, find_locked(files, directory, name, file, error), error);
 }
 
 static int files_open(void *context, const struct qcow2_inner_file *file,
@@ -162,11 +162,11 @@ static int files_open(void *context, const struct qcow2_inner_file *file,
 {
   struct tsk_qcow2_inner_files *files = context;
   struct qcow2_storage opened = { 0 };
-  uint64_t failures = begin(files);
+  const struct tsk_qcow2_inner_faults before = begin(files);
   int code = tsk_qcow2_inner_content_open(&files->open, file, &opened, warning, error);
   bool is_open = code == 0;
 
-  code = end(files, failures, code, error);
+  code = end(files, &before, code, error);
   if (code == 0)
     *storage = opened;
   else if (is_open)
@@ -237,15 +237,15 @@ static int files_find_number(void *context, const char *text, struct qcow2_inner
   struct tsk_qcow2_inner_files *files = context;
   struct tsk_qcow2_inner_number number;
   char quoted[QUOTED_BYTES];
-  uint64_t failures;
+  struct tsk_qcow2_inner_faults before;
 
   if (!parse_number(text, &number))
     return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
                            "\"#%s\" is not a number as fls prints it: #INODE, or of NTFS "
                            "#INODE-TYPE-ID",
                            qcow2_text_escape(text, strlen(text), quoted, sizeof(quoted)));
-  failures = begin(files);
-  return end(files, failures, find_number_locked(files, &number, file, error), error);
+  before = begin(files);
+  return end(files, &before, find_number_locked(files, &number, file, error), error);
 }
 
 /* ---- Opening ------------------------------------------------------------------------ */
@@ -265,6 +265,26 @@ static int complain_no_files(const struct tsk_qcow2_inner_files *files, const ch
                          tsk_qcow2_partitions_list(files->open.image, partitions));
 }
 
+/* Open the file system, of whatever type. To find the type, libtsk reads in many places. If one of
+   these reads failed, the file system is opened once more as what it is, so that only the reads
+   that it needs count. NULL: there is none. */
+static struct tsk_qcow2_fs *detect(struct tsk_qcow2_inner_files *files, int64_t offset)
+{
+  const struct tsk_qcow2_libtsk *libtsk = tsk_qcow2_libtsk();
+  struct tsk_qcow2_img *img = tsk_qcow2_inner_image_img(files->open.image);
+  const struct tsk_qcow2_inner_faults before = tsk_qcow2_inner_image_faults(files->open.image);
+  struct tsk_qcow2_fs *fs = libtsk->fs_open_img(img, offset, 0);
+  int type;
+
+  if (fs == NULL || fs->tag != LIBTSK_FS_TAG ||
+      tsk_qcow2_inner_image_faults(files->open.image).failed == before.failed)
+    return fs;
+  type = fs->type;
+  libtsk->fs_close(fs);
+  tsk_qcow2_inner_image_forget(files->open.image, before);
+  return libtsk->fs_open_img(img, offset, type);
+}
+
 static int open_fs(struct tsk_qcow2_inner_files *files, const char *outer,
                    struct qcow2_error *error)
 {
@@ -278,8 +298,7 @@ static int open_fs(struct tsk_qcow2_inner_files *files, const char *outer,
                            files->start,
                            qcow2_text_escape(outer, strlen(outer), quoted, sizeof(quoted)),
                            files->open.disk->size / unit);
-  files->open.fs = tsk_qcow2_libtsk()->fs_open_img(tsk_qcow2_inner_image_img(files->open.image),
-                                                   (int64_t) (files->start * unit), 0);
+  files->open.fs = detect(files, (int64_t) (files->start * unit));
   if (files->open.fs == NULL)
     return complain_no_files(files, outer, error);
   if (files->open.fs->tag == LIBTSK_FS_TAG && files->open.fs->block_bytes > 0)
@@ -292,16 +311,16 @@ static int open_fs(struct tsk_qcow2_inner_files *files, const char *outer,
 static int fill(struct tsk_qcow2_inner_files *files, const char *outer, struct qcow2_error *error)
 {
   size_t size = strlen(outer) + 2 + 20 + 1;
-  uint64_t failures;
+  struct tsk_qcow2_inner_faults before;
   int code;
 
   files->name = malloc(size);
   if (files->name == NULL)
     return tsk_qcow2_complain_nomem(error);
   snprintf(files->name, size, "%s//%" PRIu64, outer, files->start);
-  failures = begin(files);
+  before = begin(files);
   code = open_fs(files, outer, error);
-  code = end(files, failures, code, error);
+  code = end(files, &before, code, error);
   if (code != 0)
     return code;
   files->core = (struct qcow2_file_system){ .context = files,

@@ -4,7 +4,6 @@
 #define _GNU_SOURCE /* MAP_ANONYMOUS */
 #include "inner_image.h"
 
-#include <string.h>
 #include <sys/mman.h>
 
 #include "complain.h"
@@ -18,9 +17,25 @@ struct tsk_qcow2_inner_image {
     struct tsk_qcow2_img img;
     char area[TSK_AREA_BYTES];
   } tsk;
-  struct qcow2_storage storage; /* not owned */
-  uint64_t failures;            /* any thread adds */
+  struct qcow2_storage storage;         /* not owned */
+  struct tsk_qcow2_inner_faults faults; /* any thread adds */
 };
+
+/* The length of what can be read from `offset` on, whole sectors at most; it is in the buffer. */
+static size_t read_prefix(const struct qcow2_storage *storage, uint64_t offset, char *buffer,
+                          size_t length)
+{
+  size_t done = 0;
+
+  while (done < length) {
+    size_t piece = length - done < SECTOR_BYTES ? length - done : SECTOR_BYTES;
+
+    if (storage->read(storage->context, offset + done, buffer + done, piece) != 0)
+      break;
+    done += piece;
+  }
+  return done;
+}
 
 static ssize_t callback_read(struct tsk_qcow2_img *img, int64_t offset, char *buffer, size_t length)
 {
@@ -33,9 +48,9 @@ static ssize_t callback_read(struct tsk_qcow2_img *img, int64_t offset, char *bu
     length = (size_t) (storage->size - (uint64_t) offset);
   if (length == 0 || storage->read(storage->context, (uint64_t) offset, buffer, length) == 0)
     return (ssize_t) length;
-  memset(buffer, 0, length);
-  __atomic_add_fetch(&image->failures, 1, __ATOMIC_RELAXED);
-  return -1;
+  length = read_prefix(storage, (uint64_t) offset, buffer, length);
+  __atomic_add_fetch(length > 0 ? &image->faults.cut : &image->faults.failed, 1, __ATOMIC_RELAXED);
+  return length > 0 ? (ssize_t) length : -1;
 }
 
 static void callback_close(struct tsk_qcow2_img *img)
@@ -83,12 +98,18 @@ struct tsk_qcow2_img *tsk_qcow2_inner_image_img(struct tsk_qcow2_inner_image *im
   return &image->tsk.img;
 }
 
-uint64_t tsk_qcow2_inner_image_failures(const struct tsk_qcow2_inner_image *image)
+struct tsk_qcow2_inner_faults tsk_qcow2_inner_image_faults(
+    const struct tsk_qcow2_inner_image *image)
 {
-  return __atomic_load_n(&image->failures, __ATOMIC_RELAXED);
+  return (struct tsk_qcow2_inner_faults){
+    .failed = __atomic_load_n(&image->faults.failed, __ATOMIC_RELAXED),
+    .cut = __atomic_load_n(&image->faults.cut, __ATOMIC_RELAXED),
+  };
 }
 
-void tsk_qcow2_inner_image_forget(struct tsk_qcow2_inner_image *image, uint64_t failures)
+void tsk_qcow2_inner_image_forget(struct tsk_qcow2_inner_image *image,
+                                  struct tsk_qcow2_inner_faults faults)
 {
-  __atomic_store_n(&image->failures, failures, __ATOMIC_RELAXED);
+  __atomic_store_n(&image->faults.failed, faults.failed, __ATOMIC_RELAXED);
+  __atomic_store_n(&image->faults.cut, faults.cut, __ATOMIC_RELAXED);
 }

@@ -17,11 +17,17 @@ void tsk_qcow2_inner_image_close(struct tsk_qcow2_inner_image *image);
 
 struct tsk_qcow2_img *tsk_qcow2_inner_image_img(struct tsk_qcow2_inner_image *image);
 
-/* How many reads failed. libtsk may pass on what a failed read left in its buffer, so whatever it
-   says is worth nothing if this number has grown meanwhile. */
-uint64_t tsk_qcow2_inner_image_failures(const struct tsk_qcow2_inner_image *image);
+/* How many of libtsk's reads failed; and how many were cut before a sector that cannot be read.
+   libtsk reads more than it needs. If a read is cut before what it needs, it notices that, but may
+   go on without it. If a read fails, it may take what is in its buffer for the answer. */
+struct tsk_qcow2_inner_faults {
+  uint64_t failed, cut;
+};
+struct tsk_qcow2_inner_faults tsk_qcow2_inner_image_faults(
+    const struct tsk_qcow2_inner_image *image);
 
-/* Set that number back, after a use of which nothing was kept. */
-void tsk_qcow2_inner_image_forget(struct tsk_qcow2_inner_image *image, uint64_t failures);
+/* Set these numbers back, after a use of which nothing was kept. */
+void tsk_qcow2_inner_image_forget(struct tsk_qcow2_inner_image *image,
+                                  struct tsk_qcow2_inner_faults faults);
 
 #endif

@@ -23,14 +23,16 @@ struct outer_disk {
 
 /* ---- Damage -------------------------------------------------------------------- */
 
-/* Note a damaged range, and report it if it is new. */
+/* Note a damaged range, and report it if it is new. While nobody can be told, only zeros that were
+   given for it count: an error is told by whatever it makes fail. */
 static void meet_damage(void *context, const struct qcow2_error *damage)
 {
   struct outer_disk *disk = context;
   char sentence[sizeof(damage->message) + QUOTED_BYTES + 32];
 
   __atomic_add_fetch(&disk->failures, 1, __ATOMIC_RELAXED);
-  if (!tsk_qcow2_damage_add(&disk->damage, damage) || disk->report == NULL)
+  if ((disk->report == NULL && !disk->opened.errors_zero) ||
+      !tsk_qcow2_damage_add(&disk->damage, damage) || disk->report == NULL)
     return;
   snprintf(sentence, sizeof(sentence), "of the disk around it, \"%s\": %s", disk->name,
            damage->message);
