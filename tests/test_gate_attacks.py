@@ -16,9 +16,10 @@ from pathlib import Path
 import pytest
 
 from lib import images, tools
+from lib import inside as disks
 from lib.builder import Image, pattern
 from lib.core import Image as Opened
-from lib.core import QcowError
+from lib.core import Named, QcowError
 from lib.expect import refused
 from lib.project import run_python
 
@@ -582,3 +583,150 @@ def test_info_opens_one_file(tmp_path, build_directory):
     )
     assert done.returncode == 0 and "sub/base.raw" in done.stdout
     assert opened_by(log) == {str(path)}
+
+
+# ---- Inside a disk ---------------------------------------------------------------
+
+INNER_ATTACKS = {
+    "an absolute path": ("/vm/base.raw", "absolute path"),
+    "an absolute path of this machine": ("/etc/passwd", "absolute path"),
+    "the path inside, as the user types it": ("//0/vm/base.raw", "absolute path"),
+    "out of its directory": ("../base.raw", '".."'),
+    "out and in again": ("../vm/base.raw", '".."'),
+    "a link to a file beside": ("link.raw", "symbolic link"),
+    "a link to a file elsewhere": ("far.raw", "symbolic link"),
+    "a link to this machine's file": ("passwd", "symbolic link"),
+    "through a link to its own directory": ("here/base.raw", "symbolic link"),
+    "through a link to the root": ("root/etc/passwd", "symbolic link"),
+    "a FIFO": ("fifo", "not a regular file"),
+    "a character device": ("null", "device"),
+    "a block device": ("sda", "device"),
+    "a directory": ("sub", "directory"),
+    "the directory itself": (".", "directory"),
+    "a file as a directory": ("base.raw/base.raw", "no directory"),
+    "a protocol": ("nbd://host/disk", "protocol"),
+    "JSON": ('json:{"driver":"raw"}', "protocol"),
+    "by number": ("#12", "no such file"),
+    "a deleted file": ("gone.raw", "no such file"),
+    "itself": ("top.qcow2", "loop"),
+    "itself by another path": ("./sub/../top.qcow2", '".."'),
+    "itself by a hard link": ("twin.qcow2", "loop"),
+}
+
+
+def inner_disk(folder, reference, backing_format=b"raw"):
+    """A disk with an image in /vm that refers to a file by this name, and with all that it could
+    lead to."""
+    files = folder / "files"
+    (files / "vm/sub").mkdir(parents=True)
+    (files / "base.raw").write_bytes(SECRET)
+    for name in ("vm/base.raw", "vm/sub/base.raw", "vm/gone.raw"):
+        (files / name).write_bytes(BASE)
+    for name, target in {
+        "link.raw": "base.raw",
+        "far.raw": "../base.raw",
+        "passwd": "/etc/passwd",
+        "here": ".",
+        "root": "/",
+    }.items():
+        (files / "vm" / name).symlink_to(target)
+    overlay(files / "vm/top.qcow2", reference, backing_format)
+    path = folder / "disk.raw"
+    disks.ext4(path, files, 0, 8)
+    disks.change_ext4(
+        path,
+        0,
+        [
+            "rm vm/gone.raw",
+            "ln vm/top.qcow2 vm/twin.qcow2",
+            "cd vm",
+            "mknod fifo p",
+            "mknod null c 1 3",
+            "mknod sda b 8 0",
+        ],
+    )
+    return path
+
+
+@pytest.mark.parametrize("attack", INNER_ATTACKS)
+@pytest.mark.parametrize("role", ("backing file", "data file"))
+def test_inside_a_disk_nothing_else_is_opened(attack, role, tmp_path):
+    """The rules hold in the file system there. The user may name a file in it."""
+    reference, word = INNER_ATTACKS[attack]
+    path = inner_disk(tmp_path, reference, b"qcow2" if word == "loop" else b"raw")
+    if role == "data file":
+        made = data_file_image(tmp_path / "data.qcow2", reference)
+        disks.change_ext4(path, 0, ["cd vm", f"write {made} data.qcow2"])
+        if word == "loop":  # there it is a file like others
+            return
+    image = f"{path}//0/vm/{'top' if role == 'backing file' else 'data'}.qcow2"
+    with pytest.raises(QcowError) as caught:
+        Named(image)
+    assert word in str(caught.value), caught.value
+    option = "backing" if role == "backing file" else "data-file"
+    with Named(f"{image},{option}=//0/vm/sub/base.raw,format=raw") as opened:
+        assert opened.read(0, 512) == BASE[:512]
+
+
+def test_inside_a_disk_the_ordinary_reference_is_followed(tmp_path):
+    for reference in ("base.raw", "./base.raw", "sub/base.raw", ".//sub/./base.raw"):
+        folder = tmp_path / reference.replace("/", "_")
+        folder.mkdir()
+        with Named(f"{inner_disk(folder, reference)}//0/vm/top.qcow2") as opened:
+            assert opened.read(0, SIZE) == BASE, reference
+
+
+def test_a_number_has_no_directory(tmp_path):
+    """Nothing is beside an image that is named by its inode."""
+    path = inner_disk(tmp_path, "base.raw")
+    number = disks.numbers(path, 0)["vm/top.qcow2"]
+    with pytest.raises(QcowError, match="no directory of its own"):
+        Named(f"{path}//0/#{number}")
+    with Named(f"{path}//0/#{number},backing=//0/vm/base.raw") as opened:
+        assert opened.read(0, SIZE) == BASE
+
+
+@pytest.mark.parametrize("name", ("link.raw", "passwd", "here/top.qcow2", "fifo", "null", "sda"))
+def test_the_user_passes_no_link_inside(name, tmp_path):
+    path = inner_disk(tmp_path, "base.raw")
+    with pytest.raises(QcowError, match="symbolic link|regular file|device"):
+        Named(f"{path}//0/vm/{name}")
+
+
+def test_loops_between_inner_and_outer(tmp_path):
+    """The disk around is the user's word as a backing file: it ends, for it is as long as it is. An
+    image that leads to itself by both ways is a loop."""
+    path = inner_disk(tmp_path, "base.raw")
+    image = f"{path}//0/vm/top.qcow2"
+    with Named(f"{image},backing={path}") as opened:
+        assert opened.read(0, SIZE) == path.read_bytes()[:SIZE]
+    with pytest.raises(QcowError, match="loop"):
+        Named(f"{image},backing=//0/vm/twin.qcow2,format=qcow2")
+
+
+@pytest.mark.parametrize("leads", ("absolute", "dotted", "link"))
+def test_a_selector_does_not_lead_to_a_disk_elsewhere(leads, tmp_path):
+    path = inner_disk(tmp_path, "base.raw")
+    case = tmp_path / "case"
+    case.mkdir()
+    (case / "link.raw").symlink_to(path)
+    outer = {"absolute": path, "dotted": "../disk.raw", "link": "link.raw"}[leads]
+    (case / "select.img").write_text(f"TSK-QCOW2-SELECTOR 1\n{outer}//0/vm/top.qcow2\n")
+    with pytest.raises(QcowError, match="may not lead there"):
+        Named(str(case / "select.img"))
+    (tmp_path / "select.img").write_text("TSK-QCOW2-SELECTOR 1\ndisk.raw//0/vm/top.qcow2\n")
+    with Named(str(tmp_path / "select.img")) as opened:
+        assert opened.read(0, SIZE) == BASE
+    (tmp_path / "other.img").write_text(
+        "TSK-QCOW2-SELECTOR 1\ndisk.raw//0/vm/top.qcow2,backing=/etc/passwd\n"
+    )
+    with pytest.raises(QcowError, match="may not lead there"):
+        Named(str(tmp_path / "other.img"))
+
+
+@counts_opened_files
+def test_a_tool_opens_the_disk_and_nothing_else(tmp_path):
+    path = inner_disk(tmp_path, "/etc/passwd")
+    result, opened = traced(tmp_path, "img_stat", "-i", "qcow2", f"{path}//0/vm/top.qcow2")
+    tools.assert_refused(result, "absolute path")
+    assert opened == {str(path)}

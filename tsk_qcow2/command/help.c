@@ -164,6 +164,12 @@ static const struct topic TOPICS[] = {
     "  errors=zero                         what cannot be read reads as zeros, and is\n"
     "                                      reported on standard error\n"
     "After IMAGE, \",,\" stands for a comma.\n"
+    "OUTER//START/PATH[@SNAPSHOT][,OPTION...] is an image inside a disk: OUTER is an image name, "
+    "or\n"
+    "a raw, E01, VMDK or VHD disk; START the first sector of the partition, as mmls prints it (0: "
+    "no\n"
+    "partitions); PATH absolute in that file system, or #INODE as fls prints it. Its\n"
+    "backing=//START/PATH is in the same disk.\n"
     "A selector file (\"tsk-qcow2 help selector\") stands for a whole image name.\n" },
 };
 
