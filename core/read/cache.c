@@ -176,31 +176,42 @@ static void entry_unpin(struct entry *entry) NEEDS_LOCK(cache_lock)
     free(entry);
 }
 
-/* Evict the oldest unpinned entry of a list. Returns whether there was one. */
-static bool evict_from(struct qcow2_cache *cache, struct list *list) NEEDS_LOCK(cache_lock)
+/* Evict the oldest unpinned entry of a list, which the caller frees. NULL: there is none. */
+static struct entry *evict_from(struct qcow2_cache *cache, struct list *list) NEEDS_LOCK(cache_lock)
 {
   for (struct entry *entry = list->oldest; entry != NULL; entry = entry->newer) {
     /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): an entry that was freed is in no list */
     if (entry->pins > 0)
       continue;
     entry_detach(cache, entry);
-    free(entry);
-    return true;
+    return entry;
   }
-  return false;
+  return NULL;
 }
 
-static bool evict_any(struct qcow2_cache *cache) NEEDS_LOCK(cache_lock)
+static struct entry *evict_any(struct qcow2_cache *cache) NEEDS_LOCK(cache_lock)
 {
-  return evict_from(cache, &cache->kept) || evict_from(cache, &cache->recent);
+  struct entry *entry = evict_from(cache, &cache->kept);
+
+  return entry != NULL ? entry : evict_from(cache, &cache->recent);
 }
 
-/* Evict entries until a block of `length` bytes fits the budget, or only pinned ones are left. */
-static void make_room(struct qcow2_cache *cache, size_t length) NEEDS_LOCK(cache_lock)
+/* Evict entries until a block of `length` bytes fits the budget, or only pinned ones are left.
+   Returns memory for an entry with such a block: that of an evicted one, if it was as long. So its
+   pages need not come from the system again. NULL: no memory. */
+static struct entry *make_room(struct qcow2_cache *cache, size_t length) NEEDS_LOCK(cache_lock)
 {
-  while (cache->recent.bytes + cache->kept.bytes + entry_bytes(length) > cache->budget)
-    if (!evict_any(cache))
-      return;
+  struct entry *evicted, *last = NULL;
+
+  while (cache->recent.bytes + cache->kept.bytes + entry_bytes(length) > cache->budget &&
+         (evicted = evict_any(cache)) != NULL) {
+    free(last);
+    last = evicted;
+  }
+  if (last != NULL && last->block.length == length)
+    return last;
+  free(last);
+  return malloc(entry_bytes(length));
 }
 
 /* Add the entry to the recent ones. Where a part of walks is kept, the oldest of too many recent
@@ -236,10 +247,8 @@ static void entry_touch(struct qcow2_cache *cache, struct entry *entry) NEEDS_LO
 static struct entry *entry_new(struct qcow2_cache *cache, struct qcow2_cache_key key, size_t length)
     NEEDS_LOCK(cache_lock)
 {
-  struct entry *entry, **bucket = bucket_of(cache, key);
+  struct entry *entry = make_room(cache, length), **bucket = bucket_of(cache, key);
 
-  make_room(cache, length);
-  entry = malloc(entry_bytes(length));
   if (entry == NULL)
     return NULL;
   *entry = (struct entry){ .block = { .data = (uint8_t *) (entry + 1), .length = length },
@@ -407,11 +416,13 @@ struct qcow2_cache *qcow2_cache_new(size_t budget, bool keeps_part)
 
 void qcow2_cache_free(struct qcow2_cache *cache)
 {
+  struct entry *entry;
+
   if (cache == NULL)
     return;
   lock(cache);
-  while (evict_any(cache))
-    ;
+  while ((entry = evict_any(cache)) != NULL)
+    free(entry);
   unlock(cache);
   pthread_cond_destroy(&cache->loaded_one);
   pthread_mutex_destroy(&cache->lock);
