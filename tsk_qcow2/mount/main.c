@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -184,6 +185,15 @@ static int run(const struct arguments *arguments, const char *directory)
   return status;
 }
 
+/* The C library would give each thread a heap of its own. Then what is freed in one is not used
+   again in another, and the program grows for days. */
+static void share_heap(void)
+{
+#ifdef M_ARENA_MAX
+  mallopt(M_ARENA_MAX, 1);
+#endif
+}
+
 int main(int argc, char *argv[])
 {
   struct arguments arguments = { .command = "mount",
@@ -193,6 +203,7 @@ int main(int argc, char *argv[])
   int status = arguments_parse(argc - 1, argv + 1, &arguments);
   char *directory;
 
+  share_heap();
   openlog("tsk-qcow2", LOG_PID, LOG_DAEMON);
   if (status == EXIT_OK)
     status = check_device();
