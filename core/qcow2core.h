@@ -1045,6 +1045,12 @@ enum {
 QCOW2_API int qcow2_view_open_deleted(struct qcow2_image *image, uint64_t l1_offset, unsigned flags,
                                       struct qcow2_view **view, struct qcow2_error *error);
 
+/* How many bytes of a deleted snapshot's disk have each label: as qcow2_view_open_deleted() and
+   qcow2_view_label_bytes(). The image may be opened with QCOW2_OPEN_NO_CHAIN, without a passphrase.
+   Errors: those of qcow2_view_open_deleted(). */
+QCOW2_API int qcow2_deleted_label_bytes(const struct qcow2_image *image, uint64_t l1_offset,
+                                        uint64_t *bytes, struct qcow2_error *error);
+
 /* The entry of the deleted snapshot that a view shows; NULL: the view shows something else. Owned
    by the view. */
 QCOW2_API const struct qcow2_snapshot *qcow2_view_deleted(const struct qcow2_view *view);

@@ -317,44 +317,39 @@ static int warn(struct qcow2_view *view, const struct qcow2_labels *labels,
   return code;
 }
 
-static int open_view(struct qcow2_image *image, struct deleted *deleted,
-                     const struct qcow2_deleted_entry *entry, unsigned flags,
-                     struct qcow2_view **view, struct qcow2_error *error)
+/* Make the state of a deleted snapshot. The caller closes it, or gives it away. */
+static int make_state(const struct qcow2_image *image, const struct qcow2_deleted_entry *entry,
+                      unsigned flags, struct qcow2_old_state *state, struct qcow2_error *error)
 {
-  struct qcow2_old_state state = { .context = deleted,
-                                   .list = list_tables,
-                                   .close = deleted_close,
-                                   .l1_offset = entry->l1_offset,
-                                   .l1_bytes = (uint64_t) entry->l1_size * L1_ENTRY_BYTES,
-                                   .older_count = qcow2_deleted_count_older(image, entry),
-                                   .snapshot = &deleted->snapshot };
-  uint64_t start;
-  int code = set_range(deleted, flags, &state, error);
+  struct deleted *deleted = calloc(1, sizeof(*deleted));
+  int code;
 
-  if (code != 0) {
+  if (deleted == NULL)
+    return qcow2_error_set_nomem(error);
+  deleted->layer = image->chain.layers[0];
+  *state = (struct qcow2_old_state){ .context = deleted,
+                                     .list = list_tables,
+                                     .close = deleted_close,
+                                     .l1_offset = entry->l1_offset,
+                                     .l1_bytes = (uint64_t) entry->l1_size * L1_ENTRY_BYTES,
+                                     .older_count = qcow2_deleted_count_older(image, entry),
+                                     .snapshot = &deleted->snapshot };
+  code = open_entry(image, entry, deleted, error);
+  if (code == 0)
+    code = set_range(deleted, flags, state, error);
+  if (code != 0)
     deleted_close(deleted);
-    return code;
-  }
-  code = qcow2_labels_open_view(image, &state, view, error);
-  if (code != 0)
-    return code;
-  code = warn(*view, qcow2_labels_of_view(*view, &start), error);
-  if (code != 0)
-    qcow2_view_close(*view);
   return code;
 }
 
-int qcow2_view_open_deleted(struct qcow2_image *image, uint64_t l1_offset, unsigned flags,
-                            struct qcow2_view **view, struct qcow2_error *error)
+/* The same for the entry that has its L1 table at an offset. */
+static int make_state_by_l1(const struct qcow2_image *image, uint64_t l1_offset, unsigned flags,
+                            struct qcow2_old_state *state, struct qcow2_error *error)
 {
   const struct qcow2_deleted_entries *entries;
   const struct qcow2_deleted_entry *entry;
-  struct deleted *deleted;
-  int code;
+  int code = qcow2_deleted_entries(image, &entries, error);
 
-  if ((flags & ~(unsigned) (QCOW2_VIEW_VM_STATE | QCOW2_VIEW_ONLY_KEPT)) != 0)
-    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "a view is opened with unknown flags");
-  code = qcow2_deleted_entries(image, &entries, error);
   if (code != 0)
     return code;
   entry = entry_by_l1(entries, l1_offset);
@@ -363,16 +358,36 @@ int qcow2_view_open_deleted(struct qcow2_image *image, uint64_t l1_offset, unsig
                               "no deleted snapshot whose L1 table is at host offset %" PRIu64
                               " can be read",
                               l1_offset);
-  deleted = calloc(1, sizeof(*deleted));
-  if (deleted == NULL)
-    return qcow2_error_set_nomem(error);
-  deleted->layer = image->chain.layers[0];
-  code = open_entry(image, entry, deleted, error);
-  if (code != 0) {
-    deleted_close(deleted);
+  return make_state(image, entry, flags, state, error);
+}
+
+int qcow2_view_open_deleted(struct qcow2_image *image, uint64_t l1_offset, unsigned flags,
+                            struct qcow2_view **view, struct qcow2_error *error)
+{
+  struct qcow2_old_state state;
+  uint64_t start;
+  int code;
+
+  if ((flags & ~(unsigned) (QCOW2_VIEW_VM_STATE | QCOW2_VIEW_ONLY_KEPT)) != 0)
+    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "a view is opened with unknown flags");
+  code = make_state_by_l1(image, l1_offset, flags, &state, error);
+  if (code == 0)
+    code = qcow2_labels_open_view(image, &state, view, error);
+  if (code != 0)
     return code;
-  }
-  return open_view(image, deleted, entry, flags, view, error);
+  code = warn(*view, qcow2_labels_of_view(*view, &start), error);
+  if (code != 0)
+    qcow2_view_close(*view);
+  return code;
+}
+
+int qcow2_deleted_label_bytes(const struct qcow2_image *image, uint64_t l1_offset, uint64_t *bytes,
+                              struct qcow2_error *error)
+{
+  struct qcow2_old_state state;
+  int code = make_state_by_l1(image, l1_offset, 0, &state, error);
+
+  return code == 0 ? qcow2_labels_count(image, &state, bytes, error) : code;
 }
 
 const struct qcow2_snapshot *qcow2_view_deleted(const struct qcow2_view *view)

@@ -89,18 +89,26 @@ static bool is_mark_punched(struct qcow2_labels *labels, uint8_t *mark, uint64_t
   return is_found;
 }
 
-/* Of an entry that names bytes. */
-static enum qcow2_label label_of_bytes(struct qcow2_labels *labels, uint8_t *mark,
+/* What else has the bytes that an entry names. */
+static enum qcow2_label sharer_of(uint8_t mark)
+{
+  if ((mark & MARK_OLDER) != 0)
+    return QCOW2_LABEL_SHARED_OLDER;
+  return (mark & MARK_NEWER) != 0 ? QCOW2_LABEL_SHARED_NEWER : QCOW2_LABEL_SHARED_ACTIVE;
+}
+
+/* Of an entry that names bytes. No entry is better than its table: a table that only a newer
+   snapshot or the active disk has may have been freed, and made anew for the same part of the
+   disk. */
+static enum qcow2_label label_of_bytes(struct qcow2_labels *labels,
+                                       const struct qcow2_old_table *table, uint8_t *mark,
                                        uint64_t host_offset, uint64_t length, bool is_deep)
 {
   if ((*mark & MARK_REUSED) != 0)
     return QCOW2_LABEL_REUSED;
-  if ((*mark & MARK_OLDER) != 0)
-    return QCOW2_LABEL_SHARED_OLDER;
-  if ((*mark & MARK_NEWER) != 0)
-    return QCOW2_LABEL_SHARED_NEWER;
-  if ((*mark & MARK_ACTIVE) != 0)
-    return QCOW2_LABEL_SHARED_ACTIVE;
+  if ((*mark & (MARK_OLDER | MARK_NEWER | MARK_ACTIVE)) != 0)
+    return sharer_of(*mark) < (enum qcow2_label) table->label ? (enum qcow2_label) table->label
+                                                              : sharer_of(*mark);
   if ((*mark & MARK_CONFLICT) != 0)
     return QCOW2_LABEL_LOST_TABLE;
   return is_mark_punched(labels, mark, host_offset, length, is_deep) ? QCOW2_LABEL_PUNCHED
@@ -123,9 +131,10 @@ static enum qcow2_label label_of(struct qcow2_labels *labels, const struct qcow2
   case QCOW2_CLUSTER_ZERO:
   case QCOW2_CLUSTER_ZERO_ALLOCATED: return (enum qcow2_label) table->label;
   case QCOW2_CLUSTER_NORMAL:
-    return label_of_bytes(labels, mark, part->host_offset & ~(uint64_t) (size - 1), size, is_deep);
+    return label_of_bytes(labels, table, mark, part->host_offset & ~(uint64_t) (size - 1), size,
+                          is_deep);
   case QCOW2_CLUSTER_COMPRESSED:
-    return label_of_bytes(labels, mark, part->host_offset, part->host_bytes, is_deep);
+    return label_of_bytes(labels, table, mark, part->host_offset, part->host_bytes, is_deep);
   case QCOW2_CLUSTER_INVALID: break;
   }
   return QCOW2_LABEL_LOST_TABLE;
@@ -427,6 +436,19 @@ static int labels_make(const struct qcow2_image *image, const struct qcow2_old_s
   else
     labels_free(labels);
   return code;
+}
+
+int qcow2_labels_count(const struct qcow2_image *image, const struct qcow2_old_state *state,
+                       uint64_t *bytes, struct qcow2_error *error)
+{
+  struct qcow2_labels *labels = NULL;
+  int code = labels_make(image, state, &labels, error);
+
+  if (code != 0)
+    return code;
+  memcpy(bytes, labels->bytes, sizeof(labels->bytes));
+  labels_free(labels);
+  return 0;
 }
 
 int qcow2_labels_open_view(struct qcow2_image *image, const struct qcow2_old_state *state,

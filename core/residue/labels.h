@@ -77,6 +77,10 @@ struct qcow2_labels {
 int qcow2_labels_open_view(struct qcow2_image *image, const struct qcow2_old_state *state,
                            struct qcow2_view **view, struct qcow2_error *error);
 
+/* Only count how many bytes have each label. `bytes` has QCOW2_LABELS_MAX elements. */
+int qcow2_labels_count(const struct qcow2_image *image, const struct qcow2_old_state *state,
+                       uint64_t *bytes, struct qcow2_error *error);
+
 /* The labels of a view; NULL: it has none. *start becomes the guest offset where the view begins.
  */
 struct qcow2_labels *qcow2_labels_of_view(const struct qcow2_view *view, uint64_t *start);

@@ -23,7 +23,8 @@ enum {
   ARGUMENT_SVG_DISK = 8192,    /* --svg=disk */
   ARGUMENT_SVG_LAYERS = 16384, /* --svg=layers */
   ARGUMENT_SVG_FILE = 32768,   /* --svg=file */
-  ARGUMENT_REBUILD = 65536     /* --rebuild */
+  ARGUMENT_REBUILD = 65536,    /* --rebuild */
+  ARGUMENT_MAP = 131072        /* --map NAME */
 };
 
 struct arguments {
@@ -35,6 +36,7 @@ struct arguments {
   const char *operands[2];
   int operand_count;
   const char *streams; /* the value of --streams */
+  const char *map;     /* of --map */
 };
 
 /* Parse argv into the last fields, from `given` on. The caller has set the others. Returns EXIT_OK,

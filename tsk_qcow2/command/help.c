@@ -123,11 +123,13 @@ static const struct topic TOPICS[] = {
     "A section that was not asked for, or could not be done, says so and why.\n"
     "Exit status: 0; 4 some of the image cannot be read, or it is corrupt; 5 and 6 as with\n"
     "verify; 1 the image cannot be opened, or the report cannot be written.\n" },
-  { "residue", "residue [--json] [--rebuild | --streams DIRECTORY] IMAGE",
+  { "residue", "residue [--json] [--rebuild | --map NAME | --streams DIRECTORY] IMAGE",
     "what is in the file though nothing refers to it: how much, where, and what it\n"
     "looks like; deleted snapshots and bitmaps that are still listed somewhere\n",
     "--json    print JSON\n"
     "--rebuild find out how a file can be read whose first bytes were overwritten\n"
+    "--map NAME            list the clusters of the deleted snapshot of this name (or id=ID, or\n"
+    "                      l1=OFFSET), and how far each can be trusted; backing files are opened\n"
     "--streams DIRECTORY   decompress old compressed clusters into files there; it must be empty,\n"
     "                      or not exist\n"
     "No other file is opened. \"IMAGE,residue\" is the content.\n"

@@ -11,6 +11,7 @@
 #include "json_value.h"
 #include "rebuild.h"
 #include "report.h"
+#include "residue_deleted.h"
 #include "shell.h"
 #include "stream_files.h"
 
@@ -300,17 +301,17 @@ static int print_json(const struct residue *residue, const struct qcow2_image *i
   for (unsigned i = 0; i < QCOW2_RESIDUE_KINDS; i++)
     if (i != QCOW2_RESIDUE_SNAPSHOT_TABLE && i != QCOW2_RESIDUE_BITMAP_DIRECTORY)
       tables += residue->counts[i];
-  root = json_pack("{s:o, s:o, s:b, s:o, s:b, s:o, s:o, s:o, s:o, s:o, s:O, s:O, s:O, s:o, s:o}",
-                   "file_size", json_number(result->file_bytes), "residue_bytes",
-                   json_number(result->residue_bytes), "complete", result->is_complete,
-                   "checked_to", json_number(result->checked_to), "unreadable",
-                   result->has_unreadable, "where", where_value(result), "kinds",
-                   kinds_value(result), "snapshot_count",
-                   json_number(residue->counts[QCOW2_RESIDUE_SNAPSHOT_TABLE]), "bitmap_count",
-                   json_number(residue->counts[QCOW2_RESIDUE_BITMAP_DIRECTORY]), "table_count",
-                   json_number(tables), "snapshots", residue->snapshots, "bitmaps",
-                   residue->bitmaps, "tables", residue->tables, "streams", streams_value(residue),
-                   "warnings", json_warnings(image));
+  root =
+      json_pack("{s:o, s:o, s:b, s:o, s:b, s:o, s:o, s:o, s:o, s:o, s:O, s:O, s:O, s:o, s:o, s:o}",
+                "file_size", json_number(result->file_bytes), "residue_bytes",
+                json_number(result->residue_bytes), "complete", result->is_complete, "checked_to",
+                json_number(result->checked_to), "unreadable", result->has_unreadable, "where",
+                where_value(result), "kinds", kinds_value(result), "snapshot_count",
+                json_number(residue->counts[QCOW2_RESIDUE_SNAPSHOT_TABLE]), "bitmap_count",
+                json_number(residue->counts[QCOW2_RESIDUE_BITMAP_DIRECTORY]), "table_count",
+                json_number(tables), "snapshots", residue->snapshots, "bitmaps", residue->bitmaps,
+                "tables", residue->tables, "streams", streams_value(residue), "deleted",
+                residue_deleted_value(image), "warnings", json_warnings(image));
   return json_print_whole(root);
 }
 
@@ -336,6 +337,7 @@ static int look_at_image(const struct qcow2_image *image, struct residue *residu
     print_bytes(&residue->result);
     print_found(residue);
     print_streams(residue);
+    residue_deleted_print(image, residue->name);
     print_next(residue);
   }
   if (residue->files.has_failed)
@@ -349,15 +351,18 @@ int command_residue(int argc, char *argv[])
 {
   struct arguments arguments = { .command = "residue",
                                  .operands_wanted = 1,
-                                 .known = ARGUMENT_JSON | ARGUMENT_STREAMS | ARGUMENT_REBUILD };
+                                 .known = ARGUMENT_JSON | ARGUMENT_STREAMS | ARGUMENT_REBUILD |
+                                          ARGUMENT_MAP };
   struct residue residue = { .is_json = false };
   struct tsk_qcow2_opened opened;
   int status = arguments_parse(argc, argv, &arguments);
 
   if (status == EXIT_OK && (arguments.given & ARGUMENT_REBUILD) != 0)
-    return arguments.streams != NULL
-               ? complain_usage("residue: --rebuild looks at the tables only: leave out --streams")
+    return arguments.streams != NULL || arguments.map != NULL
+               ? complain_usage("residue: --rebuild looks at the tables only: leave out --streams and --map")
                : rebuild_print(arguments.operands[0], (arguments.given & ARGUMENT_JSON) != 0);
+  if (status == EXIT_OK && arguments.map != NULL)
+    return residue_deleted_map(&arguments);
   if (status == EXIT_OK)
     status = arguments_open(&arguments, 0, TSK_QCOW2_HEADER_ONLY, &opened);
   if (status != EXIT_OK)
@@ -369,7 +374,7 @@ int command_residue(int argc, char *argv[])
   residue.bitmaps = json_array();
   residue.tables = json_array();
   residue.lines = json_array();
-  if (opened.snapshot_index != QCOW2_ACTIVE || opened.under_zeros)
+  if (opened.snapshot_index != QCOW2_ACTIVE || opened.deleted_l1 != 0 || opened.under_zeros)
     status = complain_usage(
         "residue looks at the whole file, with all its snapshots: name it without \"@\" and "
         "\"under-zeros\"");

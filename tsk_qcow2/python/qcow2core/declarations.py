@@ -417,6 +417,7 @@ PROTOTYPES = {
     "qcow2_label_name": (c_char_p, c_int),
     "qcow2_label_is_lost": (c_int, c_int),
     "qcow2_deleted_find": (c_int, HANDLE, c_char_p, c_int, POINTER(c_uint64), ERROR),
+    "qcow2_deleted_label_bytes": (c_int, HANDLE, c_uint64, POINTER(c_uint64), ERROR),
     "qcow2_image_deleted": (c_int, HANDLE, RESIDUE_REPORT, c_void_p, ERROR),
     "qcow2_view_open_vm_state": (c_int, HANDLE, c_size_t, HANDLE_OUT, ERROR),
     "qcow2_view_close": (None, HANDLE),
