@@ -84,6 +84,8 @@ HELP = (
     "header-length=104",
     "unpack",
     "rebuild",
+    "deleted-l1=",
+    "list deleted",
 )
 HELP_OPTIONS = ("backing=", "data-file=", "search=", "key-file=", "header-length=")
 

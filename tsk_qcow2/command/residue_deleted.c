@@ -195,7 +195,8 @@ json_t *residue_deleted_value(const struct qcow2_image *image)
   return list;
 }
 
-/* ---- --map ------------------------------------------------------------------------------------ */
+/* ---- --map ------------------------------------------------------------------------------------
+ */
 
 /* Find the snapshot that NAME, id=ID or l1=OFFSET means. */
 static int find(const struct qcow2_image *image, const char *key, uint64_t *l1_offset,
@@ -214,9 +215,9 @@ static int find(const struct qcow2_image *image, const char *key, uint64_t *l1_o
 
 static bool continues(const struct qcow2_labelled *run, const struct qcow2_labelled *next)
 {
-  return run->label == next->label &&
-         (run->host_offset == QCOW2_NO_OFFSET ? next->host_offset == QCOW2_NO_OFFSET
-                                              : next->host_offset == run->host_offset + run->length);
+  return run->label == next->label && (run->host_offset == QCOW2_NO_OFFSET
+                                           ? next->host_offset == QCOW2_NO_OFFSET
+                                           : next->host_offset == run->host_offset + run->length);
 }
 
 static void print_run(const struct qcow2_labelled *run, bool is_json, bool is_first)
@@ -313,8 +314,7 @@ int residue_deleted_map(const struct arguments *arguments)
       tsk_qcow2_open_deleted(&opened, l1_offset, false, &view, &error) != 0)
     status = complain_failed("%s", error.message);
   else
-    status = (arguments->given & ARGUMENT_JSON) != 0 ? print_map_json(view)
-                                                     : print_map_text(view);
+    status = (arguments->given & ARGUMENT_JSON) != 0 ? print_map_json(view) : print_map_text(view);
   qcow2_view_close(view);
   return arguments_finish(&opened, status);
 }

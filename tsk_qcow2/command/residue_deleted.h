@@ -18,7 +18,8 @@ void residue_deleted_print(const struct qcow2_image *image, const char *name);
 /* The same as a list for JSON. NULL: no memory. */
 json_t *residue_deleted_value(const struct qcow2_image *image);
 
-/* `--map NAME`: print the labels of a deleted snapshot. Returns an exit status, after complaining. */
+/* `--map NAME`: print the labels of a deleted snapshot. Returns an exit status, after complaining.
+ */
 int residue_deleted_map(const struct arguments *arguments);
 
 #endif

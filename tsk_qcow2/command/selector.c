@@ -425,7 +425,7 @@ static int write_view(struct target *target, const struct tsk_qcow2_name *name,
     snprintf(number, sizeof(number), "%zu", index);
     piece.name.selection.kind = TSK_QCOW2_SELECT_INDEX;
     piece.name.selection.text = number;
-  } else
+  } else if (!tsk_qcow2_selection_is_deleted(&name->selection))
     piece.name.selection.kind = TSK_QCOW2_SELECT_NOTHING;
   return write_piece(&piece);
 }

@@ -89,7 +89,10 @@ void selector_file_name_stem(const struct tsk_qcow2_name *image_name,
   strcat(stem, "-");
   if (image_name->residue)
     strcat(stem, "residue");
-  else if (snapshot == NULL)
+  else if (tsk_qcow2_selection_is_deleted(&image_name->selection)) {
+    strcat(stem, "deleted-");
+    append_plain(stem, image_name->selection.text, strlen(image_name->selection.text));
+  } else if (snapshot == NULL)
     strcat(stem, "active");
   else
     append_snapshot(stem, snapshot, snapshot_index);
@@ -97,6 +100,8 @@ void selector_file_name_stem(const struct tsk_qcow2_name *image_name,
     strcat(stem, "-vmstate");
   if (image_name->under_zeros)
     strcat(stem, "-under-zeros");
+  if (image_name->only_kept)
+    strcat(stem, "-only-kept");
 }
 
 void selector_file_name_number(const char *stem, unsigned number, const char *extension,

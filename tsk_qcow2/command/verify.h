@@ -47,7 +47,7 @@ struct verify_choice {
 /* True if the image name chooses one state, and only that is read. */
 static inline bool verify_is_one(const struct verify *verify)
 {
-  return verify->opened.snapshot_index != QCOW2_ACTIVE || verify->opened.is_residue;
+  return tsk_qcow2_opened_is_one(&verify->opened);
 }
 
 /* The most states that are read side by side. */

@@ -166,6 +166,8 @@ static bool hear_bytes(void *context, uint64_t guest_offset, const void *bytes, 
 
 static const struct qcow2_snapshot *snapshot_of(const struct state *state)
 {
+  if (state->verify->opened.deleted_l1 != 0)
+    return state->view == NULL ? NULL : qcow2_view_deleted(state->view);
   return qcow2_snapshot_get(state->verify->opened.image, state->index);
 }
 
@@ -177,6 +179,9 @@ static void set_title(struct state *state)
 
   if (state->verify->opened.is_residue)
     snprintf(state->title, sizeof(state->title), "Residue");
+  else if (state->verify->opened.deleted_l1 != 0)
+    snprintf(state->title, sizeof(state->title), "%s, recovered",
+             state->is_vm_state ? "VM state of a deleted snapshot" : "Deleted snapshot");
   else if (snapshot == NULL)
     snprintf(state->title, sizeof(state->title), "Active disk%s", more);
   else
@@ -219,15 +224,18 @@ static json_t *digits_value(const struct state *state, bool with_zeros)
 static json_t *state_value(struct state *state, const char *failure)
 {
   const struct qcow2_snapshot *snapshot = snapshot_of(state);
-  const char *kind = state->verify->opened.is_residue ? "residue"
-                     : snapshot == NULL               ? "active"
-                     : state->is_vm_state             ? "vm_state"
-                                                      : "snapshot";
+  bool is_deleted = state->verify->opened.deleted_l1 != 0;
+  const char *kind = state->verify->opened.is_residue   ? "residue"
+                     : is_deleted && state->is_vm_state ? "deleted_vm_state"
+                     : is_deleted                       ? "deleted_snapshot"
+                     : snapshot == NULL                 ? "active"
+                     : state->is_vm_state               ? "vm_state"
+                                                        : "snapshot";
 
   return json_pack(
       "{s:s, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:O, s:o, s:o, s:O, s:s?, s:O}", "state",
       kind, "under_zeros", state->verify->opened.under_zeros, "index",
-      snapshot == NULL ? json_null() : json_number(state->index), "id",
+      snapshot == NULL || is_deleted ? json_null() : json_number(state->index), "id",
       snapshot == NULL ? json_null() : json_text(snapshot->id, snapshot->id_length), "name",
       snapshot == NULL ? json_null() : json_text(snapshot->name, snapshot->name_length), "size",
       failure != NULL ? json_null() : json_number(state->size), "sha256",

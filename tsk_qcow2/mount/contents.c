@@ -204,6 +204,62 @@ static int add_snapshots(struct building *building)
   return status;
 }
 
+/* ---- Deleted snapshots -------------------------------------------------------------- */
+
+/* The most that are shown: opening one takes walks over all tables. */
+#define DELETED_MAX 32u
+
+struct deleting {
+  struct building *building;
+  size_t count;
+  int status;
+};
+
+static int add_deleted_state(struct building *building, const struct qcow2_snapshot *snapshot,
+                             uint64_t l1_offset, bool vm_state)
+{
+  const struct tsk_qcow2_state state = { .snapshot_index = QCOW2_ACTIVE,
+                                         .is_vm_state = vm_state,
+                                         .deleted_l1 = l1_offset };
+  char stem[SELECTOR_FILE_NAME_BYTES];
+  const struct place place = { .directory = "deleted",
+                               .stem = stem,
+                               .extension = vm_state ? ".qevm" : ".raw",
+                               .time = time_of_snapshot(snapshot) };
+
+  selector_file_name_snapshot(snapshot, 0, stem);
+  return add_state(building, &place, &state);
+}
+
+static void add_deleted(void *context, const struct qcow2_residue_found *found)
+{
+  struct deleting *deleting = context;
+  const struct tsk_qcow2_opened *opened = tsk_qcow2_disk_opened(
+      deleting->building->contents->image);
+  uint64_t l1_offset = found->snapshot->l1_offset, chosen = opened->deleted_l1;
+
+  if (found->l1 != QCOW2_RESIDUE_L1_THERE || deleting->status != EXIT_OK ||
+      (chosen != 0 && chosen != l1_offset) || deleting->count++ >= DELETED_MAX)
+    return;
+  deleting->status = add_deleted_state(deleting->building, found->snapshot, l1_offset,
+                                       opened->is_vm_state);
+}
+
+/* Those that can be read, or the one that the name chooses. */
+static int add_all_deleted(struct building *building)
+{
+  struct deleting deleting = { .building = building, .status = EXIT_OK };
+  struct qcow2_error error;
+
+  if (qcow2_image_deleted(building->image, add_deleted, &deleting, &error) != 0)
+    complain_failed("error: deleted snapshots are not there: %s", error.message);
+  if (deleting.count > DELETED_MAX)
+    complain_failed("error: of %zu deleted snapshots, the first %u are there; for others: "
+                    "tsk-qcow2 mount IMAGE@deleted-l1=OFFSET DIRECTORY",
+                    deleting.count, DELETED_MAX);
+  return deleting.status;
+}
+
 /* ---- Layers ---------------------------------------------------------------------- */
 
 /* A file of the chain as "1-base.raw", or "1-base-alone.raw". */
@@ -268,11 +324,15 @@ static int add_states(struct building *building)
 
   if (opened->is_residue)
     return add_residue(building);
+  if (opened->deleted_l1 != 0)
+    return add_all_deleted(building);
   if (opened->snapshot_index != QCOW2_ACTIVE)
     return add_snapshot(building, opened->snapshot_index, opened->is_vm_state);
   status = add_active(building);
   if (status == EXIT_OK)
     status = add_snapshots(building);
+  if (status == EXIT_OK)
+    status = add_all_deleted(building);
   return status != EXIT_OK ? status : add_layers(building);
 }
 

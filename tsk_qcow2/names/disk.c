@@ -102,6 +102,8 @@ static int open_state_view(const struct tsk_qcow2_opened *opened,
 
   if (state->layer > 0 || state->is_alone)
     return qcow2_view_open_layer(opened->image, state->layer, flags, view, error);
+  if (state->deleted_l1 != 0)
+    return tsk_qcow2_open_deleted(opened, state->deleted_l1, state->is_vm_state, view, error);
   return tsk_qcow2_open_state(opened, state->snapshot_index, state->is_vm_state, view, error);
 }
 
@@ -116,6 +118,8 @@ int tsk_qcow2_disk_open_state(const struct qcow2_disk *image, const struct tsk_q
   made->opened = image->opened;
   made->opened.snapshot_index = state->snapshot_index;
   made->opened.is_vm_state = state->is_vm_state;
+  if (state->deleted_l1 != 0)
+    made->opened.deleted_l1 = state->deleted_l1;
   made->is_state = true;
   code = open_state_view(&made->opened, state, &made->opened.view, error);
   if (code != 0) {

@@ -21,6 +21,12 @@ struct tsk_qcow2_opened {
   bool under_zeros;    /* the user wants what is stored under zeros */
 };
 
+/* True if the name chose one state of the image, and not the image with all of its states. */
+static inline bool tsk_qcow2_opened_is_one(const struct tsk_qcow2_opened *opened)
+{
+  return opened->snapshot_index != QCOW2_ACTIVE || opened->deleted_l1 != 0 || opened->is_residue;
+}
+
 /* Open a view of a state of an image that tsk_qcow2_open_names() opened. If the name asked for what
    is under zeros, the view shows it. If the name asked for the residue, or for a deleted snapshot,
    the view is of that, whatever the state. Errors: those of qcow2_view_open_as() and

@@ -298,7 +298,7 @@ int command_report(int argc, char *argv[])
   if (tsk_qcow2_open_names(1, &report.options.name, TSK_QCOW2_CHAIN_ONLY, NULL, &report.opened,
                            &error) != 0)
     return complain_failed("%s", error.message);
-  if (report.opened.snapshot_index != QCOW2_ACTIVE || report.opened.is_residue)
+  if (tsk_qcow2_opened_is_one(&report.opened))
     status = complain_usage("a report is about a whole image, with all its snapshots: name it "
                             "without \"@\" and \",residue\"");
   else {

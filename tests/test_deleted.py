@@ -1,0 +1,462 @@
+# SPDX-License-Identifier: MIT
+"""Deleted snapshots: which label each cluster has, and that what is lost is an error.
+
+tests/deleted-histories counts right and wrong in as many random histories as one has time for.
+"""
+import hashlib
+import json
+import random
+import re
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from lib import core, tools
+from lib.builder import Image, pattern, poke, squeezable
+from lib.deleted import delete
+from lib.deleted_history import LOST, SURE, DeletedHistory
+from lib.project import BUILD, run, sanitized
+
+C = 4096
+KIB, MIB = 1 << 10, 1 << 20
+COMMAND = Path(BUILD, "tsk_qcow2", "tsk-qcow2")
+
+
+def labels(view):
+    """[(label, first cluster, clusters)]"""
+    return [(run_.label, run_.guest_offset // C, run_.length // C) for run_ in view.label_all()]
+
+
+def lost(view, cluster):
+    with pytest.raises(core.QcowError) as caught:
+        view.read(cluster * C, C)
+    assert caught.value.code == "CORRUPT" and "lost (" in str(caught.value)
+    return str(caught.value)
+
+
+def image_of(count=8, size=1024, **options):
+    """An image of 1,024 clusters in two L2 tables, of which the first `count` are stored."""
+    image = Image(size=size * C, cluster_bits=12, **options)
+    for cluster in range(count):
+        image.disk.normal(cluster, pattern(cluster, C))
+    return image
+
+
+def writes_after(image, clusters):
+    for cluster in clusters:
+        image.disk.clear(cluster)
+        image.disk.normal(cluster, pattern(100 + cluster, C))
+
+
+# ---- Labels ----------------------------------------------------------------------
+
+
+def test_what_older_and_newer_snapshots_and_the_disk_share(tmp_path):
+    image = image_of()
+    image.snapshot(b"1", b"older")
+    writes_after(image, (1, 2, 3))
+    image.snapshot(b"2", b"monday")
+    writes_after(image, (2, 3))
+    image.snapshot(b"3", b"newer")
+    writes_after(image, (1, 3))
+    path = image.write(tmp_path / "image", delete(image, image.build(), keep=(0, 2)))
+    with core.Image(path) as opened, opened.deleted("monday") as view:
+        assert labels(view) == [
+            ("shared-older", 0, 1),
+            ("shared-newer", 1, 1),
+            ("kept", 2, 2),
+            ("shared-older", 4, 4),
+            ("absent", 8, 504),
+            ("absent", 512, 512),
+        ]
+        for cluster in range(8):
+            byte = 100 + cluster if cluster in (1, 2, 3) else cluster
+            assert view.read(cluster * C, C) == pattern(byte, C)
+        assert view.label_bytes()["kept"] == 2 * C and 'ID 2 "monday"' in view.warnings[0]
+        assert "kept 8192" in view.warnings[0] and "lost: nothing" in view.warnings[0]
+    with core.Image(path) as opened, opened.deleted("2", core.DELETED_BY_ID, 8) as view:
+        assert view.read(0, C) == pattern(0, C)
+        assert "shared-newer" in lost(view, 1)
+
+
+def test_only_the_active_disk_shares(tmp_path):
+    image = image_of()
+    image.snapshot(b"1", b"monday")
+    writes_after(image, (5,))
+    path = image.write(tmp_path / "image", delete(image, image.build()))
+    with core.Image(path) as opened, opened.deleted("monday") as view:
+        assert [label for label, _, _ in labels(view)][:3] == [
+            "shared-active",
+            "kept",
+            "shared-active",
+        ]
+
+
+@pytest.mark.parametrize("user", ("data", "under zeros", "past the disk", "elsewhere", "header"))
+def test_whatever_names_a_cluster_has_reused_it(user, tmp_path):
+    """Even what nothing reads: it was written through that entry."""
+    image = image_of(size=16 if user == "past the disk" else 1024)
+    monday = image.snapshot(b"1", b"monday")
+    writes_after(image, range(8))
+    host = monday.entries[3][0] & 0x00FFFFFFFFFFFE00
+    if user == "data":
+        image.disk.force(9, 1 << 63 | host, kind="normal")
+    elif user == "under zeros":
+        image.disk.force(9, 1 << 63 | host | 1, kind="zero")
+    elif user == "past the disk":
+        image.disk.force(30, 1 << 63 | host, kind="normal")
+    data = delete(image, image.build())
+    if user == "elsewhere":  # as a table of the image: its only L2 table
+        poke(data, image.disk.l1_offset, "Q", 1 << 63 | host)
+    elif user == "header":
+        poke(data, 48, "Q", host)
+    path = image.write(tmp_path / "image", data)
+    with core.Image(path) as opened, opened.deleted("monday") as view:
+        assert ("reused", 3, 1) in labels(view)
+        assert f"at host offset {host}" in lost(view, 3)
+        assert view.read(2 * C, C) == pattern(2, C)
+        zeros, damage = view.salvage(3 * C, C)
+        assert zeros == bytes(C) and len(damage) == 1
+
+
+@pytest.mark.parametrize("fate", ("zeros", "noise", "another table", "reused"))
+def test_lost_l2_tables(fate, tmp_path):
+    image = image_of()
+    monday = image.snapshot(b"1", b"monday")
+    writes_after(image, range(8))
+    data = delete(image, image.build())
+    at = int.from_bytes(data[monday.l1_offset : monday.l1_offset + 8], "big") & ~(1 << 63)
+    if fate == "zeros":
+        data[at : at + C] = bytes(C)
+    elif fate == "noise":
+        data[at + 64 : at + C] = pattern(9, C - 64)
+    elif fate == "another table":  # it names a cluster twice
+        data[at + 8 : at + 16] = data[at : at + 8]
+    else:
+        poke(data, image.disk.l1_offset + 8, "Q", 1 << 63 | at)
+    path = image.write(tmp_path / "image", data)
+    with core.Image(path) as opened, opened.deleted("monday") as view:
+        label = "punched" if fate == "zeros" else "lost-table"
+        assert labels(view)[0] == (label, 0, 512)
+        assert label in lost(view, 2) and "table entry at host offset" in lost(view, 2)
+
+
+def test_zeros_may_be_a_hole(tmp_path):
+    image = image_of()
+    monday = image.snapshot(b"1", b"monday")
+    writes_after(image, range(8))
+    data = delete(image, image.build())
+    host = monday.entries[3][0] & 0x00FFFFFFFFFFFE00
+    data[host : host + C] = bytes(C)
+    path = image.write(tmp_path / "image", data)
+    with core.Image(path) as opened, opened.deleted("monday") as view:
+        assert ("punched", 3, 1) in labels(view)
+        assert "punched" in lost(view, 3)
+
+
+def test_a_cut_file(tmp_path):
+    image = image_of()
+    image.snapshot(b"1", b"monday")
+    writes_after(image, range(8))
+    last = image.junk(pattern(1, C))
+    data = delete(image, image.build())
+    assert last < len(data)
+    path = image.write(tmp_path / "image", data[: len(data) - C])
+    with core.Image(path) as opened, opened.deleted("monday") as view:
+        assert view.read(0, C) == pattern(0, C)
+
+
+@pytest.mark.parametrize("options", ({}, {"compression": 1}), ids=("deflate", "zstd"))
+def test_compressed_streams_are_compared_to_the_byte(options, tmp_path):
+    image = Image(size=1024 * C, cluster_bits=12, **options)
+    for cluster in range(8):
+        image.disk.compressed(cluster, squeezable(cluster, C))
+    monday = image.snapshot(b"1", b"monday")
+    for cluster in range(0, 8, 2):  # the others stay, right beside those of the snapshot alone
+        image.disk.clear(cluster)
+        image.disk.normal(cluster, pattern(cluster, C))
+    data = delete(image, image.build())
+    path = image.write(tmp_path / "image", data)
+    with core.Image(path) as opened, opened.deleted("monday") as view:
+        found = [view.label(cluster * C, C).label for cluster in range(8)]
+        assert found == ["kept", "shared-active"] * 4
+        for cluster in range(8):
+            assert view.read(cluster * C, C) == squeezable(cluster, C)
+    start = monday.entries[2][0] & (1 << image.compressed_shift) - 1
+    poke(data, image.disk.l1_offset + 8, "Q", 0)
+    stream = image.compress(squeezable(50, C))
+    data[start + 4 : start + 4 + len(stream)] = stream  # a live stream inside the old one
+    at = int.from_bytes(data[image.disk.l1_offset :][:8], "big") & ~(1 << 63)
+    poke(data, at + 9 * 8, "Q", 1 << 62 | 1 << image.compressed_shift | (start + 4))
+    path = image.write(tmp_path / "image", data)
+    with core.Image(path) as opened, opened.deleted("monday") as view:
+        assert view.label(2 * C, C).label == "reused"
+        lost(view, 2)
+
+
+def test_subclusters(tmp_path):
+    size = 1 << 14
+    image = Image(size=64 * size, cluster_bits=14, extended_l2=True)
+    image.disk.subclusters(0, "D" * 16 + "Z" * 8 + "." * 8, pattern(1, size))
+    image.disk.subclusters(1, "D" * 32, pattern(2, size))
+    image.snapshot(b"1", b"monday")
+    image.disk.clear(0)
+    image.disk.subclusters(0, "D" * 32, pattern(3, size))
+    path = image.write(tmp_path / "image", delete(image, image.build()))
+    with core.Image(path) as opened, opened.deleted("monday") as view:
+        assert [(run_.label, run_.length) for run_ in view.label_all()][:3] == [
+            ("kept", size // 2),
+            ("kept", size // 4),
+            ("absent", size // 4),
+        ]
+        assert view.read(0, size) == pattern(1, size)[: size // 2].ljust(size, b"\0")
+
+
+def test_the_backing_file_is_read_where_it_was_absent(tmp_path):
+    (tmp_path / "base").write_bytes(pattern(77, 1024 * C))
+    image = image_of(2, backing=b"base", backing_format=b"raw")
+    image.snapshot(b"1", b"monday")
+    writes_after(image, (0, 1))
+    path = image.write(tmp_path / "image", delete(image, image.build()))
+    with core.Image(path) as opened, opened.deleted("monday") as view:
+        assert view.read(0, 3 * C) == (
+            pattern(0, C) + pattern(1, C) + pattern(77, 1024 * C)[2 * C : 3 * C]
+        )
+
+
+def test_saved_memory(tmp_path):
+    image = image_of(2)
+    then = image.snapshot(b"1", b"running", vm_state_size=C + 10)
+    then.l1_entries = 3
+    then.normal(1024, pattern(1, C))
+    then.normal(1025, pattern(2, C))
+    writes_after(image, (0, 1))
+    path = image.write(tmp_path / "image", delete(image, image.build()))
+    with core.Image(path) as opened, opened.deleted("running", flags=core.VIEW_VM_STATE) as view:
+        assert view.read(0, C + 10) == pattern(1, C) + pattern(2, C)[:10]
+        assert labels(view)[0][0] == "kept"
+
+
+# ---- Which entry is believed -------------------------------------------------------
+
+
+def test_several_of_a_name(tmp_path):
+    image = image_of()
+    for number in (1, 2):
+        image.snapshot(b"%d" % number, b"monday", seconds=1000 * number)
+        writes_after(image, (number,))
+    path = image.write(tmp_path / "image", delete(image, image.build()))
+    with core.Image(path) as opened:
+        with pytest.raises(core.QcowError) as caught:
+            opened.deleted("monday")
+        offsets = [l1_offset for _, _, l1_offset, _ in opened.old_entries()]
+        for number, offset in enumerate(offsets):
+            assert f"L1 table is at {offset}" in str(caught.value)
+            with opened.deleted(str(offset), core.DELETED_BY_L1) as view:
+                assert view.read(0, C) == pattern(0, C), number
+    shown = tools.run("img_stat", "-i", "qcow2", f"{path}@deleted=monday")
+    assert shown.returncode == 1 and b"@deleted-l1=OFFSET" in shown.stderr
+
+
+def test_forged_entries(tmp_path):
+    """A guest writes what looks like old entries: their L1 tables are elsewhere, in use, or later
+    than theirs."""
+    image = image_of()
+    image.snapshot(b"1", b"true", seconds=2000)
+    writes_after(image, range(8))
+    data = image.build()
+    true = image.snapshot_table()
+    for name, l1_offset, seconds in (
+        (b"live", image.disk.l1_offset, 3000),
+        (b"data", C * 3, 3000),
+        (b"then", int.from_bytes(true[:8], "big"), 1000),
+    ):
+        entry = bytearray(true.replace(b"true", name))
+        poke(entry, 0, "Q", l1_offset)
+        poke(entry, 16, "I", seconds)
+        data += bytes(-len(data) % C) + bytes(entry).ljust(C, b"\0")
+    path = image.write(tmp_path / "image", delete(image, data))
+    with core.Image(path) as opened:
+        found = {name: there for name, _, _, there in opened.old_entries()}
+        assert found.pop(b"data") in ("gone", "reused")
+        assert found == {b"true": "there", b"live": "reused", b"then": "gone"}
+        for name in ("live", "data", "then", "none"):
+            with pytest.raises(core.QcowError) as caught:
+                opened.deleted(name)
+            assert caught.value.code == "NOT_FOUND"
+        with opened.deleted("true") as view:
+            assert view.read(0, C) == pattern(0, C)
+
+
+def test_two_tables_of_one_cluster_cannot_both_be_old(tmp_path):
+    image = image_of(1024)
+    monday = image.snapshot(b"1", b"monday")
+    writes_after(image, range(1024))
+    data = delete(image, image.build())
+    tables = [
+        int.from_bytes(data[monday.l1_offset + i * 8 :][:8], "big") & ~(1 << 63) for i in (0, 1)
+    ]
+    data[tables[1] : tables[1] + 8] = data[tables[0] : tables[0] + 8]
+    path = image.write(tmp_path / "image", data)
+    with core.Image(path) as opened, opened.deleted("monday") as view:
+        assert view.label(0, C).label == view.label(512 * C, C).label == "lost-table"
+        assert view.label(C, C).label == "kept"
+
+
+def test_an_image_full_of_entries(tmp_path):
+    image = image_of()
+    image.snapshot(b"1", b"monday", seconds=1)
+    writes_after(image, range(8))
+    data = image.build()
+    table = image.snapshot_table()
+    for number in range(3000):
+        entry = bytearray(table.replace(b"monday", b"m%05d" % number))
+        poke(entry, 16, "I", number + 2)
+        data += bytes(entry).ljust(C, b"\0")
+    path = image.write(tmp_path / "image", delete(image, data))
+    with core.Image(path) as opened:
+        there = [name for name, _, _, what in opened.old_entries() if what == "there"]
+        assert there == [b"m02999"]
+
+
+# ---- Through other doors --------------------------------------------------------------
+
+
+def monday(folder):
+    image = image_of()
+    image.snapshot(b"1", b"monday", seconds=1772359920)
+    writes_after(image, (2,))
+    return image.write(folder / "disk.qcow2", delete(image, image.build()))
+
+
+def command(*words, status=0):
+    done = subprocess.run(
+        [COMMAND, *words],
+        capture_output=True,
+        check=False,
+        timeout=120,
+        env={"PATH": "/usr/bin:/bin", **sanitized()},
+    )
+    assert done.returncode == status, done
+    return done.stdout.decode()
+
+
+def test_residue_says_what_to_type(tmp_path):
+    path = monday(tmp_path)
+    line = f"100 % of its data is left: fls -r -i qcow2 '{path}@deleted=monday'"
+    assert f'Deleted snapshot "monday", 2026-03-01 10:12:00 (UTC): {line}' in command(
+        "residue", path
+    )
+    (entry,) = json.loads(command("residue", "--json", path))["deleted"]
+    assert entry["name"] == "monday" and entry["labels"]["kept"] == C
+    text = command("residue", "--map", "monday", path)
+    assert "kept" in text and "shared-active" in text
+    found = json.loads(command("residue", "--json", "--map", "id=1", path))
+    assert sum(run_["length"] for run_ in found["ranges"]) == found["size"] == 1024 * C
+    assert found["labels"] == entry["labels"] and found["name"] == "monday"
+    command("residue", "--map", "tuesday", path, status=1)
+
+
+def test_verify_and_selectors(tmp_path):
+    path = monday(tmp_path)
+    with core.Image(path) as opened, opened.deleted("monday") as view:
+        digest = hashlib.sha256(view.read(0, view.size)).hexdigest()
+    found = json.loads(command("verify", "--json", f"{path}@deleted=monday", status=5))
+    (state,) = found["states"]
+    assert state["state"] == "deleted_snapshot" and state["sha256"] == digest
+    assert state["name"] == "monday" and state["index"] is None
+    assert any("recovered" in warning for warning in state["warnings"])
+
+
+def test_names_that_make_no_sense(tmp_path):
+    path = monday(tmp_path)
+    for rest, word in (
+        (",only=kept", "needs a deleted snapshot"),
+        ("@deleted=monday,only=all", 'takes the value "kept"'),
+        ("@deleted=monday,under-zeros", "does not go with"),
+        ("@deleted=monday,residue", "does not go with"),
+        ("@deleted=monday,vmstate", "no VM state"),
+        ("@deleted=tuesday", 'there is left ID 1 "monday"'),
+        ("@deleted-l1=1", "there is no deleted snapshot"),
+    ):
+        with pytest.raises(core.QcowError) as caught:
+            core.Named(f"{path}{rest}")
+        assert word in str(caught.value), rest
+
+
+# ---- QEMU ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", (2, 4, 6, 8, 10))
+def test_calm_histories(seed, tmp_path):
+    history = DeletedHistory(seed, tmp_path)
+    history.run()
+    counts = history.check()
+    assert not [label for label in SURE if counts[label, "wrong"]], counts
+
+
+def test_busy_histories(tmp_path):
+    """What was freed twice cannot be told from what was freed once: see docs/residue.md."""
+    counts = Counter()
+    for seed in (1, 3, 5, 7):
+        history = DeletedHistory(seed, tmp_path)
+        history.run()
+        counts += history.check()
+    assert counts["kept", "wrong"] * 6 <= counts["kept", "right"], counts
+
+
+def test_files_of_a_deleted_snapshot(tmp_path):
+    """300 files, a snapshot, 150 of them wiped, the snapshot deleted, 100 more writes."""
+    rng = random.Random(18)
+    files = {f"file-{i:03}": rng.randbytes(rng.randrange(8, 60) * KIB) for i in range(300)}
+    (tmp_path / "files").mkdir()
+    for name, content in files.items():
+        (tmp_path / "files" / name).write_bytes(content)
+    raw, path = tmp_path / "raw", tmp_path / "disk.qcow2"
+    options = ("-q", "-F", "-t", "ext4", "-O", "^has_journal", "-d", tmp_path / "files")
+    run("mke2fs", *options, raw, "64M")
+    run("qemu-img", "convert", "-O", "qcow2", "-o", "cluster_size=4k", raw, path)
+    disk = raw.read_bytes()
+    node = f"driver=qcow2,file.driver=file,file.discard=ignore,file.filename={path}"
+    run("qemu-img", "snapshot", "-c", "before", "--image-opts", node)
+    wiped = [
+        f"write -P {rng.randrange(1, 255)} {disk.index(files[name][:4096])} {len(files[name])}"
+        for name in rng.sample(sorted(files), 150)
+    ]
+    run("qemu-io", "--image-opts", node, *[word for step in wiped for word in ("-c", step)])
+    run("qemu-img", "snapshot", "-d", "before", "--image-opts", node)
+    free = range(48 * MIB, 60 * MIB, 64 * KIB)
+    writes = [f"write -P 7 {rng.choice(free)} {rng.randrange(1, 17) * 4}k" for _ in range(100)]
+    assert check_files(path, files, disk) == (300, 30, 0)  # nothing was written since
+    run("qemu-io", "--image-opts", node, *[word for step in writes for word in ("-c", step)])
+    with core.Image(path) as opened:
+        if any(there == "there" for _, _, _, there in opened.old_entries()):
+            check_files(path, files, disk)
+
+
+def check_files(path, files, disk):
+    """By the bytes of the disk where they were stored, and some of them by name: never other
+    content without an error. Returns how many files were listed, how many of these are whole, and
+    how many clusters of files are lost."""
+    lost_count = 0
+    with core.Image(path) as opened, opened.deleted("before") as view:
+        for content in files.values():
+            start = disk.index(content[:4096])
+            for at in range(start // C * C, start + len(content), C):
+                if view.label(at, C).label in LOST:
+                    lost_count += 1
+                    with pytest.raises(core.QcowError):
+                        view.read(at, C)
+                else:
+                    assert view.read(at, C) == disk[at : at + C]
+    name = f"{path}@deleted=before"
+    listed = tools.run("fls", "-r", "-p", "-i", "qcow2", f"{name},errors=zero").stdout.decode()
+    inodes = dict(re.findall(r"r/r (\d+):\t(file-\d+)", listed))
+    whole = 0
+    for inode, file in list(inodes.items())[::10]:
+        got = tools.run("icat", "-i", "qcow2", name, inode)
+        is_whole = got.stdout == files[file]
+        assert is_whole or (got.returncode != 0 and b"lost (" in got.stderr), file
+        whole += is_whole
+    return len(inodes), whole, lost_count
