@@ -359,7 +359,8 @@ int command_residue(int argc, char *argv[])
 
   if (status == EXIT_OK && (arguments.given & ARGUMENT_REBUILD) != 0)
     return arguments.streams != NULL || arguments.map != NULL
-               ? complain_usage("residue: --rebuild looks at the tables only: leave out --streams and --map")
+               ? complain_usage(
+                     "residue: --rebuild looks at the tables only: leave out --streams and --map")
                : rebuild_print(arguments.operands[0], (arguments.given & ARGUMENT_JSON) != 0);
   if (status == EXIT_OK && arguments.map != NULL)
     return residue_deleted_map(&arguments);
