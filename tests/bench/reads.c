@@ -3,7 +3,8 @@
  * reads IMAGE open                   open the image and its disk, read the first sector
  * reads IMAGE random MIB N           read N times 4 KiB at random offsets of MIB of the disk, once
  *                                    these have been read
- * reads nbd+unix:... random MIB N    the same through an NBD server
+ * reads nbd+unix:... random MIB N    the same through an NBD server, which caches nothing: so they
+ *                                    are not read before
  * reads IMAGE blocks                 read the blocks of 64 KiB whose numbers stand on stdin, of the
  *                                    first two snapshots
  * Prints the seconds that took, of random reads those for each, and the peak of the memory that was
@@ -93,7 +94,7 @@ static double measure_random(const char *name, uint64_t bytes, unsigned long cou
   if (pieces == 0)
     errx(2, "nothing to read");
   open_source(&source, name);
-  for (uint64_t i = 0; i < pieces; i++)
+  for (uint64_t i = 0; i < pieces && source.nbd == NULL; i++)
     read_piece(&source, START + i * PIECE, PIECE);
   start = now();
   for (unsigned long i = 0; i < count; i++) {

@@ -51,8 +51,8 @@ COMPRESSED = ("zlib", "zstd", "zlib-4k", "zlib-2m", "zstd-2m")
 # How many random reads are measured, of ours and of qemu-nbd, and the seconds for each.
 RANDOM = {
     "plain": (200000, 4000, 0),
-    "zlib": (200000, 4000, 3e-6),
-    "zlib-2m": (4000, 200, 0.5e-3),
+    "zlib": (200000, 2000, 3e-6),
+    "zlib-2m": (200000, 100, 0.5e-3),
 }
 
 
@@ -78,6 +78,7 @@ class Scenario:
     groups: dict = field(default_factory=dict)  # of several contenders the best counts
     seconds_max: float = 0  # 0: none
     mib_max: float = 128  # 0: none
+    rounds_max: int = 100
     same_output: bool = False  # all with the drop-in, and raw, must print the same
 
 
@@ -196,8 +197,9 @@ class Bench:
         contenders = {
             "ours": self.tool("img_cat", (), variant, one_processor=one),
             "raw": self.raw("img_cat", (), one_processor=one),
-            "nbdcopy": self.nbdcopy(variant, one_processor=one),
         }
+        if not is_slow_over_nbd(variant):
+            contenders["nbdcopy"] = self.nbdcopy(variant, one_processor=one)
         if variant != "snapshot":  # convert calls the other size of a snapshot's disk an error
             contenders["convert"] = self.convert(variant, one_processor=one)
         if variant in COMPRESSED:
@@ -269,6 +271,7 @@ class Bench:
                 ),
             },
             seconds_max=seconds,
+            rounds_max=2 if variant == "zlib-2m" else 5,
         )
 
     def open(self, variant):
@@ -302,17 +305,19 @@ class Bench:
             d=$({self.programs}/hash {disk} gcrypt-data)
             echo $a $d $({decoded}) | awk '{{ s = ($2 + $3) / {processors()} + $1 - $2
                 print (s > $1 ? s : $1) }}'"""
-        nbdcopy = shlex.join(map(str, self.nbdcopy(variant, "-").command))
+        contenders = {
+            "ours": self.command("verify", self.image_name(variant)),
+            "hash": hashed,
+            "spread": self.shell(spread, measures_itself=True),
+            "openssl": Contender(["openssl", "dgst", "-sha256", disk]),
+        }
+        if not is_slow_over_nbd(variant):
+            nbdcopy = shlex.join(map(str, self.nbdcopy(variant, "-").command))
+            contenders["QEMU"] = self.shell(f"{nbdcopy} | openssl dgst -sha256")
         return self.scenario(
             f"verify {variant}",
             ["disk", variant],
-            {
-                "ours": self.command("verify", self.image_name(variant)),
-                "hash": hashed,
-                "spread": self.shell(spread, measures_itself=True),
-                "QEMU": self.shell(f"{nbdcopy} | openssl dgst -sha256"),
-                "openssl": Contender(["openssl", "dgst", "-sha256", disk]),
-            },
+            contenders,
             bars={"hash": 1.1} if variant == "plain" else {"spread": 1.15},
         )
 
@@ -328,6 +333,7 @@ class Bench:
             [variant],
             {"ours": self.command("verify", self.path(variant)), "sum": self.shell(one_by_one)},
             bars={"sum": 0.6},
+            rounds_max=2,
         )
 
     def diff(self, variant):
@@ -367,6 +373,11 @@ class Bench:
 def split(variant):
     """The image, the name of the scenario, and whether it gets one processor."""
     return variant.split()[0], variant, variant.endswith(" one")
+
+
+def is_slow_over_nbd(variant):
+    """QEMU decodes a large cluster again for each request: it takes minutes."""
+    return variant.endswith("-2m")
 
 
 def processors():
