@@ -46,9 +46,31 @@ static json_t *range_value(const struct range *range)
   return value;
 }
 
+/* Write the digits so that they end before `end`. Returns where they begin. */
+static char *write_digits(char *end, uint64_t number)
+{
+  do
+    *--end = (char) ('0' + number % 10);
+  while ((number /= 10) > 0);
+  return end;
+}
+
+/* There can be a range for every few hundred bytes, so printf() would take a third of the time. */
+static void print_place(const struct range *range)
+{
+  char text[2 * 20 + 2], *end = text + sizeof(text), *at = end;
+
+  *--at = ' ';
+  at = write_digits(at, range->length);
+  *--at = ' ';
+  at = write_digits(at, range->start);
+  fwrite(at, 1, (size_t) (end - at), stdout);
+}
+
 static void print_text(const struct range *range)
 {
-  printf("%" PRIu64 " %" PRIu64 " %s", range->start, range->length, kind_name(range->kind));
+  print_place(range);
+  fputs(kind_name(range->kind), stdout);
   if (range->kind == RANGE_UNREADABLE && range->reason[SIDE_A] != NULL)
     printf(" in A: %s", range->reason[SIDE_A]->message);
   if (range->kind == RANGE_UNREADABLE && range->reason[SIDE_B] != NULL)

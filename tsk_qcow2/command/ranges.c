@@ -88,10 +88,26 @@ static size_t find_difference(const struct comparison *comparison, size_t at, si
   return at;
 }
 
+/* True if one of eight bytes is the same on both sides. */
+static bool has_equal_byte(const uint8_t *a, const uint8_t *b)
+{
+  uint64_t of_a, of_b, differences;
+
+  memcpy(&of_a, a, sizeof(of_a));
+  memcpy(&of_b, b, sizeof(of_b));
+  differences = of_a ^ of_b;
+  /* Subtracting 1 from each byte sets the top bit of those that were 0, and perhaps of others, but
+     only if one was 0. */
+  return ((differences - UINT64_C(0x0101010101010101)) & ~differences &
+          UINT64_C(0x8080808080808080)) != 0;
+}
+
 static size_t find_equal(const struct comparison *comparison, size_t at, size_t end)
 {
   const uint8_t *a = comparison->bytes[SIDE_A], *b = comparison->bytes[SIDE_B];
 
+  while (end - at >= sizeof(uint64_t) && !has_equal_byte(a + at, b + at))
+    at += sizeof(uint64_t);
   while (at < end && a[at] != b[at])
     at++;
   return at;
