@@ -375,10 +375,12 @@ struct qcow2_open_options {
   size_t backing_count;
 
   /* Directories that are searched for a file that an image refers to, by the last part of its
-     path, before the path in the image is tried. The file must be regular, not a symbolic link.
-     Files that are already in the chain are skipped. It is a warning if the path in the image leads
-     to another file than the one that was found. A directory that cannot be opened is a warning if
-     the file is found, else an error. */
+     path, before the path in the image is tried. The file must be regular, not a symbolic link; in
+     a directory on the file system of /dev that no referrer names, it may be a block device there,
+     or a symbolic link to one, as in the directory of a volume group. Files that are already in the
+     chain are skipped. It is a warning if the path in the image leads to another file than the one
+     that was found. A directory that cannot be opened is a warning if the file is found, else an
+     error. */
   const char *const *search_directories;
   size_t search_count;
 

@@ -245,6 +245,9 @@ static int open_in_directory(struct search *search, struct qcow2_opened_file *fi
   if (code != 0)
     return code;
   descriptor = qcow2_gate_open_admitted(directory, name, ADMIT_REGULAR, &status, &problem);
+  /* The user named the directory, so what this machine has made in it is named, too. */
+  if (descriptor < 0 && problem != NULL && search->index >= reference->search_from_count)
+    descriptor = qcow2_gate_open_device(directory, name, &status, &problem);
   os_errno = errno;
   if (descriptor < 0) {
     close(directory);

@@ -69,6 +69,40 @@ int qcow2_gate_open_admitted(int directory, const char *name, enum admission adm
   return -1;
 }
 
+/* Find the file system of /dev. False: /dev is a directory of another file system, in which
+   evidence can lie too. */
+static bool find_dev(dev_t *device)
+{
+  struct stat dev, root;
+
+  if (stat("/dev", &dev) != 0 || stat("/", &root) != 0 || dev.st_dev == root.st_dev)
+    return false;
+  *device = dev.st_dev;
+  return true;
+}
+
+int qcow2_gate_open_device(int directory, const char *name, struct stat *status,
+                           const char **problem)
+{
+  const int os_errno = errno;
+  struct stat of_directory, before;
+  dev_t dev;
+  int descriptor = -1;
+
+  if (find_dev(&dev) && fstat(directory, &of_directory) == 0 && of_directory.st_dev == dev &&
+      fstatat(directory, name, &before, 0) == 0 && S_ISBLK(before.st_mode) && before.st_dev == dev)
+    descriptor = openat(directory, name, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+  if (descriptor >= 0 && fstat(descriptor, status) == 0 && S_ISBLK(status->st_mode) &&
+      status->st_rdev == before.st_rdev) {
+    *problem = NULL;
+    return descriptor;
+  }
+  if (descriptor >= 0)
+    close(descriptor);
+  errno = os_errno;
+  return -1;
+}
+
 /* Find the size of an admitted file in bytes. Returns 0 or an errno value. */
 static int descriptor_size(int descriptor, const struct stat *status, uint64_t *size)
 {
@@ -97,6 +131,10 @@ int qcow2_gate_fill(struct qcow2_opened_file *file, char *path, int directory, i
                                       .has_identity = true,
                                       .device = status->st_dev,
                                       .inode = status->st_ino };
+  if (S_ISBLK(status->st_mode)) { /* it is the same device by whatever file */
+    file->device = status->st_rdev;
+    file->inode = UINT64_MAX;
+  }
   if (path == NULL)
     code = qcow2_error_set_nomem(error);
   else if (os_errno != 0)

@@ -27,6 +27,13 @@ const char *qcow2_gate_admission_problem(const struct stat *status, enum admissi
 int qcow2_gate_open_admitted(int directory, const char *name, enum admission admission,
                              struct stat *status, const char **problem);
 
+/* The same for a block device of this machine: `directory` is on the file system of /dev, and the
+   name leads to a device there, perhaps through symbolic links, as in a volume group's directory.
+   If it is not so, returns -1 and leaves *problem and errno as they are. A device file or a link
+   that came with evidence is on another file system. */
+int qcow2_gate_open_device(int directory, const char *name, struct stat *status,
+                           const char **problem);
+
 /* Make the opened file. It owns `path` (NULL: there was no memory) and the descriptors from the
    call on; they are closed also on failure. */
 int qcow2_gate_fill(struct qcow2_opened_file *file, char *path, int directory, int descriptor,

@@ -223,6 +223,11 @@ static void print_sizes(FILE *out, const struct qcow2_layer_info *top)
   if (top->allocated_size > 0)
     fprintf(out, "File size on its file system: %" PRIu64 "\n", top->allocated_size);
   fprintf(out, "File size that its tables need: %" PRIu64 "\n", top->needed_size);
+  if (top->file_size > top->needed_size)
+    fprintf(out,
+            "Bytes after that: %" PRIu64 ", from host offset %" PRIu64
+            " on (\",residue\" after the image name reads them)\n",
+            top->file_size - top->needed_size, top->needed_size);
 }
 
 void tsk_qcow2_report_print(FILE *out, const struct tsk_qcow2_opened *opened)
