@@ -1210,7 +1210,10 @@ struct qcow2_layer_info {
   const struct qcow2_header *header;
   const char *data_format; /* of the data file, as `format`; NULL: there is none */
   uint64_t offset;         /* where in its file the image begins, bytes: `offset` of the options */
-  uint64_t reserved[5];
+  int64_t written; /* when the file was last written, in nanoseconds since 1970; 0: not known */
+  int is_hidden;   /* 1: XCP-ng marks the image as hidden: an internal copy that others are based on
+                    */
+  uint64_t reserved[3];
 };
 
 /* The number of files in the chain, with the image itself: at least 1. */

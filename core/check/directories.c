@@ -198,6 +198,9 @@ bool qcow2_checker_directories(struct qcow2_checker *checker)
   const struct qcow2_metadata *metadata = &checker->layer->metadata;
 
   count(checker, USE_HEADER, "the header", 0, metadata->header.header_length);
+  if (checker->layer->is_killed)
+    complain(checker, metadata->header.l1_offset,
+             "the L1 table was zeroed and the file was cut after it, so the disk is lost");
   check_snapshot_table(checker, &metadata->header);
   check_refcount_table(checker, &metadata->header);
   check_luks(checker);

@@ -153,6 +153,9 @@ static int understand(const struct qcow2_extension *extension, struct qcow2_meta
   case EXTENSION_FEATURE_NAMES: return keep_feature_names(extension, metadata, error);
   case EXTENSION_BITMAPS: keep_bitmaps(extension, metadata); return 0;
   case EXTENSION_ENCRYPTION: return keep_encryption(extension, metadata, error);
+  case EXTENSION_XCP_NG:
+    metadata->is_hidden = extension->length > 0 && extension->data[0] != 0;
+    return 0;
   default: return 0;
   }
 }

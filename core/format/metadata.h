@@ -22,6 +22,7 @@
 #define EXTENSION_BITMAPS UINT32_C(0x23852875)
 #define EXTENSION_ENCRYPTION UINT32_C(0x0537BE77)
 #define EXTENSION_DATA_FILE UINT32_C(0x44415441)
+#define EXTENSION_XCP_NG UINT32_C(0x76617465) /* 8 bytes, the first of which says "hidden" */
 
 #define FEATURE_NAME_BYTES 46u
 #define BITMAPS_EXTENSION_BYTES 24u
@@ -60,6 +61,7 @@ struct qcow2_metadata {
   const char *backing_problem;
   uint64_t backing_name_offset;    /* host offset, bytes */
   uint32_t backing_name_length;    /* bytes */
+  bool is_hidden;                  /* by XCP-ng's extension */
   bool is_header_length_corrected; /* the caller's header_length was used */
 };
 

@@ -37,6 +37,8 @@ int qcow2_layer_get(const struct qcow2_image *image, size_t index, struct qcow2_
                                      .data_format = layer->data_format,
                                      .size = layer->size,
                                      .offset = layer->file.start,
+                                     .written = layer->file.stamp.written,
+                                     .is_hidden = layer->metadata.is_hidden,
                                      .header = layer->is_raw ? NULL : &layer->metadata.header };
   return 0;
 }

@@ -23,6 +23,7 @@ struct qcow2_layer {
                                                 none */
   uint64_t file_size;                        /* bytes */
   uint64_t size;                             /* virtual size, bytes */
+  bool is_killed;                            /* wiped as XCP-ng does it, as the survey found out */
   uint64_t needed_size; /* bytes that the file must have, as far as the survey found out */
   /* Of a qcow2 file only: */
   struct qcow2_metadata metadata;

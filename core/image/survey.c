@@ -28,7 +28,9 @@ struct survey {
   const char *lost;      /* what ends furthest past the end of the file; NULL: nothing */
   uint64_t lost_end;
   bool bad_refcounts;
-  bool data_lost; /* the external data file ends before a cluster that is in it */
+  bool has_l2_tables;
+  bool lost_cluster; /* the refcounts call a cluster used that begins past the end of the file */
+  bool data_lost;    /* the external data file ends before a cluster that is in it */
 };
 
 /* Note that `what` ends at byte `end` of the file. The last `spare` bytes of it may be missing. */
@@ -84,6 +86,7 @@ static void each_l2_table(struct survey *survey,
 static bool visit_table(struct survey *survey, uint64_t l2_offset, uint64_t guest_offset)
 {
   (void) guest_offset;
+  survey->has_l2_tables = true;
   need(survey, "one of its L2 tables", l2_offset + geometry_l2_bytes(&survey->layer->geometry), 0);
   return true;
 }
@@ -241,9 +244,11 @@ static void survey_refcounts(struct survey *survey)
   cluster = block * per_block + ((uint64_t) bit >> order);
   if (cluster >= (uint64_t) INT64_MAX >> geometry->cluster_bits)
     survey->bad_refcounts = true;
-  else
+  else {
+    survey->lost_cluster = cluster << geometry->cluster_bits >= survey->storage->size;
     need(survey, "the last cluster that its refcounts call used",
          (cluster + 1) << geometry->cluster_bits, geometry->cluster_size - 1);
+  }
 }
 
 /* ---- The whole ---------------------------------------------------------------- */
@@ -252,6 +257,19 @@ static int warn(const struct survey *survey, struct qcow2_warnings *warnings, bo
                 const char *sentence, struct qcow2_error *error)
 {
   return when ? qcow2_warnings_add(warnings, survey->layer->file.path, sentence, error) : 0;
+}
+
+/* True if the image was wiped as XCP-ng does it before it deletes an image: the L1 table is zeroed,
+   the file is cut after it, and the refcounts still count what was there. A new image has no such
+   refcounts. */
+static bool is_killed(const struct survey *survey)
+{
+  const struct qcow2_tables *tables = &survey->layer->tables;
+  uint32_t cluster_size = survey->layer->geometry.cluster_size;
+  uint64_t l1_end = tables->l1_offset + (uint64_t) tables->l1_size * L1_ENTRY_BYTES;
+
+  return tables->l1_size > 0 && !survey->has_l2_tables && survey->lost_cluster &&
+         survey->storage->size >= l1_end && survey->storage->size - l1_end < cluster_size;
 }
 
 static int add_warnings(const struct survey *survey, struct qcow2_warnings *warnings,
@@ -300,6 +318,13 @@ static int add_warnings(const struct survey *survey, struct qcow2_warnings *warn
     code = warn(survey, warnings, survey->layer->metadata.is_header_length_corrected,
                 "the header's length in the file is wrong; the one that was given is used", error);
   if (code == 0)
+    code = warn(
+        survey, warnings, survey->layer->is_killed,
+        "the image was killed, as XCP-ng does it before it deletes an image: its L1 table is "
+        "zeroed and the file is cut after it, so nothing of its disk is in this file, and what "
+        "reads as zeros was not zeros",
+        error);
+  if (code == 0)
     code = warn(survey, warnings, survey->lost != NULL, lost, error);
   if (code == 0 && survey->data_lost)
     code = qcow2_warnings_add(
@@ -323,6 +348,7 @@ static int survey_qcow2(struct qcow2_layer *layer, uint64_t *budget,
   if (layer->lost_header == NULL && layer->geometry.version > 1)
     survey_refcounts(&survey);
   survey_lost_clusters(&survey);
+  layer->is_killed = is_killed(&survey);
   code = add_warnings(&survey, warnings, error);
   free(survey.piece);
   return code;

@@ -237,7 +237,8 @@ static int open_in_directory(struct search *search, struct qcow2_opened_file *fi
                              struct qcow2_error *error)
 {
   const struct qcow2_reference *reference = search->reference;
-  const char *name = qcow2_reference_searched_name(reference), *problem = NULL;
+  char searched[REFERENCE_NAME_BYTES];
+  const char *name = qcow2_reference_searched_name(reference, searched), *problem = NULL;
   struct stat status;
   int directory = -1, descriptor, os_errno;
   int code = open_search_directory(search, &directory, error);
@@ -271,10 +272,11 @@ static int open_by_search(struct search *search, struct qcow2_opened_file *file,
                           struct qcow2_error *error)
 {
   const struct qcow2_reference *reference = search->reference;
+  char name[REFERENCE_NAME_BYTES];
   int code = 1;
 
-  for (size_t i = 0;
-       qcow2_reference_searched_name(reference) != NULL && code > 0 && i < reference->search_count;
+  for (size_t i = 0; qcow2_reference_searched_name(reference, name) != NULL && code > 0 &&
+                     i < reference->search_count;
        i++) {
     search->index = i;
     code = open_in_directory(search, file, error);

@@ -10,6 +10,7 @@
 
 #include "../base/error.h"
 #include "../base/text.h"
+#include "json_name.h"
 
 const char *qcow2_reference_base_name(const char *path)
 {
@@ -27,6 +28,24 @@ char *qcow2_reference_path_beside(const char *from, const char *name)
   if (path != NULL)
     snprintf(path, size, "%.*s%s", (int) directory_length, from, name);
   return path;
+}
+
+static const char JSON_PREFIX[] = "json:";
+
+static bool is_json(const char *name)
+{
+  return strncmp(name, JSON_PREFIX, strlen(JSON_PREFIX)) == 0;
+}
+
+/* "D:\vm\base.raw", "\\server\share\base.raw", "..\base.raw": a path on the Windows machine that
+   made the image. */
+static bool is_windows_path(const char *name)
+{
+  bool letter = (name[0] >= 'A' && name[0] <= 'Z') || (name[0] >= 'a' && name[0] <= 'z');
+
+  return (letter && name[1] == ':' && (name[2] == '\\' || name[2] == '/')) ||
+         strncmp(name, "\\\\", 2) == 0 || strncmp(name, ".\\", 2) == 0 ||
+         strncmp(name, "..\\", 3) == 0;
 }
 
 /* For QEMU, "NAME:" before the first slash is a protocol, or the options of a driver. */
@@ -57,6 +76,8 @@ const char *qcow2_reference_problem(const struct qcow2_reference *reference)
     return reference->distrust;
   if (name[0] == '\0')
     return "its name is empty";
+  if (is_windows_path(name))
+    return "it is a path on the Windows machine that made the image";
   if (has_protocol(name))
     return "it is not a plain file name but names a protocol or driver";
   if (name[0] == '/')
@@ -68,45 +89,57 @@ const char *qcow2_reference_problem(const struct qcow2_reference *reference)
   return NULL;
 }
 
-/* If a file with the base name of the reference is in the image's directory, write a sentence that
-   says so, else an empty string. */
-static void hint_beside(const struct qcow2_reference *reference, char *out, size_t out_size)
+const char *qcow2_reference_searched_name(const struct qcow2_reference *reference,
+                                          char out[REFERENCE_NAME_BYTES])
 {
-  const char *name = qcow2_reference_base_name(reference->name);
-  char quoted[TEXT_ESCAPED_BYTES];
+  char file_name[REFERENCE_NAME_BYTES];
+  const char *whole = reference->name, *name;
 
-  out[0] = '\0';
-  if (has_protocol(reference->name) || name[0] == '\0' || strcmp(name, "..") == 0 ||
-      strcmp(name, reference->name) == 0 || !qcow2_opened_file_lies_beside(reference->from, name))
-    return;
-  snprintf(out, out_size, ". A file named \"%s\" lies beside it", qcow2_text_quote(name, quoted));
-}
-
-/* "D:\vm\base.raw": a path on the Windows machine that made the image. */
-static bool is_windows_path(const char *name)
-{
-  bool letter = (name[0] >= 'A' && name[0] <= 'Z') || (name[0] >= 'a' && name[0] <= 'z');
-
-  return letter && name[1] == ':' && (name[2] == '\\' || name[2] == '/');
-}
-
-const char *qcow2_reference_searched_name(const struct qcow2_reference *reference)
-{
-  const char *name = qcow2_reference_base_name(reference->name);
-
-  if (is_windows_path(reference->name)) {
+  if (is_json(whole)) {
+    if (!qcow2_json_file_name(whole + strlen(JSON_PREFIX), file_name, sizeof(file_name)))
+      return NULL;
+    whole = file_name;
+  }
+  name = qcow2_reference_base_name(whole);
+  if (is_windows_path(whole)) {
     const char *backslash = strrchr(name, '\\');
 
     name = backslash == NULL ? name : backslash + 1;
-  } else if (has_protocol(reference->name))
+  } else if (has_protocol(whole))
     return NULL;
-  return name[0] == '\0' || strcmp(name, ".") == 0 || strcmp(name, "..") == 0 ? NULL : name;
+  if (name[0] == '\0' || strcmp(name, ".") == 0 || strcmp(name, "..") == 0 ||
+      strchr(name, '/') != NULL || strlen(name) >= REFERENCE_NAME_BYTES)
+    return NULL;
+  strcpy(out, name);
+  return out;
+}
+
+/* If the file's name is inside the reference, or if a file of the name that would be searched for
+   is in the image's directory, write what says so, else an empty string. */
+static void hint_beside(const struct qcow2_reference *reference, char *out, size_t out_size)
+{
+  char buffer[REFERENCE_NAME_BYTES], quoted[TEXT_ESCAPED_BYTES];
+  const char *name;
+  size_t used = 0;
+
+  out[0] = '\0';
+  if (is_json(reference->name) &&
+      qcow2_json_file_name(reference->name + strlen(JSON_PREFIX), buffer, sizeof(buffer)))
+    used = (size_t) snprintf(out, out_size, "; the file name in it is \"%s\"",
+                             qcow2_text_quote(buffer, quoted));
+  name = qcow2_reference_searched_name(reference, buffer);
+  if (name != NULL && strcmp(name, reference->name) != 0 &&
+      qcow2_opened_file_lies_beside(reference->from, name))
+    snprintf(out + used, out_size - used, ". A file named \"%s\" lies beside it",
+             qcow2_text_quote(name, quoted));
 }
 
 /* The options by which the caller can name the file, or have it found. */
 static int helpful_options(const struct qcow2_reference *reference)
 {
-  bool is_searchable = reference->is_of_image && qcow2_reference_searched_name(reference) != NULL;
+  char name[REFERENCE_NAME_BYTES];
+  bool is_searchable = reference->is_of_image &&
+                       qcow2_reference_searched_name(reference, name) != NULL;
 
   return reference->help_options | (is_searchable ? QCOW2_OPTION_SEARCH_DIRECTORIES : 0);
 }
@@ -114,7 +147,7 @@ static int helpful_options(const struct qcow2_reference *reference)
 int qcow2_reference_refuse(const struct qcow2_reference *reference, const char *reason,
                            struct qcow2_error *error)
 {
-  char name[TEXT_ESCAPED_BYTES], from[TEXT_ESCAPED_BYTES], hint[TEXT_ESCAPED_BYTES + 64];
+  char name[TEXT_ESCAPED_BYTES], from[TEXT_ESCAPED_BYTES], hint[2 * TEXT_ESCAPED_BYTES + 96];
   int options = helpful_options(reference);
   const char *image = reference->from->path == NULL
                           ? "the image"

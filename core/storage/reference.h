@@ -8,6 +8,8 @@
 
 /* Enough for a directory in a message. */
 #define REFERENCE_DIRECTORY_BYTES 336u
+/* Enough for the name of a file, of any length that an image can give it. */
+#define REFERENCE_NAME_BYTES 4096u
 
 /* A reference of an image, or of a referrer, to another file. */
 struct qcow2_reference {
@@ -41,8 +43,10 @@ char *qcow2_reference_path_beside(const char *from, const char *name);
 /* Why the text of the reference forbids to open it, as a clause; NULL: it does not. */
 const char *qcow2_reference_problem(const struct qcow2_reference *reference);
 
-/* The name to search for: the last part of the reference. NULL: there is none. */
-const char *qcow2_reference_searched_name(const struct qcow2_reference *reference);
+/* The name to search for, in `out`: the last part of the reference, or of the file name in it.
+   NULL: there is none. */
+const char *qcow2_reference_searched_name(const struct qcow2_reference *reference,
+                                          char out[REFERENCE_NAME_BYTES]);
 
 /* Make the error that the reference is refused, for a reason (a clause), with what would help.
    Returns DENIED. */

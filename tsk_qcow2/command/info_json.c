@@ -122,10 +122,12 @@ static json_t *layers_value(const struct qcow2_image *image)
   for (size_t i = 0; qcow2_layer_get(image, i, &layer, NULL) == 0; i++)
     json_array_append_new(
         list,
-        json_pack("{s:s, s:o, s:o, s:o, s:o, s:s?, s:o, s:o, s:o, s:o}", "format", layer.format,
-                  "path", path_value(layer.path), "offset", json_number(layer.offset), "notes",
-                  json_notes(image, i), "data_path", path_value(layer.data_path), "data_format",
-                  layer.data_format, "file_size", json_number(layer.file_size), "allocated_size",
+        json_pack("{s:s, s:o, s:o, s:o, s:b, s:o, s:o, s:s?, s:o, s:o, s:o, s:o}", "format",
+                  layer.format, "path", path_value(layer.path), "offset", json_number(layer.offset),
+                  "written", layer.written == 0 ? json_null() : json_integer(layer.written),
+                  "hidden", layer.is_hidden, "notes", json_notes(image, i), "data_path",
+                  path_value(layer.data_path), "data_format", layer.data_format, "file_size",
+                  json_number(layer.file_size), "allocated_size",
                   layer.allocated_size == 0 ? json_null() : json_number(layer.allocated_size),
                   "needed_size", layer.is_raw ? json_null() : json_number(layer.needed_size),
                   "virtual_size", json_number(layer.size)));

@@ -45,6 +45,17 @@ static bool note_version_1(const char *format, char *out)
   return true;
 }
 
+static bool note_hidden(const struct qcow2_layer_info *layer, char *out)
+{
+  if (layer->is_hidden == 0)
+    return false;
+  snprintf(
+      out, TSK_QCOW2_NOTE_BYTES,
+      "XCP-ng marks this image as hidden: no disk of a machine, but an internal copy that others "
+      "are based on");
+  return true;
+}
+
 const char *tsk_qcow2_note(const struct qcow2_image *image, size_t layer, size_t index, char *out)
 {
   struct qcow2_layer_info info;
@@ -54,6 +65,8 @@ const char *tsk_qcow2_note(const struct qcow2_image *image, size_t layer, size_t
   if (note_short(image, layer, &info, out) && index-- == 0)
     return out;
   if (note_version_1(info.format, out) && index-- == 0)
+    return out;
+  if (note_hidden(&info, out) && index-- == 0)
     return out;
   if ((note_ewf(info.format, out) || note_ewf(info.data_format, out)) && index == 0)
     return out;

@@ -6,9 +6,11 @@
 #include <string.h>
 #include <time.h>
 
+#include "chain_picture.h"
 #include "notes.h"
 
 #define TEXT_BYTES 1024
+#define XCP_NG_EXTENSION UINT32_C(0x76617465)
 
 /* Print "Label: text", the text escaped. */
 static void print_text(FILE *out, const char *label, const char *text, size_t length)
@@ -163,8 +165,9 @@ static void print_extensions(FILE *out, const struct qcow2_image *image)
 
   for (size_t i = 0; (extension = qcow2_extension_get(image, 0, i)) != NULL; i++)
     fprintf(out,
-            "Header extension: 0x%08" PRIx32 ", %" PRIu32 " bytes at host offset %" PRIu64 "\n",
-            extension->type, extension->length, extension->host_offset);
+            "Header extension: 0x%08" PRIx32 ", %" PRIu32 " bytes at host offset %" PRIu64 "%s\n",
+            extension->type, extension->length, extension->host_offset,
+            extension->type == XCP_NG_EXTENSION ? " (XCP-ng's)" : "");
 }
 
 /* The facts that are there only if the machine was running. */
@@ -240,6 +243,7 @@ void tsk_qcow2_report_print(FILE *out, const struct tsk_qcow2_opened *opened)
   print_header(out, opened->image, top.header);
   print_sizes(out, &top);
   print_chain(out, opened->image);
+  tsk_qcow2_chain_picture(out, opened->image);
   print_extensions(out, opened->image);
   print_snapshots(out, opened);
   if (opened->errors_zero)

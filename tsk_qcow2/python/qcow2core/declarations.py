@@ -189,7 +189,9 @@ class RawLayer(ctypes.Structure):
         ("header", POINTER(RawHeader)),
         ("data_format", c_char_p),
         ("offset", c_uint64),
-        ("reserved", c_uint64 * 5),
+        ("written", c_int64),
+        ("is_hidden", c_int),
+        ("reserved", c_uint64 * 3),
     ]
 
 
