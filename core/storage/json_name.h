@@ -8,7 +8,8 @@
 #include <stddef.h>
 
 /* Find the only file name in the text, which follows "json:". What it says about a further backing
-   file or a data file does not count. False: there is none, there are several, or it does not fit. */
+   file or a data file does not count. False: there is none, there are several, or it does not
+   fit. */
 bool qcow2_json_file_name(const char *json, char *out, size_t out_size);
 
 #endif
