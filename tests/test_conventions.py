@@ -173,9 +173,10 @@ def test_xcp_ng_killed_image(cut, tmp_path):
     with Opened(path) as opened:
         killed, truncated = opened.warnings
         assert "was killed, as XCP-ng does" in killed and "truncated" in truncated
-    assert "Good" not in run(
-        COMMAND, "verify", path, env={**tools.CLEAN, **sanitized()}, check=False
-    ).stdout
+    assert (
+        "Good"
+        not in run(COMMAND, "verify", path, env={**tools.CLEAN, **sanitized()}, check=False).stdout
+    )
 
 
 def test_images_that_were_not_killed(tmp_path):

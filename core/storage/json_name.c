@@ -8,8 +8,8 @@
 
 struct scanner {
   const char *at;
-  unsigned depth;      /* of braces and brackets */
-  unsigned skip_depth; /* > 0: what is at this depth, or deeper, is about another file */
+  unsigned depth;        /* of braces and brackets */
+  unsigned skip_depth;   /* > 0: what is at this depth, or deeper, is about another file */
   char text[TEXT_BYTES]; /* the last string */
 };
 
