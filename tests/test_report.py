@@ -291,6 +291,23 @@ def test_the_size_is_bounded(tmp_path):
     assert "more findings" not in page.text or page.text.count("more findings") == 1
 
 
+def test_files_on_ranges_that_are_not_listed(tmp_path):
+    """2,500 damaged ranges: that files may be missing is said."""
+    image = Image(size=5000 * C, cluster_bits=12)
+    for cluster in range(0, 5000, 2):
+        image.disk.force(cluster, 1 << 63 | 513)
+    image.write(tmp_path / "image")
+    found = json.loads(report("--json", "--no-hash", tmp_path / "image", status=4))
+    state = found["hashes"]["data"]["states"][0]
+    assert (state["bad_range_count"], len(state["bad_ranges"])) == (2500, 2000)
+    assert not found["states"]["data"]["states"][0]["damaged_files_complete"]
+    done = run(COMMAND, "verify", "--list", "3", tmp_path / "image", check=False)
+    assert done.stdout.count("cannot read 4096 bytes at") == 3
+    assert "and 2497 more damaged ranges" in done.stdout
+    for bad in ("-1", "", "10001", "many"):
+        assert run(COMMAND, "verify", "--list", bad, tmp_path, check=False).returncode == 2
+
+
 # ---- Documents --------------------------------------------------------------------------------
 
 

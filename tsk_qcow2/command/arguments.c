@@ -20,6 +20,7 @@ static const struct {
   { "--deleted", ARGUMENT_DELETED, 0 },
   { "--foreground", ARGUMENT_FOREGROUND, 0 },
   { "--json", ARGUMENT_JSON, 0 },
+  { "--list", ARGUMENT_LIST, offsetof(struct arguments, list) },
   { "--map", ARGUMENT_MAP, offsetof(struct arguments, map) },
   { "--no-hash", ARGUMENT_NO_HASH, 0 },
   { "--ranges", ARGUMENT_RANGES, 0 },

@@ -24,7 +24,8 @@ enum {
   ARGUMENT_SVG_LAYERS = 16384, /* --svg=layers */
   ARGUMENT_SVG_FILE = 32768,   /* --svg=file */
   ARGUMENT_REBUILD = 65536,    /* --rebuild */
-  ARGUMENT_MAP = 131072        /* --map NAME */
+  ARGUMENT_MAP = 131072,       /* --map NAME */
+  ARGUMENT_LIST = 262144       /* --list NUMBER */
 };
 
 struct arguments {
@@ -37,6 +38,7 @@ struct arguments {
   int operand_count;
   const char *streams; /* the value of --streams */
   const char *map;     /* of --map */
+  const char *list;    /* the value of --list */
 };
 
 /* Parse argv into the last fields, from `given` on. The caller has set the others. Returns EXIT_OK,

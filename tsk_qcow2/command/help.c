@@ -88,11 +88,12 @@ static const struct topic TOPICS[] = {
     "--allow-other   other users may look into it too, root among them, as losetup needs\n"
     "Exit status: 0 it is mounted or, with --foreground, was; 4 the same, but a state of the\n"
     "image is not there or, with --foreground, damage was read; 1 it could not be mounted.\n" },
-  { "verify", "verify [--json] [--vmstate] [--no-hash] IMAGE",
+  { "verify", "verify [--json] [--vmstate] [--no-hash] [--list NUMBER] IMAGE",
     "read the disk and every snapshot, say what cannot be read and why, and\n"
     "print sizes and SHA-256\n",
     "--vmstate   read saved memory too\n"
     "--no-hash   compute no SHA-256, and so skip holes\n"
+    "--list NUMBER   list so many damaged ranges of a state, of 10,000 at most; all are counted\n"
     "--json      print JSON\n"
     "If the image name chooses a snapshot, only that is read.\n"
     "Exit status: 0 all of it can be read; 4 some of it cannot, or is lost; 5 everything that\n"
@@ -121,8 +122,8 @@ static const struct topic TOPICS[] = {
     "--date DATE         the date in the report, as 2026-11-26 or 2026-11-26T21:30:00Z; the\n"
     "                    machine is not named. Then the same image gives the same bytes\n"
     "A section that was not asked for, or could not be done, says so and why.\n"
-    "Exit status: 0; 4 some of the image cannot be read, or it is corrupt; 5 and 6 as with\n"
-    "verify; 1 the image cannot be opened, or the report cannot be written.\n" },
+    "Exit status: 0; 4 some of the image cannot be read, or it is corrupt; 5, 6 and 7 as\n"
+    "with verify; 1 the image cannot be opened, or the report cannot be written.\n" },
   { "residue", "residue [--json] [--rebuild | --map NAME | --streams DIRECTORY] IMAGE",
     "what is in the file though nothing refers to it: how much, where, and what it\n"
     "looks like; deleted snapshots and bitmaps that are still listed somewhere\n",

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "arguments.h"
@@ -350,14 +351,35 @@ static int check_choice(const struct verify *verify)
   return code == QCOW2_ERROR_NOT_FOUND ? complain_failed("%s", error.message) : EXIT_OK;
 }
 
+/* How many ranges of a state are listed at most. */
+#define LISTED_MAX 10000u
+
+/* Take the value of --list. Returns EXIT_OK, or EXIT_USAGE after complaining. */
+static int take_list(const struct arguments *arguments, struct verify *verify)
+{
+  const char *text = arguments->list;
+
+  verify->listed_max = LISTED_MAX;
+  if ((arguments->given & ARGUMENT_LIST) == 0)
+    return EXIT_OK;
+  if (text[0] == '\0' || strspn(text, "0123456789") != strlen(text) || strlen(text) > 5 ||
+      strtoul(text, NULL, 10) > LISTED_MAX)
+    return complain_usage("verify: --list needs a number from 0 to %u", LISTED_MAX);
+  verify->listed_max = strtoul(text, NULL, 10);
+  return EXIT_OK;
+}
+
 int command_verify(int argc, char *argv[])
 {
   struct arguments arguments = { .command = "verify",
                                  .operands_wanted = 1,
-                                 .known = ARGUMENT_JSON | ARGUMENT_VM_STATE | ARGUMENT_NO_HASH };
+                                 .known = ARGUMENT_JSON | ARGUMENT_VM_STATE | ARGUMENT_NO_HASH |
+                                          ARGUMENT_LIST };
   struct verify verify = { .lock = PTHREAD_MUTEX_INITIALIZER };
   int status = arguments_parse(argc, argv, &arguments);
 
+  if (status == EXIT_OK)
+    status = take_list(&arguments, &verify);
   if (status == EXIT_OK)
     status = arguments_open(&arguments, 0, TSK_QCOW2_CHAIN_NO_THREADS, &verify.opened);
   if (status != EXIT_OK)

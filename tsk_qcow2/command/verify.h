@@ -26,6 +26,7 @@ struct verify_tables {
 struct verify {
   struct tsk_qcow2_opened opened;
   bool hash, vm_states, json;
+  uint64_t listed_max;         /* ranges of a state that are listed. All are counted */
   uint64_t state_count;        /* states that were read */
   uint64_t bad_state_count;    /* states that cannot be read as a whole */
   uint64_t closed_state_count; /* states that cannot be read at all */

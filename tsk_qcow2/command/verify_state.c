@@ -14,8 +14,6 @@
 #include "sweep.h"
 #include "verify.h"
 
-/* The most damaged ranges of a state that are listed. All are counted. */
-#define LISTED_MAX 10000u
 /* With this many ranges to report, a state is not read on before its turn has come. */
 #define KEPT_MAX 256u
 #define TITLE_BYTES 640
@@ -99,7 +97,7 @@ static void end_range(struct state *state, struct ranges *ranges)
   ranges->has_last = false;
   ranges->count++;
   ranges->bytes += ranges->last.guest_length;
-  if (ranges->count > LISTED_MAX)
+  if (ranges->count > state->verify->listed_max)
     return;
   if (state->verify->json)
     json_array_append_new(ranges->list, range_value(&ranges->last));
@@ -195,11 +193,12 @@ static void print_state(const struct state *state)
 {
   const struct ranges *bad = &state->bad, *doubtful = &state->doubtful;
 
-  if (bad->count > LISTED_MAX)
-    printf("%s: and %" PRIu64 " more damaged ranges\n", state->title, bad->count - LISTED_MAX);
-  if (doubtful->count > LISTED_MAX)
+  if (bad->count > state->verify->listed_max)
+    printf("%s: and %" PRIu64 " more damaged ranges\n", state->title,
+           bad->count - state->verify->listed_max);
+  if (doubtful->count > state->verify->listed_max)
     printf("%s: and %" PRIu64 " more ranges that may be damaged\n", state->title,
-           doubtful->count - LISTED_MAX);
+           doubtful->count - state->verify->listed_max);
   printf("%s: %" PRIu64 " bytes", state->title, state->size);
   if (bad->count > 0)
     printf(", of which %" PRIu64 " cannot be read", bad->bytes);

@@ -12,6 +12,8 @@
 #include "../command/companion.h"
 
 #define PATH_BYTES 4096
+/* Of the damaged ranges of a state, so many are listed, and files on these are named. */
+#define LISTED_MAX "2000"
 #define WHY_BYTES (CHILD_COMPLAINT_BYTES + 64)
 
 /* ---- One command --------------------------------------------------------------------------- */
@@ -75,7 +77,7 @@ static void ask(struct report *report, enum report_section section, const char *
 static void ask_self(struct report *report, enum report_section section, const char *command,
                      const char *const options[])
 {
-  const char *argv[10] = { "tsk-qcow2", command, "--json" };
+  const char *argv[12] = { "tsk-qcow2", command, "--json" };
   int count = 3;
 
   if (!report->options.wants[section])
@@ -155,8 +157,8 @@ static void ask_states(struct report *report)
 void report_gather(struct report *report)
 {
   const char *const none[] = { NULL }, *const chain[] = { "--chain", NULL };
-  const char *verify[3] = { NULL, NULL, NULL };
-  int count = 0;
+  const char *verify[5] = { "--list", LISTED_MAX };
+  int count = 2;
 
   if (report->options.vm_states)
     verify[count++] = "--vmstate";

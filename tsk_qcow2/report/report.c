@@ -59,7 +59,7 @@ json_t *report_data(const struct report *report, enum report_section section, co
 
 void report_add_status(struct report *report, int status)
 {
-  static const int order[] = { EXIT_OK, EXIT_LEAKS, EXIT_INCOMPLETE, EXIT_DAMAGED };
+  static const int order[] = { EXIT_OK, EXIT_LEAKS, EXIT_INCOMPLETE, EXIT_DAMAGED, EXIT_CHANGED };
   size_t old = 0, new = 0;
 
   for (size_t i = 0; i < sizeof(order) / sizeof(order[0]); i++) {

@@ -42,7 +42,7 @@ static json_int_t count_residue(const struct report *report)
 
 static void add_result(const struct report *report, json_t *summary)
 {
-  static const char *const results[] = { "good", "damaged", "readable", "incomplete" };
+  static const char *const results[] = { "good", "damaged", "readable", "incomplete", "changed" };
   const char *result = json_string_value(report_data(report, SECTION_HASHES, "result"));
   char key[32];
 

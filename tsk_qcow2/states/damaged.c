@@ -30,6 +30,7 @@ bool damaged_start(struct damaged *damaged, const json_t *verified_state)
     damaged->ranges[i] = (struct damaged_range){ start, start + number_of(range, "length") };
   }
   damaged->range_count = count;
+  damaged->is_cut = number_of(verified_state, "bad_range_count") > count;
   return true;
 }
 

@@ -17,6 +17,7 @@ struct damaged_range {
 struct damaged {
   struct damaged_range *ranges; /* in ascending order */
   size_t range_count;
+  bool is_cut;   /* there are more ranges, so files may be missing */
   json_t *files; /* the first DAMAGED_LISTED_MAX of them */
   uint64_t file_count;
 };

@@ -95,7 +95,7 @@ static struct side *open_side(struct survey *survey, struct side *side, size_t i
   if (side->is_open) {
     volumes_open(&side->state, &side->volumes);
     side->is_unreadable = side->volumes.is_damaged;
-    side->is_incomplete = side->volumes.is_cut;
+    side->is_incomplete = side->volumes.is_cut || side->damaged.is_cut;
   } else
     side->is_unreadable = true;
   return side;
@@ -290,10 +290,11 @@ static json_t *side_value(struct survey *survey)
 
   for (size_t i = 0; i < side->volumes.count; i++)
     json_array_append_new(volumes, volume_value(&side->volumes.list[i], &side->entries[i]));
-  return json_pack("{s:s, s:o, s:b, s:b, s:b, s:o, s:o, s:O, s:o}", "state", side->title, "index",
-                   side->index == QCOW2_ACTIVE ? json_null() : json_number(side->index), "opened",
-                   side->is_open, "unreadable", side->is_unreadable, "incomplete",
-                   side->is_incomplete, "volumes", volumes, "damaged_file_count",
+  return json_pack("{s:s, s:o, s:b, s:b, s:b, s:o, s:b, s:o, s:O, s:o}", "state", side->title,
+                   "index", side->index == QCOW2_ACTIVE ? json_null() : json_number(side->index),
+                   "opened", side->is_open, "unreadable", side->is_unreadable, "incomplete",
+                   side->is_incomplete, "volumes", volumes, "damaged_files_complete",
+                   !side->damaged.is_cut, "damaged_file_count",
                    json_number(side->damaged.file_count), "damaged_files", side->damaged.files,
                    "difference", difference_value(survey));
 }
