@@ -193,6 +193,25 @@ def test_exit_status(tmp_path):
     assert report(f"{tmp_path}/leaky,residue", status=2) == ""
 
 
+def test_a_deleted_snapshot(tmp_path):
+    """QEMU deletes it, and leaves its clusters in the file."""
+    path = tmp_path / "image"
+    run("qemu-img", "create", "-q", "-f", "qcow2", path, "64M")
+    run("qemu-io", "-c", "write -P 1 0 4M", path)
+    run("qemu-img", "snapshot", "-c", "gone <b>", path)
+    run("qemu-io", "-c", "write -P 2 0 2M", path)
+    keep = "pass-discard-snapshot=off,pass-discard-other=off"
+    run(
+        *("qemu-img", "snapshot", "-d", "gone <b>", "--image-opts"),
+        f"driver=qcow2,{keep},file.filename={path}",
+    )
+    words = words_of(Page(report(path)), "residue")
+    assert re.search(
+        r"Deleted snapshots that can be read.* 1 gone <b> .* 64 MiB kept: 2 MiB", words
+    )
+    assert report(f"{path}@deleted=gone <b>", status=2) == ""
+
+
 def test_an_image_without_refcounts(tmp_path):
     """qcow version 1: what it does not have is said."""
     (tmp_path / "raw").write_bytes(door_names.filesystem())
