@@ -252,8 +252,10 @@ def test_five_deep_is_refused(tmp_path):
 # ---- How files lie in file systems ---------------------------------------------------------
 
 
-def test_fragments_and_holes(tmp_path):
-    """A fragment is 8 blocks of 4 KiB; a cluster of 64 KiB lies in three."""
+@pytest.mark.parametrize("blocks", [8, 2])
+def test_fragments_and_holes(blocks, tmp_path):
+    """A fragment is 8 or 2 blocks of 4 KiB. Of the latter there are 640, which are more than some
+    versions of libtsk can list."""
     noise = pattern(1, 5 * MIB)
     image(tmp_path / "a.qcow2", noise, cluster_bits=16)
     with open(tmp_path / "holes.raw", "wb") as file:
@@ -264,11 +266,9 @@ def test_fragments_and_holes(tmp_path):
     holes = (tmp_path / "holes.raw").read_bytes()
     overlay(tmp_path / "b.qcow2", "holes.raw", b"raw", mark=None)
     files = {name: tmp_path / name for name in ("a.qcow2", "b.qcow2", "holes.raw")}
-    inside.ext4_fragmented(tmp_path / "host.raw", files, 0, 24)
-    number = inside.numbers(tmp_path / "host.raw", 0)["a.qcow2"]
-    blocks = tools.run("istat", tmp_path / "host.raw", number, dropin=False).stdout.split()
-    listed = [int(word) for word in blocks[blocks.index(b"Blocks:") + 1 :] if word.isdigit()]
-    assert sum(b != a + 1 for a, b in zip(listed, listed[1:])) > 100
+    inside.ext4_fragmented(tmp_path / "host.raw", files, 0, 32, blocks)
+    listed = run("debugfs", "-R", "ex a.qcow2", tmp_path / "host.raw").stdout
+    assert len(listed.splitlines()) > 1100 // blocks
     assert content(f"{tmp_path}/host.raw//0/a.qcow2") == noise
     assert content(f"{tmp_path}/host.raw//0/b.qcow2,backing=//0/holes.raw") == holes[:MIB]
     big = Image(size=9 * MIB + 512, backing=b"holes.raw", backing_format=b"raw")

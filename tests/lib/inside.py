@@ -38,7 +38,17 @@ def ext4(path, folder, start=0, mib=16, features="", block=4096):
     options = ["-O", features] if features else []
     source = ["-d", folder] if folder else []
     run(
-        *("mke2fs", "-q", "-F", "-t", "ext4", "-b", block, "-E", f"offset={start * SECTOR}"),
+        *(
+            "mke2fs",
+            "-q",
+            "-F",
+            "-t",
+            "ext4",
+            "-b",
+            block,
+            "-E",
+            f"nodiscard,offset={start * SECTOR}",
+        ),
         *options,
         *source,
         path,
@@ -49,11 +59,12 @@ def ext4(path, folder, start=0, mib=16, features="", block=4096):
 def ext4_fragmented(path, files, start=0, mib=16, blocks=8):
     """An ext4 file system in which files {name: path} lie in fragments of at most this many
     blocks."""
-    ext4(path, None, start, mib, features="^has_journal,^resize_inode")
+    ext4(path, None, start, mib, features="^has_journal,^resize_inode,^uninit_bg,^metadata_csum")
     last = mib * 256 - 1
-    marks = [f"setb {block}" for block in range(600, last, blocks + 1)]
-    writes = [f"write {source} {name}" for name, source in files.items()]
-    change_ext4(path, start, marks + writes)
+    marks = "".join(f"setb {block}\n" for block in range(600, last, blocks + 1))
+    # It warns of blocks that the file system itself has.
+    run("debugfs", "-w", "-f", "-", f"{path}?offset={start * SECTOR}", input=marks.encode())
+    change_ext4(path, start, [f"write {source} {name}" for name, source in files.items()])
 
 
 def change_ext4(path, start, commands):

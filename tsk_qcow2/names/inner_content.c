@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "complain.h"
+#include "ext4_extents.h"
 
 /* How many fragments are read in both ways when a file is opened, and how many bytes of each. */
 #define COMPARED_MAX 8u
@@ -311,6 +312,15 @@ static int check(const struct content *content, struct qcow2_error *error)
   return 0;
 }
 
+/* A file of ext4 whose fragments libtsk cannot list. */
+static int open_ext4(const struct content *content, uint64_t inode, struct qcow2_storage *storage,
+                     struct qcow2_error *error)
+{
+  const struct tsk_qcow2_inner_fs *open = content->open;
+
+  return tsk_qcow2_ext4_open(open->disk, (uint64_t) open->fs->offset, inode, storage, error);
+}
+
 /* The content that the number means. NULL: there is none. */
 static const struct tsk_qcow2_fs_attr *choose(struct tsk_qcow2_fs_file *file,
                                               const struct tsk_qcow2_inner_number *number)
@@ -330,6 +340,7 @@ int tsk_qcow2_inner_content_open(struct tsk_qcow2_inner_fs *open,
   const struct tsk_qcow2_libtsk *libtsk = tsk_qcow2_libtsk();
   const struct tsk_qcow2_inner_number number = tsk_qcow2_inner_number_of(inner);
   struct content content = { .open = open };
+  bool is_ext4, is_deleted;
   int code;
 
   content.file = libtsk->fs_file_open_meta(open->fs, NULL, number.inode);
@@ -337,14 +348,16 @@ int tsk_qcow2_inner_content_open(struct tsk_qcow2_inner_fs *open,
     return qcow2_error_set(error, QCOW2_ERROR_CORRUPT, "libtsk cannot read inode %" PRIu64 ": %s",
                            number.inode, libtsk->error_get());
   content.attr = choose(content.file, &number);
-  code = check(&content, error);
-  if (code != 0) {
+  is_ext4 = content.attr == NULL && (open->fs->type & LIBTSK_FS_EXT) != 0;
+  code = is_ext4 ? open_ext4(&content, number.inode, storage, error) : check(&content, error);
+  is_deleted = (content.file->meta->flags & LIBTSK_META_DELETED) != 0;
+  if (code != 0 || is_ext4)
     libtsk->fs_file_close(content.file);
+  if (code != 0)
     return code;
-  }
-  if ((content.file->meta->flags & LIBTSK_META_DELETED) != 0)
+  if (is_deleted)
     snprintf(warning, QCOW2_FOREIGN_WARNING_BYTES,
              "the file was deleted from its file system, so its content may have been "
              "overwritten since, in part or as a whole");
-  return open_content(&content, storage, error);
+  return is_ext4 ? 0 : open_content(&content, storage, error);
 }
