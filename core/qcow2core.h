@@ -1053,6 +1053,17 @@ QCOW2_API int qcow2_view_open_deleted(struct qcow2_image *image, uint64_t l1_off
 QCOW2_API int qcow2_deleted_label_bytes(const struct qcow2_image *image, uint64_t l1_offset,
                                         uint64_t *bytes, struct qcow2_error *error);
 
+/* Open a view of the state that was left when a snapshot was applied, as far as it is still there.
+   Its L1 table is always lost, so all of this is guessed: the L2 tables that no L1 table leads to
+   are placed by the entries that they share with the image's other states. Elsewhere the state is
+   that of the snapshot with which they share most. Every cluster has a label, as in
+   qcow2_view_open_deleted(), which costs as much, and whose flags are taken, but for the VM state.
+   qcow2_view_warning() says what was put together. If several states were abandoned, their tables
+   are mixed. Errors: NOT_FOUND (there is no such table, or none can be placed), and those of
+   qcow2_view_open_deleted(). */
+QCOW2_API int qcow2_view_open_abandoned(struct qcow2_image *image, unsigned flags,
+                                        struct qcow2_view **view, struct qcow2_error *error);
+
 /* The entry of the deleted snapshot that a view shows; NULL: the view shows something else. Owned
    by the view. */
 QCOW2_API const struct qcow2_snapshot *qcow2_view_deleted(const struct qcow2_view *view);

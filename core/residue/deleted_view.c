@@ -276,22 +276,6 @@ static int set_range(const struct deleted *deleted, unsigned flags, struct qcow2
   return 0;
 }
 
-/* Append "NAME BYTES" for each label that has bytes, and is lost or not. */
-static void print_bytes(const uint64_t *bytes, int lost, char *out, size_t size)
-{
-  size_t used = strlen(out);
-  const char *before = "";
-
-  for (unsigned i = 0; i < QCOW2_LABELS; i++)
-    if (bytes[i] > 0 && qcow2_label_is_lost((enum qcow2_label) i) == lost && used < size) {
-      used += (size_t) snprintf(out + used, size - used, "%s%s %" PRIu64, before,
-                                qcow2_label_name((enum qcow2_label) i), bytes[i]);
-      before = ", ";
-    }
-  if (before[0] == '\0')
-    snprintf(out + used, size - used, "nothing");
-}
-
 static int warn(struct qcow2_view *view, const struct qcow2_labels *labels,
                 struct qcow2_error *error)
 {
@@ -305,9 +289,7 @@ static int warn(struct qcow2_view *view, const struct qcow2_labels *labels,
       text, sizeof(text),
       "recovered: this is deleted snapshot ID %s \"%s\" of %s, as far as it is left, in bytes: ",
       id, name, qcow2_text_date(snapshot->date_seconds, date));
-  print_bytes(labels->bytes, 0, text, sizeof(text));
-  snprintf(text + strlen(text), sizeof(text) - strlen(text), "; lost: ");
-  print_bytes(labels->bytes, 1, text, sizeof(text));
+  qcow2_labels_print(labels, text + strlen(text), sizeof(text) - strlen(text));
   code = qcow2_view_warn(view, text, error);
   if (code == 0 && (labels->has_gaps || qcow2_snapshot_lost_count(labels->image) > 0))
     code = qcow2_view_warn(view,

@@ -2,6 +2,7 @@
 #include "labels.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -117,8 +118,9 @@ static enum qcow2_label label_of_bytes(struct qcow2_labels *labels,
 
 /* The label of a part of the cluster that an entry describes; the cluster is looked at only if
    `is_deep`. */
-static enum qcow2_label label_of(struct qcow2_labels *labels, const struct qcow2_old_table *table,
-                                 uint32_t index, const struct qcow2_mapping *part, bool is_deep)
+static enum qcow2_label label_by_table(struct qcow2_labels *labels,
+                                       const struct qcow2_old_table *table, uint32_t index,
+                                       const struct qcow2_mapping *part, bool is_deep)
 {
   uint32_t size = labels->layer->geometry.cluster_size;
   uint8_t *mark = &labels_marks(labels, table)[index];
@@ -138,6 +140,18 @@ static enum qcow2_label label_of(struct qcow2_labels *labels, const struct qcow2
   case QCOW2_CLUSTER_INVALID: break;
   }
   return QCOW2_LABEL_LOST_TABLE;
+}
+
+/* The same; but what only another state's table says of a state is a guess. */
+static enum qcow2_label label_of(struct qcow2_labels *labels, const struct qcow2_old_table *table,
+                                 uint32_t index, const struct qcow2_mapping *part, bool is_deep)
+{
+  enum qcow2_label label = label_by_table(labels, table, index, part, is_deep);
+
+  return labels->state.borrows_tables && table->label != QCOW2_LABEL_KEPT &&
+                 (label == QCOW2_LABEL_SHARED_OLDER || label == QCOW2_LABEL_ABSENT)
+             ? QCOW2_LABEL_SHARED_NEWER
+             : label;
 }
 
 /* ---- Which tables are at hand -------------------------------------------------------- */
@@ -242,6 +256,30 @@ static int count_all(struct qcow2_labels *labels, struct qcow2_error *error)
   if (code == 0) /* L1 entries without a table */
     labels->bytes[QCOW2_LABEL_ABSENT] += labels->state.size - counted;
   return code;
+}
+
+/* Append "NAME BYTES" for each label that has bytes, and is lost or not. */
+static void print_bytes(const uint64_t *bytes, int lost, char *out, size_t size)
+{
+  size_t used = strlen(out);
+  const char *before = "";
+
+  for (unsigned i = 0; i < QCOW2_LABELS; i++)
+    if (bytes[i] > 0 && qcow2_label_is_lost((enum qcow2_label) i) == lost && used < size) {
+      used += (size_t) snprintf(out + used, size - used, "%s%s %" PRIu64, before,
+                                qcow2_label_name((enum qcow2_label) i), bytes[i]);
+      before = ", ";
+    }
+  if (before[0] == '\0')
+    snprintf(out + used, size - used, "nothing");
+}
+
+void qcow2_labels_print(const struct qcow2_labels *labels, char *out, size_t size)
+{
+  out[0] = '\0';
+  print_bytes(labels->bytes, 0, out, size);
+  snprintf(out + strlen(out), size - strlen(out), "; lost: ");
+  print_bytes(labels->bytes, 1, out, size);
 }
 
 /* ---- Mapping ------------------------------------------------------------------------------ */

@@ -50,7 +50,8 @@ struct qcow2_old_state {
   uint64_t l1_offset, l1_bytes;    /* host bytes of the old L1 table; 0: there is none */
   size_t older_count;              /* so many of the image's snapshots are older: the first ones */
   bool is_vm_state;                /* no backing file is read */
-  bool only_kept;                  /* what is neither kept nor shared-older nor absent is lost */
+  bool borrows_tables; /* tables that are not kept are another state's, taken for want of its own */
+  bool only_kept;      /* what is neither kept nor shared-older nor absent is lost */
   const struct qcow2_snapshot *snapshot; /* a deleted one, owned by the context; NULL: none */
 };
 
@@ -80,6 +81,9 @@ int qcow2_labels_open_view(struct qcow2_image *image, const struct qcow2_old_sta
 /* Only count how many bytes have each label. `bytes` has QCOW2_LABELS_MAX elements. */
 int qcow2_labels_count(const struct qcow2_image *image, const struct qcow2_old_state *state,
                        uint64_t *bytes, struct qcow2_error *error);
+
+/* Write how many bytes have each label: those that are there, and those that are lost. */
+void qcow2_labels_print(const struct qcow2_labels *labels, char *out, size_t size);
 
 /* The labels of a view; NULL: it has none. *start becomes the guest offset where the view begins.
  */

@@ -18,11 +18,13 @@
 #define SHARE 64u
 
 /* True if the tables can be those of an image with this cluster size: of some of them, the host
-   offsets have no larger one in common. */
-static bool is_plausible(const struct qcow2_marks *marks, unsigned bits)
+   offsets have no larger one in common. After the header there are an L1 and an L2 table. */
+static bool is_plausible(const struct qcow2_marks *marks, uint64_t file_size, unsigned bits)
 {
   uint64_t all = 0;
 
+  if (file_size >> bits < 2 || marks->count == 0)
+    return false;
   for (unsigned i = CLUSTER_BITS_MIN; i <= CLUSTER_BITS_MAX; i++)
     all += marks->sectors[i];
   return all < FEW_SECTORS || marks->sectors[bits] >= all / SHARE;
@@ -49,7 +51,7 @@ static int try_sizes(const struct qcow2_storage *storage, const struct qcow2_mar
   int code = 0;
 
   for (unsigned bits = CLUSTER_BITS_MAX; code == 0 && bits >= CLUSTER_BITS_MIN; bits--) {
-    if (!is_plausible(marks, bits))
+    if (!is_plausible(marks, storage->size, bits))
       continue;
     code = try_size(storage, marks, bits, false, &work, layouts, is_bounded, error);
     if (code == 0 && bits >= CLUSTER_BITS_MIN_EXTENDED)
@@ -79,8 +81,8 @@ int qcow2_rebuild_storage(const struct qcow2_storage *storage,
                           struct qcow2_rebuild_result *result, struct qcow2_error *error)
 {
   struct qcow2_rebuild_options options;
-  struct qcow2_layouts layouts = { NULL };
-  struct qcow2_marks marks = { NULL };
+  struct qcow2_layouts layouts = { .items = NULL };
+  struct qcow2_marks marks = { .runs = NULL };
   bool is_bounded = false;
   int code = qcow2_options_take(given, &options, sizeof(options), error);
 

@@ -801,6 +801,43 @@ def residue():
     ]
 
 
+def abandoned():
+    """The disk as it was before a snapshot was applied: one L2 table that nothing leads to."""
+    made = Image(size=MIB, cluster_bits=12)
+    store(made.disk, disk(1))
+    then = made.snapshot(b"1", b"then")
+    left = bytearray(4096)
+    for cluster, (descriptor, _) in made.disk.entries.items():
+        left[cluster * 8 : cluster * 8 + 8] = descriptor.to_bytes(8, "big")
+    at = made.junk(disk(2)[:C])
+    left[:8] = at.to_bytes(8, "big")
+    made.junk(bytes(left))
+    made.write("left.qcow2")
+    image("plain.qcow2", disk(3))
+    image("named.qcow2", disk(4), [(b"1", b"abandoned", disk(5))])
+    late = {"late": ("put together from 1 L2 tables", "as far as it is left")}
+    before = disk(2)[:C] + disk(1)[C:]
+    assert then.size == MIB
+    return [
+        Row("an abandoned state", ("left.qcow2@abandoned",), before, snapshot=True, **late),
+        Row(
+            "only what is kept of it",
+            ("left.qcow2@abandoned,only=kept,errors=zero",),
+            before,
+            snapshot=True,
+            **late,
+        ),
+        Row(
+            "no abandoned state",
+            ("plain.qcow2@abandoned",),
+            refused=("there is no abandoned state",),
+            at=VIEW,
+            snapshot=True,
+        ),
+        Row("a snapshot of that name", ("named.qcow2@abandoned",), disk(5), snapshot=True),
+    ]
+
+
 # ---- Layouts that are given --------------------------------------------------------
 
 
@@ -847,4 +884,5 @@ GROUPS = [
     under_zeros,
     residue,
     layouts,
+    abandoned,
 ]

@@ -143,6 +143,7 @@ static const struct topic TOPICS[] = {
     "  @index=N                            the snapshot at position N of the table, from 0\n"
     "  @deleted=NAME, @deleted-id=ID,      a deleted snapshot, as far as it is left: by its name,\n"
     "  @deleted-l1=OFFSET                  its ID, or where its L1 table is\n"
+    "  @abandoned                          the state left when a snapshot was applied (a guess)\n"
     "  backing=PATH                        the backing file; repeat it for deeper layers\n"
     "  backing=none                        the overlay alone: its holes read as zeros\n"
     "  search=DIRECTORY                    look here for files that the image refers to\n"

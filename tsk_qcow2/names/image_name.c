@@ -46,7 +46,8 @@ static int check_residue(const struct tsk_qcow2_name *name, struct qcow2_error *
 /* Clusters that were zeroed have no labels. */
 static int check_under_zeros(const struct tsk_qcow2_name *name, struct qcow2_error *error)
 {
-  return name->under_zeros && tsk_qcow2_selection_is_deleted(&name->selection)
+  return name->under_zeros && tsk_qcow2_selection_is_deleted(&name->selection) &&
+                 name->selection.kind != TSK_QCOW2_SELECT_ABANDONED
              ? qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
                                "the option \"under-zeros\" does not go with a deleted snapshot: "
                                "leave it out")

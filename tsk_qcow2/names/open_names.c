@@ -42,6 +42,7 @@ static int open_view(const struct tsk_qcow2_name *name, enum tsk_qcow2_depth dep
   code = tsk_qcow2_selection_find(&name->selection, opened->image, &selected, error);
   opened->snapshot_index = selected.snapshot_index;
   opened->deleted_l1 = selected.deleted_l1;
+  opened->is_abandoned = selected.is_abandoned;
   if (code != 0 || depth != TSK_QCOW2_WHOLE)
     return code;
   return tsk_qcow2_open_state(opened, opened->snapshot_index, name->vm_state, &opened->view, error);

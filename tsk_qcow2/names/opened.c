@@ -12,6 +12,18 @@ int tsk_qcow2_open_deleted(const struct tsk_qcow2_opened *opened, uint64_t l1_of
   return qcow2_view_open_deleted(opened->image, l1_offset, flags, view, error);
 }
 
+static int open_abandoned(const struct tsk_qcow2_opened *opened, bool is_vm_state,
+                          struct qcow2_view **view, struct qcow2_error *error)
+{
+  if (is_vm_state || opened->under_zeros)
+    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
+                           "the option \"%s\" does not go with an abandoned state: leave it out",
+                           is_vm_state ? "vmstate" : "under-zeros");
+  return qcow2_view_open_abandoned(opened->image,
+                                   opened->only_kept ? (unsigned) QCOW2_VIEW_ONLY_KEPT : 0, view,
+                                   error);
+}
+
 int tsk_qcow2_open_state(const struct tsk_qcow2_opened *opened, size_t snapshot_index,
                          bool is_vm_state, struct qcow2_view **view, struct qcow2_error *error)
 {
@@ -20,6 +32,8 @@ int tsk_qcow2_open_state(const struct tsk_qcow2_opened *opened, size_t snapshot_
 
   if (opened->deleted_l1 != 0)
     return tsk_qcow2_open_deleted(opened, opened->deleted_l1, is_vm_state, view, error);
+  if (opened->is_abandoned)
+    return open_abandoned(opened, is_vm_state, view, error);
   if (opened->is_residue && (snapshot_index != QCOW2_ACTIVE || is_vm_state))
     return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
                            "the image name asks for the residue, and not for a snapshot");

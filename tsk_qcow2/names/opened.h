@@ -16,6 +16,7 @@ struct tsk_qcow2_opened {
   bool is_vm_state;                /* the view is the snapshot's VM state */
   bool errors_zero;                /* the user wants zeros for what cannot be read */
   bool is_residue;                 /* the view is the file's residue */
+  bool is_abandoned;   /* the view is of the state that was left when a snapshot was applied */
   uint64_t deleted_l1; /* the view is of the deleted snapshot whose L1 table was there; 0: not */
   bool only_kept;      /* the user wants only what is surely the deleted snapshot's */
   bool under_zeros;    /* the user wants what is stored under zeros */

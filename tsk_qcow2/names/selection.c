@@ -16,8 +16,9 @@ static const char *const WORDS[] = { [TSK_QCOW2_SELECT_NOTHING] = "",
                                      [TSK_QCOW2_SELECT_INDEX] = "index=",
                                      [TSK_QCOW2_SELECT_DELETED] = "deleted=",
                                      [TSK_QCOW2_SELECT_DELETED_ID] = "deleted-id=",
-                                     [TSK_QCOW2_SELECT_DELETED_L1] = "deleted-l1=" };
-#define KINDS (sizeof(WORDS) / sizeof(WORDS[0]))
+                                     [TSK_QCOW2_SELECT_DELETED_L1] = "deleted-l1=",
+                                     [TSK_QCOW2_SELECT_ABANDONED] = "" };
+#define ABANDONED "abandoned"
 
 /* ---- As text ---------------------------------------------------------------- */
 
@@ -25,12 +26,16 @@ int tsk_qcow2_selection_parse(const char **rest, struct tsk_qcow2_selection *sel
                               struct qcow2_error *error)
 {
   selection->kind = TSK_QCOW2_SELECT_ID_OR_NAME;
-  for (size_t kind = TSK_QCOW2_SELECT_ID; kind < KINDS; kind++)
+  for (size_t kind = TSK_QCOW2_SELECT_ID; kind < TSK_QCOW2_SELECT_ABANDONED; kind++)
     if (strncmp(*rest, WORDS[kind], strlen(WORDS[kind])) == 0)
       selection->kind = (enum tsk_qcow2_selection_kind) kind;
   *rest += strlen(WORDS[selection->kind]);
   selection->text = tsk_qcow2_piece_take(rest);
-  return selection->text == NULL ? tsk_qcow2_complain_nomem(error) : 0;
+  if (selection->text == NULL)
+    return tsk_qcow2_complain_nomem(error);
+  if (selection->kind == TSK_QCOW2_SELECT_ID_OR_NAME && strcmp(selection->text, ABANDONED) == 0)
+    selection->kind = TSK_QCOW2_SELECT_ABANDONED;
+  return 0;
 }
 
 void tsk_qcow2_selection_print(const struct tsk_qcow2_selection *selection, FILE *out)
@@ -69,6 +74,25 @@ static int find_by_index(const struct qcow2_image *image, const char *text, size
   return 0;
 }
 
+/* "abandoned" is a snapshot's ID or name in the first place. */
+static int find_abandoned(const struct qcow2_image *image, struct tsk_qcow2_selected *selected,
+                          struct qcow2_error *error)
+{
+  struct qcow2_error failure;
+  size_t index;
+  int code = qcow2_snapshot_find(image, ABANDONED, QCOW2_BY_ID_OR_NAME, &index, &failure);
+
+  if (code == 0)
+    selected->snapshot_index = index;
+  else if (code == QCOW2_ERROR_NOT_FOUND && failure.help != QCOW2_HELP_SNAPSHOT_KEY)
+    selected->is_abandoned = true;
+  else {
+    *error = failure;
+    return code;
+  }
+  return 0;
+}
+
 int tsk_qcow2_selection_find(const struct tsk_qcow2_selection *selection,
                              const struct qcow2_image *image, struct tsk_qcow2_selected *selected,
                              struct qcow2_error *error)
@@ -93,6 +117,7 @@ int tsk_qcow2_selection_find(const struct tsk_qcow2_selection *selection,
     return qcow2_deleted_find(image, text, QCOW2_DELETED_BY_ID, l1, error);
   case TSK_QCOW2_SELECT_DELETED_L1:
     return qcow2_deleted_find(image, text, QCOW2_DELETED_BY_L1, l1, error);
+  case TSK_QCOW2_SELECT_ABANDONED: return find_abandoned(image, selected, error);
   }
   return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "a selection of no known kind");
 }

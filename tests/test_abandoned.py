@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: MIT
+"""@abandoned: the state that was left when a snapshot was applied, put together from L2 tables that
+nothing leads to. A copy that was made before is the truth."""
+import random
+import shutil
+from collections import Counter
+
+import pytest
+from lib import core
+from lib.builder import Image, pattern
+from lib.project import run
+
+MIB = 1 << 20
+
+
+class Machine:
+    """An image whose file node ignores discards, as Proxmox sets up disks."""
+
+    def __init__(self, path, size="64M", options=("cluster_size=4k",)):
+        self.path = path
+        words = [word for option in options for word in ("-o", option)]
+        run("qemu-img", "create", "-q", "-f", "qcow2", *words, path, size)
+
+    @property
+    def node(self):
+        return f"driver=qcow2,file.driver=file,file.filename={self.path},file.discard=ignore"
+
+    def io(self, *steps):
+        words = [word for step in steps for word in ("-c", step)]
+        run("qemu-io", "--image-opts", *words, self.node)
+
+    def snapshot(self, option, name):
+        run("qemu-img", "snapshot", option, name, "--image-opts", self.node)
+
+    def content(self):
+        copy = self.path.with_suffix(".copy")
+        shutil.copy(self.path, copy)
+        with core.Image(copy) as image, image.view() as view:
+            data = view.read(0, view.size)
+        copy.unlink()
+        return data
+
+
+def abandoned(path, more=""):
+    """(content with None for lost clusters, in pieces of 4 KiB; warnings)."""
+    pieces = []
+    with core.Named(f"{path}@abandoned{more}") as disk:
+        for at in range(0, disk.size, 4096):
+            try:
+                pieces.append(disk.read(at, min(4096, disk.size - at)))
+            except core.QcowError as error:
+                assert error.code == "CORRUPT", error
+                pieces.append(None)
+        return pieces, disk.warnings
+
+
+def compare(pieces, truth):
+    """Counts of right, wrong and lost pieces that were not zeros in truth, or are not shown so."""
+    counts = Counter()
+    for number, piece in enumerate(pieces):
+        true = truth[number * 4096 : (number + 1) * 4096]
+        if piece is None:
+            counts["lost"] += 1
+        elif piece == true:
+            counts["right" if any(true) else "right zeros"] += 1
+        else:
+            counts["wrong"] += 1
+    return counts
+
+
+def test_nothing_was_written_since(tmp_path):
+    machine = Machine(tmp_path / "disk.qcow2")
+    machine.io("write -P 65 0 8M", "write -P 66 20M 2M")
+    machine.snapshot("-c", "then")
+    machine.io("write -P 67 1M 2M", "write -P 68 21M 64k", "write -P 69 40M 1M")
+    truth = machine.content()
+    machine.snapshot("-a", "then")
+    pieces, warnings = abandoned(machine.path)
+    counts = compare(pieces, truth)
+    assert counts["right"] >= 10 * 256 and counts["wrong"] == 0
+    # A table that shares nothing has no place. It may be that of every L1 entry without a table.
+    assert counts["lost"] % 512 == 0 and counts["lost"] >= 512
+    assert "guessed: this is a state that was left" in warnings[0] and "kept" in warnings[1]
+    assert "1 tables have no place" in warnings[0]
+
+
+def test_only_what_is_kept(tmp_path):
+    """What only the snapshot's tables say of the state is left out; nothing that is shown is wrong."""
+    machine = Machine(tmp_path / "disk.qcow2")
+    machine.io("write -P 65 0 8M", "write -P 66 20M 2M")
+    machine.snapshot("-c", "then")
+    machine.io("write -P 67 1M 2M")
+    truth = machine.content()
+    machine.snapshot("-a", "then")
+    counts = compare(abandoned(machine.path, ",only=kept")[0], truth)
+    assert counts["right"] == 4 * 256 and counts["wrong"] == 0  # two L2 tables, of 2 MiB each
+    assert compare(abandoned(machine.path)[0], truth) == Counter(
+        {"right": 10 * 256, "right zeros": 54 * 256}
+    )
+
+
+def test_what_was_reused_is_an_error(tmp_path):
+    machine = Machine(tmp_path / "disk.qcow2")
+    machine.io("write -P 65 0 8M")
+    machine.snapshot("-c", "then")
+    machine.io("write -P 67 1M 2M")
+    truth = machine.content()
+    machine.snapshot("-a", "then")
+    machine.io("write -P 70 6M 1M")
+    pieces, _ = abandoned(machine.path, ",only=kept")
+    assert all(piece is None or 70 not in piece for piece in pieces)
+    assert compare(pieces, truth)["wrong"] == 0
+
+
+def test_a_wiped_l1_table(tmp_path):
+    """The active disk's L1 table is zeros, so nothing leads to its L2 tables either."""
+    machine = Machine(tmp_path / "disk.qcow2", "8M")
+    machine.io("write -P 65 0 8M")
+    machine.snapshot("-c", "then")
+    machine.io("write -P 67 1M 4M")
+    truth = machine.content()
+    with core.Image(machine.path) as image:
+        l1 = image.header.l1_offset
+    with open(machine.path, "r+b") as file:
+        file.seek(l1)
+        file.write(bytes(32))
+    counts = compare(abandoned(machine.path)[0], truth)
+    assert counts["right"] == 4 * 256 and counts["wrong"] == 0  # the rest may be the table that has no place
+
+
+def test_nothing_is_left(tmp_path):
+    machine = Machine(tmp_path / "disk.qcow2")
+    machine.io("write -P 65 0 1M")
+    with pytest.raises(core.QcowError) as caught:
+        core.Named(f"{machine.path}@abandoned")
+    assert "no L2 table is left that nothing leads to" in caught.value.message
+    image = Image(size=64 * 4096, cluster_bits=12)
+    image.disk.normal(0, pattern(1, 4096))
+    at = image.junk(pattern(2, 4096))
+    image.junk((1 << 63 | at).to_bytes(8, "big").ljust(4096, b"\0"))
+    path = image.write(tmp_path / "image")
+    with pytest.raises(core.QcowError) as caught:
+        core.Named(f"{path}@abandoned")
+    assert "they share nothing" in caught.value.message
+
+
+def test_a_snapshot_of_that_name_comes_first(tmp_path):
+    image = Image(size=64 * 4096, cluster_bits=12)
+    image.disk.normal(0, pattern(1, 4096))
+    image.snapshot(b"1", b"abandoned")
+    image.disk.normal(0, pattern(2, 4096))
+    path = image.write(tmp_path / "image")
+    for name in ("@abandoned", "@abandoned,under-zeros"):
+        with core.Named(f"{path}{name}") as disk:
+            assert disk.read(0, 4096) == pattern(1, 4096)
+
+
+@pytest.mark.parametrize("option", ("vmstate", "under-zeros"))
+def test_options_that_do_not_go_with_it(option, tmp_path):
+    path = Image(size=64 * 4096, cluster_bits=12).write(tmp_path / "image")
+    with pytest.raises(core.QcowError) as caught:
+        core.Named(f"{path}@abandoned,{option}")
+    assert f'"{option}" does not go with an abandoned state' in caught.value.message
+
+
+@pytest.mark.parametrize("seed", (1, 4, 8, 9))
+def test_random_histories(seed, tmp_path):
+    """docs/residue.md has the rates of a hundred of them."""
+    counts = history(seed, tmp_path)
+    assert counts is None or counts[1]["wrong"] == 0
+
+
+def history(seed, folder, steps=12):
+    """A random history. Returns the counts of compare(), of all and with only=kept, or None if
+    nothing could be opened."""
+    rng = random.Random(seed)
+    machine = Machine(folder / f"{seed}.qcow2", "24M", (f"cluster_size={rng.choice((4, 16, 64))}k",))
+
+    def write(count):
+        for _ in range(count):
+            length = rng.choice((4, 8, 64, 256, 1024)) << 10
+            at = rng.randrange((24 * MIB - length) >> 12) << 12
+            byte = rng.randrange(1, 255)
+            yield rng.choice((f"write -P {byte} {at} {length}",) * 9 + (f"discard {at} {length}",))
+
+    machine.io(f"write -P {rng.randrange(1, 255)} 0 {rng.choice((1, 4, 16))}M", *write(steps))
+    machine.snapshot("-c", "then")
+    if rng.random() < 0.5:
+        machine.io(*write(steps))
+        machine.snapshot("-c", "later")
+    machine.io(*write(steps))
+    truth = machine.content()
+    machine.snapshot("-a", rng.choice(("then", "later") if "later" in names(machine) else ("then",)))
+    if rng.random() < 0.5:
+        machine.io(*write(rng.randrange(1, steps)))
+    try:
+        return [compare(abandoned(machine.path, more)[0], truth) for more in ("", ",only=kept")]
+    except core.QcowError as error:
+        assert error.code == "NOT_FOUND", error
+        return None
+    finally:
+        machine.path.unlink()
+
+
+def names(machine):
+    with core.Image(machine.path, no_chain=True) as image:
+        return [snapshot.name.decode() for snapshot in image.snapshots]
