@@ -125,7 +125,9 @@ def test_a_wiped_l1_table(tmp_path):
         file.seek(l1)
         file.write(bytes(32))
     counts = compare(abandoned(machine.path)[0], truth)
-    assert counts["right"] == 4 * 256 and counts["wrong"] == 0  # the rest may be the table that has no place
+    assert (
+        counts["right"] == 4 * 256 and counts["wrong"] == 0
+    )  # the rest may be the table that has no place
 
 
 def test_nothing_is_left(tmp_path):
@@ -174,7 +176,9 @@ def history(seed, folder, steps=12):
     """A random history. Returns the counts of compare(), of all and with only=kept, or None if
     nothing could be opened."""
     rng = random.Random(seed)
-    machine = Machine(folder / f"{seed}.qcow2", "24M", (f"cluster_size={rng.choice((4, 16, 64))}k",))
+    machine = Machine(
+        folder / f"{seed}.qcow2", "24M", (f"cluster_size={rng.choice((4, 16, 64))}k",)
+    )
 
     def write(count):
         for _ in range(count):
@@ -190,7 +194,9 @@ def history(seed, folder, steps=12):
         machine.snapshot("-c", "later")
     machine.io(*write(steps))
     truth = machine.content()
-    machine.snapshot("-a", rng.choice(("then", "later") if "later" in names(machine) else ("then",)))
+    machine.snapshot(
+        "-a", rng.choice(("then", "later") if "later" in names(machine) else ("then",))
+    )
     if rng.random() < 0.5:
         machine.io(*write(rng.randrange(1, steps)))
     try:

@@ -328,8 +328,9 @@ static size_t choose_base(const struct votes *votes)
   size_t count = votes->window.image->snapshots.count, best = count;
 
   for (size_t i = 0; i < count; i++)
-    if (votes->of_snapshots[i] > 0 && (best == count ? votes->of_snapshots[i] >= votes->of_snapshots[best]
-                                                     : votes->of_snapshots[i] > votes->of_snapshots[best]))
+    if (votes->of_snapshots[i] > 0 &&
+        (best == count ? votes->of_snapshots[i] >= votes->of_snapshots[best]
+                       : votes->of_snapshots[i] > votes->of_snapshots[best]))
       best = i;
   return best == count ? QCOW2_ACTIVE : best;
 }

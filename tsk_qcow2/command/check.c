@@ -208,7 +208,7 @@ int command_check(int argc, char *argv[])
   check.json = (arguments.given & ARGUMENT_JSON) != 0;
   check.name = arguments.operands[0];
   check.findings = json_array();
-  if (opened.snapshot_index != QCOW2_ACTIVE || opened.deleted_l1 != 0)
+  if (opened.snapshot_index != QCOW2_ACTIVE || opened.deleted_l1 != 0 || opened.is_abandoned)
     status = complain_usage(
         "check looks at the whole file, with all snapshots: name it without \"@\"");
   else

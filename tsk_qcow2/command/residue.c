@@ -375,7 +375,8 @@ int command_residue(int argc, char *argv[])
   residue.bitmaps = json_array();
   residue.tables = json_array();
   residue.lines = json_array();
-  if (opened.snapshot_index != QCOW2_ACTIVE || opened.deleted_l1 != 0 || opened.under_zeros)
+  if (opened.snapshot_index != QCOW2_ACTIVE || opened.deleted_l1 != 0 || opened.is_abandoned ||
+      opened.under_zeros)
     status = complain_usage(
         "residue looks at the whole file, with all its snapshots: name it without \"@\" and "
         "\"under-zeros\"");

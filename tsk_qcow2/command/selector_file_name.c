@@ -89,6 +89,8 @@ void selector_file_name_stem(const struct tsk_qcow2_name *image_name,
   strcat(stem, "-");
   if (image_name->residue)
     strcat(stem, "residue");
+  else if (image_name->selection.kind == TSK_QCOW2_SELECT_ABANDONED && snapshot == NULL)
+    strcat(stem, "abandoned");
   else if (tsk_qcow2_selection_is_deleted(&image_name->selection)) {
     strcat(stem, "deleted-");
     append_plain(stem, image_name->selection.text, strlen(image_name->selection.text));

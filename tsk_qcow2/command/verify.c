@@ -335,20 +335,23 @@ static int conclude(struct verify *verify)
 
 /* ---- The command ------------------------------------------------------------------ */
 
-/* If the image name chooses a VM state that its snapshot does not have, that is the user's mistake
-   and no damage. */
+/* If the image name chooses a VM state that its snapshot does not have, or an abandoned state of
+   which nothing is left, that is the user's mistake and no damage. */
 static int check_choice(const struct verify *verify)
 {
   struct qcow2_view *view;
   struct qcow2_error error;
   int code;
 
-  if (!verify->opened.is_vm_state)
+  if (!verify->opened.is_vm_state && !verify->opened.is_abandoned)
     return EXIT_OK;
-  code = tsk_qcow2_open_state(&verify->opened, verify->opened.snapshot_index, true, &view, &error);
+  code = tsk_qcow2_open_state(&verify->opened, verify->opened.snapshot_index,
+                              verify->opened.is_vm_state, &view, &error);
   if (code == 0)
     qcow2_view_close(view);
-  return code == QCOW2_ERROR_NOT_FOUND ? complain_failed("%s", error.message) : EXIT_OK;
+  return code == QCOW2_ERROR_NOT_FOUND || code == QCOW2_ERROR_ARGUMENT
+             ? complain_failed("%s", error.message)
+             : EXIT_OK;
 }
 
 /* How many ranges of a state are listed at most. */

@@ -180,6 +180,8 @@ static void set_title(struct state *state)
   else if (state->verify->opened.deleted_l1 != 0)
     snprintf(state->title, sizeof(state->title), "%s, recovered",
              state->is_vm_state ? "VM state of a deleted snapshot" : "Deleted snapshot");
+  else if (state->verify->opened.is_abandoned)
+    snprintf(state->title, sizeof(state->title), "Abandoned state, guessed");
   else if (snapshot == NULL)
     snprintf(state->title, sizeof(state->title), "Active disk%s", more);
   else
@@ -224,12 +226,13 @@ static json_t *state_value(struct state *state, const char *failure)
 {
   const struct qcow2_snapshot *snapshot = snapshot_of(state);
   bool is_deleted = state->verify->opened.deleted_l1 != 0;
-  const char *kind = state->verify->opened.is_residue   ? "residue"
-                     : is_deleted && state->is_vm_state ? "deleted_vm_state"
-                     : is_deleted                       ? "deleted_snapshot"
-                     : snapshot == NULL                 ? "active"
-                     : state->is_vm_state               ? "vm_state"
-                                                        : "snapshot";
+  const char *kind = state->verify->opened.is_residue     ? "residue"
+                     : is_deleted && state->is_vm_state   ? "deleted_vm_state"
+                     : is_deleted                         ? "deleted_snapshot"
+                     : state->verify->opened.is_abandoned ? "abandoned"
+                     : snapshot == NULL                   ? "active"
+                     : state->is_vm_state                 ? "vm_state"
+                                                          : "snapshot";
 
   return json_pack(
       "{s:s, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:O, s:o, s:o, s:O, s:s?, s:O}", "state",

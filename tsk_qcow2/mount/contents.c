@@ -178,6 +178,14 @@ static int add_residue(struct building *building)
   return add_state(building, &place, &state);
 }
 
+static int add_abandoned(struct building *building)
+{
+  const struct place place = { NULL, "abandoned", ".raw", building->image_time };
+  const struct tsk_qcow2_state state = { .snapshot_index = QCOW2_ACTIVE };
+
+  return add_state(building, &place, &state);
+}
+
 static int add_snapshot(struct building *building, size_t index, bool vm_state)
 {
   const struct qcow2_snapshot *snapshot = qcow2_snapshot_get(building->image, index);
@@ -324,6 +332,8 @@ static int add_states(struct building *building)
 
   if (opened->is_residue)
     return add_residue(building);
+  if (opened->is_abandoned)
+    return add_abandoned(building);
   if (opened->deleted_l1 != 0)
     return add_all_deleted(building);
   if (opened->snapshot_index != QCOW2_ACTIVE)

@@ -25,7 +25,8 @@ struct tsk_qcow2_opened {
 /* True if the name chose one state of the image, and not the image with all of its states. */
 static inline bool tsk_qcow2_opened_is_one(const struct tsk_qcow2_opened *opened)
 {
-  return opened->snapshot_index != QCOW2_ACTIVE || opened->deleted_l1 != 0 || opened->is_residue;
+  return opened->snapshot_index != QCOW2_ACTIVE || opened->deleted_l1 != 0 ||
+         opened->is_abandoned || opened->is_residue;
 }
 
 /* Open a view of a state of an image that tsk_qcow2_open_names() opened. If the name asked for what

@@ -69,10 +69,12 @@ static bool find_states(struct timeline *timeline)
   timeline->states.names = calloc(count, sizeof(timeline->states.names[0]));
   if (timeline->indices == NULL || timeline->states.names == NULL)
     return false;
-  if (opened->snapshot_index != QCOW2_ACTIVE || opened->deleted_l1 != 0) {
+  if (opened->snapshot_index != QCOW2_ACTIVE || opened->deleted_l1 != 0 || opened->is_abandoned) {
     add_state(timeline, opened->image, opened->snapshot_index);
     if (opened->deleted_l1 != 0)
       snprintf(timeline->states.names[0], sizeof(timeline->states.names[0]), "recovered");
+    if (opened->is_abandoned)
+      snprintf(timeline->states.names[0], sizeof(timeline->states.names[0]), "guessed");
     return true;
   }
   timeline->is_unreadable = qcow2_snapshot_lost_count(opened->image) > 0;
