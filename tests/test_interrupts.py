@@ -45,6 +45,7 @@ COMMANDS = {
     "diff": ("diff", "--json", "files.qcow2@before", "files.qcow2"),
     "ranges": ("diff", "--ranges", "--json", "stored.qcow2", "files.qcow2"),
     "timeline": ("timeline", "files.qcow2"),
+    "report": ("report", "--json", "--date", "2026-11-26", "stored.qcow2"),
 }
 
 

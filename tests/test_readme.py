@@ -57,7 +57,8 @@ def folder(tmp_path_factory):
     disk.normal(8192, pattern("memory", 65536))
     machine.snapshot(b"1", b"suspended", disk=disk, vm_state_size=50000)
     machine.write(folder / "running.qcow2")
-    return folder
+    yield folder
+    mounted.unmount(folder / "mounted")  # where a recipe failed that had mounted it
 
 
 @pytest.fixture(scope="module")
