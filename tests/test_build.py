@@ -368,7 +368,7 @@ def test_messages_of_the_core_name_no_option_of_layers_above():
 def test_each_rule_stands_once():
     """What says a rule of the format, or sets up a library, stands in one file and its header."""
     for word, place in [
-        ("gcry_check_version", "core/base/libgcrypt_start"),
+        ("GCRYCTL_INITIALIZATION_FINISHED", "core/base/libgcrypt_start"),
         (".subcluster_bitmap = ", "core/format/cluster"),
         ("both allocated and zero", "core/format/cluster"),
         ("L1_TABLE_BYTES_MAX", "core/format/geometry"),

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 from lib import core, encrypted
 from lib.builder import Image, pattern, squeezable
-from lib.project import run
+
 
 MIB = 1 << 20
 FILLS = {

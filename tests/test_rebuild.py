@@ -108,8 +108,8 @@ def test_a_log_over_the_first_64_kib(tmp_path):
 
 
 def test_qemus_small_clusters_lose_their_tables(tmp_path):
-    """64 KiB over clusters of 512 bytes: header, refcounts and the active L1 table are gone. What is
-    left, the snapshot's, is found, and nothing else is claimed."""
+    """64 KiB over clusters of 512 bytes: header, refcounts and the active L1 table are gone. What
+    is left, the snapshot's, is found, and nothing else is claimed."""
     path = tmp_path / "disk.qcow2"
     run("qemu-img", "create", "-q", "-f", "qcow2", "-o", "cluster_size=512", path, "4M")
     run("qemu-io", "-c", "write -P 65 0 1M", path)

@@ -3,7 +3,7 @@
 #ifndef TSK_QCOW2_SWEEP_ROW_H
 #define TSK_QCOW2_SWEEP_ROW_H
 
-#include "sweep.h"
+#include "sweep_lane.h"
 
 /* Something to report of a chunk. */
 struct sweep_remark {

@@ -3,7 +3,7 @@
 #ifndef TSK_QCOW2_STATES_COMPARISON_H
 #define TSK_QCOW2_STATES_COMPARISON_H
 
-#include "compare.h"
+#include "changes.h"
 #include "entry_index.h"
 
 /* In a file system that is not in order, the same name or inode may occur very often. Then only
