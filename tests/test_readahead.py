@@ -173,6 +173,29 @@ def test_reading_in_order_decodes_each_cluster_once(bits, compression, tmp_path)
         assert int(answer) == len(packed), piece
 
 
+@pytest.mark.parametrize("compression", (0, 1))
+def test_random_reads_among_16_large_clusters_decode_each_once(compression, rng):
+    """32 MiB of clusters: more than the cache has for them, less than all caches together."""
+    size = 2 << 20
+    image = Image(16 * size, cluster_bits=21, compression=compression)
+    for cluster in range(16):
+        data = pattern(cluster, 64) * (size // 64)
+        image.disk.compressed(cluster, data, zstd(data) if compression else deflate(data))
+    data, reads = image.build(), []
+
+    def read(offset, length):
+        reads.append(offset)
+        return bytes(data[offset : offset + length])
+
+    with Opened.from_storage(read, len(data)) as opened:
+        view = opened.view()
+        streams = {view.map(cluster * size, 1).host_offset for cluster in range(16)}
+        for _ in range(1000):
+            offset = rng.randrange(16 * size // 4096) * 4096
+            assert view.read(offset, 4096) == pattern(offset // size, 64) * 64
+    assert sorted(offset for offset in reads if offset in streams) == sorted(streams)
+
+
 def test_deep_chain(tmp_path, rng):
     """Layers of several sizes and cluster sizes; each region is read more than once, for what is
     remembered of its holes."""

@@ -54,6 +54,7 @@ static int shared_make(struct qcow2_shared *shared, const struct qcow2_open_opti
       shared->cluster_cache == NULL || shared->pool == NULL ||
       (has_threads && shared->ahead == NULL))
     return qcow2_error_set_nomem(error);
+  qcow2_cache_lend(shared->small_cache, shared->cluster_cache);
   return 0;
 }
 

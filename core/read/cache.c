@@ -2,8 +2,10 @@
 #include "cache.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 
+#include "../base/checked.h"
 #include "../base/error.h"
 #include "../base/locks.h"
 #include "../base/system.h"
@@ -16,6 +18,8 @@
    how many blocks is kept when it is no longer recent. */
 #define RECENT_SHARE(budget) ((budget) / 16)
 #define KEPT_ONE_OF 4u
+/* A cache borrows until it holds this many blocks. */
+#define BLOCKS_MIN 20u
 
 /* The cache's lock. */
 LOCK_KIND(cache_lock);
@@ -57,6 +61,9 @@ struct qcow2_cache {
   bool keeps_part;
   unsigned left GUARDED_BY(cache_lock); /* entries that stopped being recent */
   struct list recent, kept;             /* see cache.h */
+  _Atomic size_t used;                  /* their bytes, for the other cache to read: */
+  struct qcow2_cache *lender;           /* it lends to this one what it does not use; or NULL */
+  struct qcow2_cache *borrower;         /* this one lends to it; or NULL */
   struct entry **buckets;               /* 1 << bucket_bits */
   unsigned bucket_bits;
   uint64_t offset_factor, space_factor; /* odd */
@@ -162,11 +169,17 @@ static void table_remove(struct qcow2_cache *cache, const struct entry *entry)
 
 /* ---- Entries, with the lock held ---------------------------------------- */
 
+static size_t bytes_used(const struct qcow2_cache *cache) NEEDS_LOCK(cache_lock)
+{
+  return cache->recent.bytes + cache->kept.bytes;
+}
+
 /* Take the entry out of the table and its list. It stays in memory as long as it is pinned. */
 static void entry_detach(struct qcow2_cache *cache, struct entry *entry) NEEDS_LOCK(cache_lock)
 {
   table_remove(cache, entry);
   list_remove(entry);
+  atomic_store_explicit(&cache->used, bytes_used(cache), memory_order_relaxed);
 }
 
 static void entry_unpin(struct entry *entry) NEEDS_LOCK(cache_lock)
@@ -196,6 +209,24 @@ static struct entry *evict_any(struct qcow2_cache *cache) NEEDS_LOCK(cache_lock)
   return entry != NULL ? entry : evict_from(cache, &cache->recent);
 }
 
+/* What the cache does not use of its budget. Any thread, without the lock. */
+static size_t unused(struct qcow2_cache *cache)
+{
+  size_t used = atomic_load_explicit(&cache->used, memory_order_relaxed);
+
+  return used < cache->budget ? cache->budget - used : 0;
+}
+
+/* The budget, with what is borrowed for blocks of `length` bytes. */
+static size_t budget_for(const struct qcow2_cache *cache, size_t length)
+{
+  size_t wanted = BLOCKS_MIN * entry_bytes(length);
+
+  if (cache->lender == NULL || wanted <= cache->budget)
+    return cache->budget;
+  return cache->budget + (size_t) min_u64(wanted - cache->budget, unused(cache->lender));
+}
+
 /* Evict entries until a block of `length` bytes fits the budget, or only pinned ones are left.
    Returns memory for an entry with such a block: that of an evicted one, if it was as long. So its
    pages need not come from the system again. NULL: no memory. */
@@ -203,7 +234,7 @@ static struct entry *make_room(struct qcow2_cache *cache, size_t length) NEEDS_L
 {
   struct entry *evicted, *last = NULL;
 
-  while (cache->recent.bytes + cache->kept.bytes + entry_bytes(length) > cache->budget &&
+  while (bytes_used(cache) + entry_bytes(length) > budget_for(cache, length) &&
          (evicted = evict_any(cache)) != NULL) {
     free(last);
     last = evicted;
@@ -258,6 +289,7 @@ static struct entry *entry_new(struct qcow2_cache *cache, struct qcow2_cache_key
                            .bucket_next = *bucket };
   *bucket = entry;
   add_recent(cache, entry);
+  atomic_store_explicit(&cache->used, bytes_used(cache), memory_order_relaxed);
   return entry;
 }
 
@@ -291,6 +323,24 @@ static struct entry *find_or_add(struct qcow2_cache *cache, struct qcow2_cache_k
 
 /* ---- The interface ------------------------------------------------------ */
 
+/* Make the borrower give back what this cache uses itself now. Without the lock. */
+static void reclaim(struct qcow2_cache *cache)
+{
+  struct qcow2_cache *borrower = cache->borrower;
+  size_t most;
+  struct entry *entry;
+
+  if (borrower == NULL)
+    return;
+  most = borrower->budget + unused(cache);
+  if (atomic_load_explicit(&borrower->used, memory_order_relaxed) <= most)
+    return;
+  lock(borrower);
+  while (bytes_used(borrower) > most && (entry = evict_any(borrower)) != NULL)
+    free(entry);
+  unlock(borrower);
+}
+
 /* Load a new entry. The lock is released while it loads. If that fails, the entry is removed. */
 static int entry_load(struct qcow2_cache *cache, struct entry *entry, qcow2_cache_load *load,
                       void *context, struct qcow2_error *error) NEEDS_LOCK(cache_lock)
@@ -298,6 +348,7 @@ static int entry_load(struct qcow2_cache *cache, struct entry *entry, qcow2_cach
   int code;
 
   unlock(cache);
+  reclaim(cache);
   code = load(context, entry->key, &entry->block, error);
   lock(cache);
   entry->state = code == 0 ? ENTRY_READY : ENTRY_FAILED;
@@ -412,6 +463,12 @@ struct qcow2_cache *qcow2_cache_new(size_t budget, bool keeps_part)
   pthread_mutex_init(&cache->lock, NULL);
   pthread_cond_init(&cache->loaded_one, NULL);
   return cache;
+}
+
+void qcow2_cache_lend(struct qcow2_cache *lender, struct qcow2_cache *borrower)
+{
+  lender->borrower = borrower;
+  borrower->lender = lender;
 }
 
 void qcow2_cache_free(struct qcow2_cache *cache)

@@ -60,6 +60,11 @@ typedef int qcow2_cache_load(void *context, struct qcow2_cache_key key,
    qcow2_cache_free(). */
 struct qcow2_cache *qcow2_cache_new(size_t budget, bool keeps_part);
 
+/* Let the borrower use what the lender does not use of its budget, until it holds twenty blocks of
+   the size that it is asked for. It gives that back when the lender needs it. Call this before
+   either is used; one is not used after the other is freed. */
+void qcow2_cache_lend(struct qcow2_cache *lender, struct qcow2_cache *borrower);
+
 /* Free the cache. No block may be pinned. NULL is allowed. */
 void qcow2_cache_free(struct qcow2_cache *cache);
 

@@ -537,6 +537,33 @@ static void *hammer_cache(void *context)
   return NULL;
 }
 
+/* A cache of five blocks holds twenty while the lender does not use its budget, and gives that back
+   when the lender does. */
+static void test_cache_lends(void)
+{
+  struct qcow2_cache *lender = qcow2_cache_new(40 * (BLOCK + 200), false);
+  struct qcow2_cache *borrower = qcow2_cache_new(5 * (BLOCK + 200), false);
+  struct loads loads = { 0, 0 }, lent = { 0, 0 };
+
+  qcow2_cache_lend(lender, borrower);
+  for (int round = 0; round < 3; round++)
+    use_blocks(borrower, 0, 20, &loads);
+  check_number(loads.count, 20, "loads", "twenty blocks, most of them in borrowed memory");
+  use_blocks(borrower, 20, 40, &loads);
+  use_blocks(borrower, 0, 20, &loads);
+  check_number(loads.count, 60, "loads", "forty blocks: no more than twenty are held");
+  use_blocks(lender, 0, 40, &lent);
+  use_blocks(lender, 0, 40, &lent);
+  check_number(lent.count, 40, "loads", "the lender has its whole budget");
+  use_blocks(borrower, 10, 20, &loads);
+  CHECK(loads.count >= 64); /* at most six were left */
+  loads.count = 0;
+  use_blocks(borrower, 15, 20, &loads);
+  check_number(loads.count, 0, "loads", "the borrower has its own budget");
+  qcow2_cache_free(borrower);
+  qcow2_cache_free(lender);
+}
+
 static void test_cache_threads(void)
 {
   struct qcow2_cache *cache = qcow2_cache_new(16 * BLOCK,
@@ -567,6 +594,7 @@ static const struct {
   { "cache_ahead", test_cache_ahead },
   { "cache_failed_load", test_cache_failed_load },
   { "cache_hits", test_cache_hits },
+  { "cache_lends", test_cache_lends },
   { "cache_threads", test_cache_threads },
   { "checked_arithmetic", test_checked_arithmetic },
   { "geometry", test_geometry },
