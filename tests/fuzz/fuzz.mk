@@ -10,9 +10,9 @@ LLVM_PROFDATA ?= llvm-profdata
 LLVM_COV ?= llvm-cov
 FUZZ_SECONDS ?= 60
 FUZZ_JOBS ?= 2
-FUZZ_TARGETS ?= image check residue order mapping decompress luks tables reference selector name
-
-targets := image check residue order mapping decompress luks tables reference selector name
+targets := image check residue labels order mapping decompress luks tables reference selector \
+	name
+FUZZ_TARGETS ?= $(targets)
 packages := zlib libzstd libdeflate libgcrypt
 core := $(filter-out %/cipher_none.c %_windows.c,$(shell cd $(SOURCE) && find core -name '*.c'))
 names := $(shell cd $(SOURCE) && find tsk_qcow2/names -name '*.c')
@@ -59,7 +59,8 @@ $(fuzz_objects) $(BUILD)/objects/tests/fuzz/mutate.o: $(BUILD)/objects/%.o: $(SO
 $(BUILD)/fuzz-%: $(SOURCE)/tests/fuzz/fuzzer.c $(fuzz_objects) $(BUILD)/objects/tests/fuzz/mutate.o
 	@echo "  LD fuzz-$*"
 	@$(CLANG) $(flags) $(sanitizers) -fsanitize=fuzzer -DFUZZ_TARGET=fuzz_$* -o $@ $< $(fuzz_objects) \
-	  $(if $(filter image check residue order,$*),$(BUILD)/objects/tests/fuzz/mutate.o) $(libraries)
+	  $(if $(filter image check residue labels order,$*),$(BUILD)/objects/tests/fuzz/mutate.o) \
+	  $(libraries)
 
 coverage_objects := $(patsubst %.c,$(BUILD)/coverage/%.o,$(fuzzed) $(harness) tests/fuzz/replay.c)
 $(coverage_objects): $(BUILD)/coverage/%.o: $(SOURCE)/%.c

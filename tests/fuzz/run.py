@@ -23,6 +23,7 @@ LONGEST = {
     "image": 120_000,
     "check": 120_000,
     "residue": 120_000,
+    "labels": 120_000,
     "order": 120_000,
     "mapping": 4096,
     "decompress": 8192,

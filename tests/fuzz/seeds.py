@@ -472,6 +472,7 @@ SEEDS = {
     "image": image_seeds,
     "check": image_seeds,
     "residue": image_seeds,
+    "labels": image_seeds,
     "order": image_seeds,
     "mapping": mapping_seeds,
     "decompress": decompress_seeds,

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from . import encrypted, images
+from . import deleted, encrypted, images
 from .builder import OFFSET_MASK, Image, pattern
 from .doors import CHAIN, VIEW, Row
 from .project import run_line
@@ -838,6 +838,45 @@ def abandoned():
     ]
 
 
+def deleted_snapshots():
+    """A deleted snapshot of which everything is left, and one that lost a cluster."""
+    made = Image(size=MIB, cluster_bits=12)
+    store(made.disk, disk(2))
+    add_snapshot(made, b"1", b"monday", disk(1), seconds=1000)
+    made.write("disk.qcow2", deleted.delete(made, made.build()))
+    made = Image(size=MIB, cluster_bits=12)
+    store(made.disk, disk(2))
+    then = add_snapshot(made, b"1", b"monday", disk(1), seconds=1000)
+    host = then.entries[0][0] & OFFSET_MASK
+    made.disk.force(255, 1 << 63 | host, kind="normal")
+    made.write("reused.qcow2", deleted.delete(made, made.build()))
+    damaged = bytes(C) + disk(1)[C:]
+    plain = {"late": ("recovered",), "snapshot": True, "verified": (0, 5)}
+    bad = {**plain, "verified": (4,), "filesystem": False, "bad": ((0, C),)}
+    return [
+        Row("a deleted snapshot", ("disk.qcow2@deleted=monday",), disk(1), **plain),
+        Row("by its ID", ("disk.qcow2@deleted-id=1,only=kept",), disk(1), **plain),
+        Row("reused in part", ("reused.qcow2@deleted=monday",), damaged, **bad),
+        Row(
+            "reused in part, errors=zero",
+            ("reused.qcow2@deleted=monday,errors=zero",),
+            damaged,
+            zeros=True,
+            **bad,
+        ),
+        Row(
+            "no such deleted snapshot",
+            ("disk.qcow2@deleted=tuesday",),
+            refused=('there is left ID 1 "monday"',),
+        ),
+        Row(
+            "no deleted snapshot and only=kept",
+            ("disk.qcow2,only=kept",),
+            refused=("needs a deleted snapshot",),
+        ),
+    ]
+
+
 # ---- Layouts that are given --------------------------------------------------------
 
 
@@ -883,6 +922,7 @@ GROUPS = [
     encryption,
     under_zeros,
     residue,
+    deleted_snapshots,
     layouts,
     abandoned,
 ]

@@ -257,8 +257,12 @@ static void add_deleted(void *context, const struct qcow2_residue_found *found)
 static int add_all_deleted(struct building *building)
 {
   struct deleting deleting = { .building = building, .status = EXIT_OK };
+  struct qcow2_layer_info top;
   struct qcow2_error error;
 
+  if (qcow2_layer_get(building->image, 0, &top, NULL) != 0 || top.header == NULL ||
+      top.header->version < 2) /* version 1 has no snapshots */
+    return EXIT_OK;
   if (qcow2_image_deleted(building->image, add_deleted, &deleting, &error) != 0)
     complain_failed("error: deleted snapshots are not there: %s", error.message);
   if (deleting.count > DELETED_MAX)
