@@ -12,7 +12,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from lib import core, tools
+from lib import core, encrypted, mounted, tools
 from lib.builder import Image, pattern, poke, squeezable
 from lib.deleted import delete
 from lib.deleted_history import LOST, SURE, DeletedHistory
@@ -367,6 +367,39 @@ def test_verify_and_selectors(tmp_path):
     assert state["state"] == "deleted_snapshot" and state["sha256"] == digest
     assert state["name"] == "monday" and state["index"] is None
     assert any("recovered" in warning for warning in state["warnings"])
+
+
+@mounted.needed
+def test_a_mount_has_them(tmp_path):
+    path = monday(tmp_path)
+    (tmp_path / "mounted").mkdir()
+    with core.Image(path) as opened, opened.deleted("monday") as view:
+        content = view.read(0, view.size)
+    with mounted.Mount(path, tmp_path / "mounted") as mount:
+        assert mount.path("deleted/monday.raw").read_bytes() == content
+    with mounted.Mount(f"{path}@deleted=monday", tmp_path / "mounted") as mount:
+        assert mount.path("deleted/monday.raw").read_bytes() == content
+        assert not mount.path("active.raw").exists()
+
+
+@pytest.mark.skipif(not encrypted.has_libgcrypt(), reason="built without libgcrypt")
+@pytest.mark.parametrize("method", ("luks", "aes"))
+def test_encrypted(method, tmp_path):
+    path = tmp_path / "image"
+    encrypted.create(path, 64 * C, method=method, options=["cluster_size=4k"])
+    node = encrypted.node(path, method=method)
+    text = (
+        f"driver=qcow2,file.driver=file,file.filename={path},file.discard=ignore,"
+        f"encrypt.format={method},encrypt.key-secret=s0"
+    )
+    snapshot = ("qemu-img", "snapshot", "--image-opts")
+    encrypted.write(node, ["write -P 65 0 64k", "write -P 66 64k 16k"])
+    truth = b"A" * (16 * C) + b"B" * (4 * C) + bytes(44 * C)
+    encrypted.qemu(*snapshot, "-c", "monday", text, secrets=[b"secret"])
+    encrypted.write(node, ["write -P 67 16k 16k"])
+    encrypted.qemu(*snapshot, "-d", "monday", text, secrets=[b"secret"])
+    with core.Image(path, passphrases=[b"secret"]) as opened, opened.deleted("monday") as view:
+        assert view.read(0, view.size) == truth
 
 
 def test_names_that_make_no_sense(tmp_path):

@@ -64,8 +64,8 @@ static void check_run(struct looking *looking, struct qcow2_view *view,
   }
   if (code != 0)
     return;
-  FUZZ_CHECK(qcow2_view_read(view, run->guest_offset + length / 2, again, length - length / 2,
-                             NULL) == 0);
+  FUZZ_CHECK(
+      qcow2_view_read(view, run->guest_offset + length / 2, again, length - length / 2, NULL) == 0);
   FUZZ_CHECK(memcmp(bytes + length / 2, again, length - length / 2) == 0);
   if (run->label == QCOW2_LABEL_KEPT &&
       qcow2_view_map(view, run->guest_offset, run->length, &extent, NULL) == 0 &&

@@ -43,7 +43,7 @@ struct node {
 struct walk {
   const struct ext4 *ext4;
   struct qcow2_fragments *fragments;
-  uint64_t size, done; /* bytes of the file, and of those in the list */
+  uint64_t size, done;                   /* bytes of the file, and of those in the list */
   struct node nodes[TREE_DEPTH_MAX + 1]; /* from the root to the block that is walked */
   size_t level;
   unsigned blocks_read;
@@ -209,11 +209,11 @@ static int take_extent(struct walk *walk, const uint8_t *entry, struct qcow2_err
     return complain_tree(error);
   if (offset > walk->done)
     code = append(walk, offset - walk->done, QCOW2_FRAGMENT_ZERO, error);
-  return code != 0 ? code
-                   : append(walk, length * ext4->block_bytes,
-                            is_written ? ext4->start + block * ext4->block_bytes
-                                       : QCOW2_FRAGMENT_ZERO,
-                            error);
+  return code != 0
+             ? code
+             : append(walk, length * ext4->block_bytes,
+                      is_written ? ext4->start + block * ext4->block_bytes : QCOW2_FRAGMENT_ZERO,
+                      error);
 }
 
 /* Walk all entries below the root, in order. */
