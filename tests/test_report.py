@@ -258,6 +258,17 @@ def test_nothing_is_overwritten(disk, tmp_path):
     report("-o", tmp_path / "missing/new", disk, status=1)
 
 
+def test_a_file_that_appears_meanwhile_is_not_overwritten(disk, tmp_path):
+    """The program that is started last makes it."""
+    (tmp_path / "tsk-qcow2").write_bytes(COMMAND.read_bytes())
+    (tmp_path / "tsk-qcow2-states").write_text(f"#!/bin/sh\necho mine >{tmp_path}/out\nexit 1\n")
+    for name in ("tsk-qcow2", "tsk-qcow2-states"):
+        (tmp_path / name).chmod(0o755)
+    done = run(tmp_path / "tsk-qcow2", "report", "-o", tmp_path / "out", disk, check=False)
+    assert done.returncode == 1 and "already there" in done.stderr
+    assert (tmp_path / "out").read_text() == "mine\n"
+
+
 def test_the_same_image_gives_the_same_bytes(disk):
     first = report("--date", DATE, disk)
     assert report("--date", DATE, disk) == first and DATE in first
