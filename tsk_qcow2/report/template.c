@@ -45,7 +45,8 @@ static bool next_tag(struct filling *filling, const char *text, const char *limi
     filling->mistake = start;
     return false;
   }
-  tag->kind = strchr("#^/&!", start[2]) != NULL ? start[2] : '\0';
+  if (strchr("#^/&!", start[2]) != NULL)
+    tag->kind = start[2];
   if (length > 0) {
     size_t skipped = tag->kind != '\0' ? 1 : 0;
 
