@@ -21,7 +21,11 @@ class Case:
 
     def __init__(self, folder, discard):
         self.path, self.discard = Path(folder, "disk.qcow2"), discard
-        run("qemu-img", "create", "-q", "-f", "qcow2", self.path, "16M")
+        self.create()
+
+    def create(self, *options):
+        words = [word for option in options for word in ("-o", option)]
+        run("qemu-img", "create", "-q", "-f", "qcow2", *words, self.path, "16M")
 
     @property
     def node(self):
@@ -74,6 +78,73 @@ def zeros_written(case):
     return case.share(65, 2 * MIB, under_zeros=True)
 
 
+def zeros_written_with_unmap(case):
+    case.io("write -P 65 0 2M", "write -z -u 0 2M")
+    return case.share(65, 2 * MIB)
+
+
+def subclusters_zeroed(case):
+    case.create("extended_l2=on", "cluster_size=64k")
+    case.io("write -P 65 0 2M")
+    case.io(*(f"write -z {at} 32k" for at in range(0, 2 * MIB, 64 * KIB)))
+    return case.share(65, MIB)
+
+
+def old_table_after(case, offset, tool, *words):
+    """Whether a table at a host offset is residue after a command, and not zeros."""
+    run("qemu-img", tool, "-q", *words)
+    with core.Image(case.path) as image, image.residue() as view:
+        return "kept" if any(view.read(offset, 8)) else "gone"
+
+
+def l1_of_a_smaller_disk(case):
+    case.create("cluster_size=4k")
+    case.io("write -P 65 0 2M")
+    with core.Image(case.path) as image:
+        offset = image.header.l1_offset
+    return old_table_after(case, offset, "resize", "--image-opts", case.node, "16G")
+
+
+def refcount_table_of_another_width(case):
+    case.io("write -P 65 0 2M")
+    with core.Image(case.path) as image:
+        offset = image.header.refcount_table_offset
+    return old_table_after(
+        case, offset, "amend", "-o", "refcount_bits=32", "--image-opts", case.node
+    )
+
+
+def leaked(case):
+    """Two megabytes that no table names, with refcounts: as after a kill before a flush."""
+    case.io("write -P 65 0 2M")
+    with core.Image(case.path) as image:
+        l1 = image.header.l1_offset
+    with open(case.path, "r+b") as file:
+        file.seek(l1)
+        file.write(bytes(8))
+
+
+def leaked_clusters(case):
+    leaked(case)
+    return case.share(65, 2 * MIB)
+
+
+def leaked_clusters_after_a_repair(case):
+    leaked(case)
+    run("qemu-img", "check", "-q", "-r", "leaks", "--image-opts", case.node)
+    case.io("write -P 66 0 2M")
+    return case.share(65, 2 * MIB)
+
+
+def name_of_an_old_backing_file(case):
+    bases = [case.path.parent / name for name in ("first-base.raw", "second.raw")]
+    for base in bases:
+        base.write_bytes(bytes(MIB))
+    run("qemu-img", "rebase", "-q", "-u", "-F", "raw", "-b", bases[0], case.path)
+    run("qemu-img", "rebase", "-q", "-u", "-F", "raw", "-b", bases[1], case.path)
+    return "kept" if b"first-base" in case.path.read_bytes() else "gone"
+
+
 def discarded(case):
     case.io("write -P 65 0 2M", "discard 0 2M")
     return case.share(65, 2 * MIB)
@@ -106,10 +177,17 @@ ROWS = {
     "a snapshot is deleted: its entry, and its L1 table": entry_of_a_deleted_snapshot,
     "a snapshot is applied: the state that was left": state_before_a_snapshot_was_applied,
     "zeros are written (`,under-zeros`)": zeros_written,
+    "zeros are written to subclusters of an extended L2 image": subclusters_zeroed,
+    "zeros are written with unmap": zeros_written_with_unmap,
     "the guest discards": discarded,
     "a compressed cluster is rewritten: the old stream": compressed_and_rewritten,
     "the disk is shrunk: what was cut off": cut_off_by_a_resize,
+    "the disk is enlarged: the old L1 table": l1_of_a_smaller_disk,
+    "`qemu-img amend` changes the refcounts' width: the old table": refcount_table_of_another_width,
     "a bitmap is removed: its name": name_of_a_removed_bitmap,
+    "the image is rebased: the old backing file's name": name_of_an_old_backing_file,
+    "QEMU is killed: clusters that no table names": leaked_clusters,
+    "the same, after `qemu-img check -r` and 2 MiB of writes": leaked_clusters_after_a_repair,
 }
 
 
