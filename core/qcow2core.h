@@ -1115,7 +1115,9 @@ struct qcow2_rebuilt {
   uint64_t tables_counted; /* of so many of which there is a refcount */
   uint64_t streams_tried, streams_good; /* compressed clusters that were decompressed as a trial */
   int is_exact; /* 1: the host offsets have no larger cluster size in common, so it is not larger */
-  uint64_t reserved[8];
+  uint64_t stray_tables; /* in the file with this cluster size: L2 tables to which no L1 table that
+                            was found leads. qcow2_view_open_abandoned() may place them */
+  uint64_t reserved[7];
 };
 
 /* A callback that is called for a layout, the most likely first. */

@@ -130,6 +130,32 @@ def test_a_wiped_l1_table(tmp_path):
     )  # the rest may be the table that has no place
 
 
+def test_header_and_l1_table_are_lost(tmp_path):
+    """Clusters of 512 bytes, the first 64 KiB overwritten: header, refcounts, and the active L1
+    table. A snapshot's L1 table is found; what nothing leads to is placed beside it."""
+    machine = Machine(tmp_path / "disk.qcow2", "4M", ("cluster_size=512",))
+    machine.io("write -P 65 0 4M")
+    machine.snapshot("-c", "then")
+    machine.io(*(f"write -P 67 {at} 4k" for at in range(0, 4 * MIB, 16384)))
+    truth = machine.content()
+    with core.Image(machine.path) as image:
+        then = image.snapshots[0].l1_offset
+        assert image.header.l1_offset < 65536 < then
+    with open(machine.path, "r+b") as file:
+        file.write(b"log\n" * 16384)
+    name = f"{machine.path}@abandoned,l1={then},cluster-bits=9,size={4 * MIB}"
+    with core.Named(name) as disk:
+        assert any("put together from" in sentence for sentence in disk.warnings)
+        pieces = []
+        for at in range(0, disk.size, 4096):
+            try:
+                pieces.append(disk.read(at, 4096))
+            except core.QcowError:
+                pieces.append(None)
+    counts = compare(pieces, truth)
+    assert counts["wrong"] == 0 and counts["right"] > 900, counts
+
+
 def test_nothing_is_left(tmp_path):
     machine = Machine(tmp_path / "disk.qcow2")
     machine.io("write -P 65 0 1M")

@@ -2,13 +2,15 @@
 """`tsk-qcow2 residue --rebuild`: files whose first bytes were overwritten. What is found is opened
 as it says, and compared with the disk as it was."""
 import json
+import re
 import struct
 import subprocess
+from pathlib import Path
 
 import pytest
 from lib import core
 from lib.builder import Image, pattern, squeezable
-from lib.project import BUILD, SANITIZERS, run, sanitized
+from lib.project import BUILD, SANITIZERS, SOURCE, run, sanitized
 from test_layout import FILLS, check, lose
 
 COMMAND = f"{BUILD}/tsk_qcow2/tsk-qcow2"
@@ -188,6 +190,26 @@ def test_text(tmp_path):
     for words in (["--rebuild"], ["--rebuild", "--streams", "x", path]):
         done = subprocess.run([COMMAND, "residue", *words], capture_output=True, check=False)
         assert done.returncode == 2
+
+
+def test_json_is_as_documented(tmp_path):
+    image, _ = filled(12)
+    found = rebuild(image.write(tmp_path / "disk.qcow2"))
+    text = Path(SOURCE, "docs", "rebuild-json.md").read_text()
+    assert set(re.findall(r"`([a-z0-9_]+)`", text)) == set(found) | set(found["layouts"][0])
+
+
+def test_l2_tables_without_an_l1_table(tmp_path):
+    image, snapshots = filled(12)
+    path = image.write(tmp_path / "disk.qcow2")
+    with open(path, "r+b") as file:
+        file.seek(image.disk.l1_offset)
+        file.write(bytes(4096))
+    lose(path, bits=12)
+    done = subprocess.run(
+        [COMMAND, "residue", "--rebuild", path], capture_output=True, text=True, check=True
+    )
+    assert f"{path}@abandoned,l1={snapshots[0].l1_offset}," in done.stdout
 
 
 # ---- Hostile files -------------------------------------------------------------------

@@ -119,13 +119,15 @@ static bool count_tables(struct candidate *candidate)
     if (word == 0)
       continue;
     candidate->offsets |= word;
-    if ((qcow2_trial_kind(trial, word) & TRIAL_L2) == 0) {
+    if (!qcow2_trial_read(trial, word, trial->bytes))
+      return false;
+    if ((qcow2_trial_kind(trial, word) & TRIAL_L2) == 0 &&
+        !qcow2_residue_is_l2(&trial->looks, trial->bytes)) {
       candidate->rebuilt.lost_l2_tables++;
       continue;
     }
-    if (!qcow2_trial_read(trial, word, trial->bytes))
-      return false;
     candidate->rebuilt.l2_tables++;
+    qcow2_trial_reach(trial, word);
     count_refcount(candidate, word);
     count_entries(candidate, index);
   }
@@ -435,7 +437,7 @@ static void look_at_chains(struct qcow2_layouts *layouts, struct qcow2_trial *tr
 int qcow2_layouts_add(struct qcow2_layouts *layouts, struct qcow2_trial *trial,
                       struct qcow2_error *error)
 {
-  size_t first_snapshot = layouts->snapshot_count;
+  size_t first_snapshot = layouts->snapshot_count, first = layouts->count;
   uint8_t *l1 = malloc(trial->geometry.cluster_size);
   int code = l1 == NULL ? qcow2_error_set_nomem(error) : find_snapshots(layouts, trial, error);
 
@@ -443,6 +445,8 @@ int qcow2_layouts_add(struct qcow2_layouts *layouts, struct qcow2_trial *trial,
     look_at_snapshots(layouts, trial, first_snapshot, l1);
     look_at_chains(layouts, trial, first_snapshot, l1);
   }
+  for (size_t i = first; i < layouts->count; i++)
+    layouts->items[i].stray_tables = qcow2_trial_strays(trial);
   free(l1);
   return code;
 }

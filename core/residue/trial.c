@@ -114,16 +114,38 @@ static int compare_tables(const void *one, const void *other)
   return a < b ? -1 : a > b;
 }
 
-unsigned qcow2_trial_kind(const struct qcow2_trial *trial, uint64_t host_offset)
+/* The table at a host offset; NULL: there is none. */
+static uint64_t *find_table(const struct qcow2_trial *trial, uint64_t host_offset)
 {
   uint64_t key = host_offset >> trial->geometry.cluster_bits << TRIAL_KIND_BITS;
-  const uint64_t *found = trial->count == 0 ? NULL
-                                            : bsearch(&key, trial->tables, trial->count,
-                                                      sizeof(key), compare_tables);
 
-  return found == NULL || !is_aligned(host_offset, trial->geometry.cluster_size)
-             ? 0
-             : (unsigned) (*found & KIND_MASK);
+  return trial->count == 0 || !is_aligned(host_offset, trial->geometry.cluster_size)
+             ? NULL
+             : bsearch(&key, trial->tables, trial->count, sizeof(key), compare_tables);
+}
+
+unsigned qcow2_trial_kind(const struct qcow2_trial *trial, uint64_t host_offset)
+{
+  const uint64_t *found = find_table(trial, host_offset);
+
+  return found == NULL ? 0 : (unsigned) (*found & KIND_MASK);
+}
+
+void qcow2_trial_reach(struct qcow2_trial *trial, uint64_t host_offset)
+{
+  uint64_t *found = find_table(trial, host_offset);
+
+  if (found != NULL)
+    *found |= TRIAL_REACHED;
+}
+
+uint64_t qcow2_trial_strays(const struct qcow2_trial *trial)
+{
+  uint64_t strays = 0;
+
+  for (size_t i = 0; i < trial->count; i++)
+    strays += (trial->tables[i] & (TRIAL_L1 | TRIAL_L2 | TRIAL_REACHED)) == TRIAL_L2;
+  return strays;
 }
 
 /* ---- Which of them are L1 tables ---------------------------------------------------- */

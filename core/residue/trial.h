@@ -9,11 +9,12 @@
 
 /* What a cluster can be. */
 enum {
-  TRIAL_TABLE = 1, /* a table of entries of 8 bytes */
-  TRIAL_L2 = 2,    /* an L2 table */
-  TRIAL_L1 = 4     /* an L1 table, or a part of one */
+  TRIAL_TABLE = 1,  /* a table of entries of 8 bytes */
+  TRIAL_L2 = 2,     /* an L2 table */
+  TRIAL_L1 = 4,     /* an L1 table, or a part of one */
+  TRIAL_REACHED = 8 /* an L2 table to which an L1 table leads */
 };
-#define TRIAL_KIND_BITS 3u
+#define TRIAL_KIND_BITS 4u
 
 struct qcow2_trial {
   const struct qcow2_storage *storage;
@@ -40,6 +41,11 @@ void qcow2_trial_free(struct qcow2_trial *trial);
 
 /* What the cluster at a host offset can be: TRIAL_..., or 0. */
 unsigned qcow2_trial_kind(const struct qcow2_trial *trial, uint64_t host_offset);
+
+/* Note that an L1 table leads to the table at a host offset, and count the L2 tables to which none
+   does. */
+void qcow2_trial_reach(struct qcow2_trial *trial, uint64_t host_offset);
+uint64_t qcow2_trial_strays(const struct qcow2_trial *trial);
 
 /* Read a cluster; what is not in the file, or cannot be read, becomes zeros. False: the limit of
    work is reached. */

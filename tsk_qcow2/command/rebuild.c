@@ -53,16 +53,16 @@ static void print_options(const struct qcow2_layout *layout, char out[OPTIONS_BY
            (layout->flags & QCOW2_LAYOUT_ZSTD) != 0 ? ",compression=zstd" : "");
 }
 
-/* The image name, quoted for a shell if `is_quoted`. NULL: no memory; the caller frees. */
-static char *compose(const char *path, const struct qcow2_layout *layout)
+/* The image name. NULL: no memory; the caller frees. */
+static char *compose(const char *path, const char *selection, const struct qcow2_layout *layout)
 {
   char options[OPTIONS_BYTES];
-  size_t size = strlen(path) + sizeof(options);
+  size_t size = strlen(path) + strlen(selection) + sizeof(options);
   char *name = malloc(size);
 
   print_options(layout, options);
   if (name != NULL)
-    snprintf(name, size, "%s%s", path, options);
+    snprintf(name, size, "%s%s%s", path, selection, options);
   return name;
 }
 
@@ -73,9 +73,10 @@ static size_t name_length(const struct qcow2_snapshot *snapshot)
 
 /* ---- As text ------------------------------------------------------------------------- */
 
-static void print_command(const struct rebuild *rebuild, const struct qcow2_layout *layout)
+static void print_command(const struct rebuild *rebuild, const struct qcow2_layout *layout,
+                          const char *selection)
 {
-  char quoted[SHELL_COMMAND_BYTES], *name = compose(rebuild->path, layout);
+  char quoted[SHELL_COMMAND_BYTES], *name = compose(rebuild->path, selection, layout);
 
   if (name == NULL || !tsk_qcow2_shell_quote(name, quoted, sizeof(quoted)))
     snprintf(quoted, sizeof(quoted), "IMAGE,...");
@@ -109,7 +110,12 @@ static void print_layout(const struct rebuild *rebuild, const struct qcow2_rebui
            rebuilt->tables_in_use, rebuilt->tables_counted);
   if (!rebuilt->is_exact)
     printf("   all its clusters also lie at multiples of twice this cluster size\n");
-  print_command(rebuild, layout);
+  print_command(rebuild, layout, "");
+  if (rebuilt->stray_tables > 0 && rebuilt->snapshot != NULL) {
+    printf("   %" PRIu64 " more L2 tables have lost their L1 table. To place them by guess:\n",
+           rebuilt->stray_tables);
+    print_command(rebuild, layout, "@abandoned");
+  }
 }
 
 static void print_text(const struct rebuild *rebuild, const struct qcow2_rebuild_result *result)
@@ -135,24 +141,28 @@ static void print_text(const struct rebuild *rebuild, const struct qcow2_rebuild
 static json_t *layout_value(const struct rebuild *rebuild, const struct qcow2_rebuilt *rebuilt)
 {
   const struct qcow2_layout *layout = &rebuilt->layout;
-  char *name = compose(rebuild->path, layout);
-  json_t *value = json_pack(
-      "{s:o, s:o, s:o, s:o, s:b, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b}",
-      "image", name == NULL ? json_null() : json_text(name, strlen(name)), "l1_offset",
-      json_number(layout->l1_offset), "cluster_bits", json_number(layout->cluster_bits), "size",
-      json_number(layout->size), "extended_l2", (layout->flags & QCOW2_LAYOUT_EXTENDED_L2) != 0,
-      "compression", (layout->flags & QCOW2_LAYOUT_ZSTD) != 0 ? "zstd" : "deflate", "size_source",
-      size_name(rebuilt->size_source), "snapshot",
-      rebuilt->snapshot == NULL
-          ? json_null()
-          : json_text(rebuilt->snapshot->name, name_length(rebuilt->snapshot)),
-      "l2_tables", json_number(rebuilt->l2_tables), "lost_l2_tables",
-      json_number(rebuilt->lost_l2_tables), "clusters", json_number(rebuilt->clusters),
-      "compressed", json_number(rebuilt->compressed), "bad_entries",
-      json_number(rebuilt->bad_entries), "tables_in_use", json_number(rebuilt->tables_in_use),
-      "tables_counted", json_number(rebuilt->tables_counted), "streams_tried",
-      json_number(rebuilt->streams_tried), "streams_good", json_number(rebuilt->streams_good),
-      "exact", rebuilt->is_exact);
+  char *name = compose(rebuild->path, "", layout);
+  json_t *value =
+      json_pack("{s:o, s:o, s:o, s:o, s:b, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, "
+                "s:o, s:b, s:o}",
+                "image", name == NULL ? json_null() : json_text(name, strlen(name)), "l1_offset",
+                json_number(layout->l1_offset), "cluster_bits", json_number(layout->cluster_bits),
+                "size", json_number(layout->size), "extended_l2",
+                (layout->flags & QCOW2_LAYOUT_EXTENDED_L2) != 0, "compression",
+                (layout->flags & QCOW2_LAYOUT_ZSTD) != 0 ? "zstd" : "deflate", "size_source",
+                size_name(rebuilt->size_source), "snapshot",
+                rebuilt->snapshot == NULL
+                    ? json_null()
+                    : json_text(rebuilt->snapshot->name, name_length(rebuilt->snapshot)),
+                "l2_tables", json_number(rebuilt->l2_tables), "lost_l2_tables",
+                json_number(rebuilt->lost_l2_tables), "clusters", json_number(rebuilt->clusters),
+                "compressed", json_number(rebuilt->compressed), "bad_entries",
+                json_number(rebuilt->bad_entries), "tables_in_use",
+                json_number(rebuilt->tables_in_use), "tables_counted",
+                json_number(rebuilt->tables_counted), "streams_tried",
+                json_number(rebuilt->streams_tried), "streams_good",
+                json_number(rebuilt->streams_good), "exact", rebuilt->is_exact, "stray_tables",
+                json_number(rebuilt->stray_tables));
 
   free(name);
   return value;
