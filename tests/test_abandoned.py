@@ -85,7 +85,7 @@ def test_nothing_was_written_since(tmp_path):
 
 
 def test_only_what_is_kept(tmp_path):
-    """What only the snapshot's tables say of the state is left out; nothing that is shown is wrong."""
+    """What only the snapshot's tables say of the state is left out; the rest is right."""
     machine = Machine(tmp_path / "disk.qcow2")
     machine.io("write -P 65 0 8M", "write -P 66 20M 2M")
     machine.snapshot("-c", "then")
@@ -127,7 +127,7 @@ def test_a_wiped_l1_table(tmp_path):
     counts = compare(abandoned(machine.path)[0], truth)
     assert (
         counts["right"] == 4 * 256 and counts["wrong"] == 0
-    )  # the rest may be the table that has no place
+    )
 
 
 def test_header_and_l1_table_are_lost(tmp_path):

@@ -6,9 +6,11 @@ import subprocess
 import pytest
 from lib import core, encrypted
 from lib.builder import Image, pattern, squeezable
+from lib.project import BUILD
 
 
 MIB = 1 << 20
+COMMAND = f"{BUILD}/tsk_qcow2/tsk-qcow2"
 FILLS = {
     "zeros": lambda length: bytes(length),
     "random": lambda length: pattern(99, length),
@@ -182,14 +184,7 @@ def test_a_check_has_nothing_to_compare(tmp_path):
     image = built(path, 12)
     lose(path, bits=12)
     name = f"{path},l1={image.disk.l1_offset},cluster-bits=12,size={image.disk.size}"
-    command = core_command()
-    done = subprocess.run([command, "check", name], capture_output=True, text=True, check=False)
+    done = subprocess.run([COMMAND, "check", name], capture_output=True, text=True, check=False)
     assert done.returncode == 6, done
-    done = subprocess.run([command, "verify", name], capture_output=True, text=True, check=False)
+    done = subprocess.run([COMMAND, "verify", name], capture_output=True, text=True, check=False)
     assert done.returncode in (0, 6), done
-
-
-def core_command():
-    from lib.project import BUILD
-
-    return f"{BUILD}/tsk_qcow2/tsk-qcow2"
