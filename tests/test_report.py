@@ -147,6 +147,23 @@ def test_the_whole_chain_is_hashed(disk, tmp_path):
     assert run("sha256sum", "-c", "hashes", cwd=tmp_path, check=False).returncode == 1
 
 
+def test_images_inside_of_files(disk, tmp_path):
+    """What is hashed is said; what sha256sum cannot find is not in its list."""
+    (tmp_path / "packed").write_bytes(bytes(C) + disk.read_bytes())
+    name = f"{tmp_path}/packed,offset={C}"
+    page = Page(report("--hash-list", tmp_path / "hashes", name))
+    assert "byte 4,096 of the file: size and SHA-256 are of what" in words_of(page, "files")
+    assert run("sha256sum", disk).stdout.split()[0] in words_of(page, "files")
+    assert (tmp_path / "hashes").read_text() == ""
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner/disk.qcow2").write_bytes(disk.read_bytes())
+    run("mke2fs", "-q", "-F", "-t", "ext4", "-d", tmp_path / "inner", tmp_path / "host.raw", "8M")
+    name = f"{tmp_path}/host.raw//0/disk.qcow2"
+    page = Page(report("--hash-list", tmp_path / "more", name))
+    assert run("sha256sum", disk).stdout.split()[0] in words_of(page, "files")
+    assert (tmp_path / "more").read_text() == ""
+
+
 def damaged_disk(tmp_path, name):
     """An image with a file of which some bytes cannot be read."""
     (tmp_path / "files").mkdir()

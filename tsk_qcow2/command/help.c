@@ -115,7 +115,8 @@ static const struct topic TOPICS[] = {
     "its states, with pictures\n",
     "-o FILE             write it there. What is there already is never overwritten\n"
     "--json              write JSON instead\n"
-    "--hash-list FILE    write SHA-256 of the files of the chain, for \"sha256sum -c\"\n"
+    "--hash-list FILE    write SHA-256 of the files of the chain, for \"sha256sum -c\"; not of\n"
+    "                    those inside of disks or of other files\n"
     "--sections LIST     some of: files,facts,pictures,states,hashes,consistency,residue\n"
     "--no-hash           compute no SHA-256\n"
     "--vmstate           read saved memory too\n"

@@ -18,6 +18,9 @@ struct hashing {
   size_t layer;
   enum qcow2_layer_file file;
   const char *path;
+  uint64_t offset; /* where in the file the image begins: the bytes before it are not hashed */
+  bool is_file;    /* the path leads to a file of the system, whose `status` this is */
+  struct stat status;
   char digits[SHA256_TEXT_BYTES]; /* "": it has none */
   const char *why;                /* if so */
   struct qcow2_error error;
@@ -109,15 +112,15 @@ static json_t *optional(const char *text)
 static json_t *file_value(const struct hashing *hashing, const char *role, const char *format,
                           uint64_t size)
 {
-  struct stat status;
-  bool has_times = hashing->path != NULL && stat(hashing->path, &status) == 0;
+  const struct stat *status = hashing->is_file ? &hashing->status : NULL;
 
-  return json_pack("{s:o, s:s, s:s, s:I, s:o, s:o, s:o, s:o}", "path", path_value(hashing->path),
-                   "role", role, "format", format, "size", (json_int_t) size, "modified_seconds",
-                   has_times ? json_integer((json_int_t) status.st_mtime) : json_null(),
+  return json_pack("{s:o, s:s, s:s, s:I, s:I, s:o, s:o, s:o, s:o}", "path",
+                   path_value(hashing->path), "role", role, "format", format, "offset",
+                   (json_int_t) hashing->offset, "size", (json_int_t) size, "modified_seconds",
+                   status != NULL ? json_integer((json_int_t) status->st_mtime) : json_null(),
                    "changed_seconds",
-                   has_times ? json_integer((json_int_t) status.st_ctime) : json_null(), "sha256",
-                   optional(hashing->digits), "no_sha256", optional(hashing->why));
+                   status != NULL ? json_integer((json_int_t) status->st_ctime) : json_null(),
+                   "sha256", optional(hashing->digits), "no_sha256", optional(hashing->why));
 }
 
 static void add_file(struct report *report, json_t *list, FILE *hash_list, struct hashing *hashing,
@@ -127,7 +130,9 @@ static void add_file(struct report *report, json_t *list, FILE *hash_list, struc
     hashing->why = "not asked for";
   else
     hash_file(hashing);
-  if (hashing->digits[0] != '\0' && hashing->path != NULL)
+  /* A file inside of a disk has a name that only we know. */
+  hashing->is_file = hashing->path != NULL && stat(hashing->path, &hashing->status) == 0;
+  if (hashing->digits[0] != '\0' && hashing->is_file && hashing->offset == 0)
     write_line(hash_list, hashing->digits, hashing->path);
   json_array_append_new(list, file_value(hashing, role, format, size));
 }
@@ -139,9 +144,11 @@ static json_t *add_all(struct report *report, FILE *hash_list)
   json_t *list = json_array();
 
   for (size_t i = 0; qcow2_layer_get(image, i, &layer, NULL) == 0; i++) {
-    struct hashing hashing = {
-      .image = image, .layer = i, .file = QCOW2_FILE_IMAGE, .path = layer.path
-    };
+    struct hashing hashing = { .image = image,
+                               .layer = i,
+                               .file = QCOW2_FILE_IMAGE,
+                               .path = layer.path,
+                               .offset = layer.offset };
 
     add_file(report, list, hash_list, &hashing, i == 0 ? "image" : "backing file", layer.format,
              layer.file_size);
