@@ -3,19 +3,22 @@
 whatever the outer disk and the file system are; what cannot be read right is refused by name. The
 gate's rules inside are in test_gate_attacks.py, and every door in test_doors.py.
 """
+import ctypes
+import errno
 import os
 import re
 import shutil
 import struct
 import sys
 import threading
+from ctypes import byref
 from pathlib import Path
 
 import pytest
 
 from lib import encrypted, inside, tools
 from lib.builder import Image, pattern, squeezable
-from lib.core import Named, QcowError
+from lib.core import Named, PythonStorage, QcowError, Storage, library
 from lib.door_names import disk, image, overlay, raw
 from lib.namespace import in_namespace
 from lib.project import BUILD, SOURCE, run, run_line
@@ -663,3 +666,67 @@ def test_libtsks_structures_are_as_we_know_them(tmp_path):
         "#define CHECK(condition) _Static_assert(condition, #condition)\n" + "".join(lines)
     )
     run("gcc", "-fsyntax-only", source)
+
+
+# ---- Lists of fragments, by the C interface --------------------------------------------------
+
+ZERO, LOST = (1 << 64) - 1, (1 << 64) - 2
+
+
+def in_fragments(outer, pieces):
+    """A storage of fragments: (length, offset in `outer`)."""
+    made, storage = ctypes.c_void_p(), Storage()
+    functions = library()
+    assert functions.qcow2_fragments_new(byref(outer.struct), byref(made), None) == 0
+    for length, offset in pieces:
+        code = functions.qcow2_fragments_add(
+            made, ctypes.c_uint64(length), ctypes.c_uint64(offset), None
+        )
+        if code != 0:
+            functions.qcow2_fragments_free(made)
+            return code
+    functions.qcow2_fragments_finish(made, byref(storage))
+    return storage
+
+
+def read_storage(storage, offset, length):
+    """The bytes, or an errno value."""
+    buffer = ctypes.create_string_buffer(length)
+    code = storage.read(storage.context, offset, ctypes.addressof(buffer), length)
+    return code if code else buffer.raw
+
+
+def test_fragments_in_any_order():
+    """Each byte comes from its fragment, however a read lies over them."""
+    data = pattern(1, 5000)
+    outer = PythonStorage(data)
+    pieces = [(7, 4000), (100, 0), (1, 100), (13, ZERO), (500, 3000), (2, 2), (40, ZERO), (9, 1)]
+    whole = b"".join(
+        bytes(length) if at == ZERO else data[at : at + length] for length, at in pieces
+    )
+    storage = in_fragments(outer, pieces)
+    assert storage.size == len(whole)
+    for start in range(0, len(whole), 3):
+        for length in (1, 2, 50, len(whole)):
+            wanted = whole[start : start + length]
+            assert read_storage(storage, start, len(wanted)) == wanted
+    storage.close(storage.context)
+    assert not outer.outside and outer.closed == 0
+
+
+def test_lost_and_missing_fragments_fail():
+    outer = PythonStorage(pattern(1, 1000))
+    storage = in_fragments(outer, [(100, 0), (100, LOST), (100, ZERO), (100, 950), (100, 5000)])
+    assert read_storage(storage, 0, 100) == pattern(1, 1000)[:100]
+    assert read_storage(storage, 200, 100) == bytes(100)
+    for start, length in ((100, 1), (199, 1), (99, 2), (300, 100), (400, 1), (0, 500)):
+        assert read_storage(storage, start, length) == errno.EIO, start
+    assert read_storage(storage, 300, 50) == pattern(1, 1000)[950:]
+    assert not outer.outside
+    storage.close(storage.context)
+
+
+def test_impossible_fragments_are_refused():
+    outer = PythonStorage(bytes(1000))
+    for piece in ((1 << 63, 0), (1, 1 << 63), (1 << 62, 1 << 63), (1 << 64 - 1, ZERO)):
+        assert in_fragments(outer, [(10, 0), piece]) == -3, piece
