@@ -374,7 +374,7 @@ def test_where_qemu_counts_otherwise(core, tmp_path):
     data = image.build()
     path = image.write(tmp_path / "extra.qcow2", poke(data, snapshot_entry(image) + 36, "I", 1025))
     result, _ = check(core, path)
-    assert result.counts["table"] == 1 and result.leaks > 0 and qemu_totals(path) is None
+    assert result.counts == {"table": 1} and qemu_totals(path) is None
 
 
 # ---- Bounds ----------------------------------------------------------------------

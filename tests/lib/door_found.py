@@ -12,6 +12,7 @@ from .door_foreign import packed
 from .door_names import MIB, C, add_snapshot, disk, image, overlay, raw, store
 from .doors import CHAIN, Row
 
+XCP_NG = 0x76617465
 PACKERS = {"gz": "gzip", "xz": "xz", "bz2": "bzip2", "zip": "zip"}
 
 
@@ -250,4 +251,68 @@ def long_entries():
     ]
 
 
-GROUPS = [offsets, archives, packed_images, names_outside, header_lengths, long_entries]
+# ---- Chains as other systems name them -------------------------------------------
+
+NAMES = {
+    "json": 'json:{"driver":"qcow2","file":{"driver":"file","filename":"/x/base.raw"}}',
+    "windows": "C:\\Users\\me\\base.raw",
+    "clone": "../9000/base.raw",
+    "volume": "/dev/vg0/base.raw",
+    "nova": "/var/lib/nova/instances/_base/base.raw",
+}
+
+
+def conventions():
+    """Backing names of other systems: refused, and found by search=."""
+    os.mkdir("bases")
+    raw("bases/base.raw", 3)
+    content = disk(4)[:C] + disk(3)[C:]
+    rows = []
+    for form, name in NAMES.items():
+        overlay(f"{form}.qcow2", name, mark=4)
+        rows += [
+            Row(f"{form}, found", (f"{form}.qcow2,search=bases",), content),
+            Row(f"{form}, named", (f"{form}.qcow2,backing=bases/base.raw",), content),
+            Row(
+                f"{form} alone",
+                (f"{form}.qcow2",),
+                refused=("base.raw", ",search=DIRECTORY"),
+                at=CHAIN,
+            ),
+        ]
+    overlay("nbd.qcow2", "nbd://localhost/base.raw", mark=4)
+    return [
+        *rows,
+        Row(
+            "nbd is not searched for",
+            ("nbd.qcow2,search=bases",),
+            refused=("nbd://localhost/base.raw", ",backing=PATH"),
+            at=CHAIN,
+        ),
+        Row("nbd, named", ("nbd.qcow2,backing=bases/base.raw",), content),
+    ]
+
+
+def hypervisors():
+    """XCP-ng's hidden copies; a copied volume, which is longer than its image."""
+    extensions = [(XCP_NG, bytes([1]) + bytes(7))]
+    image("hidden.qcow2", disk(1), extensions=extensions)
+    overlay("top.qcow2", "hidden.qcow2", b"qcow2", mark=2)
+    Path("volume").write_bytes(Path("hidden.qcow2").read_bytes() + b"\xee" * 70000)
+    return [
+        Row("a hidden image", ("hidden.qcow2",), disk(1)),
+        Row("an image over a hidden one", ("top.qcow2",), disk(2)[:C] + disk(1)[C:]),
+        Row("a volume", ("volume",), disk(1)),
+    ]
+
+
+GROUPS = [
+    offsets,
+    archives,
+    packed_images,
+    names_outside,
+    header_lengths,
+    long_entries,
+    conventions,
+    hypervisors,
+]
