@@ -3,6 +3,7 @@
 storage, and threads."""
 import ctypes
 import errno
+import gzip
 import os
 import random
 import threading
@@ -306,6 +307,9 @@ def test_probe(tmp_path):
     (tmp_path / "short").write_bytes(b"QFI\xfb\0\0\0")
     (tmp_path / "version-1").write_bytes(b"QFI\xfb\0\0\0\1" + bytes(100))
     (tmp_path / "version-9").write_bytes(b"QFI\xfb\0\0\0\x09" + bytes(100))
+    for name in ("disk.qcow2.gz", "disk.gz"):
+        (tmp_path / name).write_bytes(gzip.compress(b"packed"))
+    (tmp_path / "disk.qcow2.raw").write_bytes(bytes(4096))
     os.mkfifo(tmp_path / "fifo")
     answers = {
         "image.qcow2": 1,
@@ -313,7 +317,10 @@ def test_probe(tmp_path):
         "version-9": 1,
         "raw": 0,
         "short": 0,
-        "version-1": 0,
+        "version-1": 2,
+        "disk.qcow2.gz": 1,
+        "disk.gz": 0,
+        "disk.qcow2.raw": 0,
         "fifo": 0,
         "missing": 0,
         ".": 0,
