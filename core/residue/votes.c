@@ -19,6 +19,9 @@
 /* 3 MiB for tables, and 32 MiB for what is compared of them. */
 #define ORPHANS_MAX 65536u
 #define SAMPLES_MAX 32u
+/* Votes that are counted: a second of work. Images that were not made to have more have one for
+   each sample and state. */
+#define VOTES_MAX (UINT64_C(1) << 28)
 /* The bits for entries of tables that have no place: 16 MiB. */
 #define LOST_BYTES_MAX ((size_t) 16 << 20)
 /* Different places that a table can have votes for. */
@@ -48,7 +51,8 @@ struct votes {
   struct sample *samples; /* ascending by index and descriptor */
   size_t sample_count;
   uint64_t *of_snapshots; /* votes for each snapshot and, last, for the active disk */
-  uint8_t *bytes;         /* a cluster */
+  uint64_t votes_left;
+  uint8_t *bytes; /* a cluster */
   bool is_complete;
 };
 
@@ -258,6 +262,11 @@ static bool vote_by_entry(void *context, const struct qcow2_checked_l2_entry *ch
       high = middle;
   }
   for (; low < votes->sample_count && compare_samples(&votes->samples[low], &key) == 0; low++) {
+    if (votes->votes_left == 0) {
+      votes->is_complete = false;
+      return false;
+    }
+    votes->votes_left--;
     vote(&votes->orphans[votes->samples[low].orphan],
          (uint32_t) geometry_l1_index(geometry, checked->guest_offset));
     if (snapshot == QCOW2_ACTIVE)
@@ -413,6 +422,7 @@ static int votes_make(struct votes *votes, const struct qcow2_image *image,
 
   votes->layer = layer;
   votes->walk = (struct qcow2_residue_walk){ .work = RESIDUE_WORK_BYTES };
+  votes->votes_left = VOTES_MAX;
   votes->is_complete = true;
   if (code != 0)
     return code;
