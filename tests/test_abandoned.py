@@ -169,7 +169,7 @@ def test_nothing_is_left(tmp_path):
     path = image.write(tmp_path / "image")
     with pytest.raises(core.QcowError) as caught:
         core.Named(f"{path}@abandoned")
-    assert "they share nothing" in caught.value.message
+    assert "gives them a place" in caught.value.message
 
 
 def test_a_snapshot_of_that_name_comes_first(tmp_path):

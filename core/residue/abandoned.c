@@ -127,10 +127,11 @@ static int list_tables(void *context, uint64_t first, struct qcow2_old_table *ta
 static int not_found(const struct qcow2_placed *placed, struct qcow2_error *error)
 {
   if (placed->lost > 0)
-    return qcow2_error_set(error, QCOW2_ERROR_NOT_FOUND,
-                           "no abandoned state can be put together: %zu L2 tables are left that "
-                           "nothing leads to, but they share nothing with the image's other states",
-                           placed->lost);
+    return qcow2_error_set(
+        error, QCOW2_ERROR_NOT_FOUND,
+        "no abandoned state can be put together: %zu L2 tables are left that "
+        "nothing leads to, but nothing that they share with other states gives them a place",
+        placed->lost);
   return qcow2_error_set(error, QCOW2_ERROR_NOT_FOUND,
                          "there is no abandoned state: no L2 table is left that nothing leads to");
 }
