@@ -6,12 +6,14 @@
  *
  * A thread that is free takes the row that was heard least of, or else fills the next one.
  */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* sched_getaffinity */
+#endif
 #include "sweep.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
-
-#include <base/system.h>
 
 #include "complain.h"
 #include "sweep_row.h"
@@ -333,7 +335,8 @@ size_t sweep_lanes_max(const struct qcow2_image *image)
 static size_t workers_for(size_t chunk_bytes)
 {
   size_t most = WORKER_BYTES / (4 * chunk_bytes);
-  size_t processors = qcow2_system_processors();
+  cpu_set_t set; /* the processors that this process may use */
+  size_t processors = sched_getaffinity(0, sizeof(set), &set) == 0 ? (size_t) CPU_COUNT(&set) : 1;
 
   if (most > WORKERS_MAX)
     most = WORKERS_MAX;
