@@ -58,6 +58,7 @@ def test_options(folder):
     assert complete("tsk-qcow2 verify --", ["tsk-qcow2", "verify", "--"], folder) == [
         "--help",
         "--json",
+        "--list",
         "--no-hash",
         "--vmstate",
     ]

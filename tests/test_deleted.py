@@ -16,7 +16,7 @@ from lib import core, encrypted, mounted, tools
 from lib.builder import Image, pattern, poke, squeezable
 from lib.deleted import delete
 from lib.deleted_history import LOST, SURE, DeletedHistory
-from lib.project import BUILD, run, sanitized
+from lib.project import BUILD, SOURCE, run, sanitized
 
 C = 4096
 KIB, MIB = 1 << 10, 1 << 20
@@ -355,6 +355,9 @@ def test_residue_says_what_to_type(tmp_path):
     found = json.loads(command("residue", "--json", "--map", "id=1", path))
     assert sum(run_["length"] for run_ in found["ranges"]) == found["size"] == 1024 * C
     assert found["labels"] == entry["labels"] and found["name"] == "monday"
+    text = Path(SOURCE, "docs", "residue-json.md").read_text()
+    keys = set(entry) | set(found) | set(found["ranges"][0])
+    assert keys <= set(re.findall(r"`([a-z0-9_-]+)`", text))
     command("residue", "--map", "tuesday", path, status=1)
 
 

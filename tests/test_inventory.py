@@ -175,10 +175,10 @@ def test_json_is_as_documented(tmp_path):
     assert [one["name"] for one in found["snapshots"]] == ["monday", ""]
     assert found["snapshots"][0]["l1_offset"] == at["l1"]
     assert {"kind": "l2", "host_offset": at["l2"]} in found["tables"]
-    text = Path(SOURCE, "docs", "residue-json.md").read_text()
-    keys = set(found) | set(found["snapshots"][0]) | set(found["bitmaps"][0])
+    text = Path(SOURCE, "docs", "residue-json.md").read_text().split("## --map")[0]
+    keys = set(found) | {"labels"} | set(found["snapshots"][0]) | set(found["bitmaps"][0])
     keys |= set(found["tables"][0]) | set(found["where"]) | set(found["kinds"])
-    keys |= set(found["where"]["unreferenced"]) | set(found["streams"])
+    keys |= set(found["where"]["unreferenced"]) | set(found["streams"])  # "labels": test_deleted
     values = {"there", "gone", "reused", "unknown", "null"}
     assert set(re.findall(r"`([a-z0-9_-]+)`", text)) - values == keys
 
