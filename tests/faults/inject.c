@@ -317,18 +317,19 @@ int __wrap_openat(int directory, const char *path, int flags, ...)
   return strikes_with(FAULT_SYSTEM, EIO) ? -1 : __real_openat(directory, path, flags);
 }
 
-/* The library duplicates descriptors, with F_DUPFD_CLOEXEC. */
+/* The library duplicates descriptors (F_DUPFD_CLOEXEC), and looks for locks: then the argument is a
+   pointer. The C library takes both in the same way. */
 int __real_fcntl(int descriptor, int command, ...);
 int __wrap_fcntl(int descriptor, int command, ...);
 int __wrap_fcntl(int descriptor, int command, ...)
 {
   va_list arguments;
-  int lowest;
+  void *argument;
 
   va_start(arguments, command);
-  lowest = va_arg(arguments, int);
+  argument = va_arg(arguments, void *);
   va_end(arguments);
-  return strikes_with(FAULT_SYSTEM, EMFILE) ? -1 : __real_fcntl(descriptor, command, lowest);
+  return strikes_with(FAULT_SYSTEM, EMFILE) ? -1 : __real_fcntl(descriptor, command, argument);
 }
 
 WRAP(int, stat, const char *path, struct stat *status)
