@@ -211,6 +211,7 @@ def test_info_json_is_as_documented(built, disk, tmp_path):
     with open(os.path.join(SOURCE, "docs", "info-json.md")) as file:
         text = file.read()
     values = {
+        "qcow",
         "qcow2",
         "raw",
         "incompatible",
