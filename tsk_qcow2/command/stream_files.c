@@ -33,6 +33,7 @@ static bool is_empty(int descriptor)
   }
   do {
     errno = 0;
+    /* cppcheck-suppress readdirCalled ; there is one thread */
     entry = readdir(directory);
   } while (entry != NULL && (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0));
   if (entry != NULL)
