@@ -373,7 +373,7 @@ int qcow2_contents_open(const struct qcow2_contents_question *question,
                         const struct qcow2_open_options *options, struct qcow2_opened_file *file,
                         struct qcow2_contents *contents, struct qcow2_error *error)
 {
-  const struct qcow2_file_format *format = NULL;
+  const struct qcow2_file_format *format = qcow2_format_by_name("raw"); /* until it is chosen */
   int code = choose(question, file, &format, error);
 
   memset(contents, 0, sizeof(*contents));
@@ -394,7 +394,7 @@ int qcow2_foreign_probe(const char *path, const char *format_name)
 {
   const struct qcow2_contents_question question = { .named_by = NAMED_BY_CALLER,
                                                     .given = format_name };
-  const struct qcow2_file_format *format = NULL;
+  const struct qcow2_file_format *format = qcow2_format_by_name("raw");
   struct qcow2_opened_file file = OPENED_FILE_NONE;
   int is_foreign = 1;
 

@@ -201,7 +201,8 @@ static void set_size(struct candidate *candidate, const struct qcow2_layouts *la
   const struct qcow2_geometry *geometry = &candidate->trial->geometry;
   struct qcow2_rebuilt *rebuilt = &candidate->rebuilt;
   uint64_t used = candidate->clusters << geometry->cluster_bits;
-  uint64_t in_table = divide_up(candidate->l1_entries, geometry->cluster_size / 8) *
+  uint64_t in_table = divide_up(candidate->l1_entries, UINT64_C(1)
+                                                           << (geometry->cluster_bits - 3)) *
                       (geometry->cluster_size / 8);
   uint64_t most = in_table << (geometry->cluster_bits + geometry->l2_bits), size;
 

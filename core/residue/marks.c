@@ -152,7 +152,7 @@ int qcow2_marks_find(const struct qcow2_storage *storage, struct qcow2_marks *ma
   *marks = (struct qcow2_marks){ .capacity = (size_t) min_u64(storage->size / MARK_SECTOR_BYTES + 1,
                                                               RUNS_MAX),
                                  .is_complete = true };
-  marks->runs = malloc(marks->capacity * sizeof(marks->runs[0]));
+  marks->runs = calloc(marks->capacity, sizeof(marks->runs[0]));
   marks->entries = malloc(ENTRIES_MAX * sizeof(marks->entries[0]));
   if (chunk == NULL || marks->runs == NULL || marks->entries == NULL) {
     free(chunk);

@@ -264,7 +264,7 @@ static int allocate(struct qcow2_trial *trial, struct qcow2_error *error)
   size_t size = trial->geometry.cluster_size;
 
   trial->capacity = (size_t) min_u64(trial->storage->size / size + 1, TABLES_MAX);
-  trial->tables = malloc(trial->capacity * sizeof(trial->tables[0]));
+  trial->tables = calloc(trial->capacity, sizeof(trial->tables[0]));
   trial->looks.scratch = malloc(size);
   trial->bytes = malloc(size);
   trial->block = malloc(size);

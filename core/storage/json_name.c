@@ -71,7 +71,9 @@ static bool take_string(struct scanner *scanner)
     scanner->at++;
     if (letter == '\\' && *scanner->at == '\0')
       return false;
-    scanner->text[length] = letter == '\\' ? take_escaped(&scanner->at, &is_known) : letter;
+    if (letter == '\\')
+      letter = take_escaped(&scanner->at, &is_known);
+    scanner->text[length] = letter;
   }
   scanner->text[length] = '\0';
   scanner->at++;

@@ -162,5 +162,10 @@ int main(int argc, char *argv[])
   print(found.same, "the same bytes are read");
   print(found.early, "of these two, the stream ends before its last sector");
   print(found.deviations, "libdeflate reads to the end what zlib refuses");
+  free(original);
+  free(output);
+  free(input);
+  inflateEnd(&zlib);
+  libdeflate_free_decompressor(libdeflate);
   return 0;
 }

