@@ -287,7 +287,7 @@ ASTRAY = {
     "sub": "directory",
     "missing.raw": "no such file",
     "/dev/null": "absolute path",
-    "D:\\vm\\base.raw": "protocol",
+    "D:\\vm\\base.raw": "Windows machine",
 }
 
 
