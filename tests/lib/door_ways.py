@@ -348,6 +348,31 @@ def snapshots(row):
     )
 
 
+def disk_map(row):
+    """The runs reach to the end of the disk. What has no disk is refused (test_map.py)."""
+    if any(",residue" in name for name in row.names):
+        return None
+    status, out, complaint = run_command(row, "map", "--json")
+    if status in (1, 2):
+        return Answer(REFUSED, complaint)
+    runs = json.loads(out)
+    if [run["start"] for run in runs[1:]] != [run["start"] + run["length"] for run in runs[:-1]]:
+        raise Wrong(f"map leaves gaps: {out}")
+    size = runs[-1]["start"] + runs[-1]["length"] if runs else 0
+    return Answer(GOOD, complaint, size=size, warnings=ours(complaint, "warning"))
+
+
+def report(row):
+    """Only its facts. It is about a whole image, so a name that chooses a state is refused
+    (test_report.py); a selector may choose one."""
+    if row.selector or any("@" in name or ",residue" in name for name in row.names):
+        return None
+    status, out, complaint = run_command(row, "report", "--json", "--sections", "facts")
+    if status in (1, 2):
+        return Answer(REFUSED, complaint)
+    return Answer(GOOD, out + complaint)
+
+
 def verify(row, names=None):
     status, out, complaint = run_command(row, "verify", names=names)
     if KINDS[status] == REFUSED:
@@ -515,6 +540,8 @@ DOORS = [
     Door("tsk-qcow2 bitmap", HEADER, bitmap, reads=False, one_name=True),
     Door("tsk-qcow2 check", HEADER, check(), reads=False, one_name=True),
     Door("tsk-qcow2 check --json", HEADER, check("--json"), reads=False, one_name=True),
+    Door("tsk-qcow2 map --json", VIEW, disk_map, reads=False, one_name=True),
+    Door("tsk-qcow2 report --json", CHAIN, report, reads=False, one_name=True),
     Door("tsk-qcow2 verify", VIEW, verify, one_name=True),
     Door("tsk-qcow2 verify --json", VIEW, verify_json, one_name=True),
     Door("tsk-qcow2 mount", VIEW, mount, one_name=True),
