@@ -64,10 +64,11 @@ void qcow2_fragments_free(struct qcow2_fragments *fragments)
 /* True if bytes at `outer_offset` continue the last fragment. */
 static bool continues(const struct qcow2_fragments *fragments, uint64_t outer_offset)
 {
-  const struct fragment *last = fragments->list + fragments->count - 1;
+  const struct fragment *last;
 
   if (fragments->count == 0)
     return false;
+  last = &fragments->list[fragments->count - 1];
   return is_stored(last->outer_offset)
              ? outer_offset == last->outer_offset + (fragments->size - last->offset)
              : outer_offset == last->outer_offset;
