@@ -2,7 +2,8 @@
 #include "interrupt.h"
 
 #include <signal.h>
-#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -23,6 +24,17 @@ static void say_and_end(int number)
   raise(number);
 }
 
+/* At the end of the program the output is complete: then the sentence would be wrong. */
+static void have_ended(void)
+{
+  struct sigaction old;
+
+  fflush(stdout);
+  for (size_t i = 0; i < SIGNAL_COUNT; i++)
+    if (sigaction(SIGNALS[i], NULL, &old) == 0 && old.sa_handler == say_and_end)
+      signal(SIGNALS[i], SIG_DFL);
+}
+
 void interrupt_prepare(void)
 {
   struct sigaction action = { .sa_handler = say_and_end, .sa_flags = (int) SA_RESETHAND }, old;
@@ -33,4 +45,5 @@ void interrupt_prepare(void)
   for (size_t i = 0; i < SIGNAL_COUNT; i++)
     if (sigaction(SIGNALS[i], NULL, &old) == 0 && old.sa_handler == SIG_DFL)
       sigaction(SIGNALS[i], &action, NULL);
+  atexit(have_ended);
 }
