@@ -277,6 +277,7 @@ def test_probe(core, tmp_path):
     for version, answer in ((0, 0), (1, 2), (2, 1), (3, 1)):
         path.write_bytes(b"QFI\xfb" + bytes([0, 0, 0, version]))
         assert probe(path) == answer
+        assert core.library().qcow2_name_probe(os.fsencode(path)) == answer
 
 
 def test_qed_is_named(tmp_path):

@@ -46,8 +46,10 @@ int qcow2_name_probe(const char *name)
   if (tsk_qcow2_name_gives_layout(name + length)) /* its header may be lost */
     return 1;
   path = strndup(name, length);
-  is_ours = path == NULL || qcow2_image_probe(path) != 0;
-  if (!is_ours) {
+  is_ours = path == NULL ? 1 : qcow2_image_probe(path);
+  if (is_ours < 0)
+    is_ours = 1;
+  if (is_ours == 0) {
     int is_selector = tsk_qcow2_is_selector(path, &error);
 
     is_ours = is_selector < 0 ? error.os_errno != EACCES : is_selector;
