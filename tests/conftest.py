@@ -164,3 +164,28 @@ def keys(tmp_path):
         return tmp_path / name
 
     return make
+
+
+# ---- Selectors: what test_selector.py and test_selector_writing.py begin with -----------
+
+
+@pytest.fixture
+def home(tmp_path):
+    """The user's home directory, where no key is yet."""
+    path = tmp_path / "home of the user"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def evidence(tmp_path):
+    from lib.selectors import make_evidence
+
+    return make_evidence(tmp_path)
+
+
+@pytest.fixture
+def case(tmp_path):
+    path = tmp_path / "case"
+    path.mkdir()
+    return path

@@ -20,7 +20,6 @@ from lib.selectors import (
     assert_byte,
     command,
     image,
-    make_evidence,
     overlay,
     raw,
     selector,
@@ -29,26 +28,6 @@ from lib.selectors import (
 from lib.tools import assert_refused, img_cat
 
 BOTH = pytest.mark.parametrize("image_type", ["qcow2", None], ids=["told", "detected"])
-
-
-@pytest.fixture
-def home(tmp_path):
-    """The user's home directory, where no key is yet."""
-    path = tmp_path / "home of the user"
-    path.mkdir()
-    return path
-
-
-@pytest.fixture
-def evidence(tmp_path):
-    return make_evidence(tmp_path)
-
-
-@pytest.fixture
-def case(tmp_path):
-    path = tmp_path / "case"
-    path.mkdir()
-    return path
 
 
 # ---- Reading ---------------------------------------------------------------------

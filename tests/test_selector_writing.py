@@ -20,7 +20,6 @@ from lib.selectors import (
     command,
     image,
     key_of,
-    make_evidence,
     overlay,
     raw,
     refuses,
@@ -30,26 +29,6 @@ from lib.selectors import (
 from lib.tools import assert_refused, img_cat
 
 ROOT = pytest.mark.skipif(not can_change_user(), reason="needs root, to be another user")
-
-
-@pytest.fixture
-def home(tmp_path):
-    """The user's home directory, where no key is yet."""
-    path = tmp_path / "home of the user"
-    path.mkdir()
-    return path
-
-
-@pytest.fixture
-def evidence(tmp_path):
-    return make_evidence(tmp_path)
-
-
-@pytest.fixture
-def case(tmp_path):
-    path = tmp_path / "case"
-    path.mkdir()
-    return path
 
 
 # ---- Is it trusted? ------------------------------------------------------------
