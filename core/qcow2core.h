@@ -1040,10 +1040,12 @@ enum {
    offset of its L1 table, as in an entry of an old snapshot table, which is looked for. Where it
    has no cluster, the backing file is read as for other snapshots. qcow2_view_warning() says which
    snapshot it is, and how many bytes have each label. Flags: QCOW2_VIEW_VM_STATE,
-   QCOW2_VIEW_ONLY_KEPT. Reads all tables two times more than qcow2_deleted_find(). Uses 48 MiB
-   while it opens; the view then uses up to 48 MiB for labels. Errors: NOT_FOUND (there is no such
-   entry, or something else is where its L1 table was), CORRUPT (an entry that makes no sense),
-   UNSUPPORTED (the limit of the work, see qcow2_view_open_residue()), NOMEM, IO, ARGUMENT. */
+   QCOW2_VIEW_ONLY_KEPT, and QCOW2_VIEW_UNDER_ZEROS: then a cluster of the kind ZERO_ALLOCATED has
+   the label of what is stored in it, unless that is all zeros. A warning says how many bytes these
+   are. Reads all tables two times more than qcow2_deleted_find(). Uses 48 MiB while it opens; the
+   view then uses up to 48 MiB for labels. Errors: NOT_FOUND (there is no such entry, or something
+   else is where its L1 table was), CORRUPT (an entry that makes no sense), UNSUPPORTED (the limit
+   of the work, see qcow2_view_open_residue()), NOMEM, IO, ARGUMENT. */
 QCOW2_API int qcow2_view_open_deleted(struct qcow2_image *image, uint64_t l1_offset, unsigned flags,
                                       struct qcow2_view **view, struct qcow2_error *error);
 
@@ -1057,7 +1059,7 @@ QCOW2_API int qcow2_deleted_label_bytes(const struct qcow2_image *image, uint64_
    Its L1 table is always lost, so all of this is guessed: the L2 tables that no L1 table leads to
    are placed by the entries that they share with the image's other states. Elsewhere the state is
    that of the snapshot with which they share most. Every cluster has a label, as in
-   qcow2_view_open_deleted(), which costs as much, and whose flags are taken, but for the VM state.
+   qcow2_view_open_deleted(), which costs as much. The flag QCOW2_VIEW_ONLY_KEPT is taken.
    qcow2_view_warning() says what was put together. If several states were abandoned, their tables
    are mixed. Errors: NOT_FOUND (there is no such table, or none can be placed), and those of
    qcow2_view_open_deleted(). */

@@ -221,6 +221,7 @@ int qcow2_view_open_tables(struct qcow2_image *image, const struct qcow2_view_ta
   view->stack.end = view->start + view->size;
   if (tables->is_alone)
     view->stack.layer_count = 1;
+  view->stack.under_zeros = tables->under_zeros;
   return view_finish(view, image, 0, out);
 }
 

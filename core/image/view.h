@@ -19,6 +19,7 @@ struct qcow2_view_tables {
   void *context;        /* passed to both */
   uint64_t start, size; /* guest offset where the view begins, and its length, bytes */
   bool is_alone;        /* no backing file is read */
+  bool under_zeros;     /* as with QCOW2_VIEW_UNDER_ZEROS; `find` does so itself */
 };
 
 /* Open a view of such tables in the topmost image, which the view owns from the call on, also on

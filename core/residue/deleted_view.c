@@ -261,6 +261,7 @@ static int set_range(const struct deleted *deleted, unsigned flags, struct qcow2
 
   state->only_kept = (flags & QCOW2_VIEW_ONLY_KEPT) != 0;
   state->is_vm_state = (flags & QCOW2_VIEW_VM_STATE) != 0;
+  state->under_zeros = (flags & QCOW2_VIEW_UNDER_ZEROS) != 0;
   state->end_index = disk_entries;
   state->size = snapshot->disk_size;
   if (!state->is_vm_state)
@@ -274,6 +275,21 @@ static int set_range(const struct deleted *deleted, unsigned flags, struct qcow2
   state->start = disk_entries << (geometry->cluster_bits + geometry->l2_bits);
   state->size = snapshot->vm_state_size;
   return 0;
+}
+
+static int warn_of_zeros(struct qcow2_view *view, const struct qcow2_labels *labels,
+                         struct qcow2_error *error)
+{
+  bool has_more = labels->image->chain.count > 1 && !labels->state.is_vm_state;
+  char text[320];
+
+  if (!labels->state.under_zeros)
+    return 0;
+  snprintf(text, sizeof(text),
+           "under-zeros: %" PRIu64 " bytes that the deleted snapshot says are zeros are shown as "
+           "what is stored in their clusters, which its machine could no longer see%s",
+           labels->uncovered_bytes, has_more ? "; so is what backing files store under zeros" : "");
+  return qcow2_view_warn(view, text, error);
 }
 
 static int warn(struct qcow2_view *view, const struct qcow2_labels *labels,
@@ -296,7 +312,7 @@ static int warn(struct qcow2_view *view, const struct qcow2_labels *labels,
                            "recovered: some tables of the image cannot be read, so what only they "
                            "refer to may be shown as kept though it was reused",
                            error);
-  return code;
+  return code == 0 ? warn_of_zeros(view, labels, error) : code;
 }
 
 /* Make the state of a deleted snapshot. The caller closes it, or gives it away. */
@@ -346,11 +362,12 @@ static int make_state_by_l1(const struct qcow2_image *image, uint64_t l1_offset,
 int qcow2_view_open_deleted(struct qcow2_image *image, uint64_t l1_offset, unsigned flags,
                             struct qcow2_view **view, struct qcow2_error *error)
 {
+  const unsigned known = QCOW2_VIEW_VM_STATE | QCOW2_VIEW_UNDER_ZEROS | QCOW2_VIEW_ONLY_KEPT;
   struct qcow2_old_state state;
   uint64_t start;
   int code;
 
-  if ((flags & ~(unsigned) (QCOW2_VIEW_VM_STATE | QCOW2_VIEW_ONLY_KEPT)) != 0)
+  if ((flags & ~known) != 0)
     return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "a view is opened with unknown flags");
   code = make_state_by_l1(image, l1_offset, flags, &state, error);
   if (code == 0)

@@ -144,9 +144,11 @@ static bool wants_l2(void *context, const struct qcow2_checked_l1_entry *checked
 
 /* True if a live entry names what the old one names, and can have done so ever since if the disk is
    of an older snapshot. */
-static bool is_same(const struct qcow2_geometry *geometry, const struct qcow2_l2_entry *old,
+static bool is_same(const struct qcow2_labels *labels, const struct qcow2_l2_entry *old,
                     const struct qcow2_l2_entry *live, uint8_t mark)
 {
+  const struct qcow2_geometry *geometry = &labels->layer->geometry;
+  bool is_uncovered = labels->state.under_zeros && (old->descriptor & L2_ENTRY_ZERO) != 0;
   uint32_t missing = (uint32_t) old->subcluster_bitmap & ~(uint32_t) live->subcluster_bitmap;
 
   if (((old->descriptor | live->descriptor) & L2_ENTRY_COMPRESSED) != 0)
@@ -156,7 +158,9 @@ static bool is_same(const struct qcow2_geometry *geometry, const struct qcow2_l2
     return false;
   if (mark != MARK_OLDER)
     return true;
-  return geometry->extended_l2 ? missing == 0 : (live->descriptor & L2_ENTRY_ZERO) == 0;
+  if (geometry->extended_l2)
+    return missing == 0;
+  return is_uncovered || (live->descriptor & L2_ENTRY_ZERO) == 0;
 }
 
 static bool is_own_l2_entry(void *context, const struct qcow2_checked_l2_entry *checked)
@@ -170,7 +174,7 @@ static bool is_own_l2_entry(void *context, const struct qcow2_checked_l2_entry *
   if (walk->current == NULL)
     return false;
   old = entry_of(walk, walk->current, index);
-  if (!is_same(geometry, &old, &checked->entry, mark))
+  if (!is_same(walk->labels, &old, &checked->entry, mark))
     return false;
   labels_marks(walk->labels, walk->current)[index] |= mark;
   return true;
@@ -219,8 +223,10 @@ static bool names_bytes(const struct label_walk *walk, const struct qcow2_l2_ent
   part->host_bytes = geometry->cluster_size;
   if (qcow2_l2_entry_offset_problem(geometry, entry->descriptor) != NULL)
     return false;
-  return geometry->extended_l2 ? (uint32_t) entry->subcluster_bitmap != 0
-                               : part->kind == QCOW2_CLUSTER_NORMAL;
+  if (geometry->extended_l2)
+    return (uint32_t) entry->subcluster_bitmap != 0;
+  return part->kind == QCOW2_CLUSTER_NORMAL ||
+         (walk->labels->state.under_zeros && part->kind == QCOW2_CLUSTER_ZERO_ALLOCATED);
 }
 
 /* Call `visit` for all entries of valid old tables that name bytes. */

@@ -116,6 +116,25 @@ static enum qcow2_label label_of_bytes(struct qcow2_labels *labels,
                                                                      : QCOW2_LABEL_KEPT;
 }
 
+static uint64_t cluster_of(const struct qcow2_labels *labels, uint64_t host_offset)
+{
+  return host_offset & ~(uint64_t) (labels->layer->geometry.cluster_size - 1);
+}
+
+/* Of an entry that says zeros, and names a cluster: that of what is stored there, if this is to be
+   shown and is more than zeros. */
+static enum qcow2_label label_of_zeros(struct qcow2_labels *labels,
+                                       const struct qcow2_old_table *table, uint8_t *mark,
+                                       const struct qcow2_mapping *part, bool is_deep)
+{
+  enum qcow2_label label = QCOW2_LABEL_PUNCHED;
+
+  if (labels->state.under_zeros && qcow2_layer_is_covered(labels->layer, part))
+    label = label_of_bytes(labels, table, mark, cluster_of(labels, part->host_offset),
+                           labels->layer->geometry.cluster_size, is_deep);
+  return label == QCOW2_LABEL_PUNCHED ? (enum qcow2_label) table->label : label;
+}
+
 /* The label of a part of the cluster that an entry describes; the cluster is looked at only if
    `is_deep`. */
 static enum qcow2_label label_by_table(struct qcow2_labels *labels,
@@ -130,10 +149,10 @@ static enum qcow2_label label_by_table(struct qcow2_labels *labels,
     return table->label == QCOW2_LABEL_KEPT || table->label == QCOW2_LABEL_SHARED_OLDER
                ? QCOW2_LABEL_ABSENT
                : (enum qcow2_label) table->label;
-  case QCOW2_CLUSTER_ZERO:
-  case QCOW2_CLUSTER_ZERO_ALLOCATED: return (enum qcow2_label) table->label;
+  case QCOW2_CLUSTER_ZERO: return (enum qcow2_label) table->label;
+  case QCOW2_CLUSTER_ZERO_ALLOCATED: return label_of_zeros(labels, table, mark, part, is_deep);
   case QCOW2_CLUSTER_NORMAL:
-    return label_of_bytes(labels, table, mark, part->host_offset & ~(uint64_t) (size - 1), size,
+    return label_of_bytes(labels, table, mark, cluster_of(labels, part->host_offset), size,
                           is_deep);
   case QCOW2_CLUSTER_COMPRESSED:
     return label_of_bytes(labels, table, mark, part->host_offset, part->host_bytes, is_deep);
@@ -203,6 +222,15 @@ static struct qcow2_mapping part_mapping(const struct qcow2_cluster_part *part)
                                  .host_bytes = part->host_bytes };
 }
 
+/* True if a view gives bytes, and no error, where it has this label. */
+static bool is_shown(const struct qcow2_labels *labels, enum qcow2_label label)
+{
+  bool is_kept = label == QCOW2_LABEL_KEPT || label == QCOW2_LABEL_SHARED_OLDER ||
+                 label == QCOW2_LABEL_ABSENT;
+
+  return !qcow2_label_is_lost(label) && (is_kept || !labels->state.only_kept);
+}
+
 static void count_entry(struct qcow2_labels *labels, const struct qcow2_old_table *table,
                         uint32_t index, const struct qcow2_l2_entry *entry, uint64_t guest_offset)
 {
@@ -212,9 +240,13 @@ static void count_entry(struct qcow2_labels *labels, const struct qcow2_old_tabl
   for (uint64_t at = guest_offset; at < end;) {
     struct qcow2_cluster_part part = qcow2_l2_entry_decode(geometry, entry, at);
     struct qcow2_mapping mapping = part_mapping(&part);
+    enum qcow2_label label = label_of(labels, table, index, &mapping, false);
+    uint64_t bytes = in_view(labels, at, part.length);
 
-    labels->bytes[label_of(labels, table, index, &mapping, false)] += in_view(labels, at,
-                                                                              part.length);
+    labels->bytes[label] += bytes;
+    if (labels->state.under_zeros && qcow2_layer_is_covered(labels->layer, &mapping) &&
+        (labels_marks(labels, table)[index] & MARK_PUNCHED) == 0 && is_shown(labels, label))
+      labels->uncovered_bytes += bytes;
     at += part.length;
   }
 }
@@ -305,12 +337,9 @@ static const char *problem_of(enum qcow2_label label)
 static void apply(const struct qcow2_labels *labels, enum qcow2_label label,
                   struct qcow2_mapping *mapping)
 {
-  bool is_kept = label == QCOW2_LABEL_KEPT || label == QCOW2_LABEL_SHARED_OLDER ||
-                 label == QCOW2_LABEL_ABSENT;
-
   if (mapping->kind == QCOW2_CLUSTER_INVALID && mapping->lost == NULL)
     return; /* with a reason of its own */
-  if (!qcow2_label_is_lost(label) && (is_kept || !labels->state.only_kept))
+  if (is_shown(labels, label))
     return;
   mapping->kind = QCOW2_CLUSTER_INVALID;
   mapping->problem = problem_of(label);
@@ -336,6 +365,25 @@ static struct qcow2_mapping without_l2(const struct qcow2_labels *labels,
   if (table != NULL)
     mapping.host_offset = table->l2_offset;
   return mapping;
+}
+
+/* Turn a run that is zero, allocated, into one of what is stored there, if this is to be shown. If
+   the first cluster has nothing but zeros, the run is cut to it, and stays zeros. */
+static void uncover(struct qcow2_labels *labels, const struct qcow2_old_table *table,
+                    struct qcow2_mapping *mapping)
+{
+  const struct qcow2_geometry *geometry = &labels->layer->geometry;
+  uint32_t size = geometry->cluster_size;
+  uint8_t *mark = &labels_marks(labels, table)[geometry_l2_index(geometry, mapping->guest_offset)];
+
+  if (!labels->state.under_zeros || !qcow2_layer_is_covered(labels->layer, mapping))
+    return;
+  if (label_of_bytes(labels, table, mark, cluster_of(labels, mapping->host_offset), size, true) ==
+      QCOW2_LABEL_PUNCHED)
+    mapping->length = min_u64(mapping->length,
+                              size - geometry_in_cluster(geometry, mapping->guest_offset));
+  else
+    qcow2_layer_uncover(labels->layer, mapping);
 }
 
 /* Shorten a run to the bytes with the label of the first of them. */
@@ -383,9 +431,11 @@ static int find_label(struct qcow2_labels *labels, uint64_t guest_offset, uint64
   }
   code = qcow2_mapping_find_in_l2(&labels->layer->tables, table->l2_offset, guest_offset,
                                   mapping->length, mapping, error);
-  if (code == 0)
-    *label = cut_to_label(labels, table, mapping);
-  return code;
+  if (code != 0)
+    return code;
+  uncover(labels, table, mapping);
+  *label = cut_to_label(labels, table, mapping);
+  return 0;
 }
 
 static int find(void *context, uint64_t guest_offset, uint64_t length,
@@ -496,7 +546,8 @@ int qcow2_labels_open_view(struct qcow2_image *image, const struct qcow2_old_sta
                                       .close = labels_free,
                                       .start = state->start,
                                       .size = state->size,
-                                      .is_alone = state->is_vm_state };
+                                      .is_alone = state->is_vm_state,
+                                      .under_zeros = state->under_zeros };
   struct qcow2_labels *labels = NULL;
   int code = labels_make(image, state, &labels, error);
 

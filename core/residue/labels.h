@@ -52,6 +52,7 @@ struct qcow2_old_state {
   bool is_vm_state;                /* no backing file is read */
   bool borrows_tables; /* tables that are not kept are another state's, taken for want of its own */
   bool only_kept;      /* what is neither kept nor shared-older nor absent is lost */
+  bool under_zeros;    /* zero, allocated clusters are those that are stored */
   const struct qcow2_snapshot *snapshot; /* a deleted one, owned by the context; NULL: none */
 };
 
@@ -68,6 +69,7 @@ struct qcow2_labels {
   uint8_t *marks;    /* (enum qcow2_mark) for each entry of each table */
   bool is_l1_reused; /* something refers to the old L1 table's bytes */
   bool has_gaps;     /* a table of the image cannot be read, so what it refers to may be "kept" */
+  uint64_t uncovered_bytes; /* of the view: those that are shown though the tables say zeros */
   uint64_t bytes[QCOW2_LABELS_MAX]; /* of the view, by label; holes count as punched, other zeros do
                                        not */
 };

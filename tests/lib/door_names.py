@@ -850,6 +850,13 @@ def deleted_snapshots():
     host = then.entries[0][0] & OFFSET_MASK
     made.disk.force(255, 1 << 63 | host, kind="normal")
     made.write("reused.qcow2", deleted.delete(made, made.build()))
+    made = Image(size=MIB, cluster_bits=12)
+    store(made.disk, disk(3), "zero_allocated")
+    made.snapshot(b"1", b"monday", made.disk.copy(), seconds=1000)
+    for cluster in range(MIB // C):
+        made.disk.clear(cluster)
+    made.write("zeroed.qcow2", deleted.delete(made, made.build()))
+    stored = sum(1 for at in range(0, MIB, C) if disk(3)[at : at + C].strip(b"\0")) * C
     damaged = bytes(C) + disk(1)[C:]
     plain = {"late": ("recovered",), "snapshot": True, "verified": (0, 5)}
     bad = {**plain, "verified": (4,), "filesystem": False, "bad": ((0, C),)}
@@ -857,6 +864,12 @@ def deleted_snapshots():
         Row("a deleted snapshot", ("disk.qcow2@deleted=monday",), disk(1), **plain),
         Row("by its ID", ("disk.qcow2@deleted-id=1,only=kept",), disk(1), **plain),
         Row("reused in part", ("reused.qcow2@deleted=monday",), damaged, **bad),
+        Row(
+            "under the zeros of a deleted snapshot",
+            ("zeroed.qcow2@deleted=monday,under-zeros",),
+            disk(3),
+            **{**plain, "late": ("recovered", f"under-zeros: {stored} bytes")},
+        ),
         Row(
             "reused in part, errors=zero",
             ("reused.qcow2@deleted=monday,errors=zero",),

@@ -43,17 +43,6 @@ static int check_residue(const struct tsk_qcow2_name *name, struct qcow2_error *
                          has_selection ? "\"@\"" : "\"under-zeros\"", quoted);
 }
 
-/* Clusters that were zeroed have no labels. */
-static int check_under_zeros(const struct tsk_qcow2_name *name, struct qcow2_error *error)
-{
-  return name->under_zeros && tsk_qcow2_selection_is_deleted(&name->selection) &&
-                 name->selection.kind != TSK_QCOW2_SELECT_ABANDONED
-             ? qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
-                               "the option \"under-zeros\" does not go with a deleted snapshot: "
-                               "leave it out")
-             : 0;
-}
-
 /* Parse "[@SNAPSHOT][,OPTION[=VALUE]]...". */
 static int parse_part(const char *part, struct tsk_qcow2_name *name, struct qcow2_error *error)
 {
@@ -72,9 +61,7 @@ static int parse_part(const char *part, struct tsk_qcow2_name *name, struct qcow
                          : tsk_qcow2_name_apply_option(name, piece, error);
     free(piece);
   }
-  if (code == 0)
-    code = check_residue(name, error);
-  return code == 0 ? check_under_zeros(name, error) : code;
+  return code == 0 ? check_residue(name, error) : code;
 }
 
 /* ---- Typing mistakes ---------------------------------------------- */

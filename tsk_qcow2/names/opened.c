@@ -7,6 +7,7 @@ int tsk_qcow2_open_deleted(const struct tsk_qcow2_opened *opened, uint64_t l1_of
                            bool is_vm_state, struct qcow2_view **view, struct qcow2_error *error)
 {
   unsigned flags = (is_vm_state ? (unsigned) QCOW2_VIEW_VM_STATE : 0) |
+                   (opened->under_zeros ? (unsigned) QCOW2_VIEW_UNDER_ZEROS : 0) |
                    (opened->only_kept ? (unsigned) QCOW2_VIEW_ONLY_KEPT : 0);
 
   return qcow2_view_open_deleted(opened->image, l1_offset, flags, view, error);
