@@ -213,6 +213,65 @@ def test_subclusters(tmp_path):
         assert view.read(0, size) == pattern(1, size)[: size // 2].ljust(size, b"\0")
 
 
+def test_what_is_under_its_zeros(tmp_path):
+    """The label is that of what is stored, unless that is nothing but zeros."""
+    image = image_of()
+    image.snapshot(b"1", b"older")
+    hosts = {}
+    for cluster in range(1, 7):
+        image.disk.clear(cluster)
+        hosts[cluster] = image.disk.zero_allocated(cluster, pattern(50 + cluster, C))
+    shared = image.snapshots[0][0].entries[7][0] & 0x00FFFFFFFFFFFE00
+    image.disk.force(7, 1 << 63 | shared | 1, kind="zero allocated")
+    image.snapshot(b"2", b"monday")
+    writes_after(image, (1, 2, 3, 4, 7))
+    image.disk.force(500, 1 << 63 | hosts[2], kind="normal")  # reused
+    data = delete(image, image.build(), keep=(0,))
+    data[hosts[3] : hosts[3] + C] = bytes(C)
+    path = image.write(tmp_path / "image", data)
+    with core.Image(path) as opened, opened.deleted("monday") as view:
+        assert view.read(C, 7 * C) == bytes(7 * C)
+    with core.Image(path) as opened, opened.deleted("monday", flags=core.VIEW_UNDER_ZEROS) as view:
+        assert labels(view)[:7] == [
+            ("shared-older", 0, 1),
+            ("kept", 1, 1),
+            ("reused", 2, 1),
+            ("kept", 3, 1),
+            ("kept", 4, 1),
+            ("shared-active", 5, 2),
+            ("shared-older", 7, 1),
+        ]
+        for cluster in (1, 4, 5, 6):
+            assert view.read(cluster * C, C) == pattern(50 + cluster, C)
+        assert "something else is in its cluster now" in lost(view, 2)
+        assert view.read(3 * C, C) == bytes(C) and view.read(7 * C, C) == pattern(7, C)
+        assert view.map(3 * C, C).kind == "zero allocated" and view.map(4 * C, C).kind == "normal"
+        assert f"under-zeros: {6 * C} bytes that the deleted snapshot says" in view.warnings[1]
+    flags = core.VIEW_UNDER_ZEROS | core.VIEW_ONLY_KEPT
+    with core.Image(path) as opened, opened.deleted("monday", flags=flags) as view:
+        assert view.read(3 * C, 2 * C) == bytes(C) + pattern(54, C)
+        assert (
+            "shared-active" in lost(view, 5) and f"under-zeros: {4 * C} bytes" in view.warnings[1]
+        )
+
+
+def test_what_qemu_leaves_under_zeros(tmp_path):
+    """Zeros over a file, a snapshot, its deletion: what was in the file."""
+    path = tmp_path / "disk.qcow2"
+    node = f"driver=qcow2,file.driver=file,file.discard=ignore,file.filename={path}"
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-o", "cluster_size=4k", path, "1M")
+    for steps in (["write -P 65 0 256k", "write -z 64k 64k"], ["write -P 66 0 128k"]):
+        run("qemu-io", "--image-opts", node, *[word for step in steps for word in ("-c", step)])
+        if steps[0].startswith("write -P 65"):
+            run("qemu-img", "snapshot", "-c", "monday", "--image-opts", node)
+    run("qemu-img", "snapshot", "-d", "monday", "--image-opts", node)
+    with core.Named(f"{path}@deleted=monday,under-zeros") as disk:
+        assert disk.read(0, disk.size) == b"A" * (256 * KIB) + bytes(MIB - 256 * KIB)
+        assert "under-zeros: 65536 bytes" in disk.warnings[1]
+    with core.Named(f"{path}@deleted=monday") as disk:
+        assert disk.read(64 * KIB, 64 * KIB) == bytes(64 * KIB)
+
+
 def test_the_backing_file_is_read_where_it_was_absent(tmp_path):
     (tmp_path / "base").write_bytes(pattern(77, 1024 * C))
     image = image_of(2, backing=b"base", backing_format=b"raw")
@@ -330,13 +389,13 @@ def monday(folder):
     return image.write(folder / "disk.qcow2", delete(image, image.build()))
 
 
-def command(*words, status=0):
+def command(*words, status=0, home="/"):
     done = subprocess.run(
         [COMMAND, *words],
         capture_output=True,
         check=False,
         timeout=120,
-        env={"PATH": "/usr/bin:/bin", **sanitized()},
+        env={"PATH": "/usr/bin:/bin", "HOME": str(home), **sanitized()},
     )
     assert done.returncode == status, done
     return done.stdout.decode()
@@ -372,6 +431,74 @@ def test_verify_and_selectors(tmp_path):
     assert any("recovered" in warning for warning in state["warnings"])
 
 
+def entries_alone(folder):
+    """An image of which two deleted snapshots left their entries, one of these its table, too."""
+    image = image_of()
+    image.snapshot(b"1", b"gone", seconds=1000)
+    writes_after(image, (1,))
+    image.snapshot(b"2", b"monday", seconds=2000, vm_state_size=C).l1_entries = 3
+    writes_after(image, (2,))
+    data = delete(image, image.build())
+    at = image.snapshots[0][0].l1_offset
+    data[at : at + C] = pattern(1, C)
+    return image.write(folder / "disk.qcow2", data)
+
+
+def test_selectors_for_all_of_them(tmp_path):
+    """The file's name and the line about it say what they are; what is lost is said."""
+    path = entries_alone(tmp_path)
+    made = tmp_path / "made"
+    made.mkdir()
+    done = subprocess.run(
+        [COMMAND, "selector", "--all", "--vmstate", "--directory", made, path],
+        capture_output=True,
+        check=True,
+        text=True,
+        env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), **sanitized()},
+    )
+    lines = dict(line.split("  ", 1) for line in done.stdout.splitlines())
+    shares = f"recovered: of the disk's bytes kept {C}, shared-active {7 * C}, absent"
+    assert {Path(file).name: text.split(", absent")[0] for file, text in lines.items()} == {
+        "disk-active.img": "the active disk",
+        "disk-deleted-monday.img": f'deleted snapshot 2 "monday", {shares[:-8]}',
+        "disk-deleted-monday-vmstate.img": (
+            f'saved memory of deleted snapshot 2 "monday", {shares[:-8]}'
+        ),
+    }
+    assert "warning: 1 deleted snapshot cannot be read, because" in done.stderr
+    assert 'ID 1 "gone" of 1970-01-01 00:16:40' in done.stderr
+    with core.Image(path) as opened, opened.deleted("monday") as view:
+        content = view.read(0, view.size)
+    shown = tools.img_cat(made / "disk-deleted-monday.img", home=tmp_path)
+    assert shown.stdout == content and b"recovered" in shown.stderr
+
+
+def test_one_selector(tmp_path):
+    path = monday(tmp_path)
+    for rest, file, words in (
+        ("@deleted=monday", "deleted-monday", 'deleted snapshot 1 "monday", recovered: '),
+        (
+            "@deleted-id=1,under-zeros",
+            "deleted-monday-under-zeros",
+            'deleted snapshot 1 "monday", with what is stored under zeros, recovered: ',
+        ),
+        ("@abandoned", "abandoned", "an abandoned state, recovered by guess"),
+    ):
+        made = tmp_path / file
+        made.mkdir()
+        line = command("selector", "--directory", tmp_path / file, f"{path}{rest}", home=tmp_path)
+        assert line.startswith(f"{made}/disk-{file}.img  {words}")
+
+
+@mounted.needed
+def test_a_mount_says_which_it_has_not(tmp_path):
+    path = entries_alone(tmp_path)
+    with mounted.Mount(path, tmp_path / "mounted") as mount:
+        assert "deleted/monday.raw" in mount.files()
+    assert 'cannot be read, because nothing but an entry is left: ID 1 "gone"' in mount.complaint
+    assert mount.status == 0
+
+
 @mounted.needed
 def test_a_mount_has_them(tmp_path):
     path = monday(tmp_path)
@@ -380,6 +507,7 @@ def test_a_mount_has_them(tmp_path):
         content = view.read(0, view.size)
     with mounted.Mount(path, tmp_path / "mounted") as mount:
         assert mount.path("deleted/monday.raw").read_bytes() == content
+    assert "cannot be read" not in mount.complaint
     with mounted.Mount(f"{path}@deleted=monday", tmp_path / "mounted") as mount:
         assert mount.path("deleted/monday.raw").read_bytes() == content
         assert not mount.path("active.raw").exists()
@@ -410,7 +538,6 @@ def test_names_that_make_no_sense(tmp_path):
     for rest, word in (
         (",only=kept", "needs a deleted snapshot"),
         ("@deleted=monday,only=all", 'takes the value "kept"'),
-        ("@deleted=monday,under-zeros", "does not go with"),
         ("@deleted=monday,residue", "does not go with"),
         ("@deleted=monday,vmstate", "no VM state"),
         ("@deleted=tuesday", 'there is left ID 1 "monday"'),

@@ -59,6 +59,7 @@ def view(name):
 
 FILES = {
     "active.raw": "",
+    "residue.raw": ",residue",
     "snapshots/before_update.raw": "@1",
     "snapshots/before_update-2.raw": "@2",
     "snapshots/_.hidden.raw": "@3",
@@ -171,6 +172,47 @@ def test_very_many_snapshots_of_one_name(tmp_path):
         assert mount.path("snapshots/same-5000.raw").stat().st_size == MIB
 
 
+# ---- Residue -----------------------------------------------------------------------
+
+
+def test_residue_is_beside_the_states(tmp_path):
+    """It is what the name with ",residue" gives; nothing is looked for until it is read."""
+    image = Image(MIB, cluster_bits=12)
+    fill(image.disk, "disk", 4)
+    image.junk(pattern("left", 3 * C))
+    data = image.build()
+    path = image.write(tmp_path / "disk.qcow2", data)
+    with Mount(path, tmp_path / "m") as mount:
+        assert mount.path("residue.raw").stat().st_size == len(data)
+        content = mount.path("residue.raw").read_bytes()
+        assert mount.path("residue.raw").read_bytes() == content
+    assert content == view(f"{path},residue") and pattern("left", 3 * C) in content
+    assert (mount.status, mount.complaint) == (0, "")
+    with Mount(f"{path},under-zeros", tmp_path / "m") as mount:  # no such name with ",residue"
+        assert mount.files() == ["active.raw", "info.json"]
+
+
+def test_residue_that_cannot_be_read(tmp_path):
+    """The file is cut after it was mounted; one of its L2 tables was there."""
+    image = Image(4 * MIB, cluster_bits=12)
+    fill(image.disk, "disk", 4)
+    image.disk.force_l1(1, 1 << 63 | (len(image.build()) + 63 * C))
+    data = image.build() + pattern("left", 64 * C)
+    path = image.write(tmp_path / "disk.qcow2", data)
+    with Mount(path, tmp_path / "m") as mount:
+        os.truncate(path, len(data) - 32 * C)
+        assert mount.path("residue.raw").stat().st_size == len(data)
+        descriptor = os.open(mount.path("residue.raw"), os.O_RDONLY | os.O_DIRECT)
+        start = len(data) - 64 * C
+        assert os.pread(descriptor, 32 * C, start) == pattern("left", 64 * C)[: 32 * C]
+        with pytest.raises(OSError) as raised:
+            os.pread(descriptor, C, len(data) - C)
+        assert raised.value.errno == errno.EIO
+        os.close(descriptor)
+    assert mount.complaint.count("warning: residue.raw: residue: some tables") == 1
+    assert "error: residue.raw: " in mount.complaint and mount.status == 4
+
+
 # ---- The layers of a chain ---------------------------------------------------------
 
 
@@ -193,7 +235,7 @@ def test_layers_of_a_chain(tmp_path):
     }
     assert expected["layers/1-mid.raw"] == b"\1" * C + bytes(C) + pattern("base", 6 * C)[2 * C :]
     with Mount(tmp_path / "top.img", tmp_path / "m") as mount:
-        assert mount.files() == sorted([*expected, "info.json"])
+        assert mount.files() == sorted([*expected, "info.json", "residue.raw"])
         for file, content in expected.items():
             assert mount.path(file).read_bytes() == content, file
         of_command = run(COMMAND, "info", "--json", tmp_path / "top.img").stdout
@@ -459,9 +501,10 @@ def test_a_state_that_cannot_be_opened_is_named(tmp_path):
     lost_table(image, data, 0)
     image.write(tmp_path / "disk.qcow2", data)
     with Mount(tmp_path / "disk.qcow2", tmp_path / "m") as mount:
-        assert mount.files() == ["active.raw", "info.json", "snapshots/s2.raw"]
+        assert mount.files() == ["active.raw", "info.json", "residue.raw", "snapshots/s2.raw"]
     assert mount.status == 4
     assert "tsk-qcow2: error: snapshots/s1.raw is not there: " in mount.complaint
+    assert "residue.raw" not in mount.complaint
     done = in_background(tmp_path / "disk.qcow2", tmp_path / "m", check=False)
     mounted.unmount(tmp_path / "m")
     assert done.returncode == 4 and "snapshots/s1.raw is not there" in done.stderr

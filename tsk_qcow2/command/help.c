@@ -39,7 +39,9 @@ static const struct topic TOPICS[] = {
     "write selector files, which can be opened in place of image names\n",
     "Writes one for each image name, into the working directory. Into the directory of the\n"
     "image they are written only if --directory names it.\n"
-    "--all             write one for the active disk and one for each snapshot\n"
+    "--all             write one for the active disk, each snapshot, and each deleted snapshot "
+    "that\n"
+    "                  can be read: IMAGE-deleted-NAME.img\n"
     "--vmstate         with --all: for saved memory too\n"
     "--directory DIR   write them into this directory\n"
     "A selector that you wrote may lead anywhere. Others lead only to files below their own\n"
@@ -81,8 +83,9 @@ static const struct topic TOPICS[] = {
   { "mount", "mount [--foreground] [--allow-other] IMAGE DIRECTORY",
     "show every state of the image as a raw file in the directory, read-only\n",
     "For programs that are not The Sleuth Kit's. The directory has active.raw, snapshots/,\n"
-    "vmstate/, info.json and, for an image with backing files, layers/. If the image name\n"
-    "chooses a snapshot, only that is there. To unmount: fusermount3 -u DIRECTORY\n"
+    "vmstate/, deleted/, residue.raw, info.json and, for an image with backing files, layers/.\n"
+    "If the image name chooses a snapshot, only that is there. To unmount:\n"
+    "fusermount3 -u DIRECTORY\n"
     "--foreground    do not go into the background; Ctrl-C unmounts. Damage that is read is\n"
     "                reported on stderr, else in the system's log\n"
     "--allow-other   other users may look into it too, root among them, as losetup needs\n"

@@ -10,79 +10,12 @@
 #include "image_name.h"
 #include "json_value.h"
 #include "name_compose.h"
+#include "recovered.h"
 #include "report.h"
 #include "selector_follow.h"
 #include "shell.h"
 
-#define NAME_BYTES_MAX 1024u
-#define TEXT_BYTES (4 * NAME_BYTES_MAX + 8)
-
-/* ---- Each that can be read ----------------------------------------------------------- */
-
-/* Deleted snapshots, as they are found. */
-struct deleted_one {
-  char *name, *id; /* NUL-terminated; NULL: they have a NUL, or are too long */
-  size_t name_length, id_length;
-  struct qcow2_snapshot snapshot; /* its numbers */
-  uint64_t bytes[QCOW2_LABELS_MAX];
-  bool is_name_unique;
-};
-
-struct deleted_all {
-  const struct qcow2_image *image;
-  struct deleted_one ones[RESIDUE_DELETED_MAX];
-  size_t count, more;
-};
-
-static char *copy(const char *text, size_t length)
-{
-  return length <= NAME_BYTES_MAX && memchr(text, '\0', length) == NULL ? strndup(text, length)
-                                                                        : NULL;
-}
-
-static void keep(void *context, const struct qcow2_residue_found *found)
-{
-  struct deleted_all *all = context;
-  struct deleted_one *one = &all->ones[all->count];
-
-  if (found->l1 != QCOW2_RESIDUE_L1_THERE)
-    return;
-  if (all->count == RESIDUE_DELETED_MAX) {
-    all->more++;
-    return;
-  }
-  *one = (struct deleted_one){ .snapshot = *found->snapshot, .is_name_unique = true };
-  if (qcow2_deleted_label_bytes(all->image, found->snapshot->l1_offset, one->bytes, NULL) != 0)
-    return; /* its L1 table turned out to be something else */
-  one->name = copy(found->snapshot->name, found->snapshot->name_length);
-  one->id = copy(found->snapshot->id, found->snapshot->id_length);
-  for (size_t i = 0; one->name != NULL && i < all->count; i++)
-    if (all->ones[i].name != NULL && strcmp(all->ones[i].name, one->name) == 0)
-      all->ones[i].is_name_unique = one->is_name_unique = false;
-  all->count++;
-}
-
-static void free_all(struct deleted_all *all)
-{
-  for (size_t i = 0; i < all->count; i++) {
-    free(all->ones[i].name);
-    free(all->ones[i].id);
-  }
-  free(all);
-}
-
-static struct deleted_all *find_all(const struct qcow2_image *image)
-{
-  struct deleted_all *all = calloc(1, sizeof(*all));
-  struct qcow2_error error;
-
-  if (all == NULL)
-    return NULL;
-  all->image = image;
-  if (qcow2_image_deleted(image, keep, all, &error) != 0)
-    complain_failed("%s", error.message);
-  return all;
-}
+#define TEXT_BYTES 4104u
 
 /* ---- As text ------------------------------------------------------------------------------ */
 
@@ -108,12 +41,13 @@ static char *same_path(void *context, const char *path)
 }
 
 /* The name of the snapshot in the image of this name, for a shell; NULL: it has none. */
-static char *compose(const char *typed, const struct deleted_one *one)
+static char *compose(const char *typed, const struct recovered_snapshot *one)
 {
   struct tsk_qcow2_name name;
   struct qcow2_error error;
   char offset[24], *composed;
-  bool by_name = one->is_name_unique && one->name != NULL && one->name[0] != '\0';
+  const char *own = one->snapshot.name;
+  bool by_name = one->is_name_unique && own != NULL && own[0] != '\0';
 
   if (tsk_qcow2_name_parse(typed, &name, &error) != 0)
     return NULL;
@@ -121,7 +55,7 @@ static char *compose(const char *typed, const struct deleted_one *one)
   snprintf(offset, sizeof(offset), "%" PRIu64, one->snapshot.l1_offset);
   tsk_qcow2_selection_free(&name.selection);
   name.selection.kind = by_name ? TSK_QCOW2_SELECT_DELETED : TSK_QCOW2_SELECT_DELETED_L1;
-  name.selection.text = strdup(by_name ? one->name : offset);
+  name.selection.text = strdup(by_name ? own : offset);
   composed = name.selection.text == NULL || tsk_qcow2_is_selector(name.path, &error) != 0
                  ? NULL
                  : tsk_qcow2_name_compose(&name, same_path, NULL);
@@ -129,10 +63,10 @@ static char *compose(const char *typed, const struct deleted_one *one)
   return composed;
 }
 
-static void print_one(const struct deleted_one *one, const char *typed)
+static void print_one(const struct recovered_snapshot *one, const char *typed)
 {
   char text[TEXT_BYTES], date[64], quoted[SHELL_COMMAND_BYTES];
-  const char *name = one->name == NULL ? "" : one->name;
+  const char *name = one->snapshot.name == NULL ? "" : one->snapshot.name;
   char *composed = compose(typed, one);
 
   printf("Deleted snapshot \"%s\", %s: %u %% of its data is left",
@@ -146,52 +80,43 @@ static void print_one(const struct deleted_one *one, const char *typed)
 
 void residue_deleted_print(const struct qcow2_image *image, const char *name)
 {
-  struct deleted_all *all = find_all(image);
+  struct recovered_list *all = recovered_find(image, 0, true);
 
   if (all == NULL)
     return;
   if (all->count > 0)
     putchar('\n');
   for (size_t i = 0; i < all->count; i++)
-    print_one(&all->ones[i], name);
+    print_one(&all->list[i], name);
   if (all->more > 0)
     printf("... and %zu more deleted snapshots\n", all->more);
-  free_all(all);
+  recovered_free(all);
 }
 
 /* ---- As JSON -------------------------------------------------------------------------------- */
 
-static json_t *labels_value(const uint64_t *bytes)
+static json_t *one_value(const struct recovered_snapshot *one)
 {
-  json_t *object = json_object();
-
-  for (unsigned i = 0; i < QCOW2_LABELS; i++)
-    json_object_set_new(object, qcow2_label_name((enum qcow2_label) i), json_number(bytes[i]));
-  return object;
-}
-
-static json_t *one_value(const struct deleted_one *one)
-{
+  const struct qcow2_snapshot *snapshot = &one->snapshot;
   char date[64];
 
   return json_pack("{s:o, s:o, s:s, s:o, s:o, s:o, s:o}", "id",
-                   json_text(one->id, one->id == NULL ? 0 : strlen(one->id)), "name",
-                   json_text(one->name, one->name == NULL ? 0 : strlen(one->name)), "date",
-                   tsk_qcow2_report_date(&one->snapshot, date, sizeof(date)), "l1_offset",
-                   json_number(one->snapshot.l1_offset), "disk_size",
-                   json_number(one->snapshot.disk_size), "vm_state_size",
-                   json_number(one->snapshot.vm_state_size), "labels", labels_value(one->bytes));
+                   json_text(snapshot->id, snapshot->id_length), "name",
+                   json_text(snapshot->name, snapshot->name_length), "date",
+                   tsk_qcow2_report_date(snapshot, date, sizeof(date)), "l1_offset",
+                   json_number(snapshot->l1_offset), "disk_size", json_number(snapshot->disk_size),
+                   "vm_state_size", json_number(snapshot->vm_state_size), "labels",
+                   recovered_labels(one->bytes));
 }
 
 json_t *residue_deleted_value(const struct qcow2_image *image)
 {
-  struct deleted_all *all = find_all(image);
+  struct recovered_list *all = recovered_find(image, 0, true);
   json_t *list = json_array();
 
   for (size_t i = 0; all != NULL && i < all->count; i++)
-    json_array_append_new(list, one_value(&all->ones[i]));
-  if (all != NULL)
-    free_all(all);
+    json_array_append_new(list, one_value(&all->list[i]));
+  recovered_free(all);
   return list;
 }
 
@@ -278,7 +203,7 @@ static int print_map_json(struct qcow2_view *view)
   printf(",\n  \"ranges\": [");
   status = print_runs(view, true, bytes);
   json_print_list_end(qcow2_view_size(view) == 0);
-  json_print_member("labels", labels_value(bytes));
+  json_print_member("labels", recovered_labels(bytes));
   printf("\n}\n");
   return status;
 }

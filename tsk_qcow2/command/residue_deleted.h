@@ -7,10 +7,6 @@
 
 #include "arguments.h"
 
-/* Of at most this many deleted snapshots it is found out how much is left: it takes two walks over
-   all tables for each. */
-#define RESIDUE_DELETED_MAX 32u
-
 /* Print a line for each deleted snapshot that can be read, with how much of it is left and the
    command that lists its files. `name` is the image's, as typed. */
 void residue_deleted_print(const struct qcow2_image *image, const char *name);

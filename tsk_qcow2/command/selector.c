@@ -5,6 +5,7 @@
 #endif
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,7 @@
 
 #include "command.h"
 #include "name_compose.h"
+#include "recovered.h"
 #include "selector.h"
 #include "selector_file_name.h"
 #include "selector_follow.h"
@@ -45,6 +47,7 @@ struct piece {
   struct tsk_qcow2_name name;            /* borrows its strings */
   const struct qcow2_snapshot *snapshot; /* NULL: the active disk */
   size_t snapshot_index;
+  const uint64_t *label_bytes; /* of a deleted snapshot; NULL: it is none */
 };
 
 /* ---- Arguments ---------------------------------------------------------------- */
@@ -186,6 +189,12 @@ static char *map_below(void *context, const char *path)
   }
   free(real);
   return text;
+}
+
+/* True if it is for an abandoned state, unless a snapshot is called so. */
+static bool is_abandoned(const struct piece *piece)
+{
+  return piece->name.selection.kind == TSK_QCOW2_SELECT_ABANDONED && piece->snapshot == NULL;
 }
 
 /* Print why a selector for a name cannot be written. */
@@ -340,29 +349,51 @@ static int write_file(struct target *target, const char *stem, const char *text,
              : complain_failed("cannot write %s%s: %s", target->real, name, strerror(os_errno));
 }
 
+/* Write what a selector shows. */
+#define SHOWS_BYTES (QUOTED_BYTES + RECOVERED_SHARES_BYTES + 256)
+
+static void say_what_it_shows(const struct piece *piece, char shows[SHOWS_BYTES])
+{
+  char id[64], name[QUOTED_BYTES], shares[RECOVERED_SHARES_BYTES];
+  const struct qcow2_snapshot *snapshot = piece->snapshot;
+  size_t used;
+
+  if (snapshot == NULL)
+    snprintf(shows, SHOWS_BYTES, "%s",
+             piece->name.residue   ? "the residue"
+             : is_abandoned(piece) ? "an abandoned state, recovered by guess"
+                                   : "the active disk");
+  else
+    snprintf(shows, SHOWS_BYTES, "%s%ssnapshot %s \"%s\"",
+             piece->name.vm_state ? "saved memory of " : "",
+             piece->label_bytes == NULL ? "" : "deleted ",
+             qcow2_text_escape(snapshot->id, snapshot->id_length, id, sizeof(id)),
+             qcow2_text_escape(snapshot->name, snapshot->name_length, name, sizeof(name)));
+  used = strlen(shows);
+  if (piece->name.under_zeros)
+    used += (size_t) snprintf(shows + used, SHOWS_BYTES - used,
+                              ", with what is stored under zeros");
+  if (piece->label_bytes != NULL)
+    snprintf(shows + used, SHOWS_BYTES - used, ", recovered: of the disk's bytes %s",
+             recovered_shares(piece->label_bytes, shares));
+}
+
 /* Note that the file was written, and the line "FILE  WHAT IT SHOWS". */
 static int note_written(const struct piece *piece, const char *file)
 {
   const char *given = piece->target->given;
-  const char *more = piece->name.under_zeros ? ", with what is stored under zeros" : "";
   bool is_here = strcmp(given, ".") == 0, has_slash = given[strlen(given) - 1] == '/';
-  char id[64], name[QUOTED_BYTES], shows[QUOTED_BYTES + 128], *line;
+  char shows[SHOWS_BYTES], *line;
   size_t size;
   int status;
 
-  snprintf(shows, sizeof(shows), piece->name.residue ? "the residue" : "the active disk");
-  if (piece->snapshot != NULL)
-    snprintf(shows, sizeof(shows), "%ssnapshot %s \"%s\"",
-             piece->name.vm_state ? "saved memory of " : "",
-             qcow2_text_escape(piece->snapshot->id, piece->snapshot->id_length, id, sizeof(id)),
-             qcow2_text_escape(piece->snapshot->name, piece->snapshot->name_length, name,
-                               sizeof(name)));
-  size = strlen(given) + strlen(file) + strlen(shows) + strlen(more) + 8;
+  say_what_it_shows(piece, shows);
+  size = strlen(given) + strlen(file) + strlen(shows) + 8;
   line = malloc(size);
   if (line == NULL)
     return complain_failed("out of memory");
-  snprintf(line, size, "%s%s%s  %s%s", is_here ? "" : given, is_here || has_slash ? "" : "/", file,
-           shows, more);
+  snprintf(line, size, "%s%s%s  %s", is_here ? "" : given, is_here || has_slash ? "" : "/", file,
+           shows);
   status = note(&piece->target->lines, line);
   free(line);
   return status;
@@ -430,6 +461,60 @@ static int write_view(struct target *target, const struct tsk_qcow2_name *name,
   return write_piece(&piece);
 }
 
+/* Write the selector of a deleted snapshot, which is named by its L1 table unless `name` has a
+   selection. */
+static int write_recovered(struct target *target, const struct tsk_qcow2_name *name,
+                           const struct recovered_snapshot *recovered, size_t index, bool vm_state)
+{
+  struct piece piece = { .target = target,
+                         .name = *name,
+                         .snapshot = &recovered->snapshot,
+                         .snapshot_index = index,
+                         .label_bytes = recovered->bytes };
+  char offset[24];
+
+  piece.name.vm_state = vm_state;
+  if (name->selection.kind == TSK_QCOW2_SELECT_NOTHING) {
+    snprintf(offset, sizeof(offset), "%" PRIu64, recovered->snapshot.l1_offset);
+    piece.name.selection.kind = TSK_QCOW2_SELECT_DELETED_L1;
+    piece.name.selection.text = offset;
+  }
+  return write_piece(&piece);
+}
+
+/* Write those of the deleted snapshots that can be read, and say which cannot. */
+static int write_all_recovered(const struct request *request, struct target *target,
+                               const struct tsk_qcow2_name *name, const struct qcow2_image *image)
+{
+  struct recovered_list *found = recovered_find(image, 0, true);
+  int status = found == NULL ? EXIT_FAILED : EXIT_OK;
+
+  for (size_t i = 0; status == EXIT_OK && i < found->count; i++) {
+    status = write_recovered(target, name, &found->list[i], i, false);
+    if (status == EXIT_OK && request->vm_state && found->list[i].snapshot.vm_state_size > 0)
+      status = write_recovered(target, name, &found->list[i], i, true);
+  }
+  if (status == EXIT_OK)
+    recovered_complain_missing(found);
+  recovered_free(found);
+  return status;
+}
+
+/* Write that of the deleted snapshot that the image name chooses. */
+static int write_chosen_recovered(struct target *target, const struct tsk_qcow2_name *name,
+                                  const struct tsk_qcow2_opened *opened)
+{
+  struct recovered_list *found = recovered_find(opened->image, opened->deleted_l1, true);
+  int status = EXIT_FAILED;
+
+  if (found != NULL && found->count == 1)
+    status = write_recovered(target, name, &found->list[0], 0, name->vm_state);
+  else if (found != NULL)
+    recovered_complain_missing(found);
+  recovered_free(found);
+  return status;
+}
+
 static int write_all(const struct request *request, struct target *target,
                      const struct tsk_qcow2_name *name, const struct qcow2_image *image)
 {
@@ -440,7 +525,7 @@ static int write_all(const struct request *request, struct target *target,
     if (status == EXIT_OK && request->vm_state && qcow2_snapshot_get(image, i)->vm_state_size > 0)
       status = write_view(target, name, image, i, true);
   }
-  return status;
+  return status == EXIT_OK ? write_all_recovered(request, target, name, image) : status;
 }
 
 /* Write the selectors of a parsed image name, of which only the header was opened. */
@@ -451,6 +536,8 @@ static int write_opened(const struct request *request, struct target *target,
   if (request->directory == NULL &&
       refuse_beside(target, tsk_qcow2_name_outermost(name)->path) != EXIT_OK)
     return EXIT_FAILED;
+  if (!request->all && opened->deleted_l1 != 0)
+    return write_chosen_recovered(target, name, opened);
   if (!request->all)
     return write_view(target, name, opened->image, opened->snapshot_index, name->vm_state);
   if (name->selection.kind != TSK_QCOW2_SELECT_NOTHING)

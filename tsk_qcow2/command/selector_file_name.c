@@ -93,7 +93,7 @@ void selector_file_name_stem(const struct tsk_qcow2_name *image_name,
     strcat(stem, "abandoned");
   else if (tsk_qcow2_selection_is_deleted(&image_name->selection)) {
     strcat(stem, "deleted-");
-    append_plain(stem, image_name->selection.text, strlen(image_name->selection.text));
+    append_snapshot(stem, snapshot, snapshot_index);
   } else if (snapshot == NULL)
     strcat(stem, "active");
   else

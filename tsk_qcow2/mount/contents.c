@@ -9,6 +9,7 @@
 #include <syslog.h>
 
 #include "../command/command.h"
+#include "../command/recovered.h"
 #include "../command/selector_file_name.h"
 #include "info.h"
 
@@ -27,16 +28,17 @@ struct building {
 /* ---- What is said ---------------------------------------------------------------- */
 
 /* states_report */
-static void report_damage(void *context, size_t state, const char *sentence)
+static void report_state(void *context, size_t state, bool is_damage, const char *sentence)
 {
   const struct contents *contents = context;
+  const char *weight = is_damage ? "error" : "warning";
   char path[PATH_BYTES];
 
   tree_path(&contents->tree, contents->nodes[state], path, sizeof(path));
   if (contents->to_syslog)
-    syslog(LOG_ERR, "error: %s: %s", path, sentence);
+    syslog(is_damage ? LOG_ERR : LOG_WARNING, "%s: %s: %s", weight, path, sentence);
   else
-    complain_failed("error: %s: %s", path, sentence);
+    complain_failed("%s: %s: %s", weight, path, sentence);
 }
 
 /* A file of the image changed while it was mounted. */
@@ -117,24 +119,25 @@ static void complain_view(const struct contents *contents, size_t number,
     complain_failed("warning: %s: %s", path, warning);
 }
 
-/* Add the file of a state that can be opened. Returns an exit status. */
+/* Add the file of a state that can be opened, or (`view` is NULL) will be at its first use. Returns
+   an exit status. */
 static int add_file(struct building *building, const struct place *place,
-                    const struct tsk_qcow2_state *state, const struct qcow2_view *view)
+                    const struct tsk_qcow2_state *state, const struct qcow2_view *view,
+                    uint64_t size)
 {
   struct contents *contents = building->contents;
-  struct tree_node file = { .kind = TREE_STATE,
-                            .size = qcow2_view_size(view),
-                            .time = place->time };
+  struct tree_node file = { .kind = TREE_STATE, .size = size, .time = place->time };
   size_t directory = directory_of(building, place->directory), number;
 
-  if (!states_add(contents->states, state, &file.content) ||
+  if (!states_add(contents->states, state, view == NULL, &file.content) ||
       (directory == TREE_ROOT && place->directory != NULL))
     return complain_failed("out of memory");
   number = tree_add_file(&contents->tree, directory, place->stem, place->extension, &file);
   if (number == 0 || !note_node(contents, file.content, number))
     return complain_failed("out of memory");
   contents->total += file.size <= UINT64_MAX - contents->total ? file.size : 0;
-  complain_view(contents, number, view);
+  if (view != NULL)
+    complain_view(contents, number, view);
   return EXIT_OK;
 }
 
@@ -153,7 +156,8 @@ static int add_state(struct building *building, const struct place *place,
   if (code == 0 && qcow2_view_size(qcow2_disk_view(disk)) > INT64_MAX)
     code = qcow2_error_set(&error, QCOW2_ERROR_UNSUPPORTED, "no file can have 2^63 bytes or more");
   if (code == 0)
-    status = add_file(building, place, state, qcow2_disk_view(disk));
+    status = add_file(building, place, state, qcow2_disk_view(disk),
+                      qcow2_view_size(qcow2_disk_view(disk)));
   else {
     selector_file_name_number(place->stem, 1, place->extension, name);
     complain_state(building, place->directory, name, &error);
@@ -176,6 +180,21 @@ static int add_residue(struct building *building)
   const struct tsk_qcow2_state state = { .snapshot_index = QCOW2_ACTIVE };
 
   return add_state(building, &place, &state);
+}
+
+/* Add the residue beside the states. It is opened at its first use: that takes a walk over all
+   tables. Where it cannot be had by the image's name with ",residue", it is not there. */
+static int add_residue_later(struct building *building)
+{
+  const struct place place = { NULL, "residue", ".raw", building->image_time };
+  const struct tsk_qcow2_state state = { .snapshot_index = QCOW2_ACTIVE, .is_residue = true };
+  struct qcow2_layer_info top;
+
+  if (qcow2_layer_get(building->image, 0, &top, NULL) != 0 || top.header == NULL ||
+      top.header->version < 2 || top.file_size > INT64_MAX ||
+      tsk_qcow2_disk_opened(building->contents->image)->under_zeros)
+    return EXIT_OK;
+  return add_file(building, &place, &state, NULL, top.file_size);
 }
 
 static int add_abandoned(struct building *building)
@@ -214,62 +233,35 @@ static int add_snapshots(struct building *building)
 
 /* ---- Deleted snapshots -------------------------------------------------------------- */
 
-/* The most that are shown: opening one takes walks over all tables. */
-#define DELETED_MAX 32u
-
-struct deleting {
-  struct building *building;
-  size_t count;
-  int status;
-};
-
-static int add_deleted_state(struct building *building, const struct qcow2_snapshot *snapshot,
-                             uint64_t l1_offset, bool vm_state)
+static int add_deleted(struct building *building, const struct qcow2_snapshot *snapshot,
+                       size_t index, bool vm_state)
 {
   const struct tsk_qcow2_state state = { .snapshot_index = QCOW2_ACTIVE,
                                          .is_vm_state = vm_state,
-                                         .deleted_l1 = l1_offset };
+                                         .deleted_l1 = snapshot->l1_offset };
   char stem[SELECTOR_FILE_NAME_BYTES];
   const struct place place = { .directory = "deleted",
                                .stem = stem,
                                .extension = vm_state ? ".qevm" : ".raw",
                                .time = time_of_snapshot(snapshot) };
 
-  selector_file_name_snapshot(snapshot, 0, stem);
+  selector_file_name_snapshot(snapshot, index, stem);
   return add_state(building, &place, &state);
-}
-
-static void add_deleted(void *context, const struct qcow2_residue_found *found)
-{
-  struct deleting *deleting = context;
-  const struct tsk_qcow2_opened *opened = tsk_qcow2_disk_opened(
-      deleting->building->contents->image);
-  uint64_t l1_offset = found->snapshot->l1_offset, chosen = opened->deleted_l1;
-
-  if (found->l1 != QCOW2_RESIDUE_L1_THERE || deleting->status != EXIT_OK ||
-      (chosen != 0 && chosen != l1_offset) || deleting->count++ >= DELETED_MAX)
-    return;
-  deleting->status = add_deleted_state(deleting->building, found->snapshot, l1_offset,
-                                       opened->is_vm_state);
 }
 
 /* Those that can be read, or the one that the name chooses. */
 static int add_all_deleted(struct building *building)
 {
-  struct deleting deleting = { .building = building, .status = EXIT_OK };
-  struct qcow2_layer_info top;
-  struct qcow2_error error;
+  const struct tsk_qcow2_opened *opened = tsk_qcow2_disk_opened(building->contents->image);
+  struct recovered_list *found = recovered_find(building->image, opened->deleted_l1, false);
+  int status = found == NULL ? EXIT_FAILED : EXIT_OK;
 
-  if (qcow2_layer_get(building->image, 0, &top, NULL) != 0 || top.header == NULL ||
-      top.header->version < 2) /* version 1 has no snapshots */
-    return EXIT_OK;
-  if (qcow2_image_deleted(building->image, add_deleted, &deleting, &error) != 0)
-    complain_failed("error: deleted snapshots are not there: %s", error.message);
-  if (deleting.count > DELETED_MAX)
-    complain_failed("error: of %zu deleted snapshots, the first %u are there; for others: "
-                    "tsk-qcow2 mount IMAGE@deleted-l1=OFFSET DIRECTORY",
-                    deleting.count, DELETED_MAX);
-  return deleting.status;
+  for (size_t i = 0; status == EXIT_OK && i < found->count; i++)
+    status = add_deleted(building, &found->list[i].snapshot, i, opened->is_vm_state);
+  if (status == EXIT_OK)
+    recovered_complain_missing(found);
+  recovered_free(found);
+  return status;
 }
 
 /* ---- Layers ---------------------------------------------------------------------- */
@@ -347,7 +339,9 @@ static int add_states(struct building *building)
     status = add_snapshots(building);
   if (status == EXIT_OK)
     status = add_all_deleted(building);
-  return status != EXIT_OK ? status : add_layers(building);
+  if (status == EXIT_OK)
+    status = add_layers(building);
+  return status != EXIT_OK ? status : add_residue_later(building);
 }
 
 /* Say how many states were left out, unless each of them was told. */
@@ -376,7 +370,7 @@ int contents_open(struct contents *contents, const char *name, char *info, size_
   complain_warnings(tsk_qcow2_disk_opened(contents->image));
   if (qcow2_layer_get(building.image, 0, &top, NULL) == 0)
     building.image_time = time_of_file(top.path);
-  contents->states = states_new(contents->image, report_damage, contents);
+  contents->states = states_new(contents->image, report_state, contents);
   if (contents->states == NULL || !tree_init(&contents->tree, &building.image_time))
     return complain_failed("out of memory");
   status = add_states(&building);

@@ -14,6 +14,7 @@ struct entry {
   struct tsk_qcow2_state state;
   struct qcow2_disk *disk; /* NULL: closed */
   unsigned users;
+  bool is_new; /* nothing was reported of it yet */
 };
 
 struct states {
@@ -67,24 +68,32 @@ static bool make_room(struct states *states)
   return true;
 }
 
-bool states_add(struct states *states, const struct tsk_qcow2_state *state, size_t *number)
+bool states_add(struct states *states, const struct tsk_qcow2_state *state, bool is_new,
+                size_t *number)
 {
   if (!make_room(states))
     return false;
   *number = states->count;
-  states->entries[states->count++] = (struct entry){ .states = states, .state = *state };
+  states->entries[states->count++] =
+      (struct entry){ .states = states, .state = *state, .is_new = is_new };
   return true;
 }
 
 /* ---- In use, or idle ------------------------------------------------------------ */
 
-static void hear_damage(void *context, const char *sentence)
+static void tell(const struct entry *entry, bool is_damage, const char *sentence)
 {
-  struct entry *entry = context;
   struct states *states = entry->states;
 
-  __atomic_store_n(&states->is_damaged, true, __ATOMIC_RELAXED);
-  states->report(states->context, (size_t) (entry - states->entries), sentence);
+  states->report(states->context, (size_t) (entry - states->entries), is_damage, sentence);
+}
+
+static void hear_damage(void *context, const char *sentence)
+{
+  const struct entry *entry = context;
+
+  __atomic_store_n(&entry->states->is_damaged, true, __ATOMIC_RELAXED);
+  tell(entry, true, sentence);
 }
 
 bool states_are_damaged(const struct states *states)
@@ -99,15 +108,34 @@ static void take_from_idle(struct states *states, size_t index)
           (states->idle_count - index) * sizeof(states->idle[0]));
 }
 
+/* Report what is to be known of a state when it is opened for the first time. */
+static void tell_first(struct entry *entry, const struct qcow2_error *error)
+{
+  const struct qcow2_view *view = error == NULL ? qcow2_disk_view(entry->disk) : NULL;
+  const char *warning;
+
+  if (!entry->is_new)
+    return;
+  entry->is_new = false;
+  if (error != NULL)
+    hear_damage(entry, error->message);
+  for (size_t i = 0; view != NULL && (warning = qcow2_view_warning(view, i)) != NULL; i++)
+    tell(entry, false, warning);
+}
+
 static int open_entry(struct entry *entry, struct qcow2_error *error)
 {
+  struct qcow2_error failure;
   int code;
 
   if (entry->disk != NULL)
     return 0;
-  code = tsk_qcow2_disk_open_state(entry->states->image, &entry->state, &entry->disk, error);
+  code = tsk_qcow2_disk_open_state(entry->states->image, &entry->state, &entry->disk, &failure);
   if (code == 0)
     qcow2_disk_report_damage(entry->disk, hear_damage, entry);
+  tell_first(entry, code == 0 ? NULL : &failure);
+  if (code != 0 && error != NULL)
+    *error = failure;
   return code;
 }
 

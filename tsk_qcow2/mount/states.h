@@ -7,8 +7,8 @@
 
 struct states;
 
-/* Gets a sentence about damage in a state. Any thread. */
-typedef void states_report(void *context, size_t state, const char *sentence);
+/* Gets a sentence about damage in a state, or a warning of what is in it. Any thread. */
+typedef void states_report(void *context, size_t state, bool is_damage, const char *sentence);
 
 /* For states of the image that `image` has open (borrowed). NULL: no memory. The caller frees it
    with states_free(). */
@@ -18,8 +18,10 @@ struct states *states_new(const struct qcow2_disk *image, states_report *report,
 void states_free(struct states *states);
 
 /* Add a state. *number is its number from now on: they are counted from 0. Add all of them before
-   the first is used. False: no memory. */
-bool states_add(struct states *states, const struct tsk_qcow2_state *state, size_t *number);
+   the first is used. If the caller never opened it (`is_new`), its warnings, and why it cannot be
+   opened, are reported at its first use. False: no memory. */
+bool states_add(struct states *states, const struct tsk_qcow2_state *state, bool is_new,
+                size_t *number);
 
 /* Begin to use a state. Each success is followed by a states_release(). Any thread. Errors: those
    of qcow2_view_open(). */

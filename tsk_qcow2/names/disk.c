@@ -122,6 +122,7 @@ int tsk_qcow2_disk_open_state(const struct qcow2_disk *image, const struct tsk_q
   made->opened.is_vm_state = state->is_vm_state;
   if (state->deleted_l1 != 0)
     made->opened.deleted_l1 = state->deleted_l1;
+  made->opened.is_residue = made->opened.is_residue || state->is_residue;
   made->is_state = true;
   code = open_state_view(&made->opened, state, &made->opened.view, error);
   if (code != 0) {

@@ -45,6 +45,7 @@ struct tsk_qcow2_state {
   bool is_vm_state;      /* of the snapshot, in place of its disk */
   bool is_alone;         /* without the files below that layer */
   uint64_t deleted_l1;   /* the deleted snapshot whose L1 table is at this host offset; 0: none */
+  bool is_residue;       /* the file's residue, in place of a disk */
 };
 
 /* Open a state of the image that `image` has open, by the same options; close it before that one.
