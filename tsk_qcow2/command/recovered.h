@@ -54,9 +54,9 @@ struct recovered_list {
 };
 
 /* Find those that can be read; with `only_l1` not 0, only that whose L1 table is there. With
-   `is_counted`, find out how many bytes have each label, and leave out what turns out to be lost. If
-   they cannot be looked for, that is said on stderr, and the list is empty; an image of version 1
-   has none. NULL: no memory, after complaining. The caller frees it with recovered_free(). */
+   `is_counted`, find out how many bytes have each label, and leave out what turns out to be lost.
+   If they cannot be looked for, that is said on stderr, and the list is empty; an image of version
+   1 has none. NULL: no memory, after complaining. The caller frees it with recovered_free(). */
 struct recovered_list *recovered_find(const struct qcow2_image *image, uint64_t only_l1,
                                       bool is_counted);
 
