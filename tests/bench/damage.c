@@ -5,70 +5,22 @@
  * them which rule notices.
  */
 #include <err.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <libdeflate.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 #include <zlib.h>
 
-#include "qcow2core.h"
+#include "streams.h"
 
 #define SECTOR_BYTES 512
 
-static struct qcow2_header header;
-static struct qcow2_extent *streams;
-static size_t stream_count;
-static const uint8_t *file;
-static uint64_t file_size;
+static struct compressed_image image;
 
 static struct {
   unsigned long flips, refused, unended, early, same, wrong, deviations;
 } found;
-
-static void find_streams(const char *path)
-{
-  struct qcow2_error error;
-  struct qcow2_image *image;
-  struct qcow2_view *view;
-  struct qcow2_layer_info info;
-  struct qcow2_extent extent;
-
-  if (qcow2_image_open(path, NULL, &image, &error) != 0 ||
-      qcow2_view_open(image, QCOW2_ACTIVE, &view, &error) != 0 ||
-      qcow2_layer_get(image, 0, &info, &error) != 0)
-    errx(1, "%s", error.message);
-  header = *info.header;
-  file_size = info.file_size;
-  if (header.compression != QCOW2_COMPRESSION_DEFLATE)
-    errx(1, "%s: its compression is not deflate", path);
-  streams = calloc((header.size >> header.cluster_bits) + 1, sizeof(*streams));
-  if (streams == NULL)
-    err(1, "memory");
-  for (uint64_t at = 0; at < qcow2_view_size(view); at += extent.length) {
-    if (qcow2_view_map(view, at, qcow2_view_size(view) - at, &extent, &error) != 0)
-      errx(1, "%s", error.message);
-    if (extent.kind == QCOW2_CLUSTER_COMPRESSED)
-      streams[stream_count++] = extent;
-  }
-  qcow2_view_close(view);
-  qcow2_image_close(image);
-  if (stream_count == 0)
-    errx(1, "%s: it has no compressed cluster", path);
-}
-
-static void load_file(const char *path)
-{
-  int descriptor = open(path, O_RDONLY);
-
-  file = mmap(NULL, file_size, PROT_READ, MAP_PRIVATE, descriptor, 0);
-  if (descriptor < 0 || file == MAP_FAILED)
-    err(1, "%s", path);
-  close(descriptor);
-}
 
 /* What zlib makes of a stream. */
 struct outcome {
@@ -80,7 +32,7 @@ struct outcome {
 static struct outcome inflate_one(z_stream *zlib, const uint8_t *input, size_t length,
                                   uint8_t *output)
 {
-  size_t cluster_size = (size_t) 1 << header.cluster_bits;
+  size_t cluster_size = (size_t) 1 << image.header.cluster_bits;
   int status;
 
   inflateReset(zlib);
@@ -104,14 +56,14 @@ static uint64_t random_below(uint64_t limit)
 static void flip_one(z_stream *zlib, struct libdeflate_decompressor *libdeflate, uint8_t *input,
                      uint8_t *output, uint8_t *original)
 {
-  const struct qcow2_extent *stream = &streams[random_below(stream_count)];
-  size_t cluster_size = (size_t) 1 << header.cluster_bits, length = stream->host_bytes;
+  const struct qcow2_extent *stream = &image.streams[random_below(image.count)];
+  size_t cluster_size = (size_t) 1 << image.header.cluster_bits, length = stream->host_bytes;
   struct outcome whole, flipped;
   uint64_t bit;
 
-  if (length > file_size - stream->host_offset)
-    length = file_size - stream->host_offset;
-  memcpy(input, file + stream->host_offset, length);
+  if (length > image.file_bytes - stream->host_offset)
+    length = image.file_bytes - stream->host_offset;
+  memcpy(input, image.file + stream->host_offset, length);
   whole = inflate_one(zlib, input, length, original);
   if (!whole.is_read || !whole.has_ended || length - whole.length >= SECTOR_BYTES)
     errx(1, "the stream at host offset %" PRIu64 " is damaged already", stream->host_offset);
@@ -144,11 +96,12 @@ int main(int argc, char *argv[])
 
   if (argc != 3)
     errx(2, "usage: damage IMAGE FLIPS");
-  find_streams(argv[1]);
-  load_file(argv[1]);
-  input = malloc((size_t) 2 << header.cluster_bits);
-  output = malloc((size_t) 1 << header.cluster_bits);
-  original = malloc((size_t) 1 << header.cluster_bits);
+  image = compressed_image_open(argv[1]);
+  if (image.header.compression != QCOW2_COMPRESSION_DEFLATE)
+    errx(1, "%s: its compression is not deflate", argv[1]);
+  input = malloc((size_t) 2 << image.header.cluster_bits);
+  output = malloc((size_t) 1 << image.header.cluster_bits);
+  original = malloc((size_t) 1 << image.header.cluster_bits);
   if (inflateInit2(&zlib, -15) != Z_OK || libdeflate == NULL || input == NULL || output == NULL ||
       original == NULL)
     err(1, "memory");

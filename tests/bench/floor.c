@@ -7,7 +7,6 @@
  * floor IMAGE times: print the guest offset of each such cluster, and the nanoseconds that it took.
  */
 #include <err.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <libdeflate.h>
 #include <pthread.h>
@@ -16,64 +15,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 #include <time.h>
 #include <zstd.h>
 
-#include "qcow2core.h"
+#include "streams.h"
 
 #define THREADS_MAX 64
 
-struct stream {
-  uint64_t guest_offset, host_offset, host_bytes;
-  uint64_t nanoseconds;
-};
-
-static struct stream *streams;
-static size_t stream_count;
+static struct compressed_image image;
+static uint64_t *nanoseconds; /* of each of its streams */
 static atomic_size_t next_stream;
-static const uint8_t *file;
-static uint64_t file_size;
-static struct qcow2_header header;
-
-static void find_streams(const char *path)
-{
-  struct qcow2_error error;
-  struct qcow2_image *image;
-  struct qcow2_view *view;
-  struct qcow2_layer_info info;
-  uint64_t at = 0;
-  struct qcow2_extent extent;
-
-  if (qcow2_image_open(path, NULL, &image, &error) != 0 ||
-      qcow2_view_open(image, QCOW2_ACTIVE, &view, &error) != 0 ||
-      qcow2_layer_get(image, 0, &info, &error) != 0)
-    errx(1, "%s", error.message);
-  header = *info.header;
-  file_size = info.file_size;
-  streams = calloc((header.size >> header.cluster_bits) + 1, sizeof(*streams));
-  if (streams == NULL)
-    err(1, "memory");
-  for (; at < qcow2_view_size(view); at += extent.length) {
-    if (qcow2_view_map(view, at, qcow2_view_size(view) - at, &extent, &error) != 0)
-      errx(1, "%s", error.message);
-    if (extent.kind == QCOW2_CLUSTER_COMPRESSED)
-      streams[stream_count++] = (struct stream){ at, extent.host_offset, extent.host_bytes, 0 };
-  }
-  qcow2_view_close(view);
-  qcow2_image_close(image);
-}
-
-static void load_file(const char *path)
-{
-  int descriptor = open(path, O_RDONLY);
-
-  file = mmap(NULL, file_size, PROT_READ, MAP_PRIVATE | MAP_POPULATE, descriptor, 0);
-  if (descriptor < 0 || file == MAP_FAILED)
-    err(1, "%s", path);
-  close(descriptor);
-}
 
 static uint64_t now(void)
 {
@@ -85,7 +36,7 @@ static uint64_t now(void)
 
 static void *inflate_streams(void *unused)
 {
-  size_t cluster_size = (size_t) 1 << header.cluster_bits, number, consumed;
+  size_t cluster_size = (size_t) 1 << image.header.cluster_bits, number, consumed;
   struct libdeflate_decompressor *inflater = libdeflate_alloc_decompressor();
   ZSTD_DCtx *zstd = ZSTD_createDCtx();
   void *cluster = malloc(cluster_size);
@@ -93,19 +44,20 @@ static void *inflate_streams(void *unused)
   (void) unused;
   if (inflater == NULL || zstd == NULL || cluster == NULL)
     err(1, "memory");
-  while ((number = atomic_fetch_add(&next_stream, 1)) < stream_count) {
-    const uint8_t *input = file + streams[number].host_offset;
-    size_t left = file_size - streams[number].host_offset;
-    size_t length = streams[number].host_bytes < left ? streams[number].host_bytes : left;
+  while ((number = atomic_fetch_add(&next_stream, 1)) < image.count) {
+    const struct qcow2_extent *stream = &image.streams[number];
+    const uint8_t *input = image.file + stream->host_offset;
+    size_t left = image.file_bytes - stream->host_offset;
+    size_t length = stream->host_bytes < left ? stream->host_bytes : left;
     uint64_t start = now();
 
-    if (header.compression == QCOW2_COMPRESSION_ZSTD)
+    if (image.header.compression == QCOW2_COMPRESSION_ZSTD)
       ZSTD_decompressDCtx(zstd, cluster, cluster_size, input,
                           ZSTD_findFrameCompressedSize(input, length));
     else
       libdeflate_deflate_decompress_ex(inflater, input, length, cluster, cluster_size, &consumed,
                                        NULL);
-    streams[number].nanoseconds = now() - start;
+    nanoseconds[number] = now() - start;
   }
   free(cluster);
   ZSTD_freeDCtx(zstd);
@@ -115,8 +67,8 @@ static void *inflate_streams(void *unused)
 
 static void print_times(void)
 {
-  for (size_t i = 0; i < stream_count; i++)
-    printf("%" PRIu64 " %" PRIu64 "\n", streams[i].guest_offset, streams[i].nanoseconds);
+  for (size_t i = 0; i < image.count; i++)
+    printf("%" PRIu64 " %" PRIu64 "\n", image.streams[i].guest_offset, nanoseconds[i]);
 }
 
 int main(int argc, char **argv)
@@ -128,8 +80,10 @@ int main(int argc, char **argv)
 
   if (count < 1 || count > THREADS_MAX)
     errx(2, "usage: floor IMAGE THREADS | floor IMAGE times");
-  find_streams(argv[1]);
-  load_file(argv[1]);
+  image = compressed_image_open(argv[1]);
+  nanoseconds = calloc(image.count, sizeof(*nanoseconds));
+  if (nanoseconds == NULL)
+    err(1, "memory");
   start = now();
   for (int i = 0; i < count; i++)
     if (pthread_create(&threads[i], NULL, inflate_streams, NULL) != 0)
