@@ -318,13 +318,7 @@ static int note_search(const struct search *search, bool was_found, struct qcow2
              "%sthe directory %s could not be searched for the %s: %s", used > 0 ? "; " : "",
              qcow2_reference_directory(reference, search->unopened, directory), reference->role,
              qcow2_errno_text(search->unopened_errno, system, sizeof(system)));
-  if (note[0] == '\0')
-    return 0;
-  file->warning = qcow2_text_duplicate(note);
-  if (file->warning != NULL)
-    return 0;
-  qcow2_opened_file_close(file);
-  return qcow2_error_set_nomem(error);
+  return qcow2_opened_file_warn(file, note, error);
 }
 
 /* The error if the file was not found, and a directory could not be searched. */

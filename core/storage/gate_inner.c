@@ -102,13 +102,7 @@ static int open_found(const struct qcow2_file_system *system, const struct qcow2
   file->has_identity = true;
   file->file_system = system;
   file->inner = *inner;
-  if (warning[0] == '\0')
-    return 0;
-  file->warning = qcow2_text_duplicate(warning);
-  if (file->warning != NULL)
-    return 0;
-  qcow2_opened_file_close(file);
-  return qcow2_error_set_nomem(error);
+  return qcow2_opened_file_warn(file, warning, error);
 }
 
 /* References of the file start from the directory in which the walk found it. */

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "../base/error.h"
+#include "../base/text.h"
 #include "opened_file.h"
 #include "storage.h"
 
@@ -24,6 +25,18 @@ int qcow2_opened_file_begin_at(struct qcow2_opened_file *file, uint64_t start,
   if (code == 0)
     file->start = start;
   return code == 0 ? 0 : qcow2_error_add_file(error, code, file->path);
+}
+
+int qcow2_opened_file_warn(struct qcow2_opened_file *file, const char *warning,
+                           struct qcow2_error *error)
+{
+  if (warning[0] == '\0')
+    return 0;
+  file->warning = qcow2_text_duplicate(warning);
+  if (file->warning != NULL)
+    return 0;
+  qcow2_opened_file_close(file);
+  return qcow2_error_set_nomem(error);
 }
 
 bool qcow2_opened_file_has_directory(const struct qcow2_opened_file *file)

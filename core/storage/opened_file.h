@@ -54,6 +54,11 @@ bool qcow2_opened_file_has_directory(const struct qcow2_opened_file *file);
 int qcow2_opened_file_begin_at(struct qcow2_opened_file *file, uint64_t start,
                                struct qcow2_error *error);
 
+/* Let the file have a warning, which is copied; "": none. On failure the file is closed. Errors:
+   NOMEM. */
+int qcow2_opened_file_warn(struct qcow2_opened_file *file, const char *warning,
+                           struct qcow2_error *error);
+
 /* True if both are the same image in the same file, even if their paths are different. */
 bool qcow2_opened_file_same(const struct qcow2_opened_file *a, const struct qcow2_opened_file *b);
 

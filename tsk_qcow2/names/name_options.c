@@ -121,17 +121,28 @@ static int take_vm_state(struct tsk_qcow2_name *name, const char *value, struct 
   return 0;
 }
 
-static int take_errors(struct tsk_qcow2_name *name, const char *value, struct qcow2_error *error)
+/* Check the value of an option that takes only one. `more` ends the error. */
+static int check_only_value(const char *option, const char *only, const char *value,
+                            const char *more, struct qcow2_error *error)
 {
   char quoted[QUOTED_BYTES];
 
-  if (strcmp(value, "zero") != 0)
-    return qcow2_error_set(
-        error, QCOW2_ERROR_ARGUMENT,
-        "the option \"errors\" of the image name takes the value \"zero\" only, not \"%s\"",
-        qcow2_text_escape(value, strlen(value), quoted, sizeof(quoted)));
-  name->errors_zero = true;
-  return 0;
+  return strcmp(value, only) == 0
+             ? 0
+             : qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
+                               "the option \"%s\" of the image name takes the value \"%s\" only, "
+                               "not \"%s\"%s",
+                               option, only,
+                               qcow2_text_escape(value, strlen(value), quoted, sizeof(quoted)),
+                               more);
+}
+
+static int take_errors(struct tsk_qcow2_name *name, const char *value, struct qcow2_error *error)
+{
+  int code = check_only_value("errors", "zero", value, "", error);
+
+  name->errors_zero = code == 0;
+  return code;
 }
 
 static int take_under_zeros(struct tsk_qcow2_name *name, const char *value,
@@ -213,14 +224,10 @@ static int take_extended_l2(struct tsk_qcow2_name *name, const char *value,
 static int take_compression(struct tsk_qcow2_name *name, const char *value,
                             struct qcow2_error *error)
 {
-  char quoted[QUOTED_BYTES];
+  int code = check_only_value("compression", "zstd", value, ": without it, it is deflate", error);
 
-  if (strcmp(value, "zstd") != 0)
-    return qcow2_error_set(
-        error, QCOW2_ERROR_ARGUMENT,
-        "the option \"compression\" of the image name takes the value \"zstd\" only, not \"%s\": "
-        "without it, it is deflate",
-        qcow2_text_escape(value, strlen(value), quoted, sizeof(quoted)));
+  if (code != 0)
+    return code;
   name->layout.flags |= QCOW2_LAYOUT_ZSTD;
   name->has_layout = true;
   return 0;
@@ -228,13 +235,10 @@ static int take_compression(struct tsk_qcow2_name *name, const char *value,
 
 static int take_only(struct tsk_qcow2_name *name, const char *value, struct qcow2_error *error)
 {
-  char quoted[QUOTED_BYTES];
+  int code = check_only_value("only", "kept", value, "", error);
 
-  if (strcmp(value, "kept") != 0)
-    return qcow2_error_set(
-        error, QCOW2_ERROR_ARGUMENT,
-        "the option \"only\" of the image name takes the value \"kept\" only, not \"%s\"",
-        qcow2_text_escape(value, strlen(value), quoted, sizeof(quoted)));
+  if (code != 0)
+    return code;
   if (!tsk_qcow2_selection_is_deleted(&name->selection))
     return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
                            "the option \"only=kept\" needs a deleted snapshot: "
