@@ -10,7 +10,7 @@ from collections import Counter
 import pytest
 from lib import core
 from lib.builder import Image, pattern, poke
-from lib.project import BUILD, run
+from lib.project import COMMAND, run
 
 MIB = 1 << 20
 
@@ -207,7 +207,7 @@ def test_tables_and_votes_without_end(tmp_path):
     poke(data, 40, "Q", l1)
     path = image.write(tmp_path / "image", data)
     done = subprocess.run(
-        [f"{BUILD}/tsk_qcow2/tsk-qcow2", "verify", "--no-hash", f"{path}@abandoned"],
+        [COMMAND, "verify", "--no-hash", f"{path}@abandoned"],
         capture_output=True,
         check=False,
         timeout=100,

@@ -17,10 +17,9 @@ import pytest
 from lib import tools, webdriver
 from lib.builder import pattern
 from lib.disks import MIB, SECTOR, run
-from lib.project import BUILD, SOURCE, run_line
+from lib.project import COMMAND, SOURCE, run_line
 
 AUTOPSY = "/usr/bin/autopsy"
-COMMAND = Path(BUILD, "tsk_qcow2", "tsk-qcow2")
 START, SECTORS = 2048, 14 * MIB // SECTOR  # of the partition
 SECRET = b"".join(
     b"%4d  Meet at the old mill at midnight. Bring the second ledger.\r\n" % line

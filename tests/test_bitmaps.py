@@ -6,9 +6,7 @@ import subprocess
 import time
 
 import pytest
-from lib.project import BUILD, run, run_line
-
-COMMAND = os.path.join(BUILD, "tsk_qcow2", "tsk-qcow2")
+from lib.project import COMMAND, run, run_line
 
 
 def dirty(image, name):

@@ -26,9 +26,8 @@ from lib.defects import (
     snapshot_entry,
     wipe_snapshots,
 )
-from lib.project import BUILD, run
+from lib.project import BUILD, COMMAND, run
 
-COMMAND = os.path.join(BUILD, "tsk_qcow2", "tsk-qcow2")
 C = 4096
 
 

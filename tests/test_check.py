@@ -40,9 +40,7 @@ from lib.defects import (
     snapshot_entry,
     word,
 )
-from lib.project import BUILD, SOURCE, run, run_line
-
-COMMAND = os.path.join(BUILD, "tsk_qcow2", "tsk-qcow2")
+from lib.project import COMMAND, SOURCE, run, run_line
 
 
 def qemu_totals(path):

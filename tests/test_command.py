@@ -11,13 +11,13 @@ from lib import tools
 from lib.builder import Image
 from lib.encrypted import create
 from lib.namespace import CLEAN, in_namespace
-from lib.project import BUILD, SOURCE, can_change_user, json_keys, run, run_line
+from lib.project import COMMAND, SOURCE, can_change_user, json_keys, run, run_line
 
 
 @pytest.fixture
 def built():
     """The command as it is in the build, which needs no installation as long as it runs no tool."""
-    return os.path.join(BUILD, "tsk_qcow2", "tsk-qcow2")
+    return str(COMMAND)
 
 
 @pytest.fixture(scope="module")

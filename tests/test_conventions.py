@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import struct
-from pathlib import Path
 
 import pytest
 
@@ -14,10 +13,9 @@ from lib.builder import Image, pattern
 from lib.core import Image as Opened
 from lib.core import Named
 from lib.expect import refused
-from lib.project import BUILD, run, sanitized
+from lib.project import COMMAND, run, sanitized
 
 pytestmark = pytest.mark.usefixtures("core")
-COMMAND = Path(BUILD, "tsk_qcow2", "tsk-qcow2")
 PROXMOX = "-o extended_l2=on,cluster_size=128k"
 MIB = 1 << 20
 

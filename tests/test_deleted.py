@@ -16,11 +16,10 @@ from lib import core, encrypted, mounted, tools
 from lib.builder import Image, pattern, poke, squeezable
 from lib.deleted import delete
 from lib.deleted_history import LOST, SURE, DeletedHistory
-from lib.project import BUILD, SOURCE, run, sanitized
+from lib.project import COMMAND, SOURCE, run, sanitized, tsk_qcow2
 
 C = 4096
 KIB, MIB = 1 << 10, 1 << 20
-COMMAND = Path(BUILD, "tsk_qcow2", "tsk-qcow2")
 
 
 def labels(view):
@@ -389,42 +388,30 @@ def monday(folder):
     return image.write(folder / "disk.qcow2", delete(image, image.build()))
 
 
-def command(*words, status=0, home="/"):
-    done = subprocess.run(
-        [COMMAND, *words],
-        capture_output=True,
-        check=False,
-        timeout=120,
-        env={"PATH": "/usr/bin:/bin", "HOME": str(home), **sanitized()},
-    )
-    assert done.returncode == status, done
-    return done.stdout.decode()
-
-
 def test_residue_says_what_to_type(tmp_path):
     path = monday(tmp_path)
     line = f"100 % of its data is left: fls -r -i qcow2 '{path}@deleted=monday'"
-    assert f'Deleted snapshot "monday", 2026-03-01 10:12:00 (UTC): {line}' in command(
+    assert f'Deleted snapshot "monday", 2026-03-01 10:12:00 (UTC): {line}' in tsk_qcow2(
         "residue", path
     )
-    (entry,) = json.loads(command("residue", "--json", path))["deleted"]
+    (entry,) = json.loads(tsk_qcow2("residue", "--json", path))["deleted"]
     assert entry["name"] == "monday" and entry["labels"]["kept"] == C
-    text = command("residue", "--map", "monday", path)
+    text = tsk_qcow2("residue", "--map", "monday", path)
     assert "kept" in text and "shared-active" in text
-    found = json.loads(command("residue", "--json", "--map", "id=1", path))
+    found = json.loads(tsk_qcow2("residue", "--json", "--map", "id=1", path))
     assert sum(run_["length"] for run_ in found["ranges"]) == found["size"] == 1024 * C
     assert found["labels"] == entry["labels"] and found["name"] == "monday"
     text = Path(SOURCE, "docs", "residue-json.md").read_text()
     keys = set(entry) | set(found) | set(found["ranges"][0])
     assert keys <= set(re.findall(r"`([a-z0-9_-]+)`", text))
-    command("residue", "--map", "tuesday", path, status=1)
+    tsk_qcow2("residue", "--map", "tuesday", path, status=1)
 
 
 def test_verify_and_selectors(tmp_path):
     path = monday(tmp_path)
     with core.Image(path) as opened, opened.deleted("monday") as view:
         digest = hashlib.sha256(view.read(0, view.size)).hexdigest()
-    found = json.loads(command("verify", "--json", f"{path}@deleted=monday", status=5))
+    found = json.loads(tsk_qcow2("verify", "--json", f"{path}@deleted=monday", status=5))
     (state,) = found["states"]
     assert state["state"] == "deleted_snapshot" and state["sha256"] == digest
     assert state["name"] == "monday" and state["index"] is None
@@ -486,7 +473,7 @@ def test_one_selector(tmp_path):
     ):
         made = tmp_path / file
         made.mkdir()
-        line = command("selector", "--directory", tmp_path / file, f"{path}{rest}", home=tmp_path)
+        line = tsk_qcow2("selector", "--directory", tmp_path / file, f"{path}{rest}", HOME=tmp_path)
         assert line.startswith(f"{made}/disk-{file}.img  {words}")
 
 

@@ -15,10 +15,9 @@ from lib.builder import Image, pattern
 from lib.core import Image as Opened
 from lib.core import Named
 from lib.expect import refused
-from lib.project import BUILD, run, sanitized
+from lib.project import COMMAND, run, sanitized
 
 pytestmark = pytest.mark.usefixtures("core")
-COMMAND = Path(BUILD, "tsk_qcow2", "tsk-qcow2")
 SIZE, TAIL = 1 << 20, b"left behind " * 1000
 BASE = pattern(1, SIZE)
 

@@ -8,9 +8,9 @@ import subprocess
 import pytest
 from lib import door_foreign, door_names, door_traps, encrypted, tools
 from lib.builder import OFFSET_MASK, Image, pattern, poke
-from lib.byte_ranges import COMMAND, as_tuples, diff_ranges, ranges_of
+from lib.byte_ranges import as_tuples, diff_ranges, ranges_of
 from lib.doors import REFUSED, VIEW
-from lib.project import BUILD
+from lib.project import BUILD, COMMAND
 
 C = 65536
 

@@ -10,8 +10,7 @@ from lib import file_oracle
 from lib.builder import OFFSET_MASK
 from lib.file_check import check_history
 from lib.file_history import FileHistory
-from lib.file_oracle import COMMAND
-from lib.project import BUILD, SOURCE, run
+from lib.project import BUILD, COMMAND, SOURCE, run
 
 MIB, C = 1 << 20, 4096
 SEEDS = (

@@ -19,7 +19,7 @@ from lib.core import Image as Opened
 from lib.core import QcowError
 from lib.encrypted import content, create, node, qemu, write
 from lib.expect import assert_bytes, check_content
-from lib.project import BUILD
+from lib.project import COMMAND
 from lib.unlocked import (
     BACKINGS,
     METHODS,
@@ -452,7 +452,7 @@ def test_description_of_the_others(plain_aes, tmp_path):
 
 def run_info(*arguments, **environment):
     return subprocess.run(
-        [f"{BUILD}/tsk_qcow2/tsk-qcow2", "info", *map(str, arguments)],
+        [COMMAND, "info", *map(str, arguments)],
         capture_output=True,
         text=True,
         env={**tools.CLEAN, **environment},

@@ -8,15 +8,13 @@ import lzma
 import os
 import random
 import shutil
-import sys
 
 import pytest
 import qcow2core
 from lib import oracle, tools
-from lib.namespace import in_namespace
-from lib.project import BUILD, SOURCE, run, run_line
+from lib.namespace import without_libtsk
+from lib.project import BUILD, COMMAND, run, run_line
 
-COMMAND = f"{BUILD}/tsk_qcow2/tsk-qcow2"
 
 SIZE = 12 << 20
 
@@ -553,18 +551,11 @@ def test_without_libtsk_it_is_refused_by_name(base, tmp_path):
     convert(base, "vmdk", "base.vmdk", tmp_path)
     overlay = tmp_path / "overlay.qcow2"
     run_line("qemu-img create -q -f qcow2 -b base.vmdk -F vmdk", overlay)
-    libtsk = os.path.join(
-        tools.stock()["LD_LIBRARY_PATH"], next(tools.DROPIN.glob("libtsk.so.*")).name
-    )
     name = f"{overlay},backing={tmp_path}/base.vmdk"
-    reading = f"import qcow2core; qcow2core.open({name!r})"
-    result = in_namespace(
+    result = without_libtsk(
         f"""
-        mount --bind /dev/null $(realpath {libtsk})
         {COMMAND} verify '{name}' || echo status $?
-        export QCOW2CORE_LIBRARY={BUILD}/core/.libs/libqcow2core.so
-        export PYTHONPATH={SOURCE}/tsk_qcow2/python
-        {sys.executable} -c "{reading}" || :
+        in_python '{name}' || :
         {COMMAND} verify '{overlay},backing=none' | tail -n 1
         """
     )

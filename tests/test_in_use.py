@@ -19,10 +19,9 @@ from lib.builder import Image, pattern
 from lib.core import Image as Opened
 from lib.core import Named
 from lib.images import small_image
-from lib.project import BUILD, run, run_line, sanitized
+from lib.project import COMMAND, run, run_line, sanitized
 
 pytestmark = pytest.mark.usefixtures("core")
-COMMAND = Path(BUILD, "tsk_qcow2", "tsk-qcow2")
 IN_USE = "another process has the file open for writing"
 CHANGED = "changed while it was open here"
 

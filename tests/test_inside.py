@@ -9,7 +9,6 @@ import os
 import re
 import shutil
 import struct
-import sys
 import threading
 from ctypes import byref
 from pathlib import Path
@@ -20,14 +19,13 @@ from lib import encrypted, inside, tools
 from lib.builder import Image, pattern, squeezable
 from lib.core import Named, PythonStorage, QcowError, Storage, library
 from lib.door_names import disk, image, overlay, raw
-from lib.namespace import in_namespace
-from lib.project import BUILD, SOURCE, run, run_line
+from lib.namespace import without_libtsk
+from lib.project import COMMAND, SOURCE, run, run_line
 
 pytestmark = pytest.mark.usefixtures("core")
 MIB = 1 << 20
 EXT4, NTFS, FAT = 2048, 20 * 2048, 40 * 2048
 STARTS = {EXT4: "83", NTFS: "7", FAT: "c"}
-COMMAND = os.path.join(BUILD, "tsk_qcow2/tsk-qcow2")
 
 
 def content(*names):
@@ -548,20 +546,8 @@ def test_info_names_what_was_opened(host):
 @pytest.mark.unsanitized("a Python that is started with a clean environment loads the library")
 def test_without_libtsk_it_is_refused_by_name(host):
     path, _ = host
-    libtsk = os.path.join(
-        tools.stock()["LD_LIBRARY_PATH"], next(tools.DROPIN.glob("libtsk.so.*")).name
-    )
     name = f"{path}//{EXT4}/vm/plain.qcow2"
-    reading = f"import qcow2core; qcow2core.open({name!r})"
-    result = in_namespace(
-        f"""
-        mount --bind /dev/null $(realpath {libtsk})
-        {COMMAND} info '{name}' || echo status $?
-        export QCOW2CORE_LIBRARY={BUILD}/core/.libs/libqcow2core.so
-        export PYTHONPATH={SOURCE}/tsk_qcow2/python
-        {sys.executable} -c "{reading}" || :
-        """
-    )
+    result = without_libtsk(f"{COMMAND} info '{name}' || echo status $?; in_python '{name}' || :")
     assert result.stdout == "status 1\n", result.stdout
     for words in ("by libtsk, which cannot be loaded", "img_cat"):
         assert result.stderr.count(words) == 2, result.stderr

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 from lib import disks, mounted
 from lib.builder import Image, squeezable
-from lib.mounted import COMMAND
-from lib.project import SANITIZERS, run
+from lib.project import COMMAND, SANITIZERS, run
 
 pytestmark = pytest.mark.skipif(SANITIZERS != "", reason="they slow down what is to be timed")
 

@@ -9,22 +9,13 @@ from pathlib import Path
 import pytest
 from lib import core, residue
 from lib.builder import COMPRESSED, COPIED, Image, pattern, poke, squeezable
-from lib.project import BUILD, SANITIZERS, SOURCE, run, sanitized
+from lib.project import COMMAND, SANITIZERS, SOURCE, run, tsk_qcow2
 
 C = 4096
-COMMAND = Path(BUILD, "tsk_qcow2", "tsk-qcow2")
 
 
-def command(*words, status=0):
-    done = subprocess.run(
-        [COMMAND, "residue", *words],
-        capture_output=True,
-        check=False,
-        timeout=120,
-        env={"PATH": "/usr/bin:/bin", **sanitized()},
-    )
-    assert done.returncode == status, done
-    return done.stdout.decode()
+def command(*words, **options):
+    return tsk_qcow2("residue", *words, **options)
 
 
 def inventory(path, **options):

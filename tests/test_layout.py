@@ -6,11 +6,10 @@ import subprocess
 import pytest
 from lib import core, encrypted
 from lib.builder import Image, pattern, squeezable
-from lib.project import BUILD
+from lib.project import COMMAND
 
 
 MIB = 1 << 20
-COMMAND = f"{BUILD}/tsk_qcow2/tsk-qcow2"
 FILLS = {
     "zeros": lambda length: bytes(length),
     "random": lambda length: pattern(99, length),

@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: MIT
 """The manual pages say what the programs and headers say."""
-import os
 import re
 import shutil
 from pathlib import Path
 
 import pytest
-from lib.project import BUILD, SOURCE, run
+from lib.project import BUILD, COMMAND, SOURCE, run
 
-COMMAND = os.path.join(BUILD, "tsk_qcow2", "tsk-qcow2")
 PAGES = sorted(Path(BUILD, "man").glob("*.[1-8]"))
 
 

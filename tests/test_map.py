@@ -2,28 +2,17 @@
 """`tsk-qcow2 map`. That it gives what `qemu-img map` gives is tested by test_differential.py."""
 import json
 import re
-import subprocess
 from xml.etree import ElementTree
 from pathlib import Path
 
 from lib.builder import Image, pattern
-from lib.project import BUILD, SOURCE, run, sanitized
+from lib.project import SOURCE, run, tsk_qcow2
 
 C = 4096
-COMMAND = Path(BUILD, "tsk_qcow2", "tsk-qcow2")
 
 
-def command(*words, status=0, cwd=None):
-    done = subprocess.run(
-        [COMMAND, "map", *words],
-        capture_output=True,
-        check=False,
-        timeout=120,
-        cwd=cwd,
-        env={"PATH": "/usr/bin:/bin", **sanitized()},
-    )
-    assert done.returncode == status, done
-    return done.stdout.decode()
+def command(*words, **options):
+    return tsk_qcow2("map", *words, **options)
 
 
 def runs(name, **options):

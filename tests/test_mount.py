@@ -18,8 +18,8 @@ import pytest
 from lib import agreement, encrypted, mounted, tools
 from lib.builder import Image, pattern, squeezable
 from lib.history import History
-from lib.mounted import COMMAND, Mount, in_background
-from lib.project import BUILD, can_change_user, run
+from lib.mounted import Mount, in_background
+from lib.project import BUILD, COMMAND, can_change_user, run
 
 pytestmark = mounted.needed
 C, PAGE, SECTOR, MIB = 4096, 4096, 512, 1 << 20

@@ -17,7 +17,7 @@ from lib.core import Image as Opened
 from lib.core import QcowError
 from lib.encrypted import content, create, has_libgcrypt, node, write
 from lib.expect import assert_bytes
-from lib.project import BUILD, run
+from lib.project import COMMAND, run
 from lib.unlocked import (
     BACKINGS,
     SECRET,
@@ -239,7 +239,7 @@ def test_key_file_for_a_plain_image(tmp_path, keys):
     cat_refused(f"{path},key-file={keys('key')}", "passphrase was given", "plain.qcow2")
     for key_file in (keys("key"), tmp_path / "none", ""):
         assert img_cat(path, TSK_QCOW2_KEY_FILE=str(key_file)).stdout == bytes(4096)
-    run(f"{BUILD}/tsk_qcow2/tsk-qcow2", "info", f"{path},key-file=/nonexistent", env=tools.CLEAN)
+    run(COMMAND, "info", f"{path},key-file=/nonexistent", env=tools.CLEAN)
 
 
 @needs_libgcrypt

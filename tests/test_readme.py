@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pytest
 from lib import encrypted, mounted, tools
 from lib.builder import Image, pattern
-from lib.project import BUILD, SOURCE, run, run_line
+from lib.project import BUILD, COMMAND, SOURCE, run, run_line
 
 README = Path(SOURCE, "README.md").read_text()
 WITH_COMMANDS = ["README.md", "docs/recipes.md", "docs/image-names.md"]
@@ -224,7 +224,7 @@ def test_links_lead_somewhere(document):
 
 def test_docs_name_every_command_and_every_option():
     def topic(name=""):
-        return run(f"{BUILD}/tsk_qcow2/tsk-qcow2", "help", *name.split()).stdout
+        return run(COMMAND, "help", *name.split()).stdout
 
     commands = re.findall(r"^  ([a-z]+)", topic().split("Image names")[0], re.M)
     page = Path(SOURCE, "docs/commands.md").read_text()

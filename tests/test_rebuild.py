@@ -10,23 +10,14 @@ from pathlib import Path
 import pytest
 from lib import core
 from lib.builder import Image, pattern, squeezable
-from lib.project import BUILD, SANITIZERS, SOURCE, run, sanitized
+from lib.project import COMMAND, SANITIZERS, SOURCE, run, sanitized, tsk_qcow2
 from test_layout import FILLS, check, lose
 
-COMMAND = f"{BUILD}/tsk_qcow2/tsk-qcow2"
 MIB = 1 << 20
 
 
 def rebuild(path, status=0):
-    done = subprocess.run(
-        [COMMAND, "residue", "--rebuild", "--json", path],
-        capture_output=True,
-        check=False,
-        timeout=120,
-        env={"PATH": "/usr/bin:/bin", **sanitized()},
-    )
-    assert done.returncode == status, done
-    return json.loads(done.stdout)
+    return json.loads(tsk_qcow2("residue", "--rebuild", "--json", path, status=status))
 
 
 def filled(bits, kind="normal", **options):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import qcow2core
-from lib.project import BUILD, SOURCE, run
+from lib.project import BUILD, COMMAND, SOURCE, run
 
 NEWS = Path(SOURCE, "NEWS.md").read_text()
 VERSION = re.search(
@@ -26,7 +26,7 @@ def test_everything_says_the_same_version(monkeypatch):
     pages = list(Path(BUILD, "man").glob("*.[1-8]"))
     assert len(pages) >= 4
     said = {
-        "command": run(os.path.join(BUILD, "tsk_qcow2/tsk-qcow2"), "--version").stdout.split()[1],
+        "command": run(COMMAND, "--version").stdout.split()[1],
         "Python module": qcow2core.__version__,
         "Debian packages": re.match(r"tsk-qcow2 \((.*)\) ", changelog())[1],
         **{

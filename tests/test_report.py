@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,26 +10,16 @@ from pathlib import Path
 import pytest
 from lib import door_names
 from lib.builder import Image, pattern
-from lib.project import BUILD, SOURCE, run, sanitized
+from lib.project import COMMAND, SOURCE, run, tsk_qcow2
 
 C = 4096
-COMMAND = Path(BUILD, "tsk_qcow2", "tsk-qcow2")
 VOID = {"meta", "br", "link", "img", "hr", "input"}
 SECTIONS = ("files", "facts", "pictures", "states", "hashes", "consistency", "residue")
 DATE = "2026-11-26T21:30:00Z"
 
 
-def report(*words, status=0, cwd=None):
-    done = subprocess.run(
-        [COMMAND, "report", *words],
-        capture_output=True,
-        check=False,
-        timeout=300,
-        cwd=cwd,
-        env={"PATH": "/usr/bin:/bin", **sanitized()},
-    )
-    assert done.returncode == status, done
-    return done.stdout.decode()
+def report(*words, **options):
+    return tsk_qcow2("report", *words, timeout=300, **options)
 
 
 class Page(HTMLParser):

@@ -14,7 +14,6 @@ import pytest
 from lib import tools
 from lib.builder import Image
 from lib.selectors import (
-    COMMAND,
     FIRST_LINE,
     SIZE,
     assert_byte,
@@ -26,6 +25,7 @@ from lib.selectors import (
     write,
 )
 from lib.tools import assert_refused, img_cat
+from lib.project import COMMAND
 
 BOTH = pytest.mark.parametrize("image_type", ["qcow2", None], ids=["told", "detected"])
 

@@ -11,9 +11,8 @@ import subprocess
 import pytest
 from lib import tools
 from lib.builder import Image
-from lib.project import can_change_user
+from lib.project import COMMAND, can_change_user
 from lib.selectors import (
-    COMMAND,
     FIRST_LINE,
     SIZE,
     assert_byte,

@@ -13,7 +13,7 @@ import pytest
 from lib import disks, project, tools
 from lib.builder import Image, pattern, poke
 from lib.namespace import CLEAN
-from lib.project import BUILD, SOURCE, run
+from lib.project import COMMAND, SOURCE, run
 from lib.tools import DROPIN
 
 pytestmark = pytest.mark.skipif(bool(tools.NATIVE), reason="these tools need no drop-in")
@@ -231,8 +231,7 @@ def test_damaged_programs_are_looked_at_safely(own, tmp_path, rng):
             del data[rng.randrange(len(data)) :]
         (tmp_path / f"p{i}").write_bytes(data)
         (tmp_path / f"p{i}").chmod(0o755)
-    built = os.path.join(BUILD, "tsk_qcow2", "tsk-qcow2")
-    result = run(built, "status", env=dict(CLEAN, PATH=str(tmp_path)), check=False)
+    result = run(COMMAND, "status", env=dict(CLEAN, PATH=str(tmp_path)), check=False)
     assert result.returncode in (0, 3), result.stderr  # enabled here, or not
     assert int(re.search(r"Understand qcow2: +(\d+)", result.stdout)[1]) < 300
 

@@ -8,8 +8,7 @@ import subprocess
 
 import pytest
 from lib.builder import Image
-from lib.file_oracle import COMMAND
-from lib.project import SOURCE, run
+from lib.project import COMMAND, SOURCE, run
 
 
 def timeline(*words, **more):

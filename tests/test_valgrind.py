@@ -8,8 +8,7 @@ import shutil
 import pytest
 from lib import disks, mounted, tools
 from lib.builder import Image, pattern, squeezable
-from lib.mounted import COMMAND
-from lib.project import BUILD, run, run_line
+from lib.project import BUILD, COMMAND, run, run_line
 from test_faults import ENCRYPTED, FAULTS, IMAGES, has_libgcrypt
 
 VALGRIND = ["/usr/bin/valgrind", "--quiet", "--error-exitcode=99", "--track-origins=no"]

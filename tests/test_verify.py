@@ -13,9 +13,8 @@ import pytest
 import qcow2core
 from lib import tools
 from lib.builder import OFFSET_MASK, Image, deflate, pattern, poke, squeezable
-from lib.project import BUILD, SOURCE, json_keys, run, run_line
+from lib.project import BUILD, COMMAND, SOURCE, json_keys, run, run_line
 
-COMMAND = os.path.join(BUILD, "tsk_qcow2", "tsk-qcow2")
 C = 65536
 
 
@@ -345,7 +344,7 @@ def test_a_wiped_l1_table_is_not_good(tmp_path):
     assert verdict.endswith(f"More: tsk-qcow2 check '{path}'")
     assert (
         run(
-            *verdict.split("More: ")[1].replace("'", "").replace("tsk-qcow2", COMMAND).split(),
+            *verdict.split("More: ")[1].replace("'", "").replace("tsk-qcow2", str(COMMAND)).split(),
             check=False,
         ).returncode
         == 5

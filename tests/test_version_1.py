@@ -9,9 +9,8 @@ import pytest
 from lib import encrypted, tools, version_1
 from lib.builder import pattern
 from lib.core import Image, QcowError, probe
-from lib.project import BUILD, run, run_line
+from lib.project import COMMAND, run, run_line
 
-COMMAND = os.path.join(BUILD, "tsk_qcow2", "tsk-qcow2")
 C = 4096
 
 

@@ -3,11 +3,9 @@
 import json
 import re
 import subprocess
-from pathlib import Path
 
-from .project import BUILD
+from .project import COMMAND
 
-COMMAND = Path(BUILD, "tsk_qcow2", "tsk-qcow2")
 PIECE = 1 << 16
 UNEQUAL = re.compile(rb"[^\0]+")
 

@@ -582,14 +582,8 @@ class View(Closing):
         )
 
     def map_all(self):
-        """All extents, in order; checks that they cover the view exactly once."""
-        found, at = [], 0
-        while at < self.size:
-            extent = self.map(at, self.size - at)
-            assert extent.guest_offset == at and 0 < extent.length <= self.size - at, extent
-            found.append(extent)
-            at += extent.length
-        return found
+        """All extents, in order."""
+        return self.run_by_run(self.map)
 
     def label(self, offset, length):
         raw = RawLabelled()
@@ -598,10 +592,14 @@ class View(Closing):
         return Labelled(LABELS[raw.label], raw.guest_offset, raw.length, host_offset)
 
     def label_all(self):
-        """All labels, in order; checks that they cover the view exactly once."""
+        """All labels, in order."""
+        return self.run_by_run(self.label)
+
+    def run_by_run(self, ask):
+        """All answers of ask(offset, length), which must cover the view exactly once."""
         found, at = [], 0
         while at < self.size:
-            run = self.label(at, self.size - at)
+            run = ask(at, self.size - at)
             assert run.guest_offset == at and 0 < run.length <= self.size - at, run
             found.append(run)
             at += run.length

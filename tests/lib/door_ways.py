@@ -14,8 +14,8 @@ import qcow2core
 
 from . import core, mounted, project, tools
 from .doors import CHAIN, DAMAGED, GOOD, HEADER, REFUSED, SECTOR, VIEW, Answer, Door, Wrong
+from .project import COMMAND
 
-COMMAND = Path(project.BUILD, "tsk_qcow2", "tsk-qcow2")
 COUNTED = re.compile(r"(\d+) damaged ranges? \((\d+) bytes\)")
 OF_A_FILE = re.compile(r"(?:((?:\w+/)?[\w.-]+\.(?:raw|qevm)): )?(.*)")
 MOUNTED = Path("mounted")  # of the mount, in the working directory

@@ -9,9 +9,8 @@ from collections import Counter, defaultdict, namedtuple
 from pathlib import Path
 
 from . import tools
-from .project import BUILD
+from .project import COMMAND
 
-COMMAND = Path(BUILD, "tsk_qcow2", "tsk-qcow2")
 FILES, ALLOCATED, DIRECTORY, REGULAR, SYMBOLIC_LINK = 0, 1, 2, 1, 6  # tsk_loaddb's numbers
 VIRTUAL = (10, 11)
 TIMES = ("modified", "accessed", "inode_changed", "born")

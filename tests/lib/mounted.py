@@ -14,9 +14,8 @@ from pathlib import Path
 import pytest
 
 from . import tools
-from .project import BUILD, run, sanitized
+from .project import BUILD, COMMAND, run, sanitized
 
-COMMAND = Path(BUILD, "tsk_qcow2", "tsk-qcow2")
 PROGRAM = Path(BUILD, "tsk_qcow2", "tsk-qcow2-mount")
 
 

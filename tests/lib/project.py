@@ -4,9 +4,11 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 SOURCE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.environ.get("TSK_QCOW2_BUILD", SOURCE)
+COMMAND = Path(BUILD, "tsk_qcow2", "tsk-qcow2")
 # The sanitizers that the build has, such as address,undefined.
 SANITIZERS = os.environ.get("TSK_QCOW2_SANITIZERS", "")
 # What a program must load before it can load sanitized libraries.
@@ -54,6 +56,20 @@ def run(*command, timeout=600, check=True, env=None, **more):
             result.returncode == 0
         ), f"{command} ended with {result.returncode}:\n{result.stdout}\n{result.stderr}"
     return result
+
+
+def tsk_qcow2(*words, status=0, timeout=120, cwd=None, **environment):
+    """Run `tsk-qcow2 WORDS...` in an environment of its own, with these variables. It must end with
+    this status. Returns what it prints."""
+    done = subprocess.run(
+        [COMMAND, *words],
+        capture_output=True,
+        timeout=timeout,
+        cwd=cwd,
+        env={"PATH": "/usr/bin:/bin", **sanitized(), **environment},
+    )
+    assert done.returncode == status, done
+    return done.stdout.decode()
 
 
 def run_line(line, *words, **more):

@@ -7,11 +7,10 @@ from pathlib import Path
 
 from . import images, tools
 from .builder import Image
-from .project import BUILD
+from .project import COMMAND
 from .tools import assert_filled
 
 SIZE = 64 << 10  # of every disk here, bytes: one cluster
-COMMAND = Path(BUILD, "tsk_qcow2", "tsk-qcow2")
 FIRST_LINE = "TSK-QCOW2-SELECTOR 1\n"
 assert_byte = partial(assert_filled, size=SIZE)
 

@@ -8,7 +8,8 @@ import subprocess
 from collections import defaultdict
 
 from . import tools
-from .file_oracle import COMMAND, Difference
+from .file_oracle import Difference
+from .project import COMMAND
 
 SEEN = re.compile(r" \[in (.*)\]$")
 ZONE = "Europe/Berlin"
