@@ -96,7 +96,7 @@ static const struct topic TOPICS[] = {
     "print sizes and SHA-256\n",
     "--vmstate   read saved memory too\n"
     "--no-hash   compute no SHA-256, and so skip holes\n"
-    "--list NUMBER   list so many damaged ranges of a state, of 10,000 at most; all are counted\n"
+    "--list NUMBER   list only so many damaged ranges of each state, not 10,000; all are counted\n"
     "--json      print JSON\n"
     "If the image name chooses a snapshot, only that is read.\n"
     "Exit status: 0 all of it can be read; 4 some of it cannot, or is lost; 5 everything that\n"
@@ -129,15 +129,15 @@ static const struct topic TOPICS[] = {
     "Exit status: 0; 4 some of the image cannot be read, or it is corrupt; 5, 6 and 7 as\n"
     "with verify; 1 the image cannot be opened, or the report cannot be written.\n" },
   { "residue", "residue [--json] [--rebuild | --map NAME | --streams DIRECTORY] IMAGE",
-    "what is in the file though nothing refers to it: how much, where, and what it\n"
-    "looks like; deleted snapshots and bitmaps that are still listed somewhere\n",
-    "--json    print JSON\n"
-    "--rebuild find out how a file can be read whose first bytes were overwritten\n"
+    "say what is in the file though nothing refers to it: how much, where, and\n"
+    "what it looks like; list deleted snapshots and bitmaps that left an entry\n",
+    "--json                print JSON\n"
+    "--rebuild             find out how a file can be read whose first bytes were overwritten\n"
     "--map NAME            list the clusters of the deleted snapshot of this name (or id=ID, or\n"
     "                      l1=OFFSET), and how far each can be trusted; backing files are opened\n"
     "--streams DIRECTORY   decompress old compressed clusters into files there; it must be empty,\n"
     "                      or not exist\n"
-    "No other file is opened. \"IMAGE,residue\" is the content.\n"
+    "Otherwise no other file is opened. \"IMAGE,residue\" is the content.\n"
     "Exit status: 0 everything was looked at; 6 not everything was; 1 the image is unusable,\n"
     "or --rebuild found nothing.\n" },
   { "help", "help [TOPIC]", "print this overview, or more about a command or image names\n", "" },
