@@ -402,7 +402,6 @@ AT = 5 * C  # where a table can be
         snapshot_entry(1 << 50, b"1", b""),
         snapshot_entry(AT, b"1", b"", l1_size=0),
         snapshot_entry(AT, b"1", b"", disk_size=1 << 40),
-        snapshot_entry(AT, b"1", b"name").rstrip(b"\0") + b"x",
         struct.pack(">QIIBBHI", AT, 1, 8, 1, 16, 1, 0) + b"b",
         struct.pack(">QIIBBHI", AT, 1, 0, 2, 16, 1, 0) + b"b",
         struct.pack(">QIIBBHI", AT, 1, 0, 1, 40, 1, 0) + b"b",

@@ -81,16 +81,22 @@ size_t qcow2_residue_snapshot_entry(const struct qcow2_residue_looks *looks, con
                                     size_t length)
 {
   struct qcow2_snapshot_lengths lengths;
-  size_t end, padded;
+  size_t end;
 
   if (length < SNAPSHOT_FIXED_BYTES || qcow2_snapshot_measure(bytes, 0, &lengths, NULL) != 0)
     return 0;
   end = SNAPSHOT_FIXED_BYTES + (size_t) lengths.extra + lengths.id + lengths.name;
-  padded = (end + 7) & ~(size_t) 7;
   if (end > length || !is_snapshot(looks, bytes, &lengths))
     return 0;
-  padded = padded > length ? length : padded;
-  return qcow2_residue_is_zero(bytes + end, padded - end) ? padded : 0;
+  return (size_t) min_u64((end + 7) & ~(size_t) 7, length);
+}
+
+bool qcow2_residue_may_be_bitmap(const struct qcow2_residue_looks *looks, const uint8_t *bytes)
+{
+  return is_place(looks, be64_get(bytes)) && be32_get(bytes + 8) != 0 &&
+         (uint64_t) be32_get(bytes + 8) * looks->geometry->cluster_size <= BITMAP_BYTES_MAX &&
+         be32_get(bytes + 12) <= 7 && bytes[16] == QCOW2_BITMAP_DIRTY_TRACKING && bytes[17] >= 9 &&
+         bytes[17] <= 31 && be16_get(bytes + 18) != 0 && be32_get(bytes + 20) == 0;
 }
 
 size_t qcow2_residue_bitmap_entry(const struct qcow2_residue_looks *looks, const uint8_t *bytes,
@@ -103,10 +109,7 @@ size_t qcow2_residue_bitmap_entry(const struct qcow2_residue_looks *looks, const
   name_length = be16_get(bytes + 18);
   end = BITMAP_FIXED_BYTES + name_length;
   padded = (end + 7) & ~(size_t) 7;
-  if (!is_place(looks, be64_get(bytes)) || be32_get(bytes + 8) == 0 ||
-      (uint64_t) be32_get(bytes + 8) * looks->geometry->cluster_size > BITMAP_BYTES_MAX ||
-      be32_get(bytes + 12) > 7 || bytes[16] != QCOW2_BITMAP_DIRTY_TRACKING || bytes[17] < 9 ||
-      bytes[17] > 31 || name_length == 0 || be32_get(bytes + 20) != 0 || padded > length)
+  if (padded > length || !qcow2_residue_may_be_bitmap(looks, bytes))
     return 0;
   return is_text(bytes + BITMAP_FIXED_BYTES, name_length) &&
                  qcow2_residue_is_zero(bytes + end, padded - end)

@@ -35,15 +35,17 @@ bool qcow2_residue_is_table_of(const struct qcow2_residue_looks *looks, const ui
                                size_t count, unsigned width);
 
 /* If the `length` bytes begin with what looks like an entry of the snapshot table: the length of
-   that entry in bytes, rounded up to a multiple of 8. Else 0. */
+   that entry in bytes, rounded up to a multiple of 8. Else 0. QEMU does not write the bytes after
+   an entry up to that multiple: what was there before stays. */
 size_t qcow2_residue_snapshot_entry(const struct qcow2_residue_looks *looks, const uint8_t *bytes,
                                     size_t length);
 
 /* False if an entry that begins with these SNAPSHOT_FIXED_BYTES bytes cannot look like one. */
 bool qcow2_residue_may_be_snapshot(const struct qcow2_residue_looks *looks, const uint8_t *bytes);
 
-/* The same for an entry of the bitmap directory. */
+/* The same for an entry of the bitmap directory, and its BITMAP_FIXED_BYTES bytes. */
 size_t qcow2_residue_bitmap_entry(const struct qcow2_residue_looks *looks, const uint8_t *bytes,
                                   size_t length);
+bool qcow2_residue_may_be_bitmap(const struct qcow2_residue_looks *looks, const uint8_t *bytes);
 
 #endif

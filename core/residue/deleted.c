@@ -117,6 +117,13 @@ static void keep(void *context, const struct qcow2_residue_found *found)
                                     .date = date_of(found->snapshot) };
 }
 
+static int compare_offsets(const void *one, const void *other)
+{
+  const struct qcow2_deleted_entry *a = one, *b = other;
+
+  return a->host_offset < b->host_offset ? -1 : a->host_offset > b->host_offset;
+}
+
 static int compare_l1(const void *one, const void *other)
 {
   const struct qcow2_deleted_entry *a = *(struct qcow2_deleted_entry *const *) one;
@@ -186,6 +193,8 @@ static int search(const struct qcow2_image *image, struct qcow2_deleted_entries 
     code = qcow2_error_set_nomem(error);
   if (code == 0) {
     collection.entries->is_complete = result.is_complete != 0;
+    qsort(collection.entries->entries, collection.entries->count,
+          sizeof(collection.entries->entries[0]), compare_offsets);
     code = settle_overlaps(collection.entries, error);
   }
   if (code == 0)

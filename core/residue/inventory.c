@@ -9,7 +9,6 @@
 #include "../base/checked.h"
 #include "../base/error.h"
 #include "../base/options.h"
-#include "../format/snapshot.h"
 #include "../storage/storage.h"
 
 /* Memory: 8 MiB for the states of clusters, 8 MiB for why they are not read, 8 MiB for ranges and
@@ -109,22 +108,17 @@ static enum qcow2_residue_where where_is(const struct qcow2_inventory *inventory
 
 /* ---- One cluster ------------------------------------------------------------------ */
 
-/* Count a cluster of this kind, and tell what is in it. */
-static int look_inside(struct qcow2_inventory *inventory, uint64_t cluster,
-                       enum qcow2_residue_kind kind, uint64_t length, struct qcow2_error *error)
+/* Count a cluster of this kind. */
+static void count_cluster(struct qcow2_inventory *inventory, uint64_t cluster,
+                          enum qcow2_residue_kind kind, uint64_t length)
 {
-  uint64_t offset = cluster << inventory->window.map.cluster_bits;
-
   if (kind == QCOW2_RESIDUE_L2 && inventory->table_count < inventory->table_capacity) {
     inventory->tables[inventory->table_count++] = cluster; /* counted later */
-    return 0;
+    return;
   }
   inventory->result->kind_bytes[kind] += length;
-  if (kind == QCOW2_RESIDUE_SNAPSHOT_TABLE || kind == QCOW2_RESIDUE_BITMAP_DIRECTORY)
-    return qcow2_inventory_entries(inventory, kind, cluster, error);
   if (kind == QCOW2_RESIDUE_HEADER || kind == QCOW2_RESIDUE_REFCOUNT_BLOCK)
-    qcow2_inventory_report(inventory, kind, offset);
-  return 0;
+    qcow2_inventory_report(inventory, kind, cluster << inventory->window.map.cluster_bits);
 }
 
 /* Count the bytes that the mask says are residue, by sectors. */
@@ -168,8 +162,7 @@ static bool has_streams(struct qcow2_inventory *inventory, uint64_t cluster,
 
 /* A cluster that nothing reads. *next_data is where the next bytes are stored, if that lies after
    it. */
-static int look_at_free(struct qcow2_inventory *inventory, uint64_t cluster, uint64_t *next_data,
-                        struct qcow2_error *error)
+static void look_at_free(struct qcow2_inventory *inventory, uint64_t cluster, uint64_t *next_data)
 {
   uint32_t size = inventory->looks.geometry->cluster_size;
   uint64_t offset = cluster * size;
@@ -185,34 +178,16 @@ static int look_at_free(struct qcow2_inventory *inventory, uint64_t cluster, uin
   if (*next_data >= offset + length) {
     count(inventory, where, length, 0);
     inventory->result->kind_bytes[QCOW2_RESIDUE_HOLE] += length;
-    return 0;
+    return;
   }
   qcow2_inventory_read(inventory, offset, inventory->bytes, size);
   kind = qcow2_residue_classify(&inventory->looks, inventory->bytes);
   if (has_streams(inventory, cluster, kind, length)) {
     count_sectors(inventory, where, length);
-    return 0;
+    return;
   }
   count(inventory, where, length, count_data(inventory->bytes, length));
-  return look_inside(inventory, cluster, kind, length, error);
-}
-
-/* Look for an old snapshot table that begins with a cluster that nothing reads: most that are none
-   show it by their first bytes. */
-static int look_for_snapshots(struct qcow2_inventory *inventory, uint64_t cluster,
-                              uint64_t *next_data, struct qcow2_error *error)
-{
-  uint32_t size = inventory->looks.geometry->cluster_size;
-  uint64_t offset = cluster * size;
-
-  if (*next_data < offset + size)
-    *next_data = qcow2_storage_next_data(inventory->storage, offset);
-  if (*next_data >= offset + size)
-    return 0;
-  qcow2_inventory_read(inventory, offset, inventory->bytes, SNAPSHOT_FIXED_BYTES);
-  if (!qcow2_residue_may_be_snapshot(&inventory->looks, inventory->bytes))
-    return 0;
-  return qcow2_inventory_entries(inventory, QCOW2_RESIDUE_SNAPSHOT_TABLE, cluster, error);
+  count_cluster(inventory, cluster, kind, length);
 }
 
 /* What else a cluster may be of which something reads a part. */
@@ -231,13 +206,19 @@ static enum qcow2_residue_where where_is_slack(const struct qcow2_inventory *inv
   return QCOW2_RESIDUE_TABLE_SLACK;
 }
 
+enum qcow2_residue_where qcow2_inventory_where_partly(const struct qcow2_inventory *inventory,
+                                                      uint64_t cluster)
+{
+  return where_is(inventory, cluster, where_is_slack(inventory, cluster));
+}
+
 /* A cluster that is in use in part. */
 static void look_at_partly(struct qcow2_inventory *inventory, uint64_t cluster)
 {
   uint32_t size = inventory->looks.geometry->cluster_size;
   uint64_t offset = cluster * size;
   size_t length = (size_t) min_u64(size, inventory->storage->size - offset);
-  enum qcow2_residue_where where = where_is(inventory, cluster, where_is_slack(inventory, cluster));
+  enum qcow2_residue_where where = qcow2_inventory_where_partly(inventory, cluster);
 
   memset(inventory->mask, MASK_RESIDUE, size);
   if (qcow2_residue_window_clear(&inventory->window, offset, inventory->mask, length) != 0) {
@@ -253,29 +234,20 @@ static void look_at_partly(struct qcow2_inventory *inventory, uint64_t cluster)
 
 /* ---- All clusters ------------------------------------------------------------------- */
 
-static int look_at_part(struct qcow2_inventory *inventory, struct qcow2_error *error)
+static void look_at_part(struct qcow2_inventory *inventory)
 {
   const struct qcow2_residue_map *map = &inventory->window.map;
   uint64_t next_data = 0;
-  int code = 0;
 
   inventory->table_count = 0;
-  for (uint64_t cluster = map->first; code == 0 && cluster < map->end; cluster++)
+  for (uint64_t cluster = map->first; cluster < map->end; cluster++)
     switch (qcow2_residue_map_state(map, cluster)) {
-    case RESIDUE_FREE:
-      code = inventory->snapshots_only ? look_for_snapshots(inventory, cluster, &next_data, error)
-                                       : look_at_free(inventory, cluster, &next_data, error);
-      break;
-    case RESIDUE_PARTLY:
-      if (!inventory->snapshots_only)
-        look_at_partly(inventory, cluster);
-      break;
+    case RESIDUE_FREE: look_at_free(inventory, cluster, &next_data); break;
+    case RESIDUE_PARTLY: look_at_partly(inventory, cluster); break;
     case RESIDUE_USED:
     case RESIDUE_WALKED: break;
     }
-  if (code == 0)
-    qcow2_inventory_tables(inventory);
-  return code;
+  qcow2_inventory_tables(inventory);
 }
 
 /* Make the map for the next part. False: a bound is reached, or, with *code, there is an error. */
@@ -311,7 +283,9 @@ static int look_at_all(struct qcow2_inventory *inventory, struct qcow2_error *er
       result->is_complete = 0;
       break;
     }
-    code = look_at_part(inventory, error);
+    code = qcow2_inventory_search(inventory, error);
+    if (code == 0 && !inventory->snapshots_only)
+      look_at_part(inventory);
     result->checked_to = min_u64(map->end << map->cluster_bits, result->file_bytes);
   }
   if (inventory->walk.has_gaps) {
@@ -332,6 +306,8 @@ static void inventory_free(struct qcow2_inventory *inventory)
   free(inventory->mask);
   free(inventory->tables);
   free(inventory->seen);
+  free(inventory->buffer.bytes);
+  free(inventory->places);
 }
 
 static int inventory_make(struct qcow2_inventory *inventory, struct qcow2_error *error)
@@ -358,9 +334,11 @@ static int inventory_make(struct qcow2_inventory *inventory, struct qcow2_error 
                                                INVENTORY_TABLES_MAX);
   inventory->tables = malloc(inventory->table_capacity * sizeof(inventory->tables[0]));
   inventory->seen = calloc(2 * INVENTORY_ENTRIES_MAX, sizeof(inventory->seen[0]));
+  inventory->buffer.bytes = malloc(INVENTORY_BUFFER_BYTES);
+  inventory->places = malloc(INVENTORY_PLACES_MAX * sizeof(inventory->places[0]));
   if (inventory->walk.hidden == NULL || inventory->looks.scratch == NULL ||
       inventory->bytes == NULL || inventory->mask == NULL || inventory->tables == NULL ||
-      inventory->seen == NULL)
+      inventory->seen == NULL || inventory->buffer.bytes == NULL || inventory->places == NULL)
     return qcow2_error_set_nomem(error);
   return 0;
 }

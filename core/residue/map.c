@@ -285,3 +285,32 @@ size_t qcow2_residue_map_find(const struct qcow2_residue_map *map, uint64_t offs
   }
   return low;
 }
+
+/* The first byte of [offset, end), which is in one cluster, that a range has; or `end`. */
+static uint64_t first_in_ranges(const struct qcow2_residue_map *map, uint64_t offset, uint64_t end)
+{
+  for (size_t i = qcow2_residue_map_find(map, offset);
+       i < map->range_count && map->ranges[i].offset < end; i++)
+    if (map->ranges[i].offset + map->ranges[i].length > offset)
+      return map->ranges[i].offset > offset ? map->ranges[i].offset : offset;
+  return end;
+}
+
+uint64_t qcow2_residue_map_free_end(const struct qcow2_residue_map *map, uint64_t offset,
+                                    uint64_t end)
+{
+  while (offset < end) {
+    uint64_t cluster = offset >> map->cluster_bits;
+    uint64_t cluster_end = min_u64((cluster + 1) << map->cluster_bits, end), used = cluster_end;
+
+    if (cluster < map->first || cluster >= map->end ||
+        qcow2_residue_map_state(map, cluster) >= RESIDUE_USED)
+      return offset;
+    if (qcow2_residue_map_state(map, cluster) == RESIDUE_PARTLY)
+      used = first_in_ranges(map, offset, cluster_end);
+    if (used < cluster_end)
+      return used;
+    offset = cluster_end;
+  }
+  return end;
+}

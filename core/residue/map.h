@@ -79,4 +79,9 @@ enum qcow2_residue_state qcow2_residue_map_state(const struct qcow2_residue_map 
    their offsets. */
 size_t qcow2_residue_map_find(const struct qcow2_residue_map *map, uint64_t offset);
 
+/* The first byte of [offset, end) to which something refers, or that is in a cluster that the map
+   does not have; or `end`. Of streams that were not decoded, the last sectors count as a whole. */
+uint64_t qcow2_residue_map_free_end(const struct qcow2_residue_map *map, uint64_t offset,
+                                    uint64_t end);
+
 #endif

@@ -3,24 +3,24 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../base/bytes.h"
 #include "../base/checked.h"
 #include "../base/error.h"
 #include "../format/bitmap.h"
 #include "../format/snapshot.h"
 #include "inventory.h"
 
-/* More than the longest entry, whose ID and name have 65,535 bytes each. */
-#define BUFFER_BYTES ((size_t) 256 << 10)
-#define ENTRY_BYTES_MAX ((size_t) 132 << 10)
+/* How much is read at once, unless an entry is longer. */
+#define READ_BYTES ((size_t) 16 << 10)
+/* The work of looking at one more entry that was seen, as in a check. */
+#define SEEN_WORK_BYTES 8u
 
-/* A table that is read entry by entry. */
+/* Entries one after another. */
 struct table {
   struct qcow2_inventory *inventory;
   enum qcow2_residue_kind kind;
-  uint64_t start;       /* of the table */
-  uint64_t offset, end; /* of the buffer, and of the clusters in a row that nothing refers to */
-  uint8_t *buffer;
-  size_t length, at; /* bytes in the buffer, and the entry's place */
+  uint64_t start, at; /* of the first entry, and of the next one */
+  uint64_t date;      /* of the last entry */
 };
 
 /* ---- Which were there before --------------------------------------------------------- */
@@ -59,13 +59,18 @@ static uint64_t hash_bitmap(const struct qcow2_bitmap *bitmap)
   return hash_entry(bitmap->table_offset, UINT64_MAX, "", 0, bitmap->name, bitmap->name_length);
 }
 
-/* True if the entry is new, and not one of too many. */
+/* True if the entry is new, and not one of too many. Hashes that were made to collide cost work. */
 static bool is_new(struct qcow2_inventory *inventory, uint64_t hash)
 {
   size_t slots = 2 * INVENTORY_ENTRIES_MAX, slot = (size_t) (hash % slots);
 
-  while (inventory->seen[slot] != 0 && inventory->seen[slot] != hash)
-    slot = (slot + 1) % slots;
+  for (; inventory->seen[slot] != 0 && inventory->seen[slot] != hash; slot = (slot + 1) % slots) {
+    if (inventory->walk.work < SEEN_WORK_BYTES) {
+      inventory->result->is_complete = 0;
+      return false;
+    }
+    inventory->walk.work -= SEEN_WORK_BYTES;
+  }
   if (inventory->seen[slot] == hash)
     return false;
   if (inventory->seen_count == INVENTORY_ENTRIES_MAX) {
@@ -158,71 +163,110 @@ static int report_bitmap(struct table *table, const uint8_t *bytes, size_t lengt
   return 0;
 }
 
-/* ---- Tables ------------------------------------------------------------------------------- */
+/* ---- Reading ------------------------------------------------------------------------------ */
 
-/* Let the buffer hold the entry's bytes, as far as the table can go on. */
-static void fill(struct table *table)
+const uint8_t *qcow2_inventory_peek(struct qcow2_inventory *inventory, uint64_t host_offset,
+                                    size_t wanted, size_t *length)
 {
-  if (table->length - table->at >= ENTRY_BYTES_MAX || table->offset + table->length == table->end)
-    return;
-  table->offset += table->at;
-  table->at = 0;
-  table->length = (size_t) min_u64(BUFFER_BYTES, table->end - table->offset);
-  qcow2_inventory_read(table->inventory, table->offset, table->buffer, table->length);
+  struct qcow2_entry_buffer *buffer = &inventory->buffer;
+  size_t skip = (size_t) (host_offset - buffer->offset);
+
+  if (host_offset < buffer->offset || skip > buffer->length ||
+      (wanted > buffer->length - skip && !buffer->is_last)) {
+    uint64_t most = wanted > READ_BYTES ? wanted : READ_BYTES;
+    uint64_t end = min_u64(host_offset + most, inventory->storage->size);
+
+    end = host_offset < end ? qcow2_residue_map_free_end(&inventory->window.map, host_offset, end)
+                            : host_offset;
+    buffer->offset = host_offset;
+    buffer->length = (size_t) (end - host_offset);
+    buffer->is_last = buffer->length < most;
+    qcow2_inventory_read(inventory, host_offset, buffer->bytes, buffer->length);
+    skip = 0;
+  }
+  *length = buffer->length - skip;
+  return buffer->bytes + skip;
 }
 
-static int report_entries(struct table *table, struct qcow2_error *error)
+/* ---- Tables ------------------------------------------------------------------------------- */
+
+/* The snapshot's entry at table->at, or 0. *bytes are those of the entry. */
+static size_t snapshot_entry(struct table *table, const uint8_t **bytes)
 {
   const struct qcow2_residue_looks *looks = &table->inventory->looks;
+  struct qcow2_snapshot_lengths lengths;
+  size_t left;
+
+  *bytes = qcow2_inventory_peek(table->inventory, table->at, SNAPSHOT_FIXED_BYTES, &left);
+  if (left < SNAPSHOT_FIXED_BYTES || !qcow2_residue_may_be_snapshot(looks, *bytes) ||
+      qcow2_snapshot_measure(*bytes, table->at, &lengths, NULL) != 0)
+    return 0;
+  *bytes = qcow2_inventory_peek(table->inventory, table->at,
+                                SNAPSHOT_FIXED_BYTES + (size_t) lengths.extra + lengths.id +
+                                    lengths.name + 7,
+                                &left);
+  return qcow2_residue_snapshot_entry(looks, *bytes, left);
+}
+
+static size_t bitmap_entry(struct table *table, const uint8_t **bytes)
+{
+  const struct qcow2_residue_looks *looks = &table->inventory->looks;
+  size_t left;
+
+  *bytes = qcow2_inventory_peek(table->inventory, table->at, BITMAP_FIXED_BYTES, &left);
+  if (left < BITMAP_FIXED_BYTES || !qcow2_residue_may_be_bitmap(looks, *bytes))
+    return 0;
+  *bytes = qcow2_inventory_peek(table->inventory, table->at,
+                                BITMAP_FIXED_BYTES + (size_t) be16_get(*bytes + 18) + 7, &left);
+  return qcow2_residue_bitmap_entry(looks, *bytes, left);
+}
+
+/* Report the entry at table->at, whose length is *length then. 0: there is none, or one of another
+   table: a snapshot's entry that is earlier than that before it. */
+static int report_next(struct table *table, size_t *length, struct qcow2_error *error)
+{
+  const uint8_t *bytes;
+  uint64_t date;
+
+  if (table->kind == QCOW2_RESIDUE_BITMAP_DIRECTORY) {
+    *length = bitmap_entry(table, &bytes);
+    return *length == 0 ? 0 : report_bitmap(table, bytes, *length, table->at, error);
+  }
+  *length = snapshot_entry(table, &bytes);
+  date = *length == 0 ? 0 : be64_get(bytes + 16); /* seconds, nanoseconds */
+  if (date < table->date)
+    *length = 0;
+  table->date = date;
+  return *length == 0 ? 0 : report_snapshot(table, bytes, table->at, error);
+}
+
+static int report_table(struct table *table, struct qcow2_error *error)
+{
   int code = 0;
 
-  while (code == 0) {
-    const uint8_t *bytes;
-    size_t length, left;
-
-    fill(table);
-    bytes = table->buffer + table->at;
-    left = table->length - table->at;
-    length = table->kind == QCOW2_RESIDUE_SNAPSHOT_TABLE
-                 ? qcow2_residue_snapshot_entry(looks, bytes, left)
-                 : qcow2_residue_bitmap_entry(looks, bytes, left);
-    if (length == 0)
-      return 0;
-    code = table->kind == QCOW2_RESIDUE_SNAPSHOT_TABLE
-               ? report_snapshot(table, bytes, table->offset + table->at, error)
-               : report_bitmap(table, bytes, length, table->offset + table->at, error);
-    table->at += length;
+  for (size_t length = 1; code == 0 && length > 0;) {
+    code = report_next(table, &length, error);
+    table->at += code == 0 ? length : 0;
   }
   return code == QCOW2_ERROR_CORRUPT ? 0 : code;
 }
 
-/* The end of the clusters in a row, from this one on, that nothing refers to. */
-static uint64_t free_end(const struct qcow2_inventory *inventory, uint64_t cluster)
-{
-  const struct qcow2_residue_map *map = &inventory->window.map;
-  uint64_t end = min_u64(map->end, cluster + (SNAPSHOT_TABLE_BYTES_MAX >> map->cluster_bits) + 1);
-
-  while (cluster < end && qcow2_residue_map_state(map, cluster) == RESIDUE_FREE)
-    cluster++;
-  return min_u64(cluster << map->cluster_bits, inventory->storage->size);
-}
-
-int qcow2_inventory_entries(struct qcow2_inventory *inventory, enum qcow2_residue_kind kind,
-                            uint64_t cluster, struct qcow2_error *error)
+int qcow2_inventory_entries(struct qcow2_inventory *inventory, uint64_t host_offset, uint64_t *end,
+                            struct qcow2_error *error)
 {
   struct table table = { .inventory = inventory,
-                         .kind = kind,
-                         .start = cluster << inventory->window.map.cluster_bits,
-                         .offset = cluster << inventory->window.map.cluster_bits,
-                         .end = free_end(inventory, cluster),
-                         .buffer = malloc(BUFFER_BYTES) };
+                         .kind = QCOW2_RESIDUE_SNAPSHOT_TABLE,
+                         .start = host_offset,
+                         .at = host_offset };
   int code;
 
-  if (table.buffer == NULL)
-    return qcow2_error_set_nomem(error);
   if (inventory->seen_count == 0)
     see_live(inventory);
-  code = report_entries(&table, error);
-  free(table.buffer);
+  code = report_table(&table, error);
+  if (code == 0 && table.at == host_offset && !inventory->snapshots_only) {
+    table.kind = QCOW2_RESIDUE_BITMAP_DIRECTORY;
+    code = report_table(&table, error);
+  }
+  *end = (table.at + 7) & ~UINT64_C(7);
   return code;
 }

@@ -9,22 +9,6 @@
 #include "../base/checked.h"
 #include "inventory.h"
 
-/* The first byte of the cluster that is in use, or its end. Host offsets. */
-static uint64_t first_used(const struct qcow2_residue_map *map, uint64_t cluster)
-{
-  uint64_t start = cluster << map->cluster_bits;
-  uint64_t end = start + (UINT64_C(1) << map->cluster_bits), first = end;
-
-  if (qcow2_residue_map_state(map, cluster) == RESIDUE_USED ||
-      qcow2_residue_map_state(map, cluster) == RESIDUE_WALKED)
-    return start;
-  for (size_t i = qcow2_residue_map_find(map, start);
-       i < map->range_count && map->ranges[i].offset < first; i++)
-    if (map->ranges[i].offset + map->ranges[i].length > start)
-      first = map->ranges[i].offset > start ? map->ranges[i].offset : start;
-  return first;
-}
-
 /* Where the residue ends that goes on to `end`, which may be the end of a cluster: no stream is
    longer than what is in two. */
 static uint64_t residue_end(const struct qcow2_inventory *inventory, uint64_t end)
@@ -35,7 +19,8 @@ static uint64_t residue_end(const struct qcow2_inventory *inventory, uint64_t en
   if (!is_aligned(end, UINT64_C(1) << map->cluster_bits) ||
       !qcow2_residue_window_has(&inventory->window, next))
     return end;
-  return min_u64(first_used(map, next), inventory->storage->size);
+  return min_u64(qcow2_residue_map_free_end(map, end, (next + 1) << map->cluster_bits),
+                 inventory->storage->size);
 }
 
 static void report(struct qcow2_inventory *inventory, uint64_t host_offset, size_t length)
