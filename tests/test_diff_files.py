@@ -292,6 +292,17 @@ def test_a_directory_that_cannot_be_read(demo, tmp_path, option):
     assert "deleted" not in told and "created" not in told
 
 
+@pytest.mark.parametrize("option", ("", ",errors=zero"))
+def test_a_directory_that_neither_state_can_read(demo, tmp_path, option):
+    """Nothing that is listed differs, but it may have held anything."""
+    path = damaged_copy(demo, tmp_path, offset_of(demo, "/Documents"))
+    shutil.copyfile(path, tmp_path / "same.qcow2")
+    status, out, _ = diff(f"{path}{option}", f"{tmp_path}/same.qcow2{option}")
+    assert status == 4 and "Same" not in out and "no file differs" not in out
+    _, out, _ = diff("--json", f"{path}{option}", f"{tmp_path}/same.qcow2{option}")
+    assert [json.loads(line)["result"] for line in out.splitlines()] == ["incomplete"] * 2
+
+
 def test_names_are_escaped(tmp_path):
     raw, image = tmp_path / "disk.raw", tmp_path / "disk.qcow2"
     (tmp_path / "text").write_text("text\n")

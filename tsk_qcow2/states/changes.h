@@ -62,6 +62,8 @@ struct change {
 struct changes {
   struct change *list;
   size_t count, room;
+  bool has_unread; /* a directory that is in use could not be read as a whole, in A or in B: it may
+                      have names that are not here */
 };
 
 #endif

@@ -18,6 +18,24 @@ static bool is_incomplete(const struct entries *entries, uint32_t directory)
                                  : (entries->list[directory].flags & ENTRY_INCOMPLETE) != 0;
 }
 
+/* True if an entry is a directory in use that may have more names than could be read. (A walk that
+   was cut short says so itself.) */
+static bool is_unread(const struct entries *entries, uint32_t index)
+{
+  return !entries->is_cut && (entries->list[index].flags & ENTRY_INCOMPLETE) != 0 &&
+         !comparison_is_deleted(entries, index);
+}
+
+/* The same for any of them, or the root directory. */
+static bool has_unread(const struct entries *entries)
+{
+  bool found = !entries->is_cut && entries->is_root_incomplete;
+
+  for (uint32_t i = 0; !found && i < entries->count; i++)
+    found = is_unread(entries, i);
+  return found;
+}
+
 /* An entry without a mate may have one that could not be read, if its directory in the other state
    could not. */
 static void find_unknown(const struct entries *own, const uint32_t *mates,
@@ -97,7 +115,8 @@ static void add_pair(struct comparison *comparison, uint32_t a, uint32_t b)
     aspects |= ASPECT_MOVED;
   if (strcmp(entry_name(comparison->a, a), entry_name(comparison->b, b)) != 0)
     aspects |= ASPECT_RENAMED;
-  if (((of_a->flags | of_b->flags) & ENTRY_META_UNSURE) != 0)
+  if (((of_a->flags | of_b->flags) & ENTRY_META_UNSURE) != 0 ||
+      (aspects == 0 && (is_unread(comparison->a, a) || is_unread(comparison->b, b))))
     add_change(comparison, CHANGE_UNKNOWN, a, b);
   else if (aspects != 0) {
     change = add_change(comparison, CHANGE_CHANGED, a, b);
@@ -259,6 +278,7 @@ static void add_changes(struct comparison *comparison)
 {
   const struct entries *a = comparison->a, *b = comparison->b;
 
+  comparison->changes->has_unread = has_unread(a) || has_unread(b);
   find_unknown(a, comparison->mate_of_a, b, comparison->is_unknown_a);
   find_unknown(b, comparison->mate_of_b, a, comparison->is_unknown_b);
   for (uint32_t i = 0; i < b->count; i++) {

@@ -67,7 +67,11 @@ static void print_counts(const struct diff_volume *volume)
              WORDS[i].words);
       is_first = false;
     }
-  printf("%s\n", is_first ? ": no file differs" : "");
+  if (is_first)
+    printf(volume->answer == DIFF_SAME || volume->answer == DIFF_DIFFERENT
+               ? ": no file differs"
+               : ": no file is known to differ");
+  putchar('\n');
 }
 
 static void print_bytes_answer(const struct diff_volume *volume)

@@ -136,9 +136,16 @@ static enum compare_identity identity_of(const struct volume_pair *pair)
   return (pair->a->fs->flags & TSK_FS_INFO_FLAG_HAVE_SEQ) != 0 ? IDENTITY_SEQUENCE : IDENTITY_BIRTH;
 }
 
+/* How many reads of the two states have failed. */
+static uint64_t count_failures(const struct settle *settle)
+{
+  return state_failures(settle->content.states[0]) + state_failures(settle->content.states[1]);
+}
+
 static bool compare_files(struct settle *settle, struct diff_volume *volume)
 {
   struct entries *entries = volume->entries;
+  uint64_t failures = count_failures(settle);
 
   volume->is_by_files = true;
   settle->budget.calls = CALLS_MAX;
@@ -155,6 +162,8 @@ static bool compare_files(struct settle *settle, struct diff_volume *volume)
   if (entries[0].is_cut || entries[1].is_cut)
     volume->answer = DIFF_INCOMPLETE;
   settle_contents(settle, volume);
+  if (volume->changes.has_unread || count_failures(settle) != failures)
+    volume->answer = DIFF_UNREADABLE;
   count_changes(volume);
   return true;
 }
