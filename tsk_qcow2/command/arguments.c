@@ -25,6 +25,7 @@ static const struct {
   { "--no-hash", ARGUMENT_NO_HASH, 0 },
   { "--ranges", ARGUMENT_RANGES, 0 },
   { "--rebuild", ARGUMENT_REBUILD, 0 },
+  { "--recovered", ARGUMENT_RECOVERED, 0 },
   { "--streams", ARGUMENT_STREAMS, offsetof(struct arguments, streams) },
   { "--svg", ARGUMENT_SVG, 0 },
   { "--svg=disk", ARGUMENT_SVG_DISK, 0 },

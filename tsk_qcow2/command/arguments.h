@@ -25,7 +25,8 @@ enum {
   ARGUMENT_SVG_FILE = 32768,   /* --svg=file */
   ARGUMENT_REBUILD = 65536,    /* --rebuild */
   ARGUMENT_MAP = 131072,       /* --map NAME */
-  ARGUMENT_LIST = 262144       /* --list NUMBER */
+  ARGUMENT_LIST = 262144,      /* --list NUMBER */
+  ARGUMENT_RECOVERED = 524288  /* --recovered */
 };
 
 struct arguments {

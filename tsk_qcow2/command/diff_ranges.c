@@ -8,9 +8,11 @@
 #include "json_value.h"
 #include "progress.h"
 #include "ranges.h"
+#include "recovered.h"
 
 struct printer {
   bool is_json, is_out_of_memory;
+  bool is_recovered[SIDES];
   struct progress progress;
   uint64_t sizes[SIDES];
   uint64_t range_count, bytes; /* of what differs */
@@ -33,11 +35,12 @@ static json_t *reason_value(const struct qcow2_error *reason)
   return reason == NULL ? json_null() : json_string(reason->message);
 }
 
-static json_t *range_value(const struct range *range)
+static json_t *range_value(const struct printer *printer, const struct range *range)
 {
-  json_t *value = json_pack("{s:s, s:s, s:o, s:o}", "type", "range", "kind", kind_name(range->kind),
-                            "start", json_number(range->start), "length",
-                            json_number(range->length));
+  json_t *value = json_pack("{s:s, s:s, s:o, s:o, s:o}", "type", "range", "kind",
+                            kind_name(range->kind), "start", json_number(range->start), "length",
+                            json_number(range->length), "recovered",
+                            recovered_mark_value(printer->is_recovered));
 
   if (value != NULL && range->kind == RANGE_UNREADABLE) {
     json_object_set_new(value, "reason_a", reason_value(range->reason[SIDE_A]));
@@ -67,7 +70,7 @@ static void print_place(const struct range *range)
   fwrite(at, 1, (size_t) (end - at), stdout);
 }
 
-static void print_text(const struct range *range)
+static void print_text(const struct printer *printer, const struct range *range)
 {
   print_place(range);
   fputs(kind_name(range->kind), stdout);
@@ -75,6 +78,7 @@ static void print_text(const struct range *range)
     printf(" in A: %s", range->reason[SIDE_A]->message);
   if (range->kind == RANGE_UNREADABLE && range->reason[SIDE_B] != NULL)
     printf("%s in B: %s", range->reason[SIDE_A] == NULL ? "" : ";", range->reason[SIDE_B]->message);
+  fputs(recovered_mark(printer->is_recovered), stdout);
   putchar('\n');
 }
 
@@ -90,9 +94,10 @@ static void print_range(void *context, const struct range *range)
   }
   progress_hide(&printer->progress);
   if (printer->is_json)
-    printer->is_out_of_memory = !json_print_line(range_value(range)) || printer->is_out_of_memory;
+    printer->is_out_of_memory = !json_print_line(range_value(printer, range)) ||
+                                printer->is_out_of_memory;
   else
-    print_text(range);
+    print_text(printer, range);
 }
 
 static void show_progress(void *context, uint64_t guest_offset)
@@ -109,12 +114,13 @@ static void print_json_summary(struct printer *printer)
                                                      : "same";
 
   printer->is_out_of_memory =
-      !json_print_line(json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:o}", "type", "summary", "result",
-                                 result, "size_a", json_number(printer->sizes[SIDE_A]), "size_b",
-                                 json_number(printer->sizes[SIDE_B]), "range_count",
+      !json_print_line(json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "type", "summary",
+                                 "result", result, "size_a", json_number(printer->sizes[SIDE_A]),
+                                 "size_b", json_number(printer->sizes[SIDE_B]), "range_count",
                                  json_number(printer->range_count), "bytes",
                                  json_number(printer->bytes), "unreadable_bytes",
-                                 json_number(printer->unreadable_bytes))) ||
+                                 json_number(printer->unreadable_bytes), "recovered",
+                                 recovered_mark_value(printer->is_recovered))) ||
       printer->is_out_of_memory;
 }
 
@@ -131,7 +137,23 @@ static void print_summary(const struct printer *printer)
     printf("No difference was found.");
   if (printer->unreadable_bytes > 0)
     printf(" %" PRIu64 " bytes cannot be compared.", printer->unreadable_bytes);
+  if (printer->is_recovered[SIDE_A] || printer->is_recovered[SIDE_B])
+    printf(" What is recovered may not be what the state had: see the first lines.");
   putchar('\n');
+}
+
+/* Say which of both are recovered, and how much of them is left. */
+static void start(struct printer *printer, const struct tsk_qcow2_opened *a,
+                  const struct tsk_qcow2_opened *b)
+{
+  const struct tsk_qcow2_opened *const opened[SIDES] = { a, b };
+
+  printer->is_recovered[SIDE_A] = recovered_is(a);
+  printer->is_recovered[SIDE_B] = recovered_is(b);
+  if (printer->is_json)
+    printer->is_out_of_memory = !recovered_print_json_sides(opened);
+  else
+    recovered_print_sides(opened);
 }
 
 int diff_ranges(const struct tsk_qcow2_opened opened[2], bool is_json)
@@ -146,6 +168,7 @@ int diff_ranges(const struct tsk_qcow2_opened opened[2], bool is_json)
   struct qcow2_error error;
   int code;
 
+  start(&printer, &opened[SIDE_A], &opened[SIDE_B]);
   progress_start(&printer.progress, "Comparing",
                  printer.sizes[SIDE_A] < printer.sizes[SIDE_B] ? printer.sizes[SIDE_A]
                                                                : printer.sizes[SIDE_B]);

@@ -36,8 +36,17 @@ char *recovered_title(const struct tsk_qcow2_opened *opened, const struct qcow2_
     snapshot_title(snapshot, title, sizeof(title));
   if (opened->is_abandoned)
     snprintf(title, sizeof(title), "abandoned state, guessed");
+  if (opened->deleted_l1 == 0 && !opened->is_abandoned)
+    snprintf(title, sizeof(title), "image inside a disk that is recovered");
   snprintf(out, RECOVERED_TITLE_BYTES, "%s%s", what, title);
   return out;
+}
+
+const char *recovered_kind(const struct tsk_qcow2_opened *opened)
+{
+  if (opened->deleted_l1 != 0)
+    return opened->is_vm_state ? "deleted_vm_state" : "deleted_snapshot";
+  return opened->is_abandoned ? "abandoned" : "in_recovered_disk";
 }
 
 /* Append "NAME BYTES" for each label that has bytes, and is lost or not. */
@@ -89,6 +98,67 @@ json_t *recovered_view_labels(const struct qcow2_view *view)
 
   return view == NULL || qcow2_view_label_bytes(view, bytes, NULL) != 0 ? json_null()
                                                                         : recovered_labels(bytes);
+}
+
+/* ---- Two states that are compared ------------------------------------------------------ */
+
+void recovered_print_sides(const struct tsk_qcow2_opened *const opened[2])
+{
+  char title[RECOVERED_TITLE_BYTES], shares[RECOVERED_SHARES_BYTES];
+
+  for (int side = 0; side < 2; side++) {
+    if (!recovered_is(opened[side]))
+      continue;
+    recovered_view_shares(opened[side]->view, shares);
+    printf("%c is recovered: %s%s%s\n", 'A' + side,
+           recovered_title(opened[side], opened[side]->view, title),
+           shares[0] == '\0' ? "" : "; in bytes: ", shares);
+  }
+}
+
+static json_t *side_value(const struct tsk_qcow2_opened *opened, const char *side)
+{
+  const struct qcow2_snapshot *snapshot = qcow2_view_deleted(opened->view);
+
+  return json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o}", "type", "state", "side", side,
+                   "state", recovered_kind(opened), "id",
+                   snapshot == NULL ? json_null() : json_text(snapshot->id, snapshot->id_length),
+                   "name",
+                   snapshot == NULL ? json_null()
+                                    : json_text(snapshot->name, snapshot->name_length),
+                   "date_seconds",
+                   snapshot == NULL ? json_null() : json_number(snapshot->date_seconds),
+                   "l1_offset", snapshot == NULL ? json_null() : json_number(snapshot->l1_offset),
+                   "labels", recovered_view_labels(opened->view));
+}
+
+bool recovered_print_json_sides(const struct tsk_qcow2_opened *const opened[2])
+{
+  for (int side = 0; side < 2; side++)
+    if (recovered_is(opened[side]) &&
+        !json_print_line(side_value(opened[side], side == 0 ? "a" : "b")))
+      return false;
+  return true;
+}
+
+const char *recovered_mark(const bool is_recovered[2])
+{
+  if (is_recovered[0] && is_recovered[1])
+    return "; A and B recovered";
+  if (is_recovered[0])
+    return "; A recovered";
+  return is_recovered[1] ? "; B recovered" : "";
+}
+
+json_t *recovered_mark_value(const bool is_recovered[2])
+{
+  json_t *list = json_array();
+
+  if (is_recovered[0])
+    json_array_append_new(list, json_string("a"));
+  if (is_recovered[1])
+    json_array_append_new(list, json_string("b"));
+  return list;
 }
 
 /* ---- Deleted snapshots of an image ---------------------------------------------------- */

@@ -10,10 +10,10 @@
 
 /* ---- A state that is open ---------------------------------------------------------- */
 
-/* True if the name chose such a state. */
+/* True if the name chose such a state, or an image in the disk of one. */
 static inline bool recovered_is(const struct tsk_qcow2_opened *opened)
 {
-  return opened->deleted_l1 != 0 || opened->is_abandoned;
+  return opened->deleted_l1 != 0 || opened->is_abandoned || opened->is_in_recovered;
 }
 
 /* Write what state it is, such as "deleted snapshot ID 1 "monday" of 2026-03-01 10:12:00 (UTC)".
@@ -21,6 +21,10 @@ static inline bool recovered_is(const struct tsk_qcow2_opened *opened)
 #define RECOVERED_TITLE_BYTES 512u
 char *recovered_title(const struct tsk_qcow2_opened *opened, const struct qcow2_view *view,
                       char out[RECOVERED_TITLE_BYTES]);
+
+/* What it is called in JSON: "deleted_snapshot", "deleted_vm_state", "abandoned", or
+   "in_recovered_disk". */
+const char *recovered_kind(const struct tsk_qcow2_opened *opened);
 
 /* Write how many bytes have each label, such as "kept 4096; lost: nothing". `bytes` has
    QCOW2_LABELS_MAX elements. Returns `out`. */
@@ -33,6 +37,20 @@ char *recovered_view_shares(const struct qcow2_view *view, char out[RECOVERED_SH
 /* The same as an object. Of a view: null if it has no labels, or is NULL. */
 json_t *recovered_labels(const uint64_t *bytes);
 json_t *recovered_view_labels(const struct qcow2_view *view);
+
+/* ---- Two states that are compared ------------------------------------------------------ */
+
+/* Print a line about each that is recovered, with how much of it is left. */
+void recovered_print_sides(const struct tsk_qcow2_opened *const opened[2]);
+
+/* The same as lines of JSON. False: no memory. */
+bool recovered_print_json_sides(const struct tsk_qcow2_opened *const opened[2]);
+
+/* What to append to a line about them: "" or, for instance, "; A and B recovered". */
+const char *recovered_mark(const bool is_recovered[2]);
+
+/* A list of those that are recovered, "a" and "b". */
+json_t *recovered_mark_value(const bool is_recovered[2]);
 
 /* ---- Deleted snapshots of an image ---------------------------------------------------- */
 

@@ -51,10 +51,10 @@ int command_timeline(int argc, char *argv[])
 {
   struct arguments arguments = { .command = "timeline",
                                  .operands_wanted = 1,
-                                 .known = ARGUMENT_CSV };
+                                 .known = ARGUMENT_CSV | ARGUMENT_RECOVERED };
   char library[4096], zone_option[ZONE_BYTES + 16];
   const char *zone;
-  const char *words[7] = { "tsk-qcow2-states", "timeline" };
+  const char *words[8] = { "tsk-qcow2-states", "timeline" };
   int count = 2, status = take_zone(&argc, argv, &zone);
 
   if (status == EXIT_OK)
@@ -70,6 +70,8 @@ int command_timeline(int argc, char *argv[])
   words[count++] = zone_option;
   if ((arguments.given & ARGUMENT_CSV) != 0)
     words[count++] = "--csv";
+  if ((arguments.given & ARGUMENT_RECOVERED) != 0)
+    words[count++] = "--recovered";
   words[count++] = "--";
   words[count] = arguments.operands[0];
   return companion_run("tsk-qcow2-states", NULL, words);

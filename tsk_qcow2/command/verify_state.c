@@ -10,6 +10,7 @@
 #include "command.h"
 #include "damage.h"
 #include "json_value.h"
+#include "recovered.h"
 #include "sha256.h"
 #include "sweep.h"
 #include "verify.h"
@@ -169,19 +170,36 @@ static const struct qcow2_snapshot *snapshot_of(const struct state *state)
   return qcow2_snapshot_get(state->verify->opened.image, state->index);
 }
 
+/* `snapshot` is NULL if it cannot be read. */
+static void set_deleted_title(struct state *state, const struct qcow2_snapshot *snapshot,
+                              const char *more)
+{
+  const char *what = state->is_vm_state ? "VM state of deleted snapshot" : "Deleted snapshot";
+  char id[64], name[TITLE_BYTES - 128];
+
+  if (snapshot == NULL)
+    snprintf(state->title, sizeof(state->title), "%s, recovered%s", what, more);
+  else
+    snprintf(state->title, sizeof(state->title), "%s ID %s \"%s\", recovered%s", what,
+             qcow2_text_escape(snapshot->id, snapshot->id_length, id, sizeof(id)),
+             qcow2_text_escape(snapshot->name, snapshot->name_length, name, sizeof(name)), more);
+}
+
 static void set_title(struct state *state)
 {
-  const char *more = state->verify->opened.under_zeros ? ", with what is stored under zeros" : "";
+  const struct tsk_qcow2_opened *opened = &state->verify->opened;
+  const char *more = opened->under_zeros       ? ", with what is stored under zeros"
+                     : opened->is_in_recovered ? ", inside a disk that is recovered"
+                                               : "";
   const struct qcow2_snapshot *snapshot = snapshot_of(state);
   char id[64], name[TITLE_BYTES - 128];
 
   if (state->verify->opened.is_residue)
     snprintf(state->title, sizeof(state->title), "Residue");
   else if (state->verify->opened.deleted_l1 != 0)
-    snprintf(state->title, sizeof(state->title), "%s, recovered",
-             state->is_vm_state ? "VM state of a deleted snapshot" : "Deleted snapshot");
+    set_deleted_title(state, snapshot, more);
   else if (state->verify->opened.is_abandoned)
-    snprintf(state->title, sizeof(state->title), "Abandoned state, guessed");
+    snprintf(state->title, sizeof(state->title), "Abandoned state, recovered by guess");
   else if (snapshot == NULL)
     snprintf(state->title, sizeof(state->title), "Active disk%s", more);
   else
@@ -235,8 +253,9 @@ static json_t *state_value(struct state *state, const char *failure)
                                                           : "snapshot";
 
   return json_pack(
-      "{s:s, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:O, s:o, s:o, s:O, s:s?, s:O}", "state",
-      kind, "under_zeros", state->verify->opened.under_zeros, "index",
+      "{s:s, s:b, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:O, s:o, s:o, s:O, s:s?, s:O}",
+      "state", kind, "under_zeros", state->verify->opened.under_zeros, "recovered",
+      recovered_is(&state->verify->opened), "labels", recovered_view_labels(state->view), "index",
       snapshot == NULL || is_deleted ? json_null() : json_number(state->index), "id",
       snapshot == NULL ? json_null() : json_text(snapshot->id, snapshot->id_length), "name",
       snapshot == NULL ? json_null() : json_text(snapshot->name, snapshot->name_length), "size",
@@ -315,6 +334,7 @@ static int start_state(struct state *state, struct verify *verify,
                ? complain_failed("%s", state->failure.message)
                : EXIT_OK;
   }
+  set_title(state); /* only the view knows which deleted snapshot it is of */
   hear_warnings(state);
   state->size = qcow2_view_size(state->view);
   state->sha256 = verify->hash ? sha256_start() : NULL;

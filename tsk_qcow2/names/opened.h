@@ -16,10 +16,12 @@ struct tsk_qcow2_opened {
   bool is_vm_state;                /* the view is the snapshot's VM state */
   bool errors_zero;                /* the user wants zeros for what cannot be read */
   bool is_residue;                 /* the view is the file's residue */
-  bool is_abandoned;   /* the view is of the state that was left when a snapshot was applied */
-  uint64_t deleted_l1; /* the view is of the deleted snapshot whose L1 table was there; 0: not */
-  bool only_kept;      /* the user wants only what is surely the deleted snapshot's */
-  bool under_zeros;    /* the user wants what is stored under zeros */
+  bool is_abandoned;    /* the view is of the state that was left when a snapshot was applied */
+  uint64_t deleted_l1;  /* the view is of the deleted snapshot whose L1 table was there; 0: not */
+  bool only_kept;       /* the user wants only what is surely the deleted snapshot's */
+  bool under_zeros;     /* the user wants what is stored under zeros */
+  bool is_in_recovered; /* a disk around the image is of a deleted snapshot, or of an abandoned
+                           state */
 };
 
 /* True if the name chose one state of the image, and not the image with all of its states. */

@@ -180,20 +180,61 @@ static void print_machine(FILE *out, const struct qcow2_snapshot *snapshot)
     fprintf(out, ", icount %" PRId64, snapshot->icount);
 }
 
+static void print_snapshot(FILE *out, const char *word, const struct qcow2_snapshot *snapshot)
+{
+  char id[256], name[TEXT_BYTES], date[64];
+
+  fprintf(out, "%s: ID %s, name \"%s\", %s, disk of %" PRIu64 " bytes%s", word,
+          qcow2_text_escape(snapshot->id, snapshot->id_length, id, sizeof(id)),
+          qcow2_text_escape(snapshot->name, snapshot->name_length, name, sizeof(name)),
+          tsk_qcow2_report_date(snapshot, date, sizeof(date)), snapshot->disk_size,
+          snapshot->has_disk_size ? "" : " (not recorded: the active disk's)");
+  print_machine(out, snapshot);
+}
+
 static void print_snapshots(FILE *out, const struct tsk_qcow2_opened *opened)
 {
   const struct qcow2_snapshot *snapshot;
-  char id[256], name[TEXT_BYTES], date[64];
 
   for (size_t i = 0; (snapshot = qcow2_snapshot_get(opened->image, i)) != NULL; i++) {
-    fprintf(out, "Snapshot: ID %s, name \"%s\", %s, disk of %" PRIu64 " bytes%s",
-            qcow2_text_escape(snapshot->id, snapshot->id_length, id, sizeof(id)),
-            qcow2_text_escape(snapshot->name, snapshot->name_length, name, sizeof(name)),
-            tsk_qcow2_report_date(snapshot, date, sizeof(date)), snapshot->disk_size,
-            snapshot->has_disk_size ? "" : " (not recorded: the active disk's)");
-    print_machine(out, snapshot);
+    print_snapshot(out, "Snapshot", snapshot);
     fprintf(out, "%s\n", i == opened->snapshot_index ? " <- this one is open" : "");
   }
+}
+
+/* Where the chosen deleted snapshot is printed. */
+struct chosen {
+  FILE *out;
+  uint64_t l1_offset;
+  bool is_printed;
+};
+
+static void print_if_chosen(void *context, const struct qcow2_residue_found *found)
+{
+  struct chosen *chosen = context;
+
+  if (found->snapshot->l1_offset != chosen->l1_offset || chosen->is_printed ||
+      (found->l1 != QCOW2_RESIDUE_L1_THERE && found->l1 != QCOW2_RESIDUE_L1_UNKNOWN))
+    return;
+  print_snapshot(chosen->out, "Deleted snapshot, recovered", found->snapshot);
+  fprintf(chosen->out, ", L1 table at host offset %" PRIu64 " <- this one is open\n",
+          found->snapshot->l1_offset);
+  chosen->is_printed = true;
+}
+
+/* A state that the image no longer has, if the name chose one. */
+static void print_recovered(FILE *out, const struct tsk_qcow2_opened *opened)
+{
+  struct chosen chosen = { out, opened->deleted_l1, false };
+  struct qcow2_error error;
+
+  if (opened->is_abandoned)
+    fprintf(out, "Abandoned state, recovered by guess <- this one is open\n");
+  if (opened->deleted_l1 != 0 &&
+      qcow2_image_deleted(opened->image, print_if_chosen, &chosen, &error) != 0)
+    fprintf(out, "Deleted snapshot, recovered: %s\n", error.message);
+  if (opened->is_in_recovered)
+    fprintf(out, "Inside a disk that is recovered\n");
 }
 
 static void print_bitmaps(FILE *out, const struct qcow2_image *image)
@@ -246,6 +287,7 @@ void tsk_qcow2_report_print(FILE *out, const struct tsk_qcow2_opened *opened)
   tsk_qcow2_chain_picture(out, opened->image);
   print_extensions(out, opened->image);
   print_snapshots(out, opened);
+  print_recovered(out, opened);
   if (opened->errors_zero)
     fprintf(out, "Errors: what cannot be read reads as zeros (errors=zero)\n");
   if (opened->is_residue)

@@ -8,6 +8,7 @@
 #include "walk.h"
 #include "../command/command.h"
 #include "../command/progress.h"
+#include "../command/recovered.h"
 
 struct diff {
   const struct diff_options *options;
@@ -75,6 +76,7 @@ static bool compare_volumes(struct diff *diff)
   for (size_t i = 0; is_done && i < count; i++) {
     struct diff_volume volume = { .pair = &diff->pairs[i] };
 
+    memcpy(volume.is_recovered, diff->totals.is_recovered, sizeof(volume.is_recovered));
     is_done = settle_volume(&diff->settle, &volume) && diff->format->volume(&volume);
     settle_add(&diff->totals, &volume);
     volume_free(&volume);
@@ -92,12 +94,14 @@ static int compare_states(struct diff *diff)
 {
   bool is_done;
 
-  for (int side = 0; side < 2; side++)
+  for (int side = 0; side < 2; side++) {
+    diff->totals.is_recovered[side] = recovered_is(state_opened(&diff->states[side]));
     volumes_open(&diff->states[side], &diff->volumes[side]);
+  }
   diff->settle.record = record_names;
   diff->settle.context = diff;
   is_done = settle_start(&diff->settle, &diff->states[0], &diff->states[1]) &&
-            compare_volumes(diff);
+            diff->format->start(diff->states) && compare_volumes(diff);
   settle_end(&diff->settle);
   for (int side = 0; side < 2; side++)
     volumes_close(&diff->volumes[side]);

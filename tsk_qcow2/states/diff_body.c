@@ -6,6 +6,12 @@
 #include "body.h"
 #include "diff_result.h"
 
+static bool start(const struct state states[2])
+{
+  (void) states;
+  return true;
+}
+
 static void print_side(const struct diff_volume *volume, int side, uint32_t index,
                        const char *status)
 {
@@ -19,8 +25,9 @@ static void print_side(const struct diff_volume *volume, int side, uint32_t inde
   if (own->sectors != 0)
     snprintf(prefix, sizeof(prefix), "/%" PRIu64, own->start);
   body_escape(entry_path(&volume->entries[side], index, path), escaped, sizeof(escaped));
-  printf("0|%s%s [%s in %s]|%" PRIu64 "|%s|%" PRIu32 "|%" PRIu32 "|%" PRId64, prefix, escaped,
-         status, side == 0 ? "A" : "B", entry->inode, mode, entry->uid, entry->gid, entry->size);
+  printf("0|%s%s [%s in %s%s]|%" PRIu64 "|%s|%" PRIu32 "|%" PRIu32 "|%" PRId64, prefix, escaped,
+         status, side == 0 ? "A" : "B", volume->is_recovered[side] ? ", recovered" : "",
+         entry->inode, mode, entry->uid, entry->gid, entry->size);
   printf("|%" PRId64 "|%" PRId64 "|%" PRId64 "|%" PRId64 "\n", entry->times[TIME_ACCESSED],
          entry->times[TIME_MODIFIED], entry->times[TIME_CHANGED], entry->times[TIME_BORN]);
 }
@@ -47,4 +54,4 @@ static bool print_totals(const struct diff_totals *totals)
   return true;
 }
 
-const struct diff_format diff_format_body = { print_volume, print_totals };
+const struct diff_format diff_format_body = { start, print_volume, print_totals };

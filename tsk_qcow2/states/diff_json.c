@@ -5,6 +5,7 @@
 #include "diff_result.h"
 #include "moment.h"
 #include "../command/json_value.h"
+#include "../command/recovered.h"
 
 static json_t *optional_text(const char *text)
 {
@@ -60,11 +61,12 @@ static json_t *partition_value(const struct diff_volume *volume)
 {
   const struct volume_pair *pair = volume->pair;
 
-  return json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:b}", "type", "partition", "fate",
+  return json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:b, s:o}", "type", "partition", "fate",
                    fate_name(pair->fate), "compared", compared_name(volume), "result",
                    diff_answer_name(volume->answer), "a", volume_value(pair->a), "b",
                    volume_value(pair->b), "counts", counts_value(volume->counts),
-                   "same_file_system", pair->is_same_fs);
+                   "same_file_system", pair->is_same_fs, "recovered",
+                   recovered_mark_value(volume->is_recovered));
 }
 
 /* ---- Files ---------------------------------------------------------------------------------- */
@@ -139,7 +141,7 @@ static json_t *file_value(const struct diff_volume *volume, size_t index)
   char status[DIFF_STATUS_BYTES];
 
   diff_status(change, status);
-  return json_pack("{s:s, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b}", "type",
+  return json_pack("{s:s, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:o}", "type",
                    "file", "partition",
                    json_number(pair->b != NULL ? pair->b->start : pair->a->start), "status",
                    status[0] != '\0' ? status : "unknown", "aspects",
@@ -153,7 +155,16 @@ static json_t *file_value(const struct diff_volume *volume, size_t index)
                    "still_is",
                    related(volume, 1, change->other_of_a, change->relation_a, RELATION_LINK), "was",
                    related(volume, 0, change->other_of_b, change->relation_b, RELATION_LINK),
-                   "name_remains", change->name_remains);
+                   "name_remains", change->name_remains, "recovered",
+                   recovered_mark_value(volume->is_recovered));
+}
+
+static bool start(const struct state states[2])
+{
+  const struct tsk_qcow2_opened *const opened[2] = { state_opened(&states[0]),
+                                                     state_opened(&states[1]) };
+
+  return recovered_print_json_sides(opened);
 }
 
 static bool print_volume(const struct diff_volume *volume)
@@ -168,11 +179,12 @@ static bool print_volume(const struct diff_volume *volume)
 static bool print_totals(const struct diff_totals *totals)
 {
   return json_print_line(
-      json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:o}", "type", "summary", "result",
+      json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "type", "summary", "result",
                 diff_answer_name(totals->answer), "partitions", json_number(totals->volume_count),
                 "partitions_only_in_a", json_number(totals->volumes_only_a), "partitions_only_in_b",
                 json_number(totals->volumes_only_b), "partitions_moved",
-                json_number(totals->volumes_moved), "counts", counts_value(totals->counts)));
+                json_number(totals->volumes_moved), "counts", counts_value(totals->counts),
+                "recovered", recovered_mark_value(totals->is_recovered)));
 }
 
-const struct diff_format diff_format_json = { print_volume, print_totals };
+const struct diff_format diff_format_json = { start, print_volume, print_totals };

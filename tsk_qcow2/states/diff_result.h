@@ -42,7 +42,8 @@ struct diff_detail {
 /* One pair of volumes. */
 struct diff_volume {
   const struct volume_pair *pair;
-  bool is_by_files; /* else by bytes, if both are there */
+  bool is_recovered[2]; /* A, B */
+  bool is_by_files;     /* else by bytes, if both are there */
   struct entries entries[2];
   struct changes changes;
   struct diff_detail *details; /* one for each change */
@@ -54,10 +55,12 @@ struct diff_totals {
   size_t volume_count, volumes_only_a, volumes_only_b, volumes_moved;
   uint64_t counts[DIFF_COUNTS];
   enum diff_answer answer;
+  bool is_recovered[2]; /* A, B */
 };
 
-/* How it is printed. Each returns false for no memory. */
+/* How it is printed, in this order. Each returns false for no memory. */
 struct diff_format {
+  bool (*start)(const struct state states[2]);
   bool (*volume)(const struct diff_volume *volume);
   bool (*totals)(const struct diff_totals *totals);
 };

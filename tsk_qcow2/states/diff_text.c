@@ -5,8 +5,18 @@
 
 #include "diff_result.h"
 #include "moment.h"
+#include "../command/recovered.h"
 
 /* ---- Volumes ---------------------------------------------------------------------------- */
+
+static bool start(const struct state states[2])
+{
+  const struct tsk_qcow2_opened *const opened[2] = { state_opened(&states[0]),
+                                                     state_opened(&states[1]) };
+
+  recovered_print_sides(opened);
+  return true;
+}
 
 static const char *fs_name(const struct volume *volume)
 {
@@ -28,11 +38,11 @@ static void print_title(const struct volume_pair *pair)
   printf(" (%s)", fs_name(known->fs == NULL && pair->a != NULL ? pair->a : known));
 }
 
-static void print_fate(const struct volume_pair *pair)
+static void print_fate(const struct volume_pair *pair, const char *mark)
 {
   switch (pair->fate) {
-  case VOLUME_ONLY_A: printf(": only in A\n"); return;
-  case VOLUME_ONLY_B: printf(": only in B\n"); return;
+  case VOLUME_ONLY_A: printf(": only in A%s\n", mark); return;
+  case VOLUME_ONLY_B: printf(": only in B%s\n", mark); return;
   case VOLUME_MOVED: printf(", at sector %" PRIu64 " in A", pair->a->start); break;
   case VOLUME_STAYED: break;
   }
@@ -71,7 +81,7 @@ static void print_counts(const struct diff_volume *volume)
     printf(volume->answer == DIFF_SAME || volume->answer == DIFF_DIFFERENT
                ? ": no file differs"
                : ": no file is known to differ");
-  putchar('\n');
+  puts(recovered_mark(volume->is_recovered));
 }
 
 static void print_bytes_answer(const struct diff_volume *volume)
@@ -79,14 +89,15 @@ static void print_bytes_answer(const struct diff_volume *volume)
   const struct volume_pair *pair = volume->pair;
 
   if (pair->a->fs == NULL && pair->b->fs == NULL)
-    printf(": compared by bytes, %s\n", volume->answer == DIFF_SAME ? "the same"
-                                        : volume->answer == DIFF_DIFFERENT
-                                            ? "different (diff --ranges shows where)"
-                                            : "not all can be read");
+    printf(": compared by bytes, %s", volume->answer == DIFF_SAME ? "the same"
+                                      : volume->answer == DIFF_DIFFERENT
+                                          ? "different (diff --ranges shows where)"
+                                          : "not all can be read");
   else
-    printf(": not compared, for the file system cannot be opened in %s: %s\n",
+    printf(": not compared, for the file system cannot be opened in %s: %s",
            pair->a->fs == NULL ? "A" : "B",
            pair->a->fs == NULL ? pair->a->problem : pair->b->problem);
+  puts(recovered_mark(volume->is_recovered));
 }
 
 /* ---- Files ---------------------------------------------------------------------------------- */
@@ -207,13 +218,13 @@ static void print_change(const struct diff_volume *volume, size_t index)
   print_other_meta(a, b, change->aspects);
   print_relations(volume, change);
   print_detail(&volume->details[index]);
-  putchar('\n');
+  puts(recovered_mark(volume->is_recovered));
 }
 
 static bool print_volume(const struct diff_volume *volume)
 {
   print_title(volume->pair);
-  print_fate(volume->pair);
+  print_fate(volume->pair, recovered_mark(volume->is_recovered));
   if (volume->is_by_files)
     print_counts(volume);
   else if (volume->pair->a != NULL && volume->pair->b != NULL)
@@ -225,15 +236,19 @@ static bool print_volume(const struct diff_volume *volume)
 
 static bool print_totals(const struct diff_totals *totals)
 {
+  bool is_recovered = totals->is_recovered[0] || totals->is_recovered[1];
+
   switch (totals->answer) {
-  case DIFF_SAME: puts("Same: no file differs."); break;
-  case DIFF_DIFFERENT: puts("Different."); break;
-  case DIFF_INCOMPLETE: puts("Not all of it was compared."); break;
+  case DIFF_SAME: printf("Same: no file differs."); break;
+  case DIFF_DIFFERENT: printf("Different."); break;
+  case DIFF_INCOMPLETE: printf("Not all of it was compared."); break;
   case DIFF_UNREADABLE:
-    puts("Not all of it can be compared, because some of it cannot be read.");
+    printf("Not all of it can be compared, because some of it cannot be read.");
     break;
   }
+  puts(is_recovered ? " What is recovered may not be what the state had: see the first lines."
+                    : "");
   return true;
 }
 
-const struct diff_format diff_format_text = { print_volume, print_totals };
+const struct diff_format diff_format_text = { start, print_volume, print_totals };

@@ -41,6 +41,7 @@ static int run_timeline(char *argv[])
 
   for (; *argv != NULL && strcmp(*argv, "--") != 0; argv++) {
     options.is_csv = options.is_csv || strcmp(*argv, "--csv") == 0;
+    options.with_recovered = options.with_recovered || strcmp(*argv, "--recovered") == 0;
     if (strncmp(*argv, "--zone=", 7) == 0)
       set_zone(*argv + 7);
   }

@@ -76,13 +76,12 @@ bool state_open(const char *name, struct state *state)
   return true;
 }
 
-bool state_open_index(const struct qcow2_disk *image, const char *name, size_t snapshot_index,
-                      struct state *state)
+bool state_open_one(const struct qcow2_disk *image, const char *name,
+                    const struct tsk_qcow2_state *wanted, struct state *state)
 {
-  const struct tsk_qcow2_state wanted = { .snapshot_index = snapshot_index };
   const char *warning;
 
-  if (!take_image(tsk_qcow2_img_open_state(image, name, &wanted), state))
+  if (!take_image(tsk_qcow2_img_open_state(image, name, wanted), state))
     return false;
   for (size_t i = 0; (warning = qcow2_view_warning(state->view, i)) != NULL; i++)
     complain_failed("warning: %s", warning);
@@ -94,6 +93,11 @@ void state_close(struct state *state)
   if (state->img != NULL)
     tsk_img_close(state->img);
   memset(state, 0, sizeof(*state));
+}
+
+const struct tsk_qcow2_opened *state_opened(const struct state *state)
+{
+  return tsk_qcow2_disk_opened(state->disk);
 }
 
 uint64_t state_failures(const struct state *state)

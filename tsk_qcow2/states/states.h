@@ -13,11 +13,11 @@ struct diff_options {
 int states_diff(const char *const names[2], const struct diff_options *options);
 
 struct timeline_options {
-  bool is_csv;
+  bool is_csv, with_recovered;
 };
 
-/* Put all states of an image on one timeline. If the name chooses a state, only that one. Returns
-   an exit status. */
+/* Put all states of an image on one timeline, deleted snapshots only if asked for. If the name
+   chooses a state, only that one. Returns an exit status. */
 int states_timeline(const char *name, const struct timeline_options *options);
 
 /* Describe all states of an image, as JSON: file systems, and what changed from one to the next.

@@ -86,12 +86,14 @@ static void set_title(const struct survey *survey, struct side *side)
 
 static struct side *open_side(struct survey *survey, struct side *side, size_t index)
 {
+  const struct tsk_qcow2_state wanted = { .snapshot_index = index };
+
   memset(side, 0, sizeof(*side));
   side->index = index;
   set_title(survey, side);
   if (!damaged_start(&side->damaged, find_verified(survey, index)))
     survey->is_out_of_memory = true;
-  side->is_open = state_open_index(survey->image, survey->name, index, &side->state);
+  side->is_open = state_open_one(survey->image, survey->name, &wanted, &side->state);
   if (side->is_open) {
     volumes_open(&side->state, &side->volumes);
     side->is_unreadable = side->volumes.is_damaged;

@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "disk.h"
 #include "event_lines.h"
 #include "states.h"
 #include "volumes.h"
@@ -17,7 +16,6 @@
 struct timeline {
   const char *name;
   struct qcow2_disk *image;
-  size_t *indices; /* of the snapshots; QCOW2_ACTIVE: the active disk */
   struct timeline_states states;
   struct events events;
   struct layout_budget budget;
@@ -25,64 +23,6 @@ struct timeline {
   struct progress progress;
   bool is_unreadable, is_incomplete, is_out_of_memory;
 };
-
-/* ---- Which states ---------------------------------------------------------------------- */
-
-/* The name that a state is shown by: the snapshot's, or "#" and its place in the table if the name
-   does not tell it from others. */
-static void name_state(const struct qcow2_image *image, size_t index, char out[256])
-{
-  const struct qcow2_snapshot *snapshot = qcow2_snapshot_get(image, index), *other;
-  bool is_unique = snapshot != NULL && snapshot->name_length > 0 && snapshot->name[0] != '#' &&
-                   strcmp(snapshot->name, "active") != 0 && strcmp(snapshot->name, "all") != 0;
-
-  if (snapshot == NULL) {
-    snprintf(out, 256, "active");
-    return;
-  }
-  for (size_t i = 0; is_unique && (other = qcow2_snapshot_get(image, i)) != NULL; i++)
-    is_unique = i == index || other->name_length != snapshot->name_length ||
-                memcmp(other->name, snapshot->name, other->name_length) != 0;
-  if (is_unique)
-    qcow2_text_escape(snapshot->name, snapshot->name_length, out, 256);
-  else
-    snprintf(out, 256, "#%zu", index);
-}
-
-static void add_state(struct timeline *timeline, const struct qcow2_image *image, size_t index)
-{
-  size_t count = timeline->states.count;
-
-  timeline->indices[count] = index;
-  name_state(image, index, timeline->states.names[count]);
-  timeline->states.count++;
-}
-
-/* Find out which states there are: the snapshots in the order of the table, and the active disk.
-   False: no memory. */
-static bool find_states(struct timeline *timeline)
-{
-  const struct tsk_qcow2_opened *opened = tsk_qcow2_disk_opened(timeline->image);
-  size_t count = qcow2_snapshot_count(opened->image) + 1;
-
-  timeline->indices = calloc(count, sizeof(timeline->indices[0]));
-  timeline->states.names = calloc(count, sizeof(timeline->states.names[0]));
-  if (timeline->indices == NULL || timeline->states.names == NULL)
-    return false;
-  if (opened->snapshot_index != QCOW2_ACTIVE || opened->deleted_l1 != 0 || opened->is_abandoned) {
-    add_state(timeline, opened->image, opened->snapshot_index);
-    if (opened->deleted_l1 != 0)
-      snprintf(timeline->states.names[0], sizeof(timeline->states.names[0]), "recovered");
-    if (opened->is_abandoned)
-      snprintf(timeline->states.names[0], sizeof(timeline->states.names[0]), "guessed");
-    return true;
-  }
-  timeline->is_unreadable = qcow2_snapshot_lost_count(opened->image) > 0;
-  for (size_t i = 0; i + 1 < count; i++)
-    add_state(timeline, opened->image, i);
-  add_state(timeline, opened->image, QCOW2_ACTIVE);
-  return true;
-}
 
 /* ---- One state --------------------------------------------------------------------------- */
 
@@ -116,7 +56,8 @@ static void add_volume(struct timeline *timeline, const struct state *state, uin
 
   if (volume->sectors != 0)
     snprintf(prefix, sizeof(prefix), "/%" PRIu64, volume->start);
-  progress_start_count(&timeline->progress, timeline->states.names[index], volume->fs->last_inum);
+  progress_start_count(&timeline->progress, timeline->states.list[index].name,
+                       volume->fs->last_inum);
   if (!walk_file_system(volume->fs, &options, &entries) || walker.source.is_out_of_memory)
     timeline->is_out_of_memory = true;
   progress_hide(&timeline->progress);
@@ -140,7 +81,7 @@ static void add_volumes(struct timeline *timeline, const struct state *state, ui
       add_volume(timeline, state, index, volume);
     else
       complain_failed("%s: nothing is listed of the partition at sector %" PRIu64 ": %s",
-                      timeline->states.names[index], volume->start, volume->problem);
+                      timeline->states.list[index].name, volume->start, volume->problem);
   }
   volumes_close(volumes);
 }
@@ -148,13 +89,15 @@ static void add_volumes(struct timeline *timeline, const struct state *state, ui
 static void add_states(struct timeline *timeline)
 {
   for (size_t i = 0; i < timeline->states.count && !timeline->is_out_of_memory; i++) {
+    struct timeline_state *of_list = &timeline->states.list[i];
     struct state state;
     uint64_t failures;
 
-    if (!state_open_index(timeline->image, timeline->name, timeline->indices[i], &state)) {
+    if (!state_open_one(timeline->image, timeline->name, &of_list->wanted, &state)) {
       timeline->is_unreadable = true;
       continue;
     }
+    timeline_state_note(of_list, state.view);
     failures = state_failures(&state);
     add_volumes(timeline, &state, (uint32_t) i);
     timeline->is_unreadable = timeline->is_unreadable || state_failures(&state) != failures;
@@ -204,8 +147,13 @@ static int run(struct timeline *timeline, const struct timeline_options *options
                           "name the image without \",residue\"");
   complain_warnings(opened);
   tsk_qcow2_disk_report_changes(timeline->image, tell_change, NULL);
-  if (!find_states(timeline))
+  if (options->with_recovered && tsk_qcow2_opened_is_one(opened))
+    return complain_usage("timeline: --recovered takes an image, not one of its states: name it "
+                          "without \"@\"");
+  if (!timeline_states_find(&timeline->states, timeline->image, options->with_recovered))
     return complain_failed("out of memory");
+  timeline->is_unreadable = !tsk_qcow2_opened_is_one(opened) &&
+                            qcow2_snapshot_lost_count(opened->image) > 0;
   add_states(timeline);
   return print(timeline, options);
 }
@@ -221,8 +169,7 @@ int states_timeline(const char *name, const struct timeline_options *options)
   status = run(timeline, options);
   qcow2_disk_close(timeline->image);
   events_free(&timeline->events);
-  free(timeline->states.names);
-  free(timeline->indices);
+  timeline_states_free(&timeline->states);
   free(timeline);
   return status;
 }

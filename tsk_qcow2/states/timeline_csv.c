@@ -181,6 +181,10 @@ static void print_row(const struct table *table, const struct row *row)
   print_quoted(event_text(table->events, event->name_offset));
   putchar(',');
   print_quoted(timeline_seen_in(table->events, event, table->states, seen));
+  if (table->states->has_recovered) {
+    putchar(',');
+    print_quoted(timeline_recovered_in(table->events, event, table->states, seen));
+  }
   putchar('\n');
 }
 
@@ -190,7 +194,8 @@ bool timeline_print_csv(const struct events *events, const struct timeline_state
   bool is_done = fill(&table);
 
   if (is_done) {
-    puts("Date,Size,Type,Mode,UID,GID,Meta,File Name,States");
+    printf("Date,Size,Type,Mode,UID,GID,Meta,File Name,States%s\n",
+           states->has_recovered ? ",Recovered" : "");
     for (size_t i = 0; i < table.count; i++)
       print_row(&table, &table.rows[i]);
   }

@@ -25,15 +25,26 @@ from operator import index
 
 from . import declarations
 
-__all__ = ["Disk", "Error", "Snapshot", "open", "probe"]
+__all__ = ["DeletedSnapshot", "Disk", "Error", "Label", "Snapshot", "open", "probe"]
 
 NO_OFFSET = ctypes.c_uint64(-1).value
+LABELS_MAX = declarations.LABELS_MAX
 ENCRYPTION = {0: None, 1: "aes", 2: "luks"}
 COMPRESSION = ("deflate", "zstd")
 
 # One entry of the snapshot table. Times are nanoseconds, sizes bytes; date: since 1970-01-01 UTC;
 # icount: None: not recorded.
 Snapshot = namedtuple("Snapshot", "id name date vm_clock vm_state_size disk_size icount")
+
+# A deleted snapshot that can be read: IMAGE@deleted-l1=L1_OFFSET. Times and sizes as above; labels:
+# how many bytes of its disk have each label.
+DeletedSnapshot = namedtuple(
+    "DeletedSnapshot", "id name date vm_state_size disk_size l1_offset labels"
+)
+
+# Bytes of a recovered state: a label such as "kept", where the run begins and its length, and where
+# in the file that is (None: nowhere).
+Label = namedtuple("Label", "label offset length host_offset")
 
 
 @lru_cache(maxsize=None)
@@ -70,6 +81,15 @@ def _call(function, *arguments):
 def _text(address, length):
     """Text as it is in the image; bytes that are not UTF-8 are kept as surrogates."""
     return ctypes.string_at(address, length).decode(errors="surrogateescape") if address else None
+
+
+def _label_name(label):
+    return _library().qcow2_label_name(label).decode()
+
+
+def _labels(counts):
+    """Bytes by label, without those that no byte has."""
+    return {_label_name(label): count for label, count in enumerate(counts) if count > 0}
 
 
 def probe(name):
@@ -196,6 +216,56 @@ class Disk(io.RawIOBase):
                 )
             )
         return found
+
+    @property
+    def deleted_snapshots(self):
+        """The deleted snapshots that can be read, as far as they are left. Looks through all tables
+        two times for each."""
+        self._checked()
+        found = []
+
+        def report(_context, item):
+            if item.contents.l1 != declarations.L1_THERE:
+                return
+            raw, labels = item.contents.snapshot.contents, (ctypes.c_uint64 * LABELS_MAX)()
+            if _library().qcow2_deleted_label_bytes(self._image, raw.l1_offset, labels, None) != 0:
+                return  # its L1 table turned out to be something else
+            found.append(
+                DeletedSnapshot(
+                    _text(raw.id, raw.id_length),
+                    _text(raw.name, raw.name_length),
+                    raw.date_seconds * 10**9 + raw.date_nanoseconds,
+                    raw.vm_state_size,
+                    raw.disk_size,
+                    raw.l1_offset,
+                    _labels(labels),
+                )
+            )
+
+        _call(
+            _library().qcow2_image_deleted, self._image, declarations.RESIDUE_REPORT(report), None
+        )
+        return found
+
+    @property
+    def labels(self):
+        """If the name chose a deleted snapshot or an abandoned state: how many bytes have each
+        label that says how far they can be trusted, as docs/residue.md describes them. Else
+        None."""
+        view = _library().qcow2_disk_view(self._checked())
+        labels = (ctypes.c_uint64 * LABELS_MAX)()
+        if _library().qcow2_view_label_bytes(view, labels, None) != 0:
+            return None
+        return _labels(labels)
+
+    def label_at(self, offset, length=1):
+        """The Label of the bytes from `offset` on: at most `length` of them, and as long as they
+        have one label. The disk must have labels."""
+        view = _library().qcow2_disk_view(self._checked())
+        raw = declarations.RawLabelled()
+        _call(_library().qcow2_view_label, view, index(offset), index(length), byref(raw))
+        host_offset = None if raw.host_offset == NO_OFFSET else raw.host_offset
+        return Label(_label_name(raw.label), raw.guest_offset, raw.length, host_offset)
 
     @property
     def warnings(self):

@@ -337,6 +337,9 @@ class RawResidueFound(ctypes.Structure):
     ]
 
 
+L1_THERE = 0  # of RawResidueFound.l1
+
+
 class ResidueStream(ctypes.Structure):
     _fields_ = [
         ("host_offset", c_uint64),
