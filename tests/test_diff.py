@@ -66,6 +66,7 @@ def test_exact_ranges(tmp_path):
         "range_count": len(expected),
         "bytes": sum(length for _, _, length in expected),
         "unreadable_bytes": 0,
+        "recovered": [],
     }
     status, out, err = run("--ranges", f"{path}@old", path)
     lines = out.splitlines()

@@ -61,10 +61,11 @@ static const struct topic TOPICS[] = {
     "needed.\n"
     "Exit status: 0 all of it was compared, whether or not it differs; 4 some of it cannot\n"
     "be read; 6 some of it was not compared for another reason; 1 an image cannot be opened.\n" },
-  { "timeline", "timeline [--csv] [--zone ZONE] IMAGE",
+  { "timeline", "timeline [--csv] [--recovered] [--zone ZONE] IMAGE",
     "print all files of all states in mactime's body format, each line once,\n"
     "with the states in which it is seen\n",
     "--csv         print what mactime -d makes of it: a row for each time, in order\n"
+    "--recovered   deleted snapshots too, as far as they are left\n"
     "--zone ZONE   the time zone of --csv, and of FAT, which stores local times (UTC)\n"
     "If the image name chooses a snapshot, only that is read. libtsk is needed.\n"
     "Exit status: 0 all of it was read; 4 some of it cannot be read; 6 there is more than is\n"
