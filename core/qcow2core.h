@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * qcow2core.h - read QEMU copy-on-write disk images, versions 2 and 3.
+ * qcow2core.h - read qcow2 disk images (QEMU's format, versions 2 and 3), and qcow version 1.
  *
  * Objects
  *   struct qcow2_image  an opened image file, with its external data file and
@@ -1113,8 +1113,8 @@ struct qcow2_rebuilt {
   uint64_t clusters;                     /* of the disk, that are stored as they are */
   uint64_t compressed;                   /* of the disk, that are compressed */
   uint64_t bad_entries;                  /* L2 entries that lead nowhere */
-  uint64_t tables_in_use;  /* of its tables: those that the file's own refcounts call used, */
-  uint64_t tables_counted; /* of so many of which there is a refcount */
+  uint64_t tables_in_use;  /* of its tables: those that the file's own refcounts call used */
+  uint64_t tables_counted; /* of its tables: those for which there is a refcount */
   uint64_t streams_tried, streams_good; /* compressed clusters that were decompressed as a trial */
   int is_exact; /* 1: the host offsets have no larger cluster size in common, so it is not larger */
   uint64_t stray_tables; /* in the file with this cluster size: L2 tables to which no L1 table that

@@ -140,7 +140,7 @@ run_suite() {
   as "$1" "bash scripts/check.sh -q -rs $chosen" && rm -rf "$root"/tmp/pytest-of-*
 }
 
-# The packages are kept for who wants them.
+# The packages are kept.
 run_packages() {
   as "$1" 'bash packaging/build-deb.sh' &&
     rm -rf "$roots/deb/$name" && mkdir -p "$roots/deb" &&

@@ -49,7 +49,7 @@ static bool is_text(const uint8_t *bytes, size_t length)
   return true;
 }
 
-/* True if a table of so many clusters or bytes can be there. */
+/* True if a table can be at this offset. */
 static bool is_place(const struct qcow2_residue_looks *looks, uint64_t offset)
 {
   return offset != 0 && offset < looks->file_size &&

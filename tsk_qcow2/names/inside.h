@@ -6,7 +6,7 @@
 #include "../qcow2names.h"
 #include "name_text.h"
 
-/* An outer disk, for who reads it. The functions get the storage's context. */
+/* An outer disk, as its readers see it. The functions get the storage's context. */
 struct tsk_qcow2_outer {
   struct qcow2_storage storage; /* its close() frees all of it */
   /* Report the damage of this disk, and of those around it, from now on. NULL: nothing reports it

@@ -12,7 +12,7 @@
 #include "../command/companion.h"
 
 #define PATH_BYTES 4096
-/* Of the damaged ranges of a state, so many are listed, and files on these are named. */
+/* How many damaged ranges of a state are listed. Files that lie on these are named. */
 #define LISTED_MAX "2000"
 #define WHY_BYTES (CHILD_COMPLAINT_BYTES + 64)
 
