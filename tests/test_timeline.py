@@ -78,6 +78,30 @@ def test_zones(demo):
         assert timeline("--zone", zone, demo)[0] == 2
 
 
+def test_more_than_is_listed_is_not_called_damage(tmp_path):
+    """Directories deeper than the limit."""
+    raw, image, nested = tmp_path / "raw", tmp_path / "image", tmp_path / "nested"
+    run("mke2fs", "-q", "-F", "-t", "ext4", "-O", "^has_journal", "-N", "1200", raw, "8M")
+    nested.write_text("mkdir d\ncd d\n" * 1010)
+    run("debugfs", "-w", "-f", nested, raw)
+    run("qemu-img", "convert", "-O", "qcow2", raw, image)
+    status, out, err = timeline(image)
+    assert status == 6 and "more than is listed" in err and "not be read" not in err
+    assert max(line.split("|")[1].count("/d") for line in out.splitlines()) == 1000
+    done = run(COMMAND, "diff", image, f"{image},errors=zero", check=False)
+    assert done.returncode == 6 and "Same" not in done.stdout
+
+
+def test_damage_that_no_file_has_leaves_it_whole(demo, tmp_path):
+    """The image is cut short in space that is not in use, where libtsk looks for other file
+    systems, though."""
+    path = tmp_path / "cut.qcow2"
+    path.write_bytes(demo.read_bytes()[: -3 * 65536])
+    assert run(COMMAND, "verify", path, check=False).returncode == 4
+    status, out, _ = timeline(path)
+    assert status == 0 and out == timeline(demo)[1]
+
+
 def test_bad_usage(demo):
     for words in ([], [demo, demo], ["--zone"], ["--nonsense", demo]):
         assert timeline(*words)[0] == 2

@@ -61,16 +61,20 @@ static void add_volume(struct timeline *timeline, const struct state *state, uin
   if (!walk_file_system(volume->fs, &options, &entries) || walker.source.is_out_of_memory)
     timeline->is_out_of_memory = true;
   progress_hide(&timeline->progress);
-  timeline->is_unreadable = timeline->is_unreadable || !entries_are_whole(&entries);
-  timeline->is_incomplete = timeline->is_incomplete || entries.is_cut;
+  if (entries.is_cut)
+    timeline->is_incomplete = true;
+  else if (!entries_are_whole(&entries))
+    timeline->is_unreadable = true;
   entries_free(&entries);
 }
 
 static void add_volumes(struct timeline *timeline, const struct state *state, uint32_t index)
 {
   struct volumes *volumes = &timeline->volumes;
+  uint64_t failures;
 
   volumes_open(state, volumes);
+  failures = state_failures(state);
   timeline->is_unreadable = timeline->is_unreadable || volumes->is_damaged;
   timeline->is_incomplete = timeline->is_incomplete || volumes->is_cut;
   for (size_t i = 0; i < volumes->count && !timeline->is_out_of_memory; i++) {
@@ -84,6 +88,7 @@ static void add_volumes(struct timeline *timeline, const struct state *state, ui
                       timeline->states.list[index].name, volume->start, volume->problem);
   }
   volumes_close(volumes);
+  timeline->is_unreadable = timeline->is_unreadable || state_failures(state) != failures;
 }
 
 static void add_states(struct timeline *timeline)
@@ -91,16 +96,13 @@ static void add_states(struct timeline *timeline)
   for (size_t i = 0; i < timeline->states.count && !timeline->is_out_of_memory; i++) {
     struct timeline_state *of_list = &timeline->states.list[i];
     struct state state;
-    uint64_t failures;
 
     if (!state_open_one(timeline->image, timeline->name, &of_list->wanted, &state)) {
       timeline->is_unreadable = true;
       continue;
     }
     timeline_state_note(of_list, state.view);
-    failures = state_failures(&state);
     add_volumes(timeline, &state, (uint32_t) i);
-    timeline->is_unreadable = timeline->is_unreadable || state_failures(&state) != failures;
     state_close(&state);
   }
 }

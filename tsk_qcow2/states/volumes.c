@@ -5,13 +5,26 @@
 
 /* ---- Opening ------------------------------------------------------------------------ */
 
-static void open_file_system(const struct state *state, struct volume *volume)
+/* Open it as a file system of this type. */
+static void open_as(const struct state *state, struct volume *volume, TSK_FS_TYPE_ENUM type)
 {
   uint64_t failures = state_failures(state);
 
   tsk_error_reset();
-  volume->fs = tsk_fs_open_img(state->img, (TSK_OFF_T) volume->offset, TSK_FS_TYPE_DETECT);
+  volume->fs = tsk_fs_open_img(state->img, (TSK_OFF_T) volume->offset, type);
   volume->is_damaged = state_failures(state) != failures;
+}
+
+static void open_file_system(const struct state *state, struct volume *volume)
+{
+  open_as(state, volume, TSK_FS_TYPE_DETECT);
+  if (volume->fs != NULL &&
+      volume->is_damaged) { /* maybe only where libtsk looked for other types */
+    TSK_FS_TYPE_ENUM type = volume->fs->ftype;
+
+    tsk_fs_close(volume->fs);
+    open_as(state, volume, type);
+  }
   if (volume->fs == NULL) {
     const char *problem = tsk_error_get();
 
