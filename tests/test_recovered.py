@@ -194,8 +194,13 @@ def test_verify_and_info(image):
     assert shares_of(image) in out
     (state,) = json.loads(command("verify", "--json", name, statuses=(0, 5))[0])["states"]
     assert state["recovered"] and state["labels"] == labels_of(image)
+    assert "Not read: 2 other disks of the image" in out  # that of "first", and the active one
     (state, *_) = json.loads(command("verify", "--json", image, statuses=(0, 5))[0])["states"]
     assert not state["recovered"] and state["labels"] is None
+    out, _ = command("map", name)
+    assert re.search(
+        f"^Recovered: deleted snapshot ID 2 .*; in bytes: {shares_of(image)}$", out, re.M
+    )
     out, _ = command("info", name)
     assert re.search('^Deleted snapshot, recovered: ID 2, name "monday".*<- this one', out, re.M)
 

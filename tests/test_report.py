@@ -213,7 +213,7 @@ def test_a_deleted_snapshot(tmp_path):
     )
     words = words_of(Page(report(path)), "residue")
     assert re.search(
-        r"Deleted snapshots that can be read.* 1 gone <b> .* 64 MiB kept: 2 MiB", words
+        r"Recovered: deleted snapshots that can be read.* 1 gone <b> .* 64 MiB kept: 2 MiB", words
     )
     assert report(f"{path}@deleted=gone <b>", status=2) == ""
 

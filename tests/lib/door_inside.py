@@ -96,10 +96,20 @@ def inside_other_formats():
         )
     run_line("qemu-img convert -f raw -O qcow2 base.raw outer.qcow2")
     run_line("qemu-img snapshot -c then outer.qcow2")
+    run_line("cp outer.qcow2 left.qcow2")
+    node = "driver=qcow2,file.driver=file,file.discard=ignore,file.filename=left.qcow2"
+    run_line("qemu-img snapshot -d then --image-opts", node)
     inside.ext4("deep.raw", None, 0, 32)
     inside.change_ext4("deep.raw", 0, ["write outer.qcow2 outer.qcow2"])
     return rows + [
         Row("inside a snapshot", ("outer.qcow2@then//0/disk.qcow2@first",), disk(2), snapshot=True),
+        Row(
+            "inside a deleted snapshot",
+            ("left.qcow2@deleted=then//0/disk.qcow2@first",),
+            disk(2),
+            snapshot=True,
+            warnings=("recovered: this is deleted snapshot",),
+        ),
         Row("two deep", ("deep.raw//0/outer.qcow2@then//0/disk.qcow2",), disk(1)),
         Row("five deep", ("deep.raw" + 5 * "//0/outer.qcow2",), refused=("more than 4 disks",)),
     ]

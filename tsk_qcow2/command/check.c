@@ -148,7 +148,7 @@ static json_t *counts_value(const struct qcow2_check_result *result)
   return object;
 }
 
-static int print_json(const struct check *check, const struct qcow2_image *image)
+static int print_json(const struct check *check, const struct tsk_qcow2_opened *opened)
 {
   const struct qcow2_check_result *result = &check->result;
   json_t *root =
@@ -163,29 +163,30 @@ static int print_json(const struct check *check, const struct qcow2_image *image
                 json_number(result->used_clusters), "unreferenced_clusters",
                 json_number(result->unreferenced_clusters), "verdict", verdict(check), "counts",
                 counts_value(result), "findings", check->findings, "warnings",
-                json_warnings(image));
+                json_warnings(opened));
 
   return json_print_whole(root);
 }
 
 /* ---- The command ----------------------------------------------------------------- */
 
-static int check_image(const struct qcow2_image *image, struct check *check)
+static int check_image(const struct tsk_qcow2_opened *opened, struct check *check)
 {
+  const struct qcow2_image *image = opened->image;
   struct qcow2_check_options options = {
     .struct_size = sizeof(options), .decode = check->decodes, .report = show, .context = check
   };
   struct qcow2_error error;
   int status = EXIT_OK;
 
-  check->has_warnings = qcow2_warning(image, 0) != NULL;
+  check->has_warnings = tsk_qcow2_opened_warning(opened, 0) != NULL;
   if (!check->json)
-    print_warnings(image);
+    print_warnings(opened);
   if (qcow2_layer_get(image, 0, &check->layer, &error) != 0 ||
       qcow2_image_check(image, &options, &check->result, &error) != 0)
     return complain_failed("%s", error.message);
   if (check->json)
-    status = print_json(check, image);
+    status = print_json(check, opened);
   else
     print_totals(check);
   return status == EXIT_OK ? exit_status(&check->result) : status;
@@ -212,7 +213,7 @@ int command_check(int argc, char *argv[])
     status = complain_usage(
         "check looks at the whole file, with all snapshots: name it without \"@\"");
   else
-    status = check_image(opened.image, &check);
+    status = check_image(&opened, &check);
   json_decref(check.findings);
   return arguments_finish(&opened, status);
 }

@@ -50,8 +50,8 @@ void complain_warnings(const struct tsk_qcow2_opened *opened);
 /* Print a warning on stderr for each file of the image that changed since it was opened. */
 void complain_changes(const struct tsk_qcow2_opened *opened);
 
-/* Print the warnings of an image on stdout, as a part of what is reported about it. */
-void print_warnings(const struct qcow2_image *image);
+/* Print them on stdout, as a part of what is reported about it. */
+void print_warnings(const struct tsk_qcow2_opened *opened);
 
 /* Print an overview of all commands and of image names. */
 void help_print_all(FILE *out);

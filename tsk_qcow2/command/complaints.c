@@ -53,10 +53,10 @@ void complain_changes(const struct tsk_qcow2_opened *opened)
       complain_failed("warning: %s", sentence);
 }
 
-void print_warnings(const struct qcow2_image *image)
+void print_warnings(const struct tsk_qcow2_opened *opened)
 {
   const char *warning;
 
-  for (size_t i = 0; (warning = qcow2_warning(image, i)) != NULL; i++)
+  for (size_t i = 0; (warning = tsk_qcow2_opened_warning(opened, i)) != NULL; i++)
     printf("Warning: %s\n", warning);
 }

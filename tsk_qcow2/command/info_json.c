@@ -229,7 +229,7 @@ int info_print_json(const struct tsk_qcow2_opened *opened)
       !json_print_member("lost_bitmap_count", json_number(qcow2_bitmap_lost_count(image))) ||
       !json_print_member("header_extensions", extensions_value(image)) ||
       !json_print_member("feature_names", feature_names_value(image)) ||
-      !json_print_member("warnings", json_warnings(image)))
+      !json_print_member("warnings", json_warnings(opened)))
     return complain_failed("cannot write the JSON: out of memory");
   printf("\n}\n");
   return EXIT_OK; /* whether all of it was written is found out at the end */

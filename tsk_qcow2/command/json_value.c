@@ -46,12 +46,12 @@ json_t *json_offset(uint64_t offset)
   return offset == QCOW2_NO_OFFSET ? json_null() : json_number(offset);
 }
 
-json_t *json_warnings(const struct qcow2_image *image)
+json_t *json_warnings(const struct tsk_qcow2_opened *opened)
 {
   json_t *list = json_array();
   const char *warning;
 
-  for (size_t i = 0; (warning = qcow2_warning(image, i)) != NULL; i++)
+  for (size_t i = 0; (warning = tsk_qcow2_opened_warning(opened, i)) != NULL; i++)
     json_array_append_new(list, json_string(warning)); /* escaped already */
   return list;
 }

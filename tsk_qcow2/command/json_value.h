@@ -21,8 +21,9 @@ json_t *json_number(uint64_t value);
 /* An offset; QCOW2_NO_OFFSET gives null. */
 json_t *json_offset(uint64_t offset);
 
-/* The image's warnings, a list of strings. */
-json_t *json_warnings(const struct qcow2_image *image);
+/* The warnings about what was opened, a list of strings. */
+struct tsk_qcow2_opened;
+json_t *json_warnings(const struct tsk_qcow2_opened *opened);
 
 /* The notes about a layer, a list of strings. */
 json_t *json_notes(const struct qcow2_image *image, size_t layer);

@@ -9,6 +9,7 @@
 #include "command.h"
 #include "pictures.h"
 #include "progress.h"
+#include "recovered.h"
 #include "runs.h"
 
 #define PATH_BYTES 4096
@@ -71,18 +72,21 @@ static bool hear_run(void *context, const struct run *run)
 
 /* ---- Around them -------------------------------------------------------------------- */
 
-static void print_layers(const struct qcow2_image *image)
+static void print_head(const struct tsk_qcow2_opened *opened)
 {
+  char path[PATH_BYTES], title[RECOVERED_TITLE_BYTES], shares[RECOVERED_SHARES_BYTES];
   struct qcow2_layer_info layer;
-  char path[PATH_BYTES];
 
-  for (size_t i = 0; qcow2_layer_get(image, i, &layer, NULL) == 0; i++) {
+  for (size_t i = 0; qcow2_layer_get(opened->image, i, &layer, NULL) == 0; i++) {
     const char *name = layer.data_path != NULL ? layer.data_path : layer.path;
 
     printf("Layer %zu: %s (%s%s)\n", i,
            name == NULL ? "-" : qcow2_text_escape(name, strlen(name), path, sizeof(path)),
            layer.format, layer.data_path != NULL ? ", its data file" : "");
   }
+  if (recovered_is(opened))
+    printf("Recovered: %s; in bytes: %s\n", recovered_title(opened, opened->view, title),
+           recovered_view_shares(opened->view, shares));
   printf("\n%16s %16s  %-15s %5s %16s\n", "Start", "Length", "Kind", "Layer", "Host offset");
 }
 
@@ -105,7 +109,7 @@ static int print_map(const struct tsk_qcow2_opened *opened, bool is_json)
   if (is_json)
     printf("[");
   else
-    print_layers(opened->image);
+    print_head(opened);
   progress_start(&map.progress, "Mapping", qcow2_view_size(opened->view));
   code = runs_find(opened->image, opened->view, &listener, &error);
   progress_hide(&map.progress);

@@ -292,7 +292,7 @@ static json_t *streams_value(const struct residue *residue)
                    "limited", files->is_full);
 }
 
-static int print_json(const struct residue *residue, const struct qcow2_image *image)
+static int print_json(const struct residue *residue, const struct tsk_qcow2_opened *opened)
 {
   const struct qcow2_residue_result *result = &residue->result;
   uint64_t tables = 0;
@@ -311,13 +311,13 @@ static int print_json(const struct residue *residue, const struct qcow2_image *i
                 json_number(residue->counts[QCOW2_RESIDUE_BITMAP_DIRECTORY]), "table_count",
                 json_number(tables), "snapshots", residue->snapshots, "bitmaps", residue->bitmaps,
                 "tables", residue->tables, "streams", streams_value(residue), "deleted",
-                residue_deleted_value(image), "warnings", json_warnings(image));
+                residue_deleted_value(opened->image), "warnings", json_warnings(opened));
   return json_print_whole(root);
 }
 
 /* ---- The command ---------------------------------------------------------------------- */
 
-static int look_at_image(const struct qcow2_image *image, struct residue *residue)
+static int look_at_image(const struct tsk_qcow2_opened *opened, struct residue *residue)
 {
   struct qcow2_residue_options options = { .struct_size = sizeof(options),
                                            .report = keep_found,
@@ -328,16 +328,16 @@ static int look_at_image(const struct qcow2_image *image, struct residue *residu
   struct qcow2_error error;
   int status = EXIT_OK;
 
-  if (qcow2_image_residue(image, &options, &residue->result, &error) != 0)
+  if (qcow2_image_residue(opened->image, &options, &residue->result, &error) != 0)
     return complain_failed("%s", error.message);
   if (residue->is_json)
-    status = print_json(residue, image);
+    status = print_json(residue, opened);
   else {
-    print_warnings(image);
+    print_warnings(opened);
     print_bytes(&residue->result);
     print_found(residue);
     print_streams(residue);
-    residue_deleted_print(image, residue->name);
+    residue_deleted_print(opened->image, residue->name);
     print_next(residue);
   }
   if (residue->files.has_failed)
@@ -383,7 +383,7 @@ int command_residue(int argc, char *argv[])
   else if (arguments.streams != NULL)
     status = stream_files_open(&residue.files, arguments.streams);
   if (status == EXIT_OK)
-    status = look_at_image(opened.image, &residue);
+    status = look_at_image(&opened, &residue);
   stream_files_close(&residue.files);
   json_decref(residue.snapshots);
   json_decref(residue.bitmaps);

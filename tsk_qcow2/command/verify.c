@@ -93,7 +93,10 @@ static struct unread find_unread(const struct verify *verify)
   }
   if (is_one)
     unread.others = qcow2_snapshot_count(opened->image) +
-                    (opened->is_vm_state || opened->is_residue ? 1 : 0);
+                    (opened->is_vm_state || opened->is_residue || opened->deleted_l1 != 0 ||
+                             opened->is_abandoned
+                         ? 1
+                         : 0);
   return unread;
 }
 
@@ -284,7 +287,7 @@ static void print_verdict(const struct verify *verify, const struct verdict *ver
   if (verdict->status != EXIT_DAMAGED)
     print_doubts(verify);
   if (verdict->status == EXIT_OK &&
-      (verify->has_view_warnings || qcow2_warning(verify->opened.image, 0) != NULL))
+      (verify->has_view_warnings || tsk_qcow2_opened_warning(&verify->opened, 0) != NULL))
     printf(" See the warnings above.");
   if (verify->tables.first_path != NULL)
     printf(" More: %s", tsk_qcow2_shell_command("check", verify->tables.first_path, command));
@@ -309,7 +312,7 @@ static int print_json_verdict(struct verify *verify, const struct verdict *verdi
                                        : json_null(),
                                    "other_disks", json_number(verdict->unread.others))) ||
       !json_print_member("files", files) || !json_print_member("changes", changes_value(verify)) ||
-      !json_print_member("warnings", json_warnings(verify->opened.image)))
+      !json_print_member("warnings", json_warnings(&verify->opened)))
     return complain_failed("cannot write the JSON: out of memory");
   printf("\n}\n");
   return EXIT_OK;
@@ -397,7 +400,7 @@ int command_verify(int argc, char *argv[])
   if (verify.json)
     printf("{\n  \"states\": [");
   else
-    print_warnings(verify.opened.image);
+    print_warnings(&verify.opened);
   verify_print_files(&verify);
   status = verify_is_one(&verify) ? verify_one(&verify) : verify_all(&verify);
   if (status == EXIT_OK)
