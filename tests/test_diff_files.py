@@ -10,7 +10,7 @@ from lib import file_oracle
 from lib.builder import OFFSET_MASK
 from lib.file_check import check_history
 from lib.file_history import FileHistory
-from lib.project import BUILD, COMMAND, SOURCE, run
+from lib.project import BUILD, COMMAND, SOURCE, run, run_line
 
 MIB, C = 1 << 20, 4096
 SEEDS = (
@@ -133,23 +133,8 @@ def partitioned(path, table, filesystems):
         file.truncate(16 * MIB)
     run("sfdisk", "-q", path, input="label: dos\n" + table)
     for start, label in filesystems:
-        run(
-            "mke2fs",
-            "-q",
-            "-F",
-            "-t",
-            "ext4",
-            "-O",
-            "^has_journal",
-            "-U",
-            uuid(label),
-            "-L",
-            label,
-            "-E",
-            f"offset={start * 512},hash_seed={uuid(label)}",
-            path,
-            "3M",
-        )
+        names = f"-U {uuid(label)} -L {label} -E offset={start * 512},hash_seed={uuid(label)}"
+        run_line(f"mke2fs -q -F -t ext4 -O ^has_journal {names}", path, "3M")
 
 
 def uuid(label):

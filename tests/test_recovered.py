@@ -13,7 +13,7 @@ import qcow2core
 from lib import tools
 from lib.builder import Image, pattern
 from lib.deleted import delete
-from lib.project import BUILD, COMMAND, SOURCE, run, sanitized
+from lib.project import BUILD, COMMAND, SOURCE, run, run_line, sanitized
 
 KIB, CLUSTER = 1 << 10, 4096
 
@@ -27,21 +27,7 @@ def image(tmp_path_factory):
         (folder / "files" / f"file{number}").write_bytes(bytes([65 + number]) * 20 * KIB)
     (folder / "files/secret.txt").write_text("secret plan\n")
     raw, path = folder / "raw", folder / "disk.qcow2"
-    run(
-        "mke2fs",
-        "-q",
-        "-F",
-        "-t",
-        "ext4",
-        "-O",
-        "^has_journal",
-        "-b",
-        "4096",
-        "-d",
-        folder / "files",
-        raw,
-        "4M",
-    )
+    run_line("mke2fs -q -F -t ext4 -O ^has_journal -b 4096 -d", folder / "files", raw, "4M")
     run("qemu-img", "convert", "-O", "qcow2", "-o", "cluster_size=4k", raw, path)
     node = f"driver=qcow2,file.driver=file,file.discard=ignore,file.filename={path}"
     secret = raw.read_bytes().index(b"secret plan") // CLUSTER * CLUSTER

@@ -38,17 +38,7 @@ def ext4(path, folder, start=0, mib=16, features="", block=4096):
     options = ["-O", features] if features else []
     source = ["-d", folder] if folder else []
     run(
-        *(
-            "mke2fs",
-            "-q",
-            "-F",
-            "-t",
-            "ext4",
-            "-b",
-            block,
-            "-E",
-            f"nodiscard,offset={start * SECTOR}",
-        ),
+        *f"mke2fs -q -F -t ext4 -b {block} -E nodiscard,offset={start * SECTOR}".split(),
         *options,
         *source,
         path,
