@@ -95,10 +95,10 @@ static const struct topic TOPICS[] = {
   { "verify", "verify [--json] [--vmstate] [--no-hash] [--list NUMBER] IMAGE",
     "read the disk and every snapshot, say what cannot be read and why, and\n"
     "print sizes and SHA-256\n",
-    "--vmstate   read saved memory too\n"
-    "--no-hash   compute no SHA-256, and so skip holes\n"
-    "--list NUMBER   list only so many damaged ranges of each state, not 10,000; all are counted\n"
-    "--json      print JSON\n"
+    "--vmstate       read saved memory too\n"
+    "--no-hash       compute no SHA-256, and so skip holes\n"
+    "--list NUMBER   list at most this many damaged ranges of each state (10,000); all are counted\n"
+    "--json          print JSON\n"
     "If the image name chooses a snapshot, only that is read.\n"
     "Exit status: 0 all of it can be read; 4 some of it cannot, or is lost; 5 everything that\n"
     "the tables refer to can be read, but refcounts disagree with them (for instance, clusters\n"
