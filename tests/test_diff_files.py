@@ -288,6 +288,18 @@ def test_a_directory_that_neither_state_can_read(demo, tmp_path, option):
     assert [json.loads(line)["result"] for line in out.splitlines()] == ["incomplete"] * 2
 
 
+def test_a_partition_table_that_cannot_be_read(demo, tmp_path):
+    """No partition is called new because the other state's table, and its backup, are lost."""
+    (tmp_path / "twice").mkdir()
+    path = damaged_copy(damaged_copy(demo, tmp_path, 0), tmp_path / "twice", 64 * MIB - 1)
+    status, out, _ = diff(f"{path}@before-deletion", path)
+    assert status == 4 and "(ext4): only in A, as far as B can be read" in out
+    _, out, _ = diff("--json", path, f"{path}@before-deletion")
+    lines = [json.loads(line) for line in out.splitlines()]
+    (partition,) = [line for line in lines if line.get("fate") == "only-in-b"]
+    assert partition["result"] == "incomplete" == lines[-1]["result"]
+
+
 def test_names_are_escaped(tmp_path):
     raw, image = tmp_path / "disk.raw", tmp_path / "disk.qcow2"
     (tmp_path / "text").write_text("text\n")

@@ -97,7 +97,8 @@ static const struct topic TOPICS[] = {
     "print sizes and SHA-256\n",
     "--vmstate       read saved memory too\n"
     "--no-hash       compute no SHA-256, and so skip holes\n"
-    "--list NUMBER   list at most this many damaged ranges of each state (10,000); all are counted\n"
+    "--list NUMBER   list at most this many damaged ranges of each state (10,000); all are "
+    "counted\n"
     "--json          print JSON\n"
     "If the image name chooses a snapshot, only that is read.\n"
     "Exit status: 0 all of it can be read; 4 some of it cannot, or is lost; 5 everything that\n"

@@ -41,8 +41,12 @@ static void print_title(const struct volume_pair *pair)
 static void print_fate(const struct volume_pair *pair, const char *mark)
 {
   switch (pair->fate) {
-  case VOLUME_ONLY_A: printf(": only in A%s\n", mark); return;
-  case VOLUME_ONLY_B: printf(": only in B%s\n", mark); return;
+  case VOLUME_ONLY_A:
+    printf(": only in A%s%s\n", pair->is_unsure ? ", as far as B can be read" : "", mark);
+    return;
+  case VOLUME_ONLY_B:
+    printf(": only in B%s%s\n", pair->is_unsure ? ", as far as A can be read" : "", mark);
+    return;
   case VOLUME_MOVED: printf(", at sector %" PRIu64 " in A", pair->a->start); break;
   case VOLUME_STAYED: break;
   }

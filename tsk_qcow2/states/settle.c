@@ -195,7 +195,7 @@ bool settle_volume(struct settle *settle, struct diff_volume *volume)
   settle->content.views.other = pair->fate == VOLUME_STAYED ? settle->content.states[1]->view
                                                             : NULL;
   if (pair->a == NULL || pair->b == NULL) {
-    volume->answer = DIFF_DIFFERENT;
+    volume->answer = pair->is_unsure ? DIFF_UNREADABLE : DIFF_DIFFERENT;
     return true;
   }
   if (pair->fate == VOLUME_MOVED)

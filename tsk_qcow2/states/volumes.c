@@ -153,10 +153,13 @@ size_t volumes_match(const struct volumes *a, const struct volumes *b, struct vo
                                            .a = own,
                                            .b = mate,
                                            .is_same_fs = mate != NULL &&
-                                                         is_same_fs(own->fs, mate->fs) };
+                                                         is_same_fs(own->fs, mate->fs),
+                                           .is_unsure = mate == NULL && b->is_damaged };
   }
   for (size_t j = 0; j < b->count; j++)
     if (mate_of_b[j] == NULL)
-      pairs[count++] = (struct volume_pair){ .fate = VOLUME_ONLY_B, .b = &b->list[j] };
+      pairs[count++] = (struct volume_pair){ .fate = VOLUME_ONLY_B,
+                                             .b = &b->list[j],
+                                             .is_unsure = a->is_damaged };
   return count;
 }

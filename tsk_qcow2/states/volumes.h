@@ -41,6 +41,7 @@ struct volume_pair {
   enum volume_fate fate;
   const struct volume *a, *b; /* NULL: none */
   bool is_same_fs; /* the same type and identifier, if it has one; false: it was made anew */
+  bool is_unsure;  /* of a side that has none: damage was met in its partition table */
 };
 
 /* Match the volumes of two states, by where they start and their type, and else by the identifier
