@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 import pytest
-from lib import agreement, encrypted, mounted, tools
+from lib import agreement, encrypted, mounted, tools, version_1
 from lib.builder import Image, pattern, squeezable
 from lib.history import History
 from lib.mounted import Mount, in_background
@@ -188,8 +188,12 @@ def test_residue_is_beside_the_states(tmp_path):
         assert mount.path("residue.raw").read_bytes() == content
     assert content == view(f"{path},residue") and pattern("left", 3 * C) in content
     assert (mount.status, mount.complaint) == (0, "")
-    with Mount(f"{path},under-zeros", tmp_path / "m") as mount:  # no such name with ",residue"
-        assert mount.files() == ["active.raw", "info.json"]
+    old = tmp_path / "old.qcow"
+    version_1.make(old, MIB)
+    for name in (f"{path},under-zeros", old):  # there is no such name with ",residue"
+        with Mount(name, tmp_path / "m") as mount:
+            assert "residue.raw" not in mount.files() and mount.path("active.raw").exists()
+        assert mount.status == 0
 
 
 def test_residue_that_cannot_be_read(tmp_path):

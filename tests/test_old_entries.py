@@ -80,7 +80,12 @@ def test_snapshots_of_qemus(cluster_size, seed, tmp_path):
     names, ever = [], {}
     for number in range(24):
         if len(names) > 2 and rng.random() < 0.45:
-            run(*"qemu-img snapshot -d".split(), names.pop(rng.randrange(len(names))), "--image-opts", node)
+            run(
+                *"qemu-img snapshot -d".split(),
+                names.pop(rng.randrange(len(names))),
+                "--image-opts",
+                node,
+            )
         else:
             names.append(f"{number}-" + "x" * rng.choice((1, 9, 40, 200)))
             run(*"qemu-img snapshot -c".split(), names[-1], "--image-opts", node)
@@ -88,5 +93,3 @@ def test_snapshots_of_qemus(cluster_size, seed, tmp_path):
     live = live_entries(path)
     left = {key for key, entry in ever.items() if key not in live and in_residue(path, entry)}
     assert left and found_in(path) == left
-
-

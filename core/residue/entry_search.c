@@ -85,8 +85,8 @@ static int look_at_free(struct qcow2_inventory *inventory, uint64_t cluster,
     return 0;
   }
   code = qcow2_inventory_entries(inventory, start, &inventory->entries_end, error);
-  note(inventory, inventory->entries_end > start ? inventory->entries_end
-                                                 : start + ENTRY_ALIGNMENT);
+  note(inventory,
+       inventory->entries_end > start ? inventory->entries_end : start + ENTRY_ALIGNMENT);
   return code;
 }
 
@@ -108,15 +108,15 @@ static uint64_t skip_hole(const struct qcow2_inventory *inventory, uint64_t host
   return next > host_offset ? next / ENTRY_ALIGNMENT * ENTRY_ALIGNMENT : host_offset;
 }
 
-/* Report the entries that begin in [at, limit), and those after them, up to the next byte that is in
-   use. */
+/* Report the entries that begin in [at, limit), and those after them, up to the next byte that is
+   in use. */
 static int search(struct qcow2_inventory *inventory, uint64_t at, uint64_t limit,
                   struct qcow2_error *error)
 {
   int code = 0;
 
   at = round_up(at, ENTRY_ALIGNMENT);
-  for (uint64_t end; code == 0 && at < limit; at = end > at ? end : at + ENTRY_ALIGNMENT) {
+  for (uint64_t end; code == 0 && at<limit; at = end> at ? end : at + ENTRY_ALIGNMENT) {
     const uint8_t *bytes;
     size_t length;
 
@@ -135,8 +135,9 @@ static int search(struct qcow2_inventory *inventory, uint64_t at, uint64_t limit
   return code;
 }
 
-/* Where that ends which the range refers to. Finding out where a stream ends takes decoding it: this
-   is only done if there may be an entry in its last sector, and no other range begins there. */
+/* Where that ends which the range refers to. Finding out where a stream ends takes decoding it:
+   this is only done if there may be an entry in its last sector, and no other range begins there.
+ */
 static uint64_t range_end(struct qcow2_inventory *inventory, size_t index)
 {
   const struct qcow2_residue_map *map = &inventory->window.map;

@@ -256,8 +256,13 @@ static int add_all_deleted(struct building *building)
   struct recovered_list *found = recovered_find(building->image, opened->deleted_l1, false);
   int status = found == NULL ? EXIT_FAILED : EXIT_OK;
 
-  for (size_t i = 0; status == EXIT_OK && i < found->count; i++)
-    status = add_deleted(building, &found->list[i].snapshot, i, opened->is_vm_state);
+  for (size_t i = 0; status == EXIT_OK && i < found->count; i++) {
+    const struct qcow2_snapshot *snapshot = &found->list[i].snapshot;
+
+    status = add_deleted(building, snapshot, i, opened->is_vm_state);
+    if (status == EXIT_OK && opened->deleted_l1 == 0 && snapshot->vm_state_size > 0)
+      status = add_deleted(building, snapshot, i, true);
+  }
   if (status == EXIT_OK)
     recovered_complain_missing(found);
   recovered_free(found);
