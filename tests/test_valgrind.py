@@ -41,9 +41,10 @@ def test_valgrind_sees(tmp_path):
 
 
 def test_unit_tests():
+    """But for the one that only shows how long something takes."""
     unit = os.path.join(BUILD, "tests", "unit", "unit")
-    for name in run(unit).stdout.split():
-        run(*VALGRIND, *NO_LEAKS, unit, name)
+    names = set(run(unit).stdout.split()) - {"compare_many_of_one_name"}
+    run(*VALGRIND, *NO_LEAKS, unit, *sorted(names))
 
 
 @pytest.mark.parametrize(
@@ -74,13 +75,13 @@ def test_a_tool(tmp_path):
 def files(tmp_path_factory):
     """A disk of three file systems, with a snapshot, a deleted one, and damage."""
     folder = tmp_path_factory.mktemp("files")
-    disk, image = disks.make_mbr(folder), folder / "files.qcow2"
+    disk, image = disks.make_small(folder), folder / "files.qcow2"
     run_line("qemu-img convert -c -f raw -O qcow2", disk.path, image)
     for change in ("snapshot -c before", "snapshot -c gone"):
         run_line(f"qemu-img {change}", image)
     run_line("qemu-img snapshot -d gone", image)
     big_bin = disk.path.read_bytes().index(pattern("ext4", disks.BIG_BYTES)[:4096])
-    for at, length in ((big_bin, 4096), (33 << 20, 1 << 20)):
+    for at, length in ((big_bin, 4096), (5 << 20, 1 << 18)):  # the other one is free, in FAT
         run("qemu-io", "-c", f"write -P 7 {at} {length}", image)
     os.truncate(image, image.stat().st_size - 100_000)
     return image

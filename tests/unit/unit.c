@@ -2,7 +2,7 @@
 /*
  * Table-driven tests of pure functions and of the cache. tests/test_unit.py runs each by name:
  *   unit            lists the tests
- *   unit NAME       runs one; says what differs, and exits with 1
+ *   unit NAME...    runs these; says what differs, and exits with 1
  */
 #include <inttypes.h>
 #include <pthread.h>
@@ -623,15 +623,27 @@ static const struct {
 #endif
 };
 
-int main(int argc, char *argv[])
+#define TEST_COUNT (sizeof(TESTS) / sizeof(TESTS[0]))
+
+/* Returns 0 if there is no test of this name. */
+static int run_test(const char *name)
 {
-  for (size_t i = 0; i < sizeof(TESTS) / sizeof(TESTS[0]); i++) {
-    if (argc < 2)
-      puts(TESTS[i].name);
-    else if (strcmp(argv[1], TESTS[i].name) == 0) {
+  for (size_t i = 0; i < TEST_COUNT; i++) {
+    if (strcmp(name, TESTS[i].name) == 0) {
       TESTS[i].run();
-      return failures > 0;
+      return 1;
     }
   }
-  return argc < 2 ? 0 : 2;
+  return 0;
+}
+
+int main(int argc, char *argv[])
+{
+  for (size_t i = 0; argc < 2 && i < TEST_COUNT; i++)
+    puts(TESTS[i].name);
+  for (int i = 1; i < argc; i++) {
+    if (!run_test(argv[i]))
+      return 2;
+  }
+  return failures > 0;
 }
