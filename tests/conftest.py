@@ -4,8 +4,11 @@
 TSK_QCOW2_BUILD names the build directory (default: the root of the source tree), TSK_QCOW2_SEED the
 seed of all random choices.
 """
+import fcntl
 import os
+import pickle
 import random
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -114,18 +117,49 @@ def source(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def command(source, tmp_path_factory):
+def shared(tmp_path_factory):
+    """shared(name, make): what make(directory) returns. It is called by the first test that asks,
+    for all workers of pytest-xdist; what it makes is not to be changed."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+
+    def get(name, make):
+        result = folder / f"{name}.result"
+        with open(folder / f"{name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not result.exists():
+                shutil.rmtree(folder / name, ignore_errors=True)
+                (folder / name).mkdir()
+                result.write_bytes(pickle.dumps(make(folder / name)))
+        return pickle.loads(result.read_bytes())
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def raw_disk(shared):
+    """raw_disk("gpt") or raw_disk("mbr"): that disk of lib/disks.py."""
+    from lib import disks
+
+    return lambda name: shared(f"{name}-disk", disks.MAKE[name])
+
+
+@pytest.fixture(scope="session")
+def command(source, shared):
     """The tsk-qcow2 command, installed with all the rest into a prefix."""
     from lib.project import SANITIZERS, run
 
+    def install(directory):
+        build, prefix = directory / "build", directory / "prefix"
+        build.mkdir()
+        run(os.path.join(source, "configure"), f"--prefix={prefix}", "CFLAGS=-O0", cwd=build)
+        run("make", "-j2", "install", cwd=build)
+        return prefix / "bin" / "tsk-qcow2"
+
     if SANITIZERS:
         pytest.skip("what is installed here is built without sanitizers")
-    directory = tmp_path_factory.mktemp("command")
-    build, prefix = directory / "build", directory / "prefix"
-    build.mkdir()
-    run(os.path.join(source, "configure"), f"--prefix={prefix}", "CFLAGS=-O1", cwd=build)
-    run("make", "-j2", "install", cwd=build)
-    return prefix / "bin" / "tsk-qcow2"
+    return shared("command", install)
 
 
 # ---- Encrypted images ------------------------------------------------------------

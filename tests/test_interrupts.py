@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from lib import disks, mounted
+from lib import mounted
 from lib.builder import Image, squeezable
 from lib.project import COMMAND, SANITIZERS, run
 
@@ -21,7 +21,7 @@ MIB = 1 << 20
 
 
 @pytest.fixture(scope="module")
-def images(tmp_path_factory):
+def images(raw_disk, tmp_path_factory):
     """By name: `stored` takes long to read, and `files` long to list."""
     folder = tmp_path_factory.mktemp("images")
     image = Image(SQUEEZED * CLUSTER, cluster_bits=21)
@@ -30,8 +30,8 @@ def images(tmp_path_factory):
     image.snapshot(b"1", b"before")
     residue = b"".join(squeezable(number, MIB) for number in range(64))
     image.write(folder / "stored.qcow2", bytes(image.build()) + residue)
-    disk = disks.make_mbr(folder)
-    run("qemu-img", "convert", "-c", "-f", "raw", "-O", "qcow2", disk.path, folder / "files.qcow2")
+    raw = raw_disk("mbr").path
+    run("qemu-img", "convert", "-c", "-f", "raw", "-O", "qcow2", raw, folder / "files.qcow2")
     run("qemu-img", "snapshot", "-c", "before", folder / "files.qcow2")
     run("qemu-io", "-c", f"write -P 7 {33 * MIB} {MIB}", folder / "files.qcow2")
     return folder

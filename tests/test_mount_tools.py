@@ -16,11 +16,11 @@ PAGE, SECTOR, MIB = 4096, 512, 1 << 20
 
 
 @pytest.fixture(scope="module")
-def evidence(tmp_path_factory):
+def evidence(raw_disk, tmp_path_factory):
     """(path, disk): a disk with an MBR, ext4, NTFS and FAT, compressed, of which a block of big.bin
     in ext4 was changed since a snapshot; the snapshot's file in a mount, and the raw disk."""
     folder = tmp_path_factory.mktemp("evidence")
-    disk = disks.make_mbr(folder)
+    disk = raw_disk("mbr")
     image = folder / "disk.qcow2"
     run("qemu-img", "convert", "-c", "-f", "raw", "-O", "qcow2", disk.path, image)
     run("qemu-img", "snapshot", "-c", "seized", image)

@@ -10,7 +10,7 @@ import struct
 from pathlib import Path
 
 import pytest
-from lib import disks, project, tools
+from lib import project, tools
 from lib.builder import Image, pattern, poke
 from lib.namespace import CLEAN
 from lib.project import COMMAND, SOURCE, run
@@ -256,12 +256,11 @@ def symbolic(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def disk(tmp_path_factory):
-    """A disk, raw and as qcow2."""
-    folder = tmp_path_factory.mktemp("disk")
-    disk = disks.make_gpt(folder)
-    disks.run("qemu-img", "convert", "-f", "raw", "-O", "qcow2", disk.path, folder / "disk.qcow2")
-    return disk
+def disk(raw_disk, tmp_path_factory):
+    """The paths of a disk by image type."""
+    raw, image = raw_disk("gpt").path, tmp_path_factory.mktemp("disk") / "disk.qcow2"
+    run("qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, image)
+    return {"raw": raw, "qcow2": image}
 
 
 @pytest.fixture
@@ -270,8 +269,7 @@ def examine(symbolic, disk):
 
     def call(image_type, command):
         tool, *words = command.split()
-        image = disk.path if image_type == "raw" else disk.path.with_name("disk.qcow2")
-        words = [word.replace("IMAGE", str(image)) for word in words]
+        words = [word.replace("IMAGE", str(disk[image_type])) for word in words]
         chosen = [] if tool == "fiwalk" else ["-i", image_type]
         return tools.run(tool, *chosen, *words, dropin=image_type == "qcow2", prefix=symbolic)
 
@@ -322,7 +320,7 @@ def test_database_is_the_same(examine, disk, tmp_path):
             rows = connection.execute("SELECT * FROM tsk_files ORDER BY obj_id")
             files[image_type] = rows.fetchall()
             ((name,),) = connection.execute("SELECT name FROM tsk_image_names")
-        assert Path(name).name == {"raw": disk.path.name, "qcow2": "disk.qcow2"}[image_type]
+        assert Path(name).name == disk[image_type].name
     assert len(files["raw"]) > 1000 and files["qcow2"] == files["raw"]
 
 
@@ -344,11 +342,11 @@ def damage_entry(image, guest_offset):
 
 def test_lost_inodes_are_zeros_and_reported(symbolic, disk, tmp_path):
     """TSK reads inodes in pieces of less than a sector: libtsk hides the errors of such reads."""
-    layout = tools.run("fsstat", "-o", 2048, disk.path, dropin=False).stdout.decode()
+    layout = tools.run("fsstat", "-o", 2048, disk["raw"], dropin=False).stdout.decode()
     table = 2048 * 512 + int(re.search(r"Inode Table: (\d+)", layout)[1]) * 4096
     lost = (table + 65536) // 65536 * 65536
     image = tmp_path / "disk.qcow2"
-    shutil.copy(disk.path.with_name("disk.qcow2"), image)
+    shutil.copy(disk["qcow2"], image)
     damage_entry(image, lost)
     first = (lost - table) // 256 + 1  # the first inode there
     strict, zeros = (

@@ -16,9 +16,8 @@ from lib.project import SOURCE
 from lib.tools import assert_refused, assert_same
 from lib.variants import SNAPSHOT, VARIANTS, Workshop
 
-MAKE_DISK = {"gpt": disks.make_gpt, "mbr": disks.make_mbr}
 FILESYSTEMS = [
-    f"{disk}-{filesystem}" for disk in MAKE_DISK for filesystem in ("ext4", "ntfs", "fat")
+    f"{disk}-{filesystem}" for disk in disks.MAKE for filesystem in ("ext4", "ntfs", "fat")
 ]
 GPT_FILESYSTEMS = FILESYSTEMS[:3]
 WITHOUT_TYPE_OPTION = {"fiwalk", "sigfind"}
@@ -28,14 +27,13 @@ WITHOUT_TYPE_OPTION = {"fiwalk", "sigfind"}
 
 
 @pytest.fixture(scope="session")
-def shops(tmp_path_factory):
+def shops(raw_disk, tmp_path_factory):
     """The workshops by disk name, made when first asked for."""
     made = {}
 
     def shop(disk):
         if disk not in made:
-            folder = tmp_path_factory.mktemp(disk)
-            made[disk] = Workshop(MAKE_DISK[disk](folder), folder)
+            made[disk] = Workshop(raw_disk(disk), tmp_path_factory.mktemp(disk))
         return made[disk]
 
     return shop
@@ -246,7 +244,7 @@ def subject_names(subject, disk, shops, evidence):
 
 
 @pytest.mark.parametrize("subject", SUBJECTS)
-@pytest.mark.parametrize("disk", MAKE_DISK)
+@pytest.mark.parametrize("disk", disks.MAKE)
 @pytest.mark.parametrize("command", DISK_COMMANDS)
 def test_disk_tool_gives_the_same(command, disk, subject, shops, evidence, check):
     image_type, images = subject_names(subject, disk, shops, evidence)
@@ -273,7 +271,7 @@ def test_filesystem_tool_gives_the_same(
 
 
 @pytest.mark.parametrize("subject", SUBJECTS)
-@pytest.mark.parametrize("disk", MAKE_DISK)
+@pytest.mark.parametrize("disk", disks.MAKE)
 @pytest.mark.parametrize(
     "kind, command", SOME_FILESYSTEMS_COMMANDS, ids=lambda word: word.split()[0]
 )
@@ -380,7 +378,7 @@ def database_content(path, image):
 
 
 @pytest.mark.parametrize("variant", ["plain", "deflate"])
-@pytest.mark.parametrize("disk", MAKE_DISK)
+@pytest.mark.parametrize("disk", disks.MAKE)
 def test_tsk_loaddb(disk, variant, evidence, tmp_path):
     made = evidence(disk, variant)
     loaded = {}
