@@ -991,10 +991,13 @@ enum qcow2_label {
                                 contradicts another one */
   QCOW2_LABEL_PUNCHED, /* lost: the cluster, or the L2 table, is all zeros, a hole, or after the
                           end of the file. It may always have been zeros */
-  QCOW2_LABEL_ABSENT   /* there was no cluster, as a table says that is itself kept or
+  QCOW2_LABEL_ABSENT,  /* there was no cluster, as a table says that is itself kept or
                           shared-older: reads as the backing file, or as zeros */
+  QCOW2_LABEL_BY_NEIGHBOURS /* guessed: no table names the cluster, but in the file it lies between
+                               clusters whose places are known. Only with
+                               QCOW2_VIEW_BY_NEIGHBOURS */
 };
-#define QCOW2_LABELS 8u
+#define QCOW2_LABELS 9u
 /* There will never be more labels than this under this SONAME. */
 #define QCOW2_LABELS_MAX 16u
 
@@ -1032,7 +1035,13 @@ QCOW2_API int qcow2_deleted_find(const struct qcow2_image *image, const char *ke
 /* More flags for qcow2_view_open_deleted(). */
 enum {
   /* Reads of everything but KEPT, SHARED_OLDER and ABSENT fail. */
-  QCOW2_VIEW_ONLY_KEPT = 8
+  QCOW2_VIEW_ONLY_KEPT = 8,
+  /* Clusters that no table names are placed by their neighbours: where the L2 table is lost or, of
+     an abandoned state, borrowed, or is its own but has nothing there, and two clusters are known
+     that have as much between them in the file as on the disk. Not with QCOW2_VIEW_ONLY_KEPT, and
+     without effect on images with extended L2 entries or an external data file. Reads the tables
+     two times more, and each cluster that nothing refers to. Uses 48 MiB more while it opens. */
+  QCOW2_VIEW_BY_NEIGHBOURS = 16
 };
 
 /* Open a view of the disk of a deleted snapshot, as far as it is still there: every cluster has a
@@ -1040,12 +1049,12 @@ enum {
    offset of its L1 table, as in an entry of an old snapshot table, which is looked for. Where it
    has no cluster, the backing file is read as for other snapshots. qcow2_view_warning() says which
    snapshot it is, and how many bytes have each label. Flags: QCOW2_VIEW_VM_STATE,
-   QCOW2_VIEW_ONLY_KEPT, and QCOW2_VIEW_UNDER_ZEROS: then a cluster of the kind ZERO_ALLOCATED has
-   the label of what is stored in it, unless that is all zeros. A warning says how many bytes these
-   are. Reads all tables two times more than qcow2_deleted_find(). Uses 48 MiB while it opens; the
-   view then uses up to 48 MiB for labels. Errors: NOT_FOUND (there is no such entry, or something
-   else is where its L1 table was), CORRUPT (an entry that makes no sense), UNSUPPORTED (the limit
-   of the work, see qcow2_view_open_residue()), NOMEM, IO, ARGUMENT. */
+   QCOW2_VIEW_ONLY_KEPT, QCOW2_VIEW_BY_NEIGHBOURS, and QCOW2_VIEW_UNDER_ZEROS: then a cluster of the
+   kind ZERO_ALLOCATED has the label of what is stored in it, unless that is all zeros. A warning
+   says how many bytes these are. Reads all tables two times more than qcow2_deleted_find(). Uses 48
+   MiB while it opens; the view then uses up to 48 MiB for labels. Errors: NOT_FOUND (there is no
+   such entry, or something else is where its L1 table was), CORRUPT (an entry that makes no sense),
+   UNSUPPORTED (the limit of the work, see qcow2_view_open_residue()), NOMEM, IO, ARGUMENT. */
 QCOW2_API int qcow2_view_open_deleted(struct qcow2_image *image, uint64_t l1_offset, unsigned flags,
                                       struct qcow2_view **view, struct qcow2_error *error);
 

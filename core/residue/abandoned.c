@@ -166,7 +166,7 @@ static int warn(struct qcow2_view *view, const struct qcow2_image *image,
                            "guessed: not all tables could be looked at, so what only they refer "
                            "to may be shown as kept though it was reused",
                            error);
-  return code;
+  return code == 0 ? qcow2_labels_warn_of_neighbours(view, labels, error) : code;
 }
 
 /* The base's L1 table, and the size of the state: that of the base or, if it is larger, of the
@@ -203,7 +203,8 @@ static int open_view(struct qcow2_image *image, struct abandoned *abandoned, uns
                                    .list = list_tables,
                                    .close = abandoned_close,
                                    .borrows_tables = true,
-                                   .only_kept = (flags & QCOW2_VIEW_ONLY_KEPT) != 0 };
+                                   .only_kept = (flags & QCOW2_VIEW_ONLY_KEPT) != 0,
+                                   .by_neighbours = (flags & QCOW2_VIEW_BY_NEIGHBOURS) != 0 };
   uint64_t start;
   int code;
 
@@ -222,10 +223,10 @@ int qcow2_view_open_abandoned(struct qcow2_image *image, unsigned flags, struct 
                               struct qcow2_error *error)
 {
   struct abandoned *abandoned;
-  int code;
+  int code = qcow2_labels_check_flags(flags, 0, error);
 
-  if ((flags & ~(unsigned) QCOW2_VIEW_ONLY_KEPT) != 0)
-    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "a view is opened with unknown flags");
+  if (code != 0)
+    return code;
   if (!image->chain.is_complete)
     return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
                            "the image was opened without its chain, so it cannot be read");

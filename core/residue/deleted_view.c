@@ -260,6 +260,7 @@ static int set_range(const struct deleted *deleted, unsigned flags, struct qcow2
   uint64_t disk_entries = qcow2_geometry_l1_entries(geometry, snapshot->disk_size);
 
   state->only_kept = (flags & QCOW2_VIEW_ONLY_KEPT) != 0;
+  state->by_neighbours = (flags & QCOW2_VIEW_BY_NEIGHBOURS) != 0;
   state->is_vm_state = (flags & QCOW2_VIEW_VM_STATE) != 0;
   state->under_zeros = (flags & QCOW2_VIEW_UNDER_ZEROS) != 0;
   state->end_index = disk_entries;
@@ -312,7 +313,9 @@ static int warn(struct qcow2_view *view, const struct qcow2_labels *labels,
                            "recovered: some tables of the image cannot be read, so what only they "
                            "refer to may be shown as kept though it was reused",
                            error);
-  return code == 0 ? warn_of_zeros(view, labels, error) : code;
+  if (code == 0)
+    code = warn_of_zeros(view, labels, error);
+  return code == 0 ? qcow2_labels_warn_of_neighbours(view, labels, error) : code;
 }
 
 /* Make the state of a deleted snapshot. The caller closes it, or gives it away. */
@@ -362,14 +365,13 @@ static int make_state_by_l1(const struct qcow2_image *image, uint64_t l1_offset,
 int qcow2_view_open_deleted(struct qcow2_image *image, uint64_t l1_offset, unsigned flags,
                             struct qcow2_view **view, struct qcow2_error *error)
 {
-  const unsigned known = QCOW2_VIEW_VM_STATE | QCOW2_VIEW_UNDER_ZEROS | QCOW2_VIEW_ONLY_KEPT;
   struct qcow2_old_state state;
   uint64_t start;
   int code;
 
-  if ((flags & ~known) != 0)
-    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "a view is opened with unknown flags");
-  code = make_state_by_l1(image, l1_offset, flags, &state, error);
+  code = qcow2_labels_check_flags(flags, QCOW2_VIEW_VM_STATE | QCOW2_VIEW_UNDER_ZEROS, error);
+  if (code == 0)
+    code = make_state_by_l1(image, l1_offset, flags, &state, error);
   if (code == 0)
     code = qcow2_labels_open_view(image, &state, view, error);
   if (code != 0)

@@ -15,6 +15,7 @@
 
 #include "../image/view.h"
 #include "classify.h"
+#include "neighbours.h"
 #include "window.h"
 
 /* One old L2 table. */
@@ -53,6 +54,7 @@ struct qcow2_old_state {
   bool borrows_tables; /* tables that are not kept are another state's, taken for want of its own */
   bool only_kept;      /* what is neither kept nor shared-older nor absent is lost */
   bool under_zeros;    /* zero, allocated clusters are those that are stored */
+  bool by_neighbours;  /* clusters that no table names are placed by their neighbours */
   const struct qcow2_snapshot *snapshot; /* a deleted one, owned by the context; NULL: none */
 };
 
@@ -70,9 +72,13 @@ struct qcow2_labels {
   bool is_l1_reused; /* something refers to the old L1 table's bytes */
   bool has_gaps;     /* a table of the image cannot be read, so what it refers to may be "kept" */
   uint64_t uncovered_bytes; /* of the view: those that are shown though the tables say zeros */
+  struct qcow2_neighbours neighbours; /* what was placed by neighbours, before anything is read */
   uint64_t bytes[QCOW2_LABELS_MAX]; /* of the view, by label; holes count as punched, other zeros do
                                        not */
 };
+
+/* Check the flags for a view with labels; `others` may be set, too. Errors: ARGUMENT. */
+int qcow2_labels_check_flags(unsigned flags, unsigned others, struct qcow2_error *error);
 
 /* Label the clusters of an old state, which is owned from the call on, also on failure, and open a
    view of it. Its `warning` says how many bytes have each label. Errors: NOT_FOUND (something
@@ -86,6 +92,10 @@ int qcow2_labels_count(const struct qcow2_image *image, const struct qcow2_old_s
 
 /* Write how many bytes have each label: those that are there, and those that are lost. */
 void qcow2_labels_print(const struct qcow2_labels *labels, char *out, size_t size);
+
+/* Add to the view's warnings what was placed by neighbours, if that was wanted. Errors: NOMEM. */
+int qcow2_labels_warn_of_neighbours(struct qcow2_view *view, const struct qcow2_labels *labels,
+                                    struct qcow2_error *error);
 
 /* The labels of a view; NULL: it has none. *start becomes the guest offset where the view begins.
  */
@@ -104,7 +114,12 @@ static inline bool label_is_of_lost_table(uint8_t label)
   return label == QCOW2_LABEL_LOST_TABLE || label == QCOW2_LABEL_PUNCHED;
 }
 
-/* Find the table of an L1 entry; NULL: there is none. */
+/* Have the table of an L1 entry at hand, if there is one, and those up to labels->end. *work is
+   what labelling them may cost, and what is left of that. Errors: UNSUPPORTED, NOMEM, IO. */
+int qcow2_labels_have(struct qcow2_labels *labels, uint64_t l1_index, uint64_t *work,
+                      struct qcow2_error *error);
+
+/* Find the table of an L1 entry that is at hand; NULL: there is none. */
 struct qcow2_old_table *qcow2_labels_table(const struct qcow2_labels *labels, uint64_t l1_index);
 
 /* The marks of a table's entries. */
@@ -118,5 +133,47 @@ static inline uint8_t *labels_marks(const struct qcow2_labels *labels,
    sharing and marks of zero. *work is what it may cost, and what is left of that. Errors:
    UNSUPPORTED, NOMEM. */
 int qcow2_labels_walk(struct qcow2_labels *labels, uint64_t *work, struct qcow2_error *error);
+
+/* The label of a part of the cluster that an entry of a table describes; the cluster is looked at
+   only if `is_deep` (label_rules.c). */
+enum qcow2_label qcow2_labels_of_entry(struct qcow2_labels *labels,
+                                       const struct qcow2_old_table *table, uint32_t index,
+                                       const struct qcow2_mapping *part, bool is_deep);
+
+/* True if a view gives bytes, and no error, where it has this label. */
+bool qcow2_labels_shows(const struct qcow2_labels *labels, enum qcow2_label label);
+
+/* Turn a run that is zero, allocated, into one of what is stored there, if this is to be shown. If
+   the first cluster has nothing but zeros, the run is cut to it, and stays zeros. */
+void qcow2_labels_uncover(struct qcow2_labels *labels, const struct qcow2_old_table *table,
+                          struct qcow2_mapping *mapping);
+
+/* Turn the mapping into an error if the label says that there is nothing to read. */
+void qcow2_labels_apply(const struct qcow2_labels *labels, enum qcow2_label label,
+                        struct qcow2_mapping *mapping);
+
+/* Find what is at a guest offset, and its label (label_find.c). With the lock. Errors: those of
+   qcow2_labels_have() and qcow2_mapping_find_in_l2(). */
+int qcow2_labels_find_label(struct qcow2_labels *labels, uint64_t guest_offset, uint64_t length,
+                            struct qcow2_mapping *mapping, enum qcow2_label *label,
+                            struct qcow2_error *error);
+
+/* The same for reading (a qcow2_stack_top). */
+int qcow2_labels_find(void *labels, uint64_t guest_offset, uint64_t length,
+                      struct qcow2_mapping *mapping, struct qcow2_error *error);
+
+/* Place clusters by their neighbours (label_neighbours.c) where the tables are lost or, if the
+   state borrows tables, where its own do not say otherwise. labels->neighbours becomes what was
+   placed; its runs are freed with the labels, also after an error. Errors: those of
+   qcow2_labels_have(). */
+int qcow2_labels_place_by_neighbours(struct qcow2_labels *labels, struct qcow2_error *error);
+
+/* Fill slots and claims (label_gaps.c). They begin as zeros, and `tables` is there. Errors: NOMEM,
+   UNSUPPORTED (the bound of work). */
+int qcow2_labels_look_at_gaps(struct qcow2_labels *labels, struct qcow2_gaps *gaps,
+                              struct qcow2_error *error);
+
+/* Label everything, and count it (label_counts.c). Errors: those of qcow2_labels_have(). */
+int qcow2_labels_count_all(struct qcow2_labels *labels, struct qcow2_error *error);
 
 #endif

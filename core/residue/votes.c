@@ -38,8 +38,10 @@ struct orphan {
 /* An entry of an orphan. */
 struct sample {
   uint64_t descriptor; /* what it names */
-  uint32_t index, orphan;
+  uint32_t index;
+  uint32_t orphan; /* its number, and SAMPLE_COPIED if the entry has bit 63 */
 };
+#define SAMPLE_COPIED (UINT32_C(1) << 31)
 
 struct votes {
   const struct qcow2_layer *layer;
@@ -190,10 +192,14 @@ static void take_samples(struct votes *votes, uint32_t orphan)
     used += named_by(be64_get(votes->bytes + (size_t) index * geometry->l2_entry_bytes)) != 0;
   step = used <= SAMPLES_MAX ? 1 : used / SAMPLES_MAX + 1;
   for (uint32_t index = 0; index < entries; index++) {
-    uint64_t name = named_by(be64_get(votes->bytes + (size_t) index * geometry->l2_entry_bytes));
+    uint64_t entry = be64_get(votes->bytes + (size_t) index * geometry->l2_entry_bytes);
 
-    if (name != 0 && seen++ % step == 0)
-      votes->samples[votes->sample_count++] = (struct sample){ name, index, orphan };
+    if (named_by(entry) != 0 && seen++ % step == 0)
+      votes->samples[votes->sample_count++] = (struct sample){
+        .descriptor = named_by(entry),
+        .index = index,
+        .orphan = (entry & L2_ENTRY_COPIED) != 0 ? orphan | SAMPLE_COPIED : orphan
+      };
   }
 }
 
@@ -244,7 +250,9 @@ static bool is_own_l1_entry(void *context, const struct qcow2_checked_l1_entry *
   return false;
 }
 
-/* An entry of a table that the image has: let it vote for those that have the same. */
+/* An entry of a table that the image has: let it vote for those that have the same. What the active
+   disk shares with an abandoned state is the snapshot's, too, so QEMU cleared COPIED there. If both
+   have it set, the cluster was reused. */
 static bool vote_by_entry(void *context, const struct qcow2_checked_l2_entry *checked)
 {
   struct votes *votes = context;
@@ -267,7 +275,11 @@ static bool vote_by_entry(void *context, const struct qcow2_checked_l2_entry *ch
       return false;
     }
     votes->votes_left--;
-    vote(&votes->orphans[votes->samples[low].orphan],
+    if ((votes->samples[low].orphan & SAMPLE_COPIED) != 0 &&
+        checked->disk->snapshot_index == QCOW2_ACTIVE &&
+        (checked->entry.descriptor & L2_ENTRY_COPIED) != 0)
+      continue;
+    vote(&votes->orphans[votes->samples[low].orphan & ~SAMPLE_COPIED],
          (uint32_t) geometry_l1_index(geometry, checked->guest_offset));
     if (snapshot == QCOW2_ACTIVE)
       snapshot = votes->window.image->snapshots.count;

@@ -49,7 +49,7 @@ NO_OFFSET = c_uint64(-1).value
 BY_ID_OR_NAME, BY_ID, BY_NAME = range(3)
 INCOMPATIBLE, COMPATIBLE, AUTOCLEAR = range(3)
 NO_CHAIN, NO_THREADS = 1, 2
-VIEW_VM_STATE, VIEW_UNDER_ZEROS, VIEW_ONLY_KEPT = 1, 2, 8
+VIEW_VM_STATE, VIEW_UNDER_ZEROS, VIEW_ONLY_KEPT, VIEW_BY_NEIGHBOURS = 1, 2, 8, 16
 DELETED_BY_NAME, DELETED_BY_ID, DELETED_BY_L1 = range(3)
 RESIDUE_L1 = ("there", "gone", "reused", "unknown")
 ARGUMENT = -10
@@ -248,6 +248,10 @@ class Image(Closing):
         l1_offset = c_uint64()
         call("qcow2_deleted_find", self.handle, encode(key), by, byref(l1_offset))
         return View(self, l1_offset.value, "qcow2_view_open_deleted", flags)
+
+    def abandoned(self, flags=0):
+        """A view of the state that was left when a snapshot was applied."""
+        return View(self, None, "qcow2_view_open_abandoned", flags)
 
     def old_entries(self):
         """[(name, ID, l1_offset, what of RESIDUE_L1 is there)] of deleted snapshots."""
@@ -522,6 +526,8 @@ class View(Closing):
         self.image = image
         if function in ("qcow2_view_open_layer", "qcow2_view_open_deleted"):
             call(function, image.handle, snapshot_index, flags, byref(self.handle))
+        elif function == "qcow2_view_open_abandoned":
+            call(function, image.handle, flags, byref(self.handle))
         elif flags is None:
             index = () if snapshot_index is None else (snapshot_index,)
             call(function, image.handle, *index, byref(self.handle))

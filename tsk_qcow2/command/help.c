@@ -167,6 +167,8 @@ static const struct topic TOPICS[] = {
     "  under-zeros                         what is stored in clusters that were zeroed, instead\n"
     "                                      of the zeros\n"
     "  only=kept                           of a deleted snapshot, only what is surely its own\n"
+    "  by-neighbours                       of an abandoned state or a deleted snapshot, also\n"
+    "                                      clusters that no table names, placed by guess\n"
     "  l1=OFFSET, size=BYTES,              in place of what the header says, if it was\n"
     "  cluster-bits=BITS                   overwritten; \"residue --rebuild\" finds them\n"
     "  extended-l2, compression=zstd,      what else is lost with the header\n"

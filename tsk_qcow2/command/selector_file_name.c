@@ -104,6 +104,8 @@ void selector_file_name_stem(const struct tsk_qcow2_name *image_name,
     strcat(stem, "-under-zeros");
   if (image_name->only_kept)
     strcat(stem, "-only-kept");
+  if (image_name->by_neighbours)
+    strcat(stem, "-by-neighbours");
 }
 
 void selector_file_name_number(const char *stem, unsigned number, const char *extension,

@@ -43,6 +43,17 @@ static int check_residue(const struct tsk_qcow2_name *name, struct qcow2_error *
                          has_selection ? "\"@\"" : "\"under-zeros\"", quoted);
 }
 
+/* Guesses are not what is surely a state's own. */
+static int check_by_neighbours(const struct tsk_qcow2_name *name, struct qcow2_error *error)
+{
+  return name->by_neighbours && name->only_kept
+             ? qcow2_error_set(
+                   error, QCOW2_ERROR_ARGUMENT,
+                   "the option \"by-neighbours\" adds guesses, and \"only=kept\" leaves "
+                   "them out: give one of them")
+             : 0;
+}
+
 /* Parse "[@SNAPSHOT][,OPTION[=VALUE]]...". */
 static int parse_part(const char *part, struct tsk_qcow2_name *name, struct qcow2_error *error)
 {
@@ -61,7 +72,9 @@ static int parse_part(const char *part, struct tsk_qcow2_name *name, struct qcow
                          : tsk_qcow2_name_apply_option(name, piece, error);
     free(piece);
   }
-  return code == 0 ? check_residue(name, error) : code;
+  if (code == 0)
+    code = check_residue(name, error);
+  return code == 0 ? check_by_neighbours(name, error) : code;
 }
 
 /* ---- Typing mistakes ---------------------------------------------- */

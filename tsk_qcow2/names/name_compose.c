@@ -107,6 +107,8 @@ static void put_level(struct composer *composer, const struct tsk_qcow2_name *na
     fputs(",residue", composer->out);
   if (name->only_kept)
     fputs(",only=kept", composer->out);
+  if (name->by_neighbours)
+    fputs(",by-neighbours", composer->out);
   if (name->under_zeros)
     fputs(",under-zeros", composer->out);
   put_layout(composer, &name->layout);

@@ -247,6 +247,18 @@ static int take_only(struct tsk_qcow2_name *name, const char *value, struct qcow
   return 0;
 }
 
+static int take_by_neighbours(struct tsk_qcow2_name *name, const char *value,
+                              struct qcow2_error *error)
+{
+  (void) value;
+  if (!tsk_qcow2_selection_is_deleted(&name->selection))
+    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
+                           "the option \"by-neighbours\" needs an abandoned state or a deleted "
+                           "snapshot: IMAGE@abandoned,by-neighbours");
+  name->by_neighbours = true;
+  return 0;
+}
+
 static const struct option {
   const char *name;
   const char *value; /* what messages show after "="; NULL: the option takes no value */
@@ -270,6 +282,7 @@ static const struct option {
   { "luks", "OFFSET", take_luks },
   { "header-length", "BYTES", take_header_length },
   { "only", "kept", take_only },
+  { "by-neighbours", NULL, take_by_neighbours },
 };
 
 static const struct option *find_option(const char *text, size_t length)
@@ -308,9 +321,8 @@ int tsk_qcow2_name_apply_option(struct tsk_qcow2_name *name, const char *text,
         "the image name has an unknown option \"%s\"; there are backing=PATH, "
         "backing=none, data-file=PATH, format=FORMAT, search=DIRECTORY, "
         "key-file=PATH, offset=BYTES, header-length=BYTES, vmstate, under-zeros, residue, "
-        "only=kept, errors=zero and, if the "
-        "header is lost, "
-        "l1=OFFSET, size=BYTES, cluster-bits=BITS, extended-l2, compression=zstd and luks=OFFSET "
+        "only=kept, by-neighbours, errors=zero and, if the header is lost, l1=OFFSET, size=BYTES, "
+        "cluster-bits=BITS, extended-l2, compression=zstd and luks=OFFSET "
         "(\",,\" stands for a comma)",
         qcow2_text_escape(text, name_length, quoted, sizeof(quoted)));
   code = check_value(option, value, error);

@@ -36,6 +36,7 @@ static int open_view(const struct tsk_qcow2_name *name, enum tsk_qcow2_depth dep
 
   opened->is_vm_state = name->vm_state;
   opened->only_kept = name->only_kept;
+  opened->by_neighbours = name->by_neighbours;
   opened->errors_zero = name->errors_zero;
   opened->is_residue = name->residue;
   opened->under_zeros = name->under_zeros;

@@ -3,12 +3,19 @@
 
 #include <string.h>
 
+/* The flags for a view with labels. */
+static unsigned label_flags(const struct tsk_qcow2_opened *opened)
+{
+  return (opened->only_kept ? (unsigned) QCOW2_VIEW_ONLY_KEPT : 0) |
+         (opened->by_neighbours ? (unsigned) QCOW2_VIEW_BY_NEIGHBOURS : 0);
+}
+
 int tsk_qcow2_open_deleted(const struct tsk_qcow2_opened *opened, uint64_t l1_offset,
                            bool is_vm_state, struct qcow2_view **view, struct qcow2_error *error)
 {
   unsigned flags = (is_vm_state ? (unsigned) QCOW2_VIEW_VM_STATE : 0) |
                    (opened->under_zeros ? (unsigned) QCOW2_VIEW_UNDER_ZEROS : 0) |
-                   (opened->only_kept ? (unsigned) QCOW2_VIEW_ONLY_KEPT : 0);
+                   label_flags(opened);
 
   return qcow2_view_open_deleted(opened->image, l1_offset, flags, view, error);
 }
@@ -20,9 +27,7 @@ static int open_abandoned(const struct tsk_qcow2_opened *opened, bool is_vm_stat
     return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
                            "the option \"%s\" does not go with an abandoned state: leave it out",
                            is_vm_state ? "vmstate" : "under-zeros");
-  return qcow2_view_open_abandoned(opened->image,
-                                   opened->only_kept ? (unsigned) QCOW2_VIEW_ONLY_KEPT : 0, view,
-                                   error);
+  return qcow2_view_open_abandoned(opened->image, label_flags(opened), view, error);
 }
 
 int tsk_qcow2_open_state(const struct tsk_qcow2_opened *opened, size_t snapshot_index,
@@ -35,6 +40,11 @@ int tsk_qcow2_open_state(const struct tsk_qcow2_opened *opened, size_t snapshot_
     return tsk_qcow2_open_deleted(opened, opened->deleted_l1, is_vm_state, view, error);
   if (opened->is_abandoned)
     return open_abandoned(opened, is_vm_state, view, error);
+  if (label_flags(opened) != 0)
+    return qcow2_error_set(
+        error, QCOW2_ERROR_ARGUMENT,
+        "the option \"%s\" does not go with a snapshot that the image has: leave it out",
+        opened->only_kept ? "only=kept" : "by-neighbours");
   if (opened->is_residue && (snapshot_index != QCOW2_ACTIVE || is_vm_state))
     return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
                            "the image name asks for the residue, and not for a snapshot");

@@ -19,6 +19,7 @@ struct tsk_qcow2_opened {
   bool is_abandoned;    /* the view is of the state that was left when a snapshot was applied */
   uint64_t deleted_l1;  /* the view is of the deleted snapshot whose L1 table was there; 0: not */
   bool only_kept;       /* the user wants only what is surely the deleted snapshot's */
+  bool by_neighbours;   /* the user wants clusters that no table names, placed by guess */
   bool under_zeros;     /* the user wants what is stored under zeros */
   bool is_in_recovered; /* a disk around the image is of a deleted snapshot, or of an abandoned
                            state */

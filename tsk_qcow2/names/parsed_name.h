@@ -30,6 +30,7 @@ struct tsk_qcow2_name {
   bool vm_state;              /* vmstate: the snapshot's saved memory instead of its disk */
   bool residue;               /* residue: what nothing refers to, instead of a disk */
   bool only_kept;             /* only=kept: of a deleted snapshot, only what is surely its own */
+  bool by_neighbours;         /* by-neighbours: clusters that no table names, placed by guess */
   bool under_zeros;           /* under-zeros: zero, allocated clusters read as what is stored */
   bool has_layout;            /* one of the options that `layout` has was given */
   struct qcow2_layout layout; /* l1=, size=, cluster-bits=, extended-l2, compression=, luks= */

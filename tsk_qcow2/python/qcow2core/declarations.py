@@ -387,6 +387,7 @@ LABELS = (
     "lost-table",
     "punched",
     "absent",
+    "by-neighbours",
 )
 LABELS_MAX = 16
 
@@ -416,6 +417,7 @@ PROTOTYPES = {
     "qcow2_view_open_layer": (c_int, HANDLE, c_size_t, c_uint, HANDLE_OUT, ERROR),
     "qcow2_view_open_residue": (c_int, HANDLE, HANDLE_OUT, ERROR),
     "qcow2_view_open_deleted": (c_int, HANDLE, c_uint64, c_uint, HANDLE_OUT, ERROR),
+    "qcow2_view_open_abandoned": (c_int, HANDLE, c_uint, HANDLE_OUT, ERROR),
     "qcow2_view_deleted": (POINTER(RawSnapshot), HANDLE),
     "qcow2_view_label": (c_int, HANDLE, c_uint64, c_uint64, POINTER(RawLabelled), ERROR),
     "qcow2_view_label_bytes": (c_int, HANDLE, POINTER(c_uint64), ERROR),
