@@ -9,7 +9,7 @@ import pytest
 from lib import core
 from lib.abandoned_history import AbandonedHistory, Machine
 from lib.builder import Image, pattern, poke
-from lib.project import COMMAND, run
+from lib.project import COMMAND
 
 MIB = 1 << 20
 
