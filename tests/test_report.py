@@ -186,6 +186,20 @@ def test_the_differences_are_those_of_diff(tmp_path):
     assert 0 < last["difference"]["bytes_apart"] < path.stat().st_size
 
 
+def test_what_cannot_be_compared_is_not_called_unchanged(disk, tmp_path):
+    """Nothing of the active disk can be read. Zeros in all columns would say that no file changed."""
+    data = bytearray(disk.read_bytes())
+    l1 = int.from_bytes(data[40:48], "big")
+    data[l1 : l1 + 8] = (1 << 63 | 1 << 40).to_bytes(8, "big")
+    (tmp_path / "damaged").write_bytes(data)
+    said = words_of(Page(report(tmp_path / "damaged", status=4)), "differences")
+    assert "not all of it can be compared" in said
+    found = json.loads(report("--json", tmp_path / "damaged", status=4))
+    *_, last = found["states"]["data"]["states"]
+    assert not last["difference"]["complete"] and last["difference"]["result"] == "incomplete"
+    assert "not all of it" not in words_of(Page(report(disk)), "differences")
+
+
 def test_exit_status(tmp_path):
     image = Image(size=16 * C, cluster_bits=12)
     image.junk(pattern(1, C), leak=True)

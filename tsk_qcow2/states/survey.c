@@ -244,8 +244,9 @@ static json_t *difference_value(struct survey *survey)
   if (survey->before->volumes.is_damaged || survey->now->volumes.is_damaged)
     totals.answer = DIFF_UNREADABLE;
   apart = bytes_apart(&survey->before->state, &survey->now->state, &is_known);
-  return json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:o}", "from", survey->before->title, "result",
-                   diff_answer_name(totals.answer), "bytes_apart",
+  return json_pack("{s:s, s:s, s:b, s:o, s:o, s:o, s:o, s:o}", "from", survey->before->title,
+                   "result", diff_answer_name(totals.answer), "complete",
+                   totals.answer == DIFF_SAME || totals.answer == DIFF_DIFFERENT, "bytes_apart",
                    is_known ? json_number(apart) : json_null(), "volumes_gone",
                    json_number(totals.volumes_only_a), "volumes_new",
                    json_number(totals.volumes_only_b), "volumes_moved",
