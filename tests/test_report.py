@@ -187,7 +187,7 @@ def test_the_differences_are_those_of_diff(tmp_path):
 
 
 def test_what_cannot_be_compared_is_not_called_unchanged(disk, tmp_path):
-    """Nothing of the active disk can be read. Zeros in all columns would say that no file changed."""
+    """Nothing of the active disk can be read. Zeros alone would say that no file changed."""
     data = bytearray(disk.read_bytes())
     l1 = int.from_bytes(data[40:48], "big")
     data[l1 : l1 + 8] = (1 << 63 | 1 << 40).to_bytes(8, "big")
