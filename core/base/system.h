@@ -24,4 +24,10 @@ bool qcow2_system_random(void *out, size_t length);
 /* Overwrite a secret with zeros, which the compiler must not optimise away. */
 void qcow2_system_wipe(void *secret, size_t length);
 
+/* Take memory that begins at a multiple of its size, a power of two: in huge pages, if the system
+   has these. NULL: there is none. The caller gives it back with qcow2_system_give_aligned(). */
+void *qcow2_system_take_aligned(size_t size);
+
+void qcow2_system_give_aligned(void *memory);
+
 #endif

@@ -4,7 +4,9 @@
 
 #include <sched.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 unsigned qcow2_system_processors(void)
@@ -39,4 +41,21 @@ bool qcow2_system_random(void *out, size_t length)
 void qcow2_system_wipe(void *secret, size_t length)
 {
   explicit_bzero(secret, length);
+}
+
+void *qcow2_system_take_aligned(size_t size)
+{
+  void *memory;
+
+  if (posix_memalign(&memory, size, size) != 0)
+    return NULL;
+#ifdef MADV_HUGEPAGE
+  madvise(memory, size, MADV_HUGEPAGE); /* if that fails, the pages are small */
+#endif
+  return memory;
+}
+
+void qcow2_system_give_aligned(void *memory)
+{
+  free(memory);
 }

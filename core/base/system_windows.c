@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "system.h"
 
+#include <malloc.h>
 #include <windows.h>
 #include <ntsecapi.h> /* RtlGenRandom; needs windows.h */
 
@@ -32,4 +33,14 @@ bool qcow2_system_random(void *out, size_t length)
 void qcow2_system_wipe(void *secret, size_t length)
 {
   SecureZeroMemory(secret, length);
+}
+
+void *qcow2_system_take_aligned(size_t size)
+{
+  return _aligned_malloc(size, size);
+}
+
+void qcow2_system_give_aligned(void *memory)
+{
+  _aligned_free(memory);
 }

@@ -14,6 +14,7 @@
 #include "../base/error.h"
 #include "../base/options.h"
 #include "../read/ahead.h"
+#include "../read/blocks.h"
 #include "given.h"
 #include "not_qcow2.h"
 #include "layout.h"
@@ -45,9 +46,9 @@ static int shared_make(struct qcow2_shared *shared, const struct qcow2_open_opti
   clusters = CLUSTER_CACHE_SHARE(budget) < CLUSTER_CACHE_MIN ? CLUSTER_CACHE_MIN
                                                              : CLUSTER_CACHE_SHARE(budget);
   coarse = COARSE_CACHE_SHARE(budget);
-  shared->coarse_cache = qcow2_cache_new(coarse, false);
-  shared->small_cache = qcow2_cache_new(budget - clusters - coarse, true);
-  shared->cluster_cache = qcow2_cache_new(clusters, false);
+  shared->coarse_cache = qcow2_cache_new(coarse, false, 0);
+  shared->small_cache = qcow2_cache_new(budget - clusters - coarse, true, QCOW2_BLOCKS_FINE_BYTES);
+  shared->cluster_cache = qcow2_cache_new(clusters, false, 0);
   shared->pool = qcow2_decompressor_pool_new();
   shared->ahead = has_threads ? qcow2_ahead_new(clusters / AHEAD_SHARE) : NULL;
   if (shared->coarse_cache == NULL || shared->small_cache == NULL ||

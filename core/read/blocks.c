@@ -8,8 +8,6 @@
 /* Large enough that a table of inodes takes few system calls, small enough that few bytes are read
    that nothing needs. */
 #define COARSE_BYTES 16384u
-/* The block size of most file systems. */
-#define FINE_BYTES 4096u
 /* After this many bytes in ascending order, it is a file that is being read: its blocks will
    probably not be read again. */
 #define RUN_BYTES 16384u
@@ -31,14 +29,15 @@ static int load_block(void *context, struct qcow2_cache_key key, struct qcow2_ca
 bool qcow2_blocks_suit(enum qcow2_block_size size, size_t length, uint64_t run)
 {
   if (size == QCOW2_BLOCKS_FINE)
-    return length < FINE_BYTES || (length == FINE_BYTES && run < RUN_BYTES);
-  return length < FINE_BYTES || (length < COARSE_BYTES && run > 0);
+    return length < QCOW2_BLOCKS_FINE_BYTES ||
+           (length == QCOW2_BLOCKS_FINE_BYTES && run < RUN_BYTES);
+  return length < QCOW2_BLOCKS_FINE_BYTES || (length < COARSE_BYTES && run > 0);
 }
 
 bool qcow2_blocks_read(const struct qcow2_blocks *blocks, enum qcow2_block_size size,
                        uint64_t view_offset, uint8_t *buffer, size_t length)
 {
-  size_t block_bytes = size == QCOW2_BLOCKS_FINE ? FINE_BYTES : COARSE_BYTES;
+  size_t block_bytes = size == QCOW2_BLOCKS_FINE ? QCOW2_BLOCKS_FINE_BYTES : COARSE_BYTES;
   bool is_read = true;
 
   while (is_read && length > 0) {

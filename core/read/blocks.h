@@ -20,6 +20,9 @@ enum qcow2_block_size {
 
 #define QCOW2_BLOCK_SIZES 2
 
+/* The block size of most file systems. */
+#define QCOW2_BLOCKS_FINE_BYTES 4096u
+
 /* A callback that reads bytes of the view: all of them, or an error. */
 typedef int qcow2_blocks_load(void *context, uint64_t view_offset, void *buffer, size_t length,
                               struct qcow2_error *error);

@@ -9,6 +9,7 @@
 #include "../base/error.h"
 #include "../base/locks.h"
 #include "../base/system.h"
+#include "slabs.h"
 
 /* The hash table has one bucket for this many bytes of the budget, which is about the size of a
    small block. */
@@ -36,6 +37,7 @@ struct entry {
   struct qcow2_cache_key key;
   enum entry_state state GUARDED_BY(cache_lock);
   bool is_unused GUARDED_BY(cache_lock); /* it was loaded ahead, and was not asked for yet */
+  bool is_in_slab;                       /* where its memory is from */
   unsigned pins GUARDED_BY(cache_lock);  /* users, loader and waiters */
   struct entry *bucket_next GUARDED_BY(cache_lock);
   struct list *list GUARDED_BY(cache_lock);
@@ -59,12 +61,13 @@ struct qcow2_cache {
   pthread_cond_t loaded_one;
   size_t budget;
   bool keeps_part;
-  unsigned left GUARDED_BY(cache_lock); /* entries that stopped being recent */
-  struct list recent, kept;             /* see cache.h */
-  _Atomic size_t used;                  /* their bytes, for the other cache to read: */
-  struct qcow2_cache *lender;           /* it lends to this one what it does not use; or NULL */
-  struct qcow2_cache *borrower;         /* this one lends to it; or NULL */
-  struct entry **buckets;               /* 1 << bucket_bits */
+  struct qcow2_slabs slabs GUARDED_BY(cache_lock); /* for blocks of the usual length */
+  unsigned left GUARDED_BY(cache_lock);            /* entries that stopped being recent */
+  struct list recent, kept;                        /* see cache.h */
+  _Atomic size_t used;                             /* their bytes, for the other cache to read: */
+  struct qcow2_cache *lender;   /* it lends to this one what it does not use; or NULL */
+  struct qcow2_cache *borrower; /* this one lends to it; or NULL */
+  struct entry **buckets;       /* 1 << bucket_bits */
   unsigned bucket_bits;
   uint64_t offset_factor, space_factor; /* odd */
 };
@@ -182,14 +185,35 @@ static void entry_detach(struct qcow2_cache *cache, struct entry *entry) NEEDS_L
   atomic_store_explicit(&cache->used, bytes_used(cache), memory_order_relaxed);
 }
 
-static void entry_unpin(struct entry *entry) NEEDS_LOCK(cache_lock)
+/* Memory for an entry with a block of `length` bytes. NULL: there is none. A cache that holds
+   little takes no slab: programs that read little are many, and may open many images. */
+static struct entry *entry_take(struct qcow2_cache *cache, size_t length) NEEDS_LOCK(cache_lock)
 {
-  entry->pins--;
-  if (entry->pins == 0 && entry->state == ENTRY_FAILED)
+  bool in_slab = entry_bytes(length) == cache->slabs.item_bytes && bytes_used(cache) >= SLAB_BYTES;
+  struct entry *entry = in_slab ? qcow2_slabs_take(&cache->slabs) : malloc(entry_bytes(length));
+
+  if (entry != NULL)
+    entry->is_in_slab = in_slab;
+  return entry;
+}
+
+/* Give back the memory of an entry. NULL is allowed. */
+static void entry_give(struct qcow2_cache *cache, struct entry *entry) NEEDS_LOCK(cache_lock)
+{
+  if (entry != NULL && entry->is_in_slab)
+    qcow2_slabs_give(&cache->slabs, entry);
+  else
     free(entry);
 }
 
-/* Evict the oldest unpinned entry of a list, which the caller frees. NULL: there is none. */
+static void entry_unpin(struct qcow2_cache *cache, struct entry *entry) NEEDS_LOCK(cache_lock)
+{
+  entry->pins--;
+  if (entry->pins == 0 && entry->state == ENTRY_FAILED)
+    entry_give(cache, entry);
+}
+
+/* Evict the oldest unpinned entry of a list, which the caller gives back. NULL: there is none. */
 static struct entry *evict_from(struct qcow2_cache *cache, struct list *list) NEEDS_LOCK(cache_lock)
 {
   for (struct entry *entry = list->oldest; entry != NULL; entry = entry->newer) {
@@ -236,13 +260,13 @@ static struct entry *make_room(struct qcow2_cache *cache, size_t length) NEEDS_L
 
   while (bytes_used(cache) + entry_bytes(length) > budget_for(cache, length) &&
          (evicted = evict_any(cache)) != NULL) {
-    free(last);
+    entry_give(cache, last);
     last = evicted;
   }
   if (last != NULL && last->block.length == length)
     return last;
-  free(last);
-  return malloc(entry_bytes(length));
+  entry_give(cache, last);
+  return entry_take(cache, length);
 }
 
 /* Add the entry to the recent ones. Where a part of walks is kept, the oldest of too many recent
@@ -285,6 +309,7 @@ static struct entry *entry_new(struct qcow2_cache *cache, struct qcow2_cache_key
   *entry = (struct entry){ .block = { .data = (uint8_t *) (entry + 1), .length = length },
                            .key = key,
                            .state = ENTRY_LOADING,
+                           .is_in_slab = entry->is_in_slab,
                            .pins = 1,
                            .bucket_next = *bucket };
   *bucket = entry;
@@ -302,7 +327,7 @@ static bool entry_wait(struct qcow2_cache *cache, struct entry *entry) NEEDS_LOC
     pthread_cond_wait(&cache->loaded_one, &cache->lock);
   if (entry->state == ENTRY_READY)
     return true;
-  entry_unpin(entry);
+  entry_unpin(cache, entry);
   return false;
 }
 
@@ -337,7 +362,7 @@ static void reclaim(struct qcow2_cache *cache)
     return;
   lock(borrower);
   while (bytes_used(borrower) > most && (entry = evict_any(borrower)) != NULL)
-    free(entry);
+    entry_give(borrower, entry);
   unlock(borrower);
 }
 
@@ -356,7 +381,7 @@ static int entry_load(struct qcow2_cache *cache, struct entry *entry, qcow2_cach
     pthread_cond_broadcast(&cache->loaded_one);
   if (code != 0) {
     entry_detach(cache, entry);
-    entry_unpin(entry);
+    entry_unpin(cache, entry);
   }
   return code;
 }
@@ -419,7 +444,7 @@ void qcow2_cache_load_ahead(struct qcow2_cache *cache, struct qcow2_cache_key ke
   if (entry != NULL) {
     entry->is_unused = true;
     if (entry_load(cache, entry, load, context, NULL) == 0)
-      entry_unpin(entry);
+      entry_unpin(cache, entry);
   }
   unlock(cache);
 }
@@ -427,7 +452,7 @@ void qcow2_cache_load_ahead(struct qcow2_cache *cache, struct qcow2_cache_key ke
 void qcow2_cache_unpin(struct qcow2_cache *cache, struct qcow2_cache_block *block)
 {
   lock(cache);
-  entry_unpin((struct entry *) block);
+  entry_unpin(cache, (struct entry *) block);
   unlock(cache);
 }
 
@@ -443,7 +468,7 @@ static void choose_factors(struct qcow2_cache *cache)
   cache->space_factor = random[1] | 1;
 }
 
-struct qcow2_cache *qcow2_cache_new(size_t budget, bool keeps_part)
+struct qcow2_cache *qcow2_cache_new(size_t budget, bool keeps_part, size_t usual_length)
 {
   struct qcow2_cache *cache = calloc(1, sizeof(*cache));
 
@@ -460,6 +485,7 @@ struct qcow2_cache *qcow2_cache_new(size_t budget, bool keeps_part)
   choose_factors(cache);
   cache->budget = budget;
   cache->keeps_part = keeps_part;
+  cache->slabs.item_bytes = usual_length == 0 ? 0 : entry_bytes(usual_length);
   pthread_mutex_init(&cache->lock, NULL);
   pthread_cond_init(&cache->loaded_one, NULL);
   return cache;
@@ -479,7 +505,7 @@ void qcow2_cache_free(struct qcow2_cache *cache)
     return;
   lock(cache);
   while ((entry = evict_any(cache)) != NULL)
-    free(entry);
+    entry_give(cache, entry);
   unlock(cache);
   pthread_cond_destroy(&cache->loaded_one);
   pthread_mutex_destroy(&cache->lock);

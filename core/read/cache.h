@@ -56,9 +56,11 @@ typedef int qcow2_cache_load(void *context, struct qcow2_cache_key key,
                              struct qcow2_cache_block *block, struct qcow2_error *error);
 
 /* A cache of at most `budget` bytes, which pinned blocks may exceed. `keeps_part`: keep a part of
-   a walk that is larger than the budget. NULL: no memory. The caller frees it with
-   qcow2_cache_free(). */
-struct qcow2_cache *qcow2_cache_new(size_t budget, bool keeps_part);
+   a walk that is larger than the budget. `usual_length`: if most blocks are small, their length,
+   for which memory is then taken in large pieces (slabs.h); else 0. Such pieces are given back once
+   they are empty, so if blocks of other lengths replace the usual ones, there may be twice the
+   budget for a while. NULL: no memory. The caller frees it with qcow2_cache_free(). */
+struct qcow2_cache *qcow2_cache_new(size_t budget, bool keeps_part, size_t usual_length);
 
 /* Let the borrower use what the lender does not use of its budget, until it holds twenty blocks of
    the size that it is asked for. It gives that back when the lender needs it. Call this before

@@ -47,6 +47,8 @@ IMG_CAT = {
     "zstd one": {},
     "zlib-2m one": {},
 }
+# Of a reader that decodes everything and copies nothing, to the library alone on all processors.
+DECODE = {"zlib": 1.15, "zstd": 1.15, "zlib-2m": 1.15, "zstd-2m": 1.15}
 COMPRESSED = ("zlib", "zstd", "zlib-4k", "zlib-2m", "zstd-2m")
 # How many random reads are measured, of ours and of qemu-nbd, and the seconds for each.
 RANDOM = {
@@ -97,6 +99,8 @@ class Bench:
             yield self.fls(*split(variant), bar)
         for variant, bars in IMG_CAT.items():
             yield self.img_cat(*split(variant), bars)
+        for variant, bar in DECODE.items():
+            yield self.decode(variant, bar)
         for variant in ("plain", "zlib", "zstd"):
             yield self.tsk_recover(variant)
         for variant in ("plain", "zlib", "zstd"):
@@ -213,6 +217,18 @@ class Bench:
             bars=bars,
             groups=groups,
             same_output=True,
+        )
+
+    def decode(self, variant, bar):
+        """Without what img_cat itself takes: writing 8 KiB at a time, and copying to do so."""
+        return self.scenario(
+            f"decode {variant}",
+            [variant],
+            {
+                "ours": self.command("verify", "--no-hash", self.image_name(variant)),
+                "floor": self.floor(variant, processors()),
+            },
+            bars={"floor": bar},
         )
 
     def tsk_recover(self, variant):

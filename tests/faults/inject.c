@@ -136,6 +136,15 @@ WRAP(void *, realloc, void *block, size_t size)
   return block == NULL ? counted(larger) : larger;
 }
 
+WRAP(int, posix_memalign, void **block, size_t alignment, size_t size)
+{
+  int os_errno = strikes(FAULT_MEMORY) ? ENOMEM : __real_posix_memalign(block, alignment, size);
+
+  if (os_errno == 0)
+    counted(*block);
+  return os_errno;
+}
+
 WRAP(char *, strdup, const char *text)
 {
   return strikes_with(FAULT_MEMORY, ENOMEM) ? NULL : counted(__real_strdup(text));

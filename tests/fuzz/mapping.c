@@ -274,7 +274,7 @@ void fuzz_mapping(const uint8_t *data, size_t size)
   if (file.period == 0)
     return;
   storage.size = file.size;
-  tables.slices.cache = qcow2_cache_new(CACHE_BYTES, false);
+  tables.slices.cache = qcow2_cache_new(CACHE_BYTES, false, 0);
   FUZZ_CHECK(tables.slices.cache != NULL);
   check_mapping(&tables, guest_offset, length);
   check_mapping(&tables, guest_offset - guest_offset % geometry.cluster_size,

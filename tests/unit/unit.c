@@ -15,6 +15,7 @@
 #include "../../core/format/formats.h"
 #include "../../core/format/header.h"
 #include "../../core/read/cache.h"
+#include "../../core/read/slabs.h"
 #include "../../core/read/streams.h"
 #include "unit.h"
 
@@ -412,7 +413,7 @@ static int use_block(struct qcow2_cache *cache, uint64_t offset, struct loads *l
 
 static void test_cache_hits(void)
 {
-  struct qcow2_cache *cache = qcow2_cache_new(100 * BLOCK, false);
+  struct qcow2_cache *cache = qcow2_cache_new(100 * BLOCK, false, 0);
   struct loads loads = { 0, 0 };
 
   for (uint64_t round = 0; round < 3; round++)
@@ -431,7 +432,7 @@ static void use_blocks(struct qcow2_cache *cache, uint64_t first, uint64_t end, 
 /* The budget holds, and what was used last stays. */
 static void test_cache_eviction(void)
 {
-  struct qcow2_cache *cache = qcow2_cache_new(20 * BLOCK, false);
+  struct qcow2_cache *cache = qcow2_cache_new(20 * BLOCK, false, 0);
   struct loads loads = { 0, 0 };
 
   for (uint64_t offset = 100; offset < 200; offset++) {
@@ -448,7 +449,7 @@ static void test_cache_eviction(void)
    blocks may exceed the budget. */
 static void test_cache_large_block(void)
 {
-  struct qcow2_cache *cache = qcow2_cache_new(BLOCK, false);
+  struct qcow2_cache *cache = qcow2_cache_new(BLOCK, false, 0);
   struct qcow2_cache_block *first, *second;
   struct loads loads = { 0, 0 };
 
@@ -468,7 +469,7 @@ static void test_cache_large_block(void)
 /* Four walks over `blocks` by a cache that holds fewer than 200. */
 static unsigned loads_of_walks(uint64_t blocks, bool keeps_part)
 {
-  struct qcow2_cache *cache = qcow2_cache_new(200 * BLOCK, keeps_part);
+  struct qcow2_cache *cache = qcow2_cache_new(200 * BLOCK, keeps_part, 0);
   struct loads loads = { 0, 0 };
 
   for (int round = 0; round < 4; round++)
@@ -488,7 +489,7 @@ static void test_cache_walks(void)
 /* What was loaded ahead counts as used from its first use on. */
 static void test_cache_ahead(void)
 {
-  struct qcow2_cache *cache = qcow2_cache_new(40 * BLOCK, false);
+  struct qcow2_cache *cache = qcow2_cache_new(40 * BLOCK, false, 0);
   struct loads loads = { 0, 0 };
   struct qcow2_cache_block *block;
   struct qcow2_cache_key key = { 1, 7 };
@@ -509,7 +510,7 @@ static void test_cache_ahead(void)
 
 static void test_cache_failed_load(void)
 {
-  struct qcow2_cache *cache = qcow2_cache_new(20 * BLOCK, false);
+  struct qcow2_cache *cache = qcow2_cache_new(20 * BLOCK, false, 0);
   struct loads loads = { 0, QCOW2_ERROR_IO };
 
   CHECK(use_block(cache, 7, &loads) == QCOW2_ERROR_IO);
@@ -541,8 +542,8 @@ static void *hammer_cache(void *context)
    when the lender does. */
 static void test_cache_lends(void)
 {
-  struct qcow2_cache *lender = qcow2_cache_new(40 * (BLOCK + 200), false);
-  struct qcow2_cache *borrower = qcow2_cache_new(5 * (BLOCK + 200), false);
+  struct qcow2_cache *lender = qcow2_cache_new(40 * (BLOCK + 200), false, 0);
+  struct qcow2_cache *borrower = qcow2_cache_new(5 * (BLOCK + 200), false, 0);
   struct loads loads = { 0, 0 }, lent = { 0, 0 };
 
   qcow2_cache_lend(lender, borrower);
@@ -566,8 +567,8 @@ static void test_cache_lends(void)
 
 static void test_cache_threads(void)
 {
-  struct qcow2_cache *cache = qcow2_cache_new(16 * BLOCK,
-                                              false); /* a quarter of what is asked for */
+  struct qcow2_cache *cache = qcow2_cache_new(16 * BLOCK, false,
+                                              0); /* a quarter of what is asked for */
   struct loads loads = { 0, 0 };
   struct hammer hammers[4];
   pthread_t threads[4];
@@ -580,6 +581,70 @@ static void test_cache_threads(void)
     pthread_join(threads[i], NULL);
   CHECK(loads.count > 64 && loads.count < 4 * 20000);
   qcow2_cache_free(cache);
+}
+
+/* Blocks of the usual length stay whole while others come and go, and take their place. */
+static void test_cache_slabs(void)
+{
+  struct qcow2_cache *cache = qcow2_cache_new(3 * SLAB_BYTES, true, BLOCK);
+  struct loads loads = { 0, 0 };
+  struct qcow2_cache_block *block;
+  unsigned first_walk;
+
+  use_blocks(cache, 0, 4000, &loads);
+  check_number(loads.count, 4000, "loads", "blocks of two slabs");
+  use_blocks(cache, 0, 4000, &loads);
+  check_number(loads.count, 4000, "loads", "blocks that are there");
+  use_blocks(cache, 0, 20000, &loads);
+  first_walk = loads.count;
+  for (uint64_t offset = 0; offset < 3000; offset++) {
+    CHECK(qcow2_cache_pin(cache, (struct qcow2_cache_key){ 2, offset }, 3 * BLOCK, count_load,
+                          &loads, &block, NULL) == 0);
+    qcow2_cache_unpin(cache, block);
+  }
+  check_number(loads.count, first_walk + 3000, "loads", "blocks of another length");
+  use_blocks(cache, 0, 20000, &loads);
+  qcow2_cache_free(cache);
+}
+
+/* ---- Slabs ------------------------------------------------------------------ */
+
+#define ITEMS 10000u
+
+static void check_items(uint32_t *const *items, uint32_t step)
+{
+  for (uint32_t i = 0; i < ITEMS; i += step)
+    CHECK(items[i][0] == i && items[i][BLOCK / 4 - 1] == i);
+}
+
+static void take_items(struct qcow2_slabs *slabs, uint32_t **items, uint32_t first, uint32_t step)
+{
+  for (uint32_t i = first; i < ITEMS; i += step) {
+    items[i] = qcow2_slabs_take(slabs);
+    CHECK(items[i] != NULL);
+    items[i][0] = items[i][BLOCK / 4 - 1] = i;
+  }
+}
+
+/* No item is another's, whatever was given back before; and empty slabs are given back. */
+static void test_slabs(void)
+{
+  static uint32_t *items[ITEMS];
+  struct qcow2_slabs slabs = { .item_bytes = BLOCK };
+  struct slab *with_room;
+
+  take_items(&slabs, items, 0, 1);
+  check_items(items, 1);
+  with_room = slabs.with_room;
+  for (uint32_t i = 1; i < ITEMS; i += 2)
+    qcow2_slabs_give(&slabs, items[i]);
+  check_items(items, 2);
+  take_items(&slabs, items, 1, 2);
+  CHECK(slabs.with_room == with_room);
+  check_items(items, 1);
+  for (uint32_t i = 0; i < ITEMS; i++)
+    qcow2_slabs_give(&slabs, items[(i * 7 + 3) % ITEMS]);
+  CHECK(slabs.with_room == NULL);
 }
 
 /* ---- The list --------------------------------------------------------------- */
@@ -595,12 +660,14 @@ static const struct {
   { "cache_failed_load", test_cache_failed_load },
   { "cache_hits", test_cache_hits },
   { "cache_lends", test_cache_lends },
+  { "cache_slabs", test_cache_slabs },
   { "cache_threads", test_cache_threads },
   { "checked_arithmetic", test_checked_arithmetic },
   { "geometry", test_geometry },
   { "header_probe", test_header_probe },
   { "l1_entries", test_l1_entries },
   { "l2_entries", test_l2_entries },
+  { "slabs", test_slabs },
   { "streams_in_order", test_streams_in_order },
   { "streams_with_gaps", test_streams_with_gaps },
   { "streams_out_of_order", test_streams_out_of_order },
