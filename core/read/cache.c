@@ -468,7 +468,8 @@ static void choose_factors(struct qcow2_cache *cache)
   cache->space_factor = random[1] | 1;
 }
 
-struct qcow2_cache *qcow2_cache_new(size_t budget, bool keeps_part, size_t usual_length)
+struct qcow2_cache *qcow2_cache_new(size_t budget, bool keeps_part,
+                                    size_t usual_length) LOCK_NOT_CHECKED
 {
   struct qcow2_cache *cache = calloc(1, sizeof(*cache));
 
