@@ -272,6 +272,22 @@ def test_what_qemu_leaves_under_zeros(tmp_path):
         assert disk.read(64 * KIB, 64 * KIB) == bytes(64 * KIB)
 
 
+def test_under_the_zeros_of_a_backing_file(tmp_path):
+    """Where the deleted snapshot had no cluster, as elsewhere with that option."""
+    base = Image(size=1024 * C, cluster_bits=12)
+    base.disk.zero_allocated(5, pattern(77, C))
+    base.write(tmp_path / "base")
+    image = image_of(2, backing=b"base", backing_format=b"qcow2")
+    image.snapshot(b"1", b"monday")
+    writes_after(image, (0, 1))
+    path = image.write(tmp_path / "image", delete(image, image.build()))
+    for flags, content in ((0, bytes(C)), (core.VIEW_UNDER_ZEROS, pattern(77, C))):
+        with core.Image(path) as opened, opened.deleted("monday", flags=flags) as view:
+            assert view.read(4 * C, 2 * C) == bytes(C) + content
+            assert view.label(5 * C, C).label == "absent"
+            assert ("what backing files store under zeros" in view.warnings[-1]) == (flags > 0)
+
+
 def test_the_backing_file_is_read_where_it_was_absent(tmp_path):
     (tmp_path / "base").write_bytes(pattern(77, 1024 * C))
     image = image_of(2, backing=b"base", backing_format=b"raw")
@@ -453,7 +469,7 @@ def test_selectors_for_all_of_them(tmp_path):
             f'saved memory of deleted snapshot 2 "monday", {shares[:-8]}'
         ),
     }
-    assert "warning: 1 deleted snapshot cannot be read, because" in done.stderr
+    assert "note: 1 deleted snapshot cannot be read, because" in done.stderr
     assert 'ID 1 "gone" of 1970-01-01 00:16:40' in done.stderr
     with core.Image(path) as opened, opened.deleted("monday") as view:
         content = view.read(0, view.size)

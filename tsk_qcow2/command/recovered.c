@@ -273,7 +273,7 @@ void recovered_free(struct recovered_list *list)
 void recovered_complain_missing(const struct recovered_list *list)
 {
   if (list->lost > 0)
-    complain_failed("warning: %zu deleted snapshot%s cannot be read, because nothing but an entry "
+    complain_failed("note: %zu deleted snapshot%s cannot be read, because nothing but an entry "
                     "is left: %s%s",
                     list->lost, list->lost == 1 ? "" : "s", list->lost_names,
                     list->lost > 1 ? ". All that are known: tsk-qcow2 residue IMAGE" : "");

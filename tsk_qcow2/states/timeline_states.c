@@ -131,6 +131,11 @@ bool timeline_states_find(struct timeline_states *states, const struct qcow2_dis
     add_all_live(states, opened);
   for (size_t i = 0; found != NULL && i < found->count; i++)
     add_deleted(states, &found->list[i]);
+  if (states->count == 0) { /* nothing more is known of the chosen one */
+    const struct recovered_snapshot one = { .snapshot = { .l1_offset = opened->deleted_l1 } };
+
+    add_deleted(states, &one);
+  }
   if (found != NULL)
     recovered_complain_missing(found);
   recovered_free(found);
