@@ -177,6 +177,61 @@ static int settle_overlaps(struct qcow2_deleted_entries *entries, struct qcow2_e
   return 0;
 }
 
+/* True if the image has the snapshot of an entry, with its L1 table at another offset. */
+static bool is_elsewhere(const struct qcow2_image *image, const struct qcow2_snapshot *entry)
+{
+  for (size_t i = 0; i < image->snapshots.count; i++) {
+    struct qcow2_snapshot live = image->snapshots.entries[i];
+
+    if (date_of(&live) != date_of(entry) || live.l1_offset == entry->l1_offset)
+      continue;
+    live.l1_offset = entry->l1_offset;
+    if (is_same(&live, entry))
+      return true;
+  }
+  return false;
+}
+
+/* A snapshot table begins with the offset of an L1 table, and an L1 table with that of an L2 table.
+   So where an entry seems to begin at an L1 table of one word, the snapshot table may have been
+   written over the L1 table; or the L1 table over the first word of the entry, if the image still
+   has the snapshot of that entry, and its true offset. */
+static int settle_overwritten(const struct qcow2_image *image,
+                              const struct qcow2_residue_looks *looks,
+                              struct qcow2_deleted_entry *entry, struct qcow2_error *error)
+{
+  uint8_t bytes[SNAPSHOT_FIXED_BYTES];
+  struct qcow2_snapshot snapshot;
+  int code;
+
+  if (!deleted_is_there(entry) ||
+      qcow2_storage_read(&image->chain.layers[0]->file.storage, entry->l1_offset, bytes,
+                         sizeof(bytes), NULL) != 0 ||
+      !qcow2_residue_may_be_snapshot(looks, bytes))
+    return 0;
+  code = qcow2_deleted_decode(image, entry->l1_offset, &snapshot, error);
+  if (code == QCOW2_ERROR_NOMEM)
+    return code;
+  if (code != 0 || !is_elsewhere(image, &snapshot))
+    entry->l1 = QCOW2_RESIDUE_L1_GONE;
+  if (code == 0)
+    qcow2_snapshot_free(&snapshot);
+  return 0;
+}
+
+static int settle_all(const struct qcow2_image *image, struct qcow2_deleted_entries *entries,
+                      struct qcow2_error *error)
+{
+  const struct qcow2_layer *layer = image->chain.layers[0];
+  struct qcow2_residue_looks looks = { .geometry = &layer->geometry,
+                                       .file_size = layer->file.storage.size };
+  int code = settle_overlaps(entries, error);
+
+  for (size_t i = 0; code == 0 && i < entries->count; i++)
+    code = settle_overwritten(image, &looks, &entries->entries[i], error);
+  return code;
+}
+
 static int search(const struct qcow2_image *image, struct qcow2_deleted_entries **out,
                   struct qcow2_error *error)
 {
@@ -195,7 +250,7 @@ static int search(const struct qcow2_image *image, struct qcow2_deleted_entries 
     collection.entries->is_complete = result.is_complete != 0;
     qsort(collection.entries->entries, collection.entries->count,
           sizeof(collection.entries->entries[0]), compare_offsets);
-    code = settle_overlaps(collection.entries, error);
+    code = settle_all(image, collection.entries, error);
   }
   if (code == 0)
     *out = collection.entries;

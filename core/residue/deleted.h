@@ -22,7 +22,8 @@ struct qcow2_deleted_entries {
 
 /* Find all entries, once for each image, which keeps them. Of those whose L1 tables have bytes in
    common, at most one can still have its table: the latest; the L1 tables of the others are GONE.
-   Any thread. Errors: NOMEM. */
+   So are those where an entry seems to begin: the first word of one, read as an L1 table, leads to
+   a table, too. Any thread. Errors: NOMEM. */
 int qcow2_deleted_entries(const struct qcow2_image *image,
                           const struct qcow2_deleted_entries **entries, struct qcow2_error *error);
 
