@@ -116,20 +116,21 @@ static int search(struct qcow2_inventory *inventory, uint64_t at, uint64_t limit
   int code = 0;
 
   at = round_up(at, ENTRY_ALIGNMENT);
-  for (uint64_t end; code == 0 && at<limit; at = end> at ? end : at + ENTRY_ALIGNMENT) {
+  while (code == 0 && at < limit) {
+    uint64_t end = at % SEARCHED_BYTES == 0 ? skip_hole(inventory, at) : at;
     const uint8_t *bytes;
     size_t length;
 
-    end = at % SEARCHED_BYTES == 0 ? skip_hole(inventory, at) : at;
-    if (end > at)
-      continue;
-    bytes = qcow2_inventory_peek(inventory, at, SNAPSHOT_FIXED_BYTES, &length);
-    if (length < BITMAP_FIXED_BYTES)
-      break;
-    if (may_begin(inventory, bytes, length))
-      code = qcow2_inventory_entries(inventory, at, &end, error);
-    if (end > at && limit_after(inventory, end) > limit)
-      limit = limit_after(inventory, end);
+    if (end == at) {
+      bytes = qcow2_inventory_peek(inventory, at, SNAPSHOT_FIXED_BYTES, &length);
+      if (length < BITMAP_FIXED_BYTES)
+        break;
+      if (may_begin(inventory, bytes, length))
+        code = qcow2_inventory_entries(inventory, at, &end, error);
+      if (end != at && limit_after(inventory, end) > limit)
+        limit = limit_after(inventory, end);
+    }
+    at = end == at ? at + ENTRY_ALIGNMENT : end;
   }
   inventory->searched_to = at;
   return code;
