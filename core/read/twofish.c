@@ -173,7 +173,8 @@ static void store(uint8_t *block, const uint32_t *whitening, const uint32_t word
     le32_put(block + 4 * i, words[i] ^ whitening[i]);
 }
 
-void qcow2_twofish_encrypt(const struct qcow2_twofish *twofish, uint8_t block[TWOFISH_BLOCK_BYTES])
+/* In place. */
+static void encrypt_block(const struct qcow2_twofish *twofish, uint8_t block[TWOFISH_BLOCK_BYTES])
 {
   uint32_t r[4], mixed[2];
 
@@ -190,7 +191,8 @@ void qcow2_twofish_encrypt(const struct qcow2_twofish *twofish, uint8_t block[TW
   store(block, twofish->subkeys + 4, (uint32_t[]){ r[2], r[3], r[0], r[1] });
 }
 
-void qcow2_twofish_decrypt(const struct qcow2_twofish *twofish, uint8_t block[TWOFISH_BLOCK_BYTES])
+/* In place. */
+static void decrypt_block(const struct qcow2_twofish *twofish, uint8_t block[TWOFISH_BLOCK_BYTES])
 {
   uint32_t r[4], mixed[2];
 
@@ -223,14 +225,14 @@ void qcow2_twofish_xts_decrypt(const struct qcow2_twofish keys[2],
   uint64_t tweak[2];
 
   memcpy(encrypted, iv, sizeof(encrypted));
-  qcow2_twofish_encrypt(&keys[1], encrypted);
+  encrypt_block(&keys[1], encrypted);
   tweak[0] = le64_get(encrypted);
   tweak[1] = le64_get(encrypted + 8);
   for (size_t at = 0; at < length; at += TWOFISH_BLOCK_BYTES) {
     uint64_t carry = tweak[1] >> 63 != 0 ? 0x87 : 0;
 
     mask(buffer + at, tweak);
-    qcow2_twofish_decrypt(&keys[0], buffer + at);
+    decrypt_block(&keys[0], buffer + at);
     mask(buffer + at, tweak);
     tweak[1] = tweak[1] << 1 | tweak[0] >> 63;
     tweak[0] = tweak[0] << 1 ^ carry;

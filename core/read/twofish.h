@@ -23,9 +23,6 @@ struct qcow2_twofish {
 
 void qcow2_twofish_set_key(struct qcow2_twofish *twofish, const uint8_t key[TWOFISH_KEY_BYTES]);
 
-void qcow2_twofish_encrypt(const struct qcow2_twofish *twofish, uint8_t block[TWOFISH_BLOCK_BYTES]);
-void qcow2_twofish_decrypt(const struct qcow2_twofish *twofish, uint8_t block[TWOFISH_BLOCK_BYTES]);
-
 /* Decrypt a data unit of whole blocks in place, in XTS mode: the first key is for the data, the
    second for the tweak `iv`. */
 void qcow2_twofish_xts_decrypt(const struct qcow2_twofish keys[2],

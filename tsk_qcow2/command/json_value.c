@@ -85,7 +85,8 @@ static void uncover_large(char *text)
   memmove(to, from, strlen(from) + 1);
 }
 
-bool json_print(json_t *value, int depth)
+/* Print a value, as it looks `depth` levels inside. Frees it. False: no memory. */
+static bool print_value(json_t *value, int depth)
 {
   char *text = value == NULL ? NULL : json_dumps(value, JSON_INDENT(2) | JSON_ENCODE_ANY);
 
@@ -107,7 +108,7 @@ bool json_print(json_t *value, int depth)
 
 int json_print_whole(json_t *value)
 {
-  if (!json_print(value, 0))
+  if (!print_value(value, 0))
     return complain_failed("cannot write the JSON: out of memory");
   putchar('\n');
   return EXIT_OK;
@@ -129,13 +130,13 @@ bool json_print_line(json_t *value)
 bool json_print_member(const char *key, json_t *value)
 {
   printf(",\n  \"%s\": ", key);
-  return json_print(value, 1);
+  return print_value(value, 1);
 }
 
 bool json_print_item(json_t *value, bool is_first)
 {
   printf("%s\n    ", is_first ? "" : ",");
-  return json_print(value, 2);
+  return print_value(value, 2);
 }
 
 void json_print_list_end(bool is_empty)

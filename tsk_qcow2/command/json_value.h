@@ -14,8 +14,8 @@
 /* Any bytes as an escaped string; NULL text gives null. */
 json_t *json_text(const char *text, size_t length);
 
-/* An integer. jansson's integers end at 2^63 - 1; larger ones are stored as a string, which
-   json_print() prints as the integer. */
+/* An integer. jansson's integers end at 2^63 - 1; larger ones are stored as strings, which
+   are printed as the integer. */
 json_t *json_number(uint64_t value);
 
 /* An offset; QCOW2_NO_OFFSET gives null. */
@@ -32,9 +32,6 @@ json_t *json_notes(const struct qcow2_image *image, size_t layer);
    long names. These functions print everything except the object's first member and the brackets of
    lists. Each frees its value, and returns false if there is no memory. Other errors of the output
    are found when it is flushed. */
-
-/* A value, as it looks `depth` levels inside. */
-bool json_print(json_t *value, int depth);
 
 /* The object as a whole instead, if it is bounded. Returns an exit status, after complaining. */
 int json_print_whole(json_t *value);

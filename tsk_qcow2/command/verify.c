@@ -79,7 +79,7 @@ static struct unread find_unread(const struct verify *verify)
   const struct tsk_qcow2_opened *opened = &verify->opened;
   const struct qcow2_snapshot *snapshot;
   struct unread unread = { .has_bytes = true };
-  bool is_one = verify_is_one(verify);
+  bool is_one = tsk_qcow2_opened_is_one(&verify->opened);
 
   for (size_t i = 0; (snapshot = qcow2_snapshot_get(opened->image, i)) != NULL; i++) {
     bool is_read = is_one ? opened->is_vm_state && i == opened->snapshot_index : verify->vm_states;
@@ -157,7 +157,7 @@ static struct verdict judge(const struct verify *verify)
                              .changed_files = count_changes(verify) };
 
   /* What is wrong may be outside the one state that was read. */
-  bool is_elsewhere = verify_is_one(verify);
+  bool is_elsewhere = tsk_qcow2_opened_is_one(&verify->opened);
   bool is_broken = verdict.lost_snapshots > 0 || verdict.lost_bitmaps > 0 ||
                    tables->finding_count > 0;
 
@@ -402,7 +402,7 @@ int command_verify(int argc, char *argv[])
   else
     print_warnings(&verify.opened);
   verify_print_files(&verify);
-  status = verify_is_one(&verify) ? verify_one(&verify) : verify_all(&verify);
+  status = tsk_qcow2_opened_is_one(&verify.opened) ? verify_one(&verify) : verify_all(&verify);
   if (status == EXIT_OK)
     status = conclude(&verify);
   json_decref(verify.tables.files);

@@ -45,12 +45,6 @@ struct verify_choice {
   bool is_vm_state;
 };
 
-/* True if the image name chooses one state, and only that is read. */
-static inline bool verify_is_one(const struct verify *verify)
-{
-  return tsk_qcow2_opened_is_one(&verify->opened);
-}
-
 /* The most states that are read side by side. */
 size_t verify_states_max(const struct verify *verify);
 

@@ -30,7 +30,8 @@ uint64_t tsk_qcow2_inner_stream(const struct tsk_qcow2_inner_number *number)
          (number->has_id ? HAS_ID | number->id : 0);
 }
 
-struct tsk_qcow2_inner_number tsk_qcow2_inner_number_of(const struct qcow2_inner_file *file)
+/* The way back. */
+static struct tsk_qcow2_inner_number number_of(const struct qcow2_inner_file *file)
 {
   return (struct tsk_qcow2_inner_number){ .inode = file->number,
                                           .has_type = (file->stream & HAS_TYPE) != 0,
@@ -338,7 +339,7 @@ int tsk_qcow2_inner_content_open(struct tsk_qcow2_inner_fs *open,
                                  struct qcow2_error *error)
 {
   const struct tsk_qcow2_libtsk *libtsk = tsk_qcow2_libtsk();
-  const struct tsk_qcow2_inner_number number = tsk_qcow2_inner_number_of(inner);
+  const struct tsk_qcow2_inner_number number = number_of(inner);
   struct content content = { .open = open };
   bool is_ext4, is_deleted;
   int code;

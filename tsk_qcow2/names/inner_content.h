@@ -24,9 +24,8 @@ struct tsk_qcow2_inner_number {
   uint16_t id;
 };
 
-/* As the core gets it, and the way back. */
+/* Which content it is, as `stream` of struct qcow2_inner_file. */
 uint64_t tsk_qcow2_inner_stream(const struct tsk_qcow2_inner_number *number);
-struct tsk_qcow2_inner_number tsk_qcow2_inner_number_of(const struct qcow2_inner_file *file);
 
 /* The open() of struct qcow2_file_system. The caller holds the lock. */
 int tsk_qcow2_inner_content_open(struct tsk_qcow2_inner_fs *open,

@@ -14,7 +14,8 @@
 
 /* ---- Sections ----------------------------------------------------------------------- */
 
-const char *report_section_name(enum report_section section)
+/* The name of a section, as in options and in JSON. */
+static const char *section_name(enum report_section section)
 {
   static const char *const names[SECTIONS] = { "files",  "facts",       "pictures", "states",
                                                "hashes", "consistency", "residue" };
@@ -24,7 +25,7 @@ const char *report_section_name(enum report_section section)
 
 json_t *report_section(struct report *report, enum report_section section)
 {
-  const char *name = report_section_name(section);
+  const char *name = section_name(section);
 
   if (json_object_get(report->root, name) == NULL)
     json_object_set_new(report->root, name,
@@ -46,13 +47,13 @@ void report_set_done(struct report *report, enum report_section section, json_t 
 
 void report_set_failed(struct report *report, enum report_section section, const char *why)
 {
-  complain_failed("the report has no section \"%s\": %s", report_section_name(section), why);
+  complain_failed("the report has no section \"%s\": %s", section_name(section), why);
   json_object_set_new(report_section(report, section), "why", json_string(why));
 }
 
 json_t *report_data(const struct report *report, enum report_section section, const char *key)
 {
-  const json_t *object = json_object_get(report->root, report_section_name(section));
+  const json_t *object = json_object_get(report->root, section_name(section));
 
   return json_object_get(json_object_get(object, "data"), key);
 }
@@ -97,8 +98,8 @@ static int take_sections(struct report_options *options, const char *list)
 
     length = strcspn(list, ",");
     for (int i = 0; i < SECTIONS; i++)
-      if (strlen(report_section_name((enum report_section) i)) == length &&
-          strncmp(list, report_section_name((enum report_section) i), length) == 0)
+      if (strlen(section_name((enum report_section) i)) == length &&
+          strncmp(list, section_name((enum report_section) i), length) == 0)
         is_known = options->wants[i] = true;
     if (!is_known)
       return complain_usage("there is no section \"%.*s\"; those that there are: files, facts, "

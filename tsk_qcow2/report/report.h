@@ -48,9 +48,6 @@ struct report {
   int status; /* the worst exit status of what was asked */
 };
 
-/* The name of a section, as in options and in JSON. */
-const char *report_section_name(enum report_section section);
-
 /* The JSON of a section, with "is_done", "is_asked" and, if it could not be done, "why". */
 json_t *report_section(struct report *report, enum report_section section);
 void report_set_done(struct report *report, enum report_section section, json_t *data);

@@ -38,7 +38,8 @@ const TSK_FS_ATTR *layout_next_stream(const TSK_FS_ATTR *attr)
   return find_stream(attr->next);
 }
 
-bool layout_is_same_range(const struct layout_views *views, uint64_t guest_offset, uint64_t length,
+/* True if the tables show that both views have the same bytes there. */
+static bool is_same_range(const struct layout_views *views, uint64_t guest_offset, uint64_t length,
                           struct layout_budget *budget)
 {
   while (length > 0) {
@@ -73,7 +74,7 @@ bool layout_is_same_run(const TSK_FS_INFO *fs, const TSK_FS_ATTR_RUN *run,
   return !__builtin_mul_overflow(run->addr, (uint64_t) fs->block_size, &offset) &&
          !__builtin_add_overflow(offset, (uint64_t) fs->offset, &offset) &&
          !__builtin_mul_overflow(run->len, (uint64_t) fs->block_size, &length) &&
-         layout_is_same_range(views, offset, length, budget);
+         is_same_range(views, offset, length, budget);
 }
 
 static bool is_touched(const TSK_FS_INFO *fs, const TSK_FS_ATTR_RUN *run,

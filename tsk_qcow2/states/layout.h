@@ -34,11 +34,9 @@ const TSK_FS_ATTR *layout_next_stream(const TSK_FS_ATTR *attr);
 bool layout_of(TSK_FS_FILE *file, const struct layout_views *views, struct layout_budget *budget,
                struct layout *layout);
 
-/* True if the tables show that both views have the same bytes there, or those of the run. False if
-   only reading can tell, or if there are no such bytes. */
+/* True if the tables show that both views have the same bytes in the run. False if only reading can
+   tell, or if there are no such bytes. */
 bool layout_is_same_run(const TSK_FS_INFO *fs, const TSK_FS_ATTR_RUN *run,
                         const struct layout_views *views, struct layout_budget *budget);
-bool layout_is_same_range(const struct layout_views *views, uint64_t guest_offset, uint64_t length,
-                          struct layout_budget *budget);
 
 #endif
