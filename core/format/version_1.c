@@ -48,7 +48,7 @@ static int decode_l1(const uint8_t *bytes, struct qcow2_header *header, struct q
                        "so small that an L1 table of 32 MiB is enough for it");
   if (problem != L1_FITS || header->l1_offset < HEADER_BYTES_V1)
     return field_error(error, 40, "l1_table_offset", header->l1_offset,
-                       "a multiple of 8, behind the header, and below 2^63");
+                       "a multiple of 8, after the header, and below 2^63");
   return 0;
 }
 
