@@ -109,4 +109,7 @@ def test_functions_are_those_of_the_headers(name, headers, mark):
 
 def test_help_of_unknown_topics():
     assert run(COMMAND, "help", "nonsense", check=False).returncode == 2
+    for words, topic in ((["verify", "--no"], "help verify"), (["nonsense"], "--help")):
+        done = run(COMMAND, *words, check=False)
+        assert done.returncode == 2 and done.stderr.endswith(f"Try: tsk-qcow2 {topic}\n")
     assert run(COMMAND, "verify", "--help").stdout == help_on("verify")

@@ -41,8 +41,12 @@ int command_verify(int argc, char *argv[]);
 /* Print "tsk-qcow2: " and a sentence on stderr; returns EXIT_FAILED. */
 int complain_failed(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* The same, with a hint at --help; returns EXIT_USAGE. */
+/* The same, with a hint at the help that complain_set_topic() chose, or else at --help; returns
+   EXIT_USAGE. */
 int complain_usage(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* Usage errors from now on lead to this topic of the help. Static storage. */
+void complain_set_topic(const char *topic);
 
 /* Print the warnings of what was opened on stderr. */
 void complain_warnings(const struct tsk_qcow2_opened *opened);

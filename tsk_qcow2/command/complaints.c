@@ -5,6 +5,9 @@
 
 #include "command.h"
 
+/* Where usage errors lead to. */
+static const char *topic;
+
 static void complain(const char *format, va_list arguments) __attribute__((format(printf, 1, 0)));
 
 static void complain(const char *format, va_list arguments)
@@ -25,6 +28,11 @@ int complain_failed(const char *format, ...)
   return EXIT_FAILED;
 }
 
+void complain_set_topic(const char *name)
+{
+  topic = name;
+}
+
 int complain_usage(const char *format, ...)
 {
   va_list arguments;
@@ -32,7 +40,8 @@ int complain_usage(const char *format, ...)
   va_start(arguments, format);
   complain(format, arguments);
   va_end(arguments);
-  fputs("Try: tsk-qcow2 --help\n", stderr);
+  fprintf(stderr, "Try: tsk-qcow2 %s%s\n", topic == NULL ? "--help" : "help ",
+          topic == NULL ? "" : topic);
   return EXIT_USAGE;
 }
 

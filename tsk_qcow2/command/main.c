@@ -40,6 +40,8 @@ int main(int argc, char *argv[])
       continue;
     if (argc == 3 && strcmp(argv[2], "--help") == 0)
       return command_help(1, argv + 1);
+    if (COMMANDS[i].run != command_help)
+      complain_set_topic(COMMANDS[i].name);
     return COMMANDS[i].run(argc - 2, argv + 2);
   }
   return complain_usage("there is no command \"%s\"", argv[1]);

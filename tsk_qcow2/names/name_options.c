@@ -240,9 +240,10 @@ static int take_only(struct tsk_qcow2_name *name, const char *value, struct qcow
   if (code != 0)
     return code;
   if (!tsk_qcow2_selection_is_deleted(&name->selection))
-    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
-                           "the option \"only=kept\" needs a deleted snapshot: "
-                           "IMAGE@deleted=NAME,only=kept");
+    return qcow2_error_set(
+        error, QCOW2_ERROR_ARGUMENT,
+        "the option \"only=kept\" needs a deleted snapshot or an abandoned state: "
+        "IMAGE@deleted=NAME,only=kept");
   name->only_kept = true;
   return 0;
 }
