@@ -801,23 +801,30 @@ def residue():
     ]
 
 
-def abandoned():
-    """The disk as it was before a snapshot was applied: one L2 table that nothing leads to."""
+def left_behind(path, written, named):
+    """A disk, a snapshot of it, and an L2 table to which nothing leads: it has the clusters of
+    `written` ({guest cluster: bytes}) that are `named`."""
     made = Image(size=MIB, cluster_bits=12)
     store(made.disk, disk(1))
-    then = made.snapshot(b"1", b"then")
-    left = bytearray(4096)
-    for cluster, (descriptor, _) in made.disk.entries.items():
-        left[cluster * 8 : cluster * 8 + 8] = descriptor.to_bytes(8, "big")
-    at = made.junk(disk(2)[:C])
-    left[:8] = at.to_bytes(8, "big")
-    made.junk(bytes(left))
-    made.write("left.qcow2")
+    made.snapshot(b"1", b"then")
+    table = {cluster: word for cluster, (word, _) in made.disk.entries.items()}
+    hosts = {cluster: made.junk(data) for cluster, data in written.items()}
+    table |= {cluster: host for cluster, host in hosts.items() if cluster in named}
+    words = [table.get(cluster, 0).to_bytes(8, "big") for cluster in range(C // 8)]
+    made.junk(b"".join(words))
+    made.write(path)
+
+
+def abandoned():
+    """The disk as it was before a snapshot was applied."""
+    left_behind("left.qcow2", {0: disk(2)[:C]}, {0})
+    row = {cluster: pattern(cluster, C) for cluster in (200, 201, 202)}
+    left_behind("row.qcow2", row, {200, 202})
+    between = disk(1)[: 200 * C] + b"".join(row.values()) + disk(1)[203 * C :]
     image("plain.qcow2", disk(3))
     image("named.qcow2", disk(4), [(b"1", b"abandoned", disk(5))])
     late = {"late": ("put together from 1 L2 tables", "as far as it is left")}
     before = disk(2)[:C] + disk(1)[C:]
-    assert then.size == MIB
     return [
         Row("an abandoned state", ("left.qcow2@abandoned",), before, snapshot=True, **late),
         Row(
@@ -835,6 +842,23 @@ def abandoned():
             snapshot=True,
         ),
         Row("a snapshot of that name", ("named.qcow2@abandoned",), disk(5), snapshot=True),
+        Row(
+            "placed by neighbours",
+            ("row.qcow2@abandoned,by-neighbours",),
+            between,
+            snapshot=True,
+            late=(*late["late"], "4096 bytes are from clusters that no table of this state names"),
+        ),
+        Row(
+            "neighbours, and only what is kept",
+            ("row.qcow2@abandoned,by-neighbours,only=kept",),
+            refused=("give one of them",),
+        ),
+        Row(
+            "neighbours of the disk",
+            ("row.qcow2,by-neighbours",),
+            refused=("needs an abandoned state or a deleted snapshot",),
+        ),
     ]
 
 
