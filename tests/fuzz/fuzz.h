@@ -21,6 +21,8 @@ void fuzz_check(const uint8_t *data,
                 size_t size); /* a whole image: its consistency, in parts and at once */
 void fuzz_residue(const uint8_t *data, size_t size); /* a whole image: what nothing refers to */
 void fuzz_labels(const uint8_t *data, size_t size);  /* a whole image: its deleted snapshots */
+void fuzz_abandoned(const uint8_t *data,
+                    size_t size); /* a whole image: its abandoned state, and guesses */
 void fuzz_order(const uint8_t *data,
                 size_t size); /* a whole image: read in some order, ahead in threads and without */
 void fuzz_mapping(const uint8_t *data,

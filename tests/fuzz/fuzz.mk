@@ -10,14 +10,14 @@ LLVM_PROFDATA ?= llvm-profdata
 LLVM_COV ?= llvm-cov
 FUZZ_SECONDS ?= 60
 FUZZ_JOBS ?= 2
-targets := image check residue labels order mapping decompress luks tables reference selector \
+targets := image check residue labels abandoned order mapping decompress luks tables reference selector \
 	name
 FUZZ_TARGETS ?= $(targets)
 packages := zlib libzstd libdeflate libgcrypt
 core := $(filter-out %/cipher_none.c %_windows.c,$(shell cd $(SOURCE) && find core -name '*.c'))
 names := $(shell cd $(SOURCE) && find tsk_qcow2/names -name '*.c')
 fuzzed := $(core) $(names)
-harness := $(addprefix tests/fuzz/,$(addsuffix .c,$(targets) support traps views))
+harness := $(addprefix tests/fuzz/,$(addsuffix .c,$(targets) support labelled traps views))
 flags := -g -O1 -std=gnu11 -Wall -Wextra -Werror -MMD -I$(SOURCE)/core \
 	-DPACKAGE_VERSION='"fuzz"' -DTSK_LIBRARY='""' -DHAVE_LIBDEFLATE=1 -DHAVE_LIBGCRYPT=1 \
 	$(shell pkg-config --cflags $(packages))
@@ -59,7 +59,7 @@ $(fuzz_objects) $(BUILD)/objects/tests/fuzz/mutate.o: $(BUILD)/objects/%.o: $(SO
 $(BUILD)/fuzz-%: $(SOURCE)/tests/fuzz/fuzzer.c $(fuzz_objects) $(BUILD)/objects/tests/fuzz/mutate.o
 	@echo "  LD fuzz-$*"
 	@$(CLANG) $(flags) $(sanitizers) -fsanitize=fuzzer -DFUZZ_TARGET=fuzz_$* -o $@ $< $(fuzz_objects) \
-	  $(if $(filter image check residue labels order,$*),$(BUILD)/objects/tests/fuzz/mutate.o) \
+	  $(if $(filter image check residue labels abandoned order,$*),$(BUILD)/objects/tests/fuzz/mutate.o) \
 	  $(libraries)
 
 coverage_objects := $(patsubst %.c,$(BUILD)/coverage/%.o,$(fuzzed) $(harness) tests/fuzz/replay.c)

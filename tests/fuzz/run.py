@@ -24,6 +24,7 @@ LONGEST = {
     "check": 120_000,
     "residue": 120_000,
     "labels": 120_000,
+    "abandoned": 120_000,
     "order": 120_000,
     "mapping": 4096,
     "decompress": 8192,

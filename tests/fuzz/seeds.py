@@ -103,6 +103,41 @@ def extended(compression=0):
     return image.build()
 
 
+def left_behind(middle):
+    """A snapshot, and what was written after it in a row, by three L2 tables to which nothing leads.
+    Where the table in the middle was, there is `middle`."""
+    image = Image(192 * 512, 9)
+    for cluster in (0, 70, 130):
+        image.disk.normal(cluster, pattern(cluster, 512))
+    image.snapshot(b"1", b"then")
+    shared = {cluster: word for cluster, (word, _) in image.disk.entries.items()}
+    hosts = {cluster: image.junk(pattern(cluster + 1, 512)) for cluster in (62, 63)}
+    start = image.junk(b"".ljust(512, b"-")) + 512
+    hosts |= {cluster: start + (cluster - 64) * 512 for cluster in range(64, 128)}
+    tables = [
+        {0: shared[0], 62: hosts[62], 63: hosts[63]},
+        {},
+        {0: start + 65 * 512, 2: shared[130]},
+    ]
+    tables[1] = {cluster - 64: host for cluster, host in hosts.items() if cluster >= 64}
+    first, second, third = (
+        struct.pack(">64Q", *(table.get(index, 0) for index in range(64))) for table in tables
+    )
+    for cluster in range(64, 128):
+        assert image.junk(pattern(cluster + 1, 512)) == hosts[cluster]
+    for content in (third, pattern(129, 512), first):
+        image.junk(content)
+    data = image.build()
+    data[start - 512 : start] = {"table": second, "zeros": bytes(512)}.get(middle, pattern(3, 512))
+    return data
+
+
+def abandoned_seeds():
+    yield from image_seeds()
+    for middle in ("table", "zeros", "noise"):
+        yield f"left-behind-{middle}", left_behind(middle)
+
+
 def image_seeds():
     for version in (2, 3):
         yield f"plain-v{version}", fill(Image(SIZE, 9, version=version)).build()
@@ -473,6 +508,7 @@ SEEDS = {
     "check": image_seeds,
     "residue": image_seeds,
     "labels": image_seeds,
+    "abandoned": abandoned_seeds,
     "order": image_seeds,
     "mapping": mapping_seeds,
     "decompress": decompress_seeds,

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The abandoned state of a whole image: L2 tables placed by votes, and clusters placed by their
+ * neighbours. These are shown only where the state's own tables do not say what is there, no
+ * cluster of the file twice; everything else is as without them.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "labelled.h"
+
+struct placed {
+  uint64_t host_offset, length;
+};
+
+static struct qcow2_view *open_as(struct qcow2_image *image, unsigned flags)
+{
+  struct qcow2_error error = fuzz_error_fresh();
+  struct qcow2_view *view;
+  int code = qcow2_view_open_abandoned(image, flags, &view, &error);
+
+  fuzz_check_result(code, &error);
+  return code == 0 ? view : NULL;
+}
+
+/* True if a cluster can be placed by its neighbours where there was this label. */
+static bool is_open(enum qcow2_label label)
+{
+  return label != QCOW2_LABEL_KEPT && label != QCOW2_LABEL_REUSED;
+}
+
+/* A run is at a place of its own in the file. */
+static void check_placed(struct qcow2_view *view, const struct qcow2_labelled *run,
+                         struct placed *placed, size_t count)
+{
+  struct qcow2_extent extent;
+  struct placed now = { run->host_offset, run->length };
+
+  FUZZ_CHECK(qcow2_view_map(view, run->guest_offset, run->length, &extent, NULL) == 0);
+  FUZZ_CHECK(extent.layer == 0 && extent.kind == QCOW2_CLUSTER_NORMAL);
+  FUZZ_CHECK(extent.host_offset == now.host_offset && extent.length == now.length);
+  for (size_t i = 0; i < count; i++)
+    FUZZ_CHECK(now.host_offset >= placed[i].host_offset + placed[i].length ||
+               placed[i].host_offset >= now.host_offset + now.length);
+  placed[count] = now;
+}
+
+/* Compare the view with neighbours with the one without, run by run. */
+static void compare(struct qcow2_view *with, struct qcow2_view *without)
+{
+  struct placed placed[FUZZ_RUNS_MAX];
+  uint64_t size = qcow2_view_size(with), bytes[QCOW2_LABELS_MAX], found = 0, at = 0;
+  size_t count = 0;
+
+  FUZZ_CHECK(size == qcow2_view_size(without));
+  for (unsigned runs = 0; at < size && runs < FUZZ_RUNS_MAX; runs++) {
+    struct qcow2_labelled run, before;
+
+    if (qcow2_view_label(with, at, size - at, &run, NULL) != 0 ||
+        qcow2_view_label(without, at, run.length, &before, NULL) != 0)
+      return;
+    if (run.label == QCOW2_LABEL_BY_NEIGHBOURS) {
+      FUZZ_CHECK(is_open(before.label));
+      check_placed(with, &run, placed, count++);
+      found += run.length;
+    } else
+      FUZZ_CHECK(run.label == before.label && run.host_offset == before.host_offset);
+    at += run.length;
+  }
+  FUZZ_CHECK(qcow2_view_label_bytes(with, bytes, NULL) == 0);
+  FUZZ_CHECK(at < size || found == bytes[QCOW2_LABEL_BY_NEIGHBOURS]);
+}
+
+static void check_views(struct qcow2_image *image)
+{
+  struct qcow2_view *kept = open_as(image, QCOW2_VIEW_ONLY_KEPT), *without = open_as(image, 0);
+  struct qcow2_view *with = open_as(image, QCOW2_VIEW_BY_NEIGHBOURS);
+
+  FUZZ_CHECK((kept == NULL) == (without == NULL) && (with == NULL) == (without == NULL));
+  if (without != NULL) {
+    FUZZ_CHECK(qcow2_view_deleted(without) == NULL);
+    fuzz_check_labels(image, without);
+    fuzz_check_labels(image, with);
+    compare(with, without);
+  }
+  qcow2_view_close(kept);
+  qcow2_view_close(without);
+  qcow2_view_close(with);
+}
+
+static void look(const uint8_t *data, size_t size, bool is_failing)
+{
+  struct fuzz_input input = { data, size };
+  struct qcow2_storage storage = is_failing ? fuzz_storage_failing(&input) : fuzz_storage(&input);
+  struct qcow2_open_options options = { .struct_size = sizeof(options),
+                                        .flags = QCOW2_OPEN_NO_THREADS };
+  struct qcow2_image *image;
+
+  if (qcow2_image_open_storage(&storage, &options, &image, NULL) != 0)
+    return;
+  check_views(image);
+  qcow2_image_close(image);
+}
+
+/* A big-endian number of the header. */
+static uint64_t number_at(const uint8_t *data, size_t offset, unsigned width)
+{
+  uint64_t number = 0;
+
+  for (unsigned i = 0; i < width; i++)
+    number = number << 8 | data[offset + i];
+  return number;
+}
+
+/* The input as it is; and without the active disk's L1 table, so that nothing leads to its L2
+   tables. */
+void fuzz_abandoned(const uint8_t *data, size_t size)
+{
+  uint8_t *changed = calloc(1, size + 1);
+  uint64_t l1_offset, l1_bytes;
+
+  FUZZ_CHECK(changed != NULL);
+  if (size > 0)
+    memcpy(changed, data, size);
+  look(changed, size, false);
+  l1_bytes = size < 48 ? 0 : number_at(data, 36, 4) * 8;
+  l1_offset = size < 48 ? 0 : number_at(data, 40, 8);
+  if (l1_offset >= 48 && l1_offset < size) {
+    memset(changed + l1_offset, 0, l1_bytes < size - l1_offset ? l1_bytes : size - l1_offset);
+    look(changed, size, false);
+    look(changed, size, true);
+  }
+  free(changed);
+}
