@@ -9,8 +9,8 @@
 #define FUZZ_RUNS_MAX 400u
 
 /* Check that what is lost is an error; that the labels cover the view; that what is kept, or placed
-   by its neighbours, is nothing that a state of the image reads; and that the same bytes are read in
-   whatever pieces. */
+   by its neighbours, is nothing that a state of the image reads; and that the same bytes are read
+   in whatever pieces. */
 void fuzz_check_labels(struct qcow2_image *image, struct qcow2_view *view);
 
 #endif

@@ -48,14 +48,23 @@ class Machine:
         copy.unlink()
         return data
 
-    def own_tables(self):
-        """{L1 index: host offset} of the L2 tables that only the active disk has."""
+    def tables(self, snapshot=None):
+        """{L1 index: host offset} of the L2 tables of the active disk, or of a snapshot."""
         with core.Image(self.path, no_chain=True) as image:
-            header = image.header
+            state = image.header if snapshot is None else image.snapshots[snapshot]
         with open(self.path, "rb") as file:
-            file.seek(header.l1_offset)
-            words = struct.unpack(f">{header.l1_size}Q", file.read(8 * header.l1_size))
-        return {index: word & OFFSET_MASK for index, word in enumerate(words) if word >> 63}
+            file.seek(state.l1_offset)
+            words = struct.unpack(f">{state.l1_size}Q", file.read(8 * state.l1_size))
+        return {index: word & OFFSET_MASK for index, word in enumerate(words) if word}
+
+    def own_tables(self, snapshot=None):
+        """Those that no other state has."""
+        with core.Image(self.path, no_chain=True) as image:
+            states = {None, *range(len(image.snapshots))} - {snapshot}
+        others = {offset for state in states for offset in self.tables(state).values()}
+        return {
+            index: offset for index, offset in self.tables(snapshot).items() if offset not in others
+        }
 
 
 class AbandonedHistory:
@@ -135,12 +144,15 @@ class AbandonedHistory:
 
     # ---- What is left --------------------------------------------------------------
 
+    def open_view(self, image, flags):
+        return image.abandoned(flags)
+
     def pieces(self, flags=0):
         """[(label, its content or None)] of all pieces, or None if there is no such state."""
         found = []
         with core.Image(self.machine.path) as image:
             try:
-                view = image.abandoned(flags)
+                view = self.open_view(image, flags)
             except core.QcowError as error:
                 assert error.code == "NOT_FOUND", error
                 return None
@@ -181,3 +193,25 @@ class AbandonedHistory:
             else:
                 assert old == new, (number, old[0], new[0])
         return counts
+
+
+class DeletedLongHistory(AbandonedHistory):
+    """The same, but a snapshot is deleted."""
+
+    def run(self, steps=12):
+        rng = self.rng
+        self.steps(steps)
+        self.machine.snapshot("-c", "older")
+        self.steps(steps)
+        self.machine.snapshot("-c", "monday")
+        self.truth = self.machine.content()
+        self.steps(steps)
+        tables = sorted(self.machine.own_tables(1).values())
+        self.machine.snapshot("-d", "monday")
+        if self.kind == "torn":
+            self.tear(tables)
+        if rng.random() < 0.5:
+            self.steps(rng.randrange(1, steps))
+
+    def open_view(self, image, flags):
+        return image.deleted("monday", flags=flags)
