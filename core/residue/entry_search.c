@@ -146,12 +146,13 @@ static uint64_t range_end(struct qcow2_inventory *inventory, size_t index)
   uint64_t end = range->offset + range->length;
   uint64_t from = range->length > SECTOR_BYTES ? end - SECTOR_BYTES : range->offset;
   uint8_t bytes[SECTOR_BYTES + SNAPSHOT_FIXED_BYTES];
-  size_t length = (size_t) (end - round_up(from, ENTRY_ALIGNMENT));
+  size_t length;
 
-  if (range->kind != RANGE_STREAM ||
+  from = round_up(from, ENTRY_ALIGNMENT);
+  if (range->kind != RANGE_STREAM || from >= end ||
       (index + 1 < map->range_count && map->ranges[index + 1].offset <= end))
     return end;
-  from = end - length;
+  length = (size_t) (end - from);
   qcow2_inventory_read(inventory, from, bytes, length + SNAPSHOT_FIXED_BYTES);
   for (size_t at = 0; at < length; at += ENTRY_ALIGNMENT)
     if (may_begin(inventory, bytes + at, SNAPSHOT_FIXED_BYTES)) {
