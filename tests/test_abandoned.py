@@ -192,8 +192,6 @@ def test_tables_and_votes_without_end(tmp_path):
 
 # ---- Clusters that no table names ------------------------------------------------
 
-# Of tests/abandoned-histories: some in which clusters are placed.
-SEEDS = (1, 2, 3, 4)
 C = 512
 PLAIN, MORE = 0, core.VIEW_BY_NEIGHBOURS
 
@@ -380,7 +378,9 @@ def test_flags_that_make_no_sense(tmp_path):
 # ---- Histories -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+# A short one; two in which clusters are placed; one in which the disk has reused an abandoned
+# table's clusters in the same order.
+@pytest.mark.parametrize("seed", (3, 67, 86, 107))
 def test_random_histories(seed, tmp_path):
     """docs/residue.md has the rates of 500 of them."""
     history = AbandonedHistory(seed, tmp_path)
@@ -390,6 +390,7 @@ def test_random_histories(seed, tmp_path):
         assert counts["kept", "wrong"] == 0 and (flags == 0 or not wrong(counts)), counts
     moved = history.compare()
     assert not [pair for pair in moved if pair[1] != "right"], moved
+    assert moved or seed not in (67, 86)
 
 
 def wrong(counts):
