@@ -104,8 +104,8 @@ def extended(compression=0):
 
 
 def left_behind(middle):
-    """A snapshot, and what was written after it in a row, by three L2 tables to which nothing leads.
-    Where the table in the middle was, there is `middle`."""
+    """A snapshot, and what was written after it in a row, by three L2 tables to which nothing
+    leads. Where the table in the middle was, there is `middle`."""
     image = Image(192 * 512, 9)
     for cluster in (0, 70, 130):
         image.disk.normal(cluster, pattern(cluster, 512))
