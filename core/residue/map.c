@@ -286,6 +286,24 @@ size_t qcow2_residue_map_find(const struct qcow2_residue_map *map, uint64_t offs
   return low;
 }
 
+/* RESIDUE_FREE is 0: four clusters at a time. */
+bool qcow2_residue_map_is_free(const struct qcow2_residue_map *map, uint64_t first, uint64_t end)
+{
+  uint64_t cluster = first < map->first ? map->first : first;
+
+  end = min_u64(end, map->end);
+  while (cluster < end) {
+    uint64_t index = cluster - map->first;
+    bool is_whole = index % STATES_PER_BYTE == 0 && end - cluster >= STATES_PER_BYTE;
+
+    if (is_whole ? map->states[index / STATES_PER_BYTE] != 0
+                 : qcow2_residue_map_state(map, cluster) != RESIDUE_FREE)
+      return false;
+    cluster += is_whole ? STATES_PER_BYTE : 1;
+  }
+  return true;
+}
+
 /* The first byte of [offset, end), which is in one cluster, that a range has; or `end`. */
 static uint64_t first_in_ranges(const struct qcow2_residue_map *map, uint64_t offset, uint64_t end)
 {

@@ -101,13 +101,13 @@ static enum qcow2_residue_l1 look_at_l1(const struct qcow2_inventory *inventory,
   const struct qcow2_residue_map *map = &inventory->window.map;
   uint64_t words = inventory->looks.geometry->cluster_size / 8;
   uint64_t bytes = (uint64_t) snapshot->l1_size * L1_ENTRY_BYTES;
+  uint64_t first = snapshot->l1_offset >> map->cluster_bits;
   uint64_t last = (snapshot->l1_offset + bytes - 1) >> map->cluster_bits;
 
-  for (uint64_t cluster = snapshot->l1_offset >> map->cluster_bits; cluster <= last; cluster++)
-    if (!qcow2_residue_window_has(&inventory->window, cluster))
-      return QCOW2_RESIDUE_L1_UNKNOWN;
-    else if (qcow2_residue_map_state(map, cluster) != RESIDUE_FREE)
-      return QCOW2_RESIDUE_L1_REUSED;
+  if (!qcow2_residue_map_is_free(map, first, last + 1))
+    return QCOW2_RESIDUE_L1_REUSED;
+  if (first < map->first || last >= map->end)
+    return QCOW2_RESIDUE_L1_UNKNOWN;
   words = min_u64(words, snapshot->l1_size);
   qcow2_inventory_read(inventory, snapshot->l1_offset, inventory->mask, (size_t) words * 8);
   return qcow2_residue_is_table(&inventory->looks, inventory->mask, (size_t) words)
