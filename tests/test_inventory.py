@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from lib import core, residue
 from lib.builder import COMPRESSED, COPIED, Image, pattern, poke, squeezable
+from lib.deleted import delete
 from lib.project import COMMAND, SANITIZERS, SOURCE, run, tsk_qcow2
 
 C = 4096
@@ -156,6 +157,32 @@ def test_text(tmp_path):
 def test_nothing_left(tmp_path):
     path = Image(size=64 * C, cluster_bits=12).write(tmp_path / "image")
     assert command(path).endswith("Nothing is left: all residue is zeros.\n")
+
+
+NAMES = "it's", "a b,c", 'x"y', "new\nline", "$(touch x)`id`", "back\\slash", "", "a//b", "ümläut"
+
+
+def test_what_it_says_to_type_can_be_pasted(tmp_path):
+    """Whatever the snapshots are called: each command opens the one that it is for."""
+    image = Image(size=64 * C, cluster_bits=12)
+    for number, name in enumerate(NAMES):
+        image.disk.clear(0)
+        image.disk.normal(0, pattern(number, C))
+        image.snapshot(b"%d" % number, name.encode(), seconds=number + 1)
+    path = image.write(tmp_path / "im age,it's@x.qcow2", delete(image, image.build()))
+    text = command(path)
+    commands = re.findall(r"is left: fls -r -i qcow2 (.*)", text)
+    commands += re.findall(r"carvers: img_cat -i qcow2 (.*) > residue.raw", text)
+    assert len(commands) == len(NAMES) + 1
+    for number, words in enumerate(commands):
+        typed = run("sh", "-c", f"printf '%s\\0' {words}", cwd=tmp_path).stdout
+        (word,) = typed.split("\0")[:-1]
+        found = tsk_qcow2("verify", "--no-hash", "--json", word, status=5, cwd=tmp_path)
+        (state,) = json.loads(found)["states"]
+        if number < len(NAMES):
+            name = NAMES[number].replace("\\", "\\x5c").replace("\n", "\\x0a")
+            assert (state["state"], state["name"]) == ("deleted_snapshot", name)
+    assert [one.name for one in tmp_path.iterdir()] == [path.name]
 
 
 def test_json_is_as_documented(tmp_path):

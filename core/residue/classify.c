@@ -33,14 +33,14 @@ static bool is_header(const uint8_t *cluster)
 
 /* ---- Entries of directories -------------------------------------------------------- */
 
-/* True for UTF-8 without control characters. */
-static bool is_text(const uint8_t *bytes, size_t length)
+/* True for UTF-8 without NUL; without control characters, if these are not allowed. */
+static bool is_text(const uint8_t *bytes, size_t length, bool allows_control)
 {
   for (size_t i = 0; i < length;) {
     unsigned more = bytes[i] < 0x80 ? 0 : bytes[i] < 0xe0 ? 1 : bytes[i] < 0xf0 ? 2 : 3;
 
-    if (bytes[i] < 0x20 || bytes[i] == 0x7f || (bytes[i] >= 0x80 && bytes[i] < 0xc2) ||
-        bytes[i] >= 0xf5 || more >= length - i)
+    if (bytes[i] == 0 || (!allows_control && (bytes[i] < 0x20 || bytes[i] == 0x7f)) ||
+        (bytes[i] >= 0x80 && bytes[i] < 0xc2) || bytes[i] >= 0xf5 || more >= length - i)
       return false;
     for (i++; more > 0; more--, i++)
       if ((bytes[i] & 0xc0) != 0x80)
@@ -73,7 +73,7 @@ static bool is_snapshot(const struct qcow2_residue_looks *looks, const uint8_t *
   uint64_t disk_size = extra >= 16 ? be64_get(bytes + SNAPSHOT_FIXED_BYTES + 8) : 0;
 
   return qcow2_residue_may_be_snapshot(looks, bytes) && lengths->id > 0 &&
-         is_text(id, lengths->id) && is_text(id + lengths->id, lengths->name) &&
+         is_text(id, lengths->id, false) && is_text(id + lengths->id, lengths->name, true) &&
          qcow2_geometry_l1_entries(looks->geometry, disk_size) <= be32_get(bytes + 8);
 }
 
@@ -111,7 +111,7 @@ size_t qcow2_residue_bitmap_entry(const struct qcow2_residue_looks *looks, const
   padded = (end + 7) & ~(size_t) 7;
   if (padded > length || !qcow2_residue_may_be_bitmap(looks, bytes))
     return 0;
-  return is_text(bytes + BITMAP_FIXED_BYTES, name_length) &&
+  return is_text(bytes + BITMAP_FIXED_BYTES, name_length, true) &&
                  qcow2_residue_is_zero(bytes + end, padded - end)
              ? padded
              : 0;

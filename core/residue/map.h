@@ -75,8 +75,8 @@ void qcow2_residue_map_finish(struct qcow2_residue_map *map);
 enum qcow2_residue_state qcow2_residue_map_state(const struct qcow2_residue_map *map,
                                                  uint64_t cluster);
 
-/* True if nothing refers to any byte of the clusters from `first` on, before `end`, that the map has
-   now. */
+/* True if nothing refers to any byte of the clusters from `first` on, before `end`, that the map
+   has now. */
 bool qcow2_residue_map_is_free(const struct qcow2_residue_map *map, uint64_t first, uint64_t end);
 
 /* The index of the first range that can reach [offset, ...), bytes; those from it on are sorted by

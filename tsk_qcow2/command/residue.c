@@ -238,6 +238,17 @@ static void print_streams(const struct residue *residue)
            STREAM_FILES_MAX, STREAM_FILES_BYTES_MAX);
 }
 
+static void print_incomplete(const struct qcow2_residue_result *result)
+{
+  if (result->is_complete)
+    return;
+  if (result->checked_to < result->file_bytes || result->has_unreadable)
+    printf("Incomplete: the file was looked at up to byte %" PRIu64 "%s.\n", result->checked_to,
+           result->has_unreadable ? ", and some of it cannot be read" : "");
+  else
+    printf("Incomplete: there are more old entries, or what looks like them, than are listed.\n");
+}
+
 static void print_next(const struct residue *residue)
 {
   const struct qcow2_residue_result *result = &residue->result;
@@ -246,11 +257,10 @@ static void print_next(const struct residue *residue)
   for (unsigned i = 0; i < QCOW2_RESIDUE_WHERES; i++)
     data += result->where_data_bytes[i];
   printf("\n");
-  if (!result->is_complete)
-    printf("Incomplete: the file was looked at up to byte %" PRIu64 "%s.\n", result->checked_to,
-           result->has_unreadable ? ", and some of it cannot be read" : "");
+  print_incomplete(result);
   if (data == 0) {
-    printf("Nothing is left: all residue is zeros.\n");
+    printf(result->is_complete ? "Nothing is left: all residue is zeros.\n"
+                               : "All residue that was looked at is zeros.\n");
     return;
   }
   if (result->where_data_bytes[QCOW2_RESIDUE_UNDER_ZEROS] > 0 && !residue->is_named)

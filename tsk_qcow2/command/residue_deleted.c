@@ -40,14 +40,23 @@ static char *same_path(void *context, const char *path)
   return strdup(path);
 }
 
+/* True if the snapshot can be named by its own name, in a command that can be pasted. */
+static bool is_typed_by_name(const struct recovered_snapshot *one)
+{
+  const char *own = one->snapshot.name;
+  char quoted[SHELL_COMMAND_BYTES];
+
+  return one->is_name_unique && own != NULL && own[0] != '\0' && strstr(own, "//") == NULL &&
+         tsk_qcow2_shell_quote(own, quoted, sizeof(quoted));
+}
+
 /* The name of the snapshot in the image of this name, for a shell; NULL: it has none. */
 static char *compose(const char *typed, const struct recovered_snapshot *one)
 {
   struct tsk_qcow2_name name;
   struct qcow2_error error;
   char offset[24], *composed;
-  const char *own = one->snapshot.name;
-  bool by_name = one->is_name_unique && own != NULL && own[0] != '\0';
+  bool by_name = is_typed_by_name(one);
 
   if (tsk_qcow2_name_parse(typed, &name, &error) != 0)
     return NULL;
@@ -55,7 +64,7 @@ static char *compose(const char *typed, const struct recovered_snapshot *one)
   snprintf(offset, sizeof(offset), "%" PRIu64, one->snapshot.l1_offset);
   tsk_qcow2_selection_free(&name.selection);
   name.selection.kind = by_name ? TSK_QCOW2_SELECT_DELETED : TSK_QCOW2_SELECT_DELETED_L1;
-  name.selection.text = strdup(by_name ? own : offset);
+  name.selection.text = strdup(by_name ? one->snapshot.name : offset);
   composed = name.selection.text == NULL || tsk_qcow2_is_selector(name.path, &error) != 0
                  ? NULL
                  : tsk_qcow2_name_compose(&name, same_path, NULL);
