@@ -24,6 +24,7 @@ class DeletedHistory:
         self.kind = kind or ("calm", "busy")[seed % 2]
         self.path = Path(folder, f"{seed}.qcow2")
         self.live, self.truth, self.step, self.operations = [], {}, 0, 0
+        self.under = {}  # the truth of what is under zeros
 
     # ---- What is done to the image ------------------------------------------------
 
@@ -84,6 +85,8 @@ class DeletedHistory:
             index = [entry.name for entry in image.snapshots].index(name.encode())
             with image.view(index) as view:
                 self.truth[name.encode()] = view.read(0, view.size)
+            with image.view(index, under_zeros=True) as view:
+                self.under[name.encode()] = view.read(0, view.size)
         self.snapshot("-d", name)
 
     def run_busy(self):
@@ -136,6 +139,17 @@ class DeletedHistory:
                 counts[run_.label, result] += 1
         return counts
 
+    def check_under_zeros(self, view, name):
+        """The same of clusters that are zeros, over something else."""
+        counts, truth, under = Counter(), self.truth[name], self.under[name]
+        for at in range(0, len(truth), self.cluster):
+            end = min(at + self.cluster, len(truth))
+            if truth[at:end] != under[at:end]:
+                label = view.label(at, end - at).label
+                result = self.check_cluster(view, under, label, at, end - at)
+                counts[f"{label} under zeros", result] += 1
+        return counts
+
     def check(self):
         """Counter of (label, "right", "wrong", "damaged" or "error"), by clusters, and of ("entry",
         what is where its L1 table was)."""
@@ -153,4 +167,7 @@ class DeletedHistory:
                     continue
                 with view:
                     counts += self.check_view(view, name)
+                key = (str(l1_offset), core.DELETED_BY_L1, core.VIEW_UNDER_ZEROS)
+                with image.deleted(*key) as view:
+                    counts += self.check_under_zeros(view, name)
         return counts
