@@ -19,7 +19,7 @@ from lib.core import Image as Opened
 from lib.core import QcowError
 from lib.encrypted import content, create, node, qemu, write
 from lib.expect import assert_bytes, check_content
-from lib.project import COMMAND
+from lib.project import COMMAND, SANITIZERS
 from lib.unlocked import (
     BACKINGS,
     METHODS,
@@ -102,9 +102,9 @@ def check_made(kind, row, column, path, rng):
 @pytest.mark.parametrize("ivgen", IVGENS)
 def test_cipher(algorithm, mode, ivgen, tmp_path, rng):
     """All that QEMU makes, sensible or not: it also writes a hash for the generators that use
-    none."""
+    none. Sanitizers need not see each of those."""
     made = 0
-    for name in (None, *HASHES):
+    for name in (None, "sha256") if SANITIZERS and ivgen != "essiv" else (None, *HASHES):
         more = {} if name is None else {"ivgen_hash_alg": name}
         path = create(
             tmp_path / f"{name}.qcow2",
