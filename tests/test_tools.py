@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from lib import disks, oracle, tools
-from lib.project import SOURCE
+from lib.project import SANITIZERS, SOURCE
 from lib.tools import assert_refused, assert_same
 from lib.variants import SNAPSHOT, VARIANTS, Workshop
 
@@ -231,8 +231,9 @@ MEANT_TO_FAIL = [
     "fcat -o {start} no-such-file IMAGE",
     "istat -o {start} IMAGE 999999999",
 ]
-# Two variants, and the raw disk itself, which the drop-in must leave alone.
-SUBJECTS = ["plain", "deflate", "raw"]
+# Two variants, and the raw disk itself, which the drop-in must leave alone. Sanitizers see each
+# tool's reads in one of them, and some tools read every variant (further below).
+SUBJECTS = ["deflate"] if SANITIZERS else ["plain", "deflate", "raw"]
 
 
 def subject_names(subject, disk, shops, evidence):
@@ -433,6 +434,7 @@ def of_variants(cases):
 of_every_variant = of_variants(CASES)
 
 
+@pytest.mark.unsanitized("about QEMU")
 @of_variants([case for case in CASES if case[1] != "chain-by-names"])  # QEMU takes one image name
 def test_variant_is_what_qemu_says(disk, variant, evidence):
     """The test data itself: QEMU reads from the variant what we expect of it."""
