@@ -2,6 +2,7 @@
 """`tsk-qcow2 residue`: how much nothing refers to, where it is, and what it looks like."""
 import json
 import re
+import shutil
 import struct
 import subprocess
 from pathlib import Path
@@ -233,6 +234,22 @@ def test_a_table_that_cannot_be_read(tmp_path):
     with core.Image.from_storage(read, len(data)) as opened:
         result, *_ = opened.find_residue()
     assert not result.is_complete and result.has_unreadable
+
+
+@pytest.mark.unsanitized("traces the program")
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_what_was_not_looked_at_is_not_called_empty(tmp_path):
+    """From some read on, the operating system cannot read the file."""
+    path = Image(size=64 * C, cluster_bits=12).write(tmp_path / "image")
+    statuses = set()
+    for first in range(3, 24):
+        fail = f"inject=pread64:error=EIO:when={first}+"
+        traced = ["strace", "-f", "-o", "/dev/null", "-e", "trace=pread64", "-e", fail]
+        done = subprocess.run([*traced, COMMAND, "residue", path], capture_output=True, text=True)
+        statuses.add(done.returncode)
+        assert (done.returncode == 0) == ("Nothing is left" in done.stdout), done
+        assert (done.returncode == 6) == ("some of it cannot be read" in done.stdout), done
+    assert {0, 6} <= statuses
 
 
 def test_tables_and_entries_without_end(tmp_path):
