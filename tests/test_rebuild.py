@@ -3,6 +3,7 @@
 as it says, and compared with the disk as it was."""
 import json
 import re
+import shutil
 import struct
 import subprocess
 from pathlib import Path
@@ -223,6 +224,23 @@ def everything_points_everywhere(count):
         targets = [target for target in dict.fromkeys(targets) if target]
         data[index * 512 : index * 512 + len(targets) * 8] = words(*targets)
     return bytes(data)
+
+
+@pytest.mark.unsanitized("traces the program")
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_a_read_that_fails_makes_it_incomplete(tmp_path):
+    """Whichever read of the file it is: what was there may be a layout."""
+    image, *_ = filled(12)
+    path = image.write(tmp_path / "image")
+    command = [COMMAND, "residue", "--rebuild", "--json", path]
+    reads = ["-e", "trace=pread64", "-P", path]
+    run("strace", "-o", tmp_path / "log", *reads, *command)
+    count = len((tmp_path / "log").read_text().splitlines()) - 1
+    for number in range(1, count + 1, 1 + count // 25):
+        fail = f"inject=pread64:error=EIO:when={number}"
+        traced = ["strace", "-o", "/dev/null", *reads, "-e", fail, *command]
+        done = run(*traced, check=False)
+        assert done.returncode == 1 or not json.loads(done.stdout)["complete"], (number, count)
 
 
 HOSTILE = {

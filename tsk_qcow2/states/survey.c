@@ -243,6 +243,7 @@ static json_t *difference_value(struct survey *survey)
     survey->is_out_of_memory = true;
   if (survey->before->volumes.is_damaged || survey->now->volumes.is_damaged)
     totals.answer = DIFF_UNREADABLE;
+  survey->is_unreadable = survey->is_unreadable || totals.answer == DIFF_UNREADABLE;
   apart = bytes_apart(&survey->before->state, &survey->now->state, &is_known);
   return json_pack("{s:s, s:s, s:b, s:o, s:o, s:o, s:o, s:o}", "from", survey->before->title,
                    "result", diff_answer_name(totals.answer), "complete",
