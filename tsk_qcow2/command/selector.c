@@ -193,21 +193,17 @@ static int write_recovered(struct selector_target *target, const struct tsk_qcow
   return write_piece(&piece);
 }
 
-/* Write those of the deleted snapshots that can be read, and say which cannot. */
 static int write_all_recovered(const struct request *request, struct selector_target *target,
-                               const struct tsk_qcow2_name *name, const struct qcow2_image *image)
+                               const struct tsk_qcow2_name *name,
+                               const struct recovered_list *found)
 {
-  struct recovered_list *found = recovered_find(image, 0, true);
-  int status = found == NULL ? EXIT_FAILED : EXIT_OK;
+  int status = EXIT_OK;
 
   for (size_t i = 0; status == EXIT_OK && i < found->count; i++) {
     status = write_recovered(target, name, &found->list[i], i, false);
     if (status == EXIT_OK && request->vm_state && found->list[i].snapshot.vm_state_size > 0)
       status = write_recovered(target, name, &found->list[i], i, true);
   }
-  if (status == EXIT_OK)
-    recovered_complain_missing(found);
-  recovered_free(found);
   return status;
 }
 
@@ -226,8 +222,8 @@ static int write_chosen_recovered(struct selector_target *target, const struct t
   return status;
 }
 
-static int write_all(const struct request *request, struct selector_target *target,
-                     const struct tsk_qcow2_name *name, const struct qcow2_image *image)
+static int write_all_live(const struct request *request, struct selector_target *target,
+                          const struct tsk_qcow2_name *name, const struct qcow2_image *image)
 {
   int status = write_view(target, name, image, QCOW2_ACTIVE, false);
 
@@ -236,7 +232,22 @@ static int write_all(const struct request *request, struct selector_target *targ
     if (status == EXIT_OK && request->vm_state && qcow2_snapshot_get(image, i)->vm_state_size > 0)
       status = write_view(target, name, image, i, true);
   }
-  return status == EXIT_OK ? write_all_recovered(request, target, name, image) : status;
+  return status;
+}
+
+/* Deleted snapshots are looked for before anything is written, since that can take long. */
+static int write_all(const struct request *request, struct selector_target *target,
+                     const struct tsk_qcow2_name *name, const struct qcow2_image *image)
+{
+  struct recovered_list *found = recovered_find(image, 0, true);
+  int status = found == NULL ? EXIT_FAILED : write_all_live(request, target, name, image);
+
+  if (status == EXIT_OK)
+    status = write_all_recovered(request, target, name, found);
+  if (status == EXIT_OK)
+    recovered_complain_missing(found);
+  recovered_free(found);
+  return status;
 }
 
 /* Write the selectors of a parsed image name, of which only the header was opened. */
