@@ -428,7 +428,7 @@ def test_a_selector_beside_the_image(base, make, request, tmp_path):
     command = result.complaint[result.complaint.index("tsk-qcow2 selector '") :].rstrip(")\n")
     (tmp_path / "case").mkdir()
     # What it says works.
-    run("sh", "-c", command.replace("tsk-qcow2", COMMAND, 1), cwd=tmp_path / "case")
+    run("sh", "-c", command.replace("tsk-qcow2", str(COMMAND), 1), cwd=tmp_path / "case")
     assert by_tool(tmp_path / "case/overlay-active.img", environment=environment) == oracle.sha256(
         base
     )
