@@ -285,7 +285,7 @@ def test_what_is_not_data_is_not_shown(what, left):
     elif what == "named":  # by another entry of an old table
         left.put(len(left.data), struct.pack(">64Q", *[0] * 11, host, *[0] * 52))
     elif what == "its own":  # the state has it elsewhere
-        left.entry(2, 60, 1 << 63 | host)
+        left.entry(2, 10, 1 << 63 | host)
     else:
         left.entry_of_the_disk(host)
     before, after = left.pieces(PLAIN)[0], left.pieces(MORE)[0]

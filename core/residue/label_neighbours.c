@@ -79,11 +79,10 @@ static void look_at_entry(struct search *search, const struct qcow2_old_table *t
 
   if (kind == QCOW2_CLUSTER_UNALLOCATED && labels->state.borrows_tables)
     return; /* it may have been written after the table was */
-  if ((kind == QCOW2_CLUSTER_NORMAL || kind == QCOW2_CLUSTER_ZERO_ALLOCATED) &&
-      (mark & MARK_CONFLICT) == 0)
+  if (kind == QCOW2_CLUSTER_NORMAL && (mark & MARK_CONFLICT) == 0)
     meet_known(search, guest, (entry->descriptor & TABLE_OFFSET_MASK) >> geometry->cluster_bits,
                (mark & (MARK_OLDER | MARK_NEWER | MARK_ACTIVE)) != 0);
-  else
+  else /* what was zeroed beside a gap was probably zeroed in it, too */
     search->has_known = false;
 }
 

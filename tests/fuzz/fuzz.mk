@@ -10,8 +10,9 @@ LLVM_PROFDATA ?= llvm-profdata
 LLVM_COV ?= llvm-cov
 FUZZ_SECONDS ?= 60
 FUZZ_JOBS ?= 2
-targets := image check residue labels abandoned order mapping decompress luks tables reference selector \
-	name
+targets := image check residue labels abandoned order mapping decompress luks tables reference \
+	selector name
+images := image check residue labels abandoned order
 FUZZ_TARGETS ?= $(targets)
 packages := zlib libzstd libdeflate libgcrypt
 core := $(filter-out %/cipher_none.c %_windows.c,$(shell cd $(SOURCE) && find core -name '*.c'))
@@ -59,7 +60,7 @@ $(fuzz_objects) $(BUILD)/objects/tests/fuzz/mutate.o: $(BUILD)/objects/%.o: $(SO
 $(BUILD)/fuzz-%: $(SOURCE)/tests/fuzz/fuzzer.c $(fuzz_objects) $(BUILD)/objects/tests/fuzz/mutate.o
 	@echo "  LD fuzz-$*"
 	@$(CLANG) $(flags) $(sanitizers) -fsanitize=fuzzer -DFUZZ_TARGET=fuzz_$* -o $@ $< $(fuzz_objects) \
-	  $(if $(filter image check residue labels abandoned order,$*),$(BUILD)/objects/tests/fuzz/mutate.o) \
+	  $(if $(filter $(images),$*),$(BUILD)/objects/tests/fuzz/mutate.o) \
 	  $(libraries)
 
 coverage_objects := $(patsubst %.c,$(BUILD)/coverage/%.o,$(fuzzed) $(harness) tests/fuzz/replay.c)
