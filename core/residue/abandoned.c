@@ -13,16 +13,23 @@
 #include "../base/checked.h"
 #include "../base/error.h"
 #include "../base/text.h"
+#include "../format/snapshot.h"
 #include "../storage/storage.h"
 #include "labels.h"
 #include "votes.h"
+
+/* Some 10 seconds. Images that were not made to have more have a few tables without a place. */
+#define DOUBT_WORK (UINT64_C(16) << 30)
 
 struct abandoned {
   const struct qcow2_layer *layer;
   struct qcow2_placed placed;
   uint64_t l1_offset; /* of the base */
   uint32_t l1_size;
-  uint64_t end_index; /* of the state */
+  uint64_t end_index; /* of the state, as far as an L1 table can reach */
+  uint64_t work; /* for finding out what is doubtful, in bytes and entries: for all until the view
+                    is open, then for each time that tables are listed */
+  bool is_open;
   bool only_kept;
 };
 
@@ -59,8 +66,23 @@ static bool is_table_lost(const struct abandoned *abandoned)
   return abandoned->placed.lost > 0 || abandoned->only_kept;
 }
 
+/* Take the work of finding out whether a table is doubtful. */
+static int pay(struct abandoned *abandoned, struct qcow2_error *error)
+{
+  const struct qcow2_geometry *geometry = &abandoned->layer->geometry;
+  uint64_t cost = geometry->cluster_size + ((uint64_t) abandoned->placed.lost << geometry->l2_bits);
+
+  if (cost > abandoned->work)
+    return qcow2_error_set(error, QCOW2_ERROR_UNSUPPORTED,
+                           "the abandoned state cannot be put together: %zu L2 tables have no "
+                           "place, and there are too many places to find out where they fit",
+                           abandoned->placed.lost);
+  abandoned->work -= cost;
+  return 0;
+}
+
 /* The table that the base has there; 0: none, or it is doubtful. */
-static int base_table(const struct abandoned *abandoned, uint64_t l1_index, uint64_t *l2_offset,
+static int base_table(struct abandoned *abandoned, uint64_t l1_index, uint64_t *l2_offset,
                       struct qcow2_error *error)
 {
   const struct qcow2_storage *storage = &abandoned->layer->file.storage;
@@ -78,6 +100,9 @@ static int base_table(const struct abandoned *abandoned, uint64_t l1_index, uint
   *l2_offset = be64_get(word) & TABLE_OFFSET_MASK;
   if (*l2_offset == 0 || !is_table_lost(abandoned))
     return 0;
+  code = pay(abandoned, error);
+  if (code != 0)
+    return code;
   table = malloc(geometry->cluster_size);
   if (table == NULL)
     return qcow2_error_set_nomem(error);
@@ -89,7 +114,7 @@ static int base_table(const struct abandoned *abandoned, uint64_t l1_index, uint
 }
 
 /* The L2 table of an L1 index: the one that was placed there, or that of the base; 0: none. */
-static int table_at(const struct abandoned *abandoned, uint64_t l1_index, uint64_t *l2_offset,
+static int table_at(struct abandoned *abandoned, uint64_t l1_index, uint64_t *l2_offset,
                     struct qcow2_error *error)
 {
   const struct qcow2_placed *placed = &abandoned->placed;
@@ -104,10 +129,12 @@ static int table_at(const struct abandoned *abandoned, uint64_t l1_index, uint64
 static int list_tables(void *context, uint64_t first, struct qcow2_old_table *tables, size_t max,
                        size_t *count, uint64_t *next, struct qcow2_error *error)
 {
-  const struct abandoned *abandoned = context;
+  struct abandoned *abandoned = context;
   uint64_t end = abandoned->end_index;
   int code = 0;
 
+  if (abandoned->is_open)
+    abandoned->work = DOUBT_WORK;
   *count = 0;
   for (*next = first; code == 0 && *next < end && *count < max; ++*next) {
     uint64_t l2_offset;
@@ -189,11 +216,12 @@ static void set_base(const struct qcow2_image *image, struct abandoned *abandone
                                             qcow2_geometry_l1_entries(geometry,
                                                                       snapshot->disk_size));
     state->older_count = base + 1;
-    if (snapshot->disk_size > state->size)
+    if (snapshot->disk_size > state->size &&
+        qcow2_snapshot_disk_problem(geometry, snapshot) == NULL)
       state->size = snapshot->disk_size;
   }
   state->end_index = qcow2_geometry_l1_entries(geometry, state->size);
-  abandoned->end_index = state->end_index;
+  abandoned->end_index = min_u64(state->end_index, L1_TABLE_BYTES_MAX / L1_ENTRY_BYTES);
 }
 
 static int open_view(struct qcow2_image *image, struct abandoned *abandoned, unsigned flags,
@@ -210,9 +238,11 @@ static int open_view(struct qcow2_image *image, struct abandoned *abandoned, uns
 
   set_base(image, abandoned, &state);
   abandoned->only_kept = state.only_kept;
+  abandoned->work = DOUBT_WORK;
   code = qcow2_labels_open_view(image, &state, view, error);
   if (code != 0)
     return code;
+  abandoned->is_open = true;
   code = warn(*view, image, abandoned, qcow2_labels_of_view(*view, &start), error);
   if (code != 0)
     qcow2_view_close(*view);
