@@ -1011,9 +1011,9 @@ QCOW2_API int qcow2_label_is_lost(enum qcow2_label label);
    order of host offsets; at most 65,536. found->kind is SNAPSHOT_TABLE. found->l1 is THERE if the
    snapshot can be opened, as far as is known: nothing refers to its L1 table, which looks like one,
    and no later entry names the same bytes. No other file is needed: the image may be opened with
-   QCOW2_OPEN_NO_CHAIN. Reads all tables, and the start of each cluster that nothing refers to. Uses
-   48 MiB. Any thread. Errors: NOMEM, UNSUPPORTED (a limit is reached: see
-   qcow2_view_open_residue()). */
+   QCOW2_OPEN_NO_CHAIN. Reads all tables, what follows them in their clusters, and the start of each
+   cluster that is not in use as a whole. Uses 48 MiB. Any thread. Errors: NOMEM, UNSUPPORTED (a
+   limit is reached: see qcow2_view_open_residue()). */
 QCOW2_API int qcow2_image_deleted(const struct qcow2_image *image, qcow2_residue_report *report,
                                   void *context, struct qcow2_error *error);
 
