@@ -215,6 +215,24 @@ def test_bitmap_directories(tmp_path):
     assert b"forgotten" in names
 
 
+def test_parts_of_a_large_file(tmp_path):
+    """A map has 2^25 clusters at once. What is found in each part is said to be complete to its
+    end; an entry may lie in two."""
+    path = Image(size=64 * C, cluster_bits=9).write(tmp_path / "image")
+    part = 512 << 25
+    places = {b"first": 1 << 30, b"both": part - 24, b"second": part + 9000}
+    with open(path, "r+b") as file:
+        file.truncate(2 * part)
+        for number, (name, at) in enumerate(places.items()):
+            file.seek(at)
+            file.write(snapshot_entry(C, b"1", name, number, disk_size=C))
+    with core.Image(path, no_chain=True) as image:
+        for work, names, checked in ((0, set(places), 2 * part), (300 << 20, {b"first"}, part)):
+            result, _, _, found = image.find_residue(work_bytes=work)
+            assert {one.name for _, _, one, _, _ in found if one} == names
+            assert (result.is_complete, result.checked_to) == (work == 0, checked)
+
+
 # ---- Which are believed ------------------------------------------------------------------
 
 

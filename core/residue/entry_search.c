@@ -191,11 +191,25 @@ static int look_at_partly(struct qcow2_inventory *inventory, uint64_t cluster,
 
 /* ---- All of it ------------------------------------------------------------------------- */
 
+/* Note where that begins which nothing refers to at the end of this part of the file, as far as an
+   entry that goes on in the next part can begin there. */
+static void note_free_end(struct qcow2_inventory *inventory)
+{
+  const struct qcow2_residue_map *map = &inventory->window.map;
+  uint64_t cluster = map->end, most = INVENTORY_BUFFER_BYTES >> map->cluster_bits;
+
+  while (cluster > map->first && map->end - cluster <= most &&
+         qcow2_residue_map_state(map, cluster - 1) == RESIDUE_FREE)
+    cluster--;
+  inventory->free_from = cluster << map->cluster_bits;
+}
+
+/* At the places that were noted, and at the end of the part before this one. */
 static int look_at_places(struct qcow2_inventory *inventory, struct qcow2_error *error)
 {
-  int code = 0;
+  uint64_t start = inventory->window.map.first * cluster_size(inventory);
+  int code = search(inventory, inventory->free_from, start, error);
 
-  inventory->searched_to = 0;
   for (size_t i = 0; code == 0 && i < inventory->place_count; i++) {
     uint64_t place = inventory->places[i], limit = limit_after(inventory, place);
 
@@ -230,5 +244,6 @@ int qcow2_inventory_search(struct qcow2_inventory *inventory, struct qcow2_error
   for (uint64_t cluster = map->first; code == 0 && cluster < map->end; cluster++)
     if (qcow2_residue_map_state(map, cluster) == RESIDUE_PARTLY)
       code = look_at_partly(inventory, cluster, error);
+  note_free_end(inventory);
   return code;
 }

@@ -49,6 +49,7 @@ struct qcow2_inventory {
   size_t seen_count;
   struct qcow2_entry_buffer buffer;
   uint64_t entries_end; /* the end of the last old table that was found; host offset */
+  uint64_t free_from;   /* nothing refers to what is before this part from here on; host offset */
   uint64_t searched_to; /* the end of what was searched for more entries; host offset */
   uint64_t *places;     /* where more entries may be: host offsets, in ascending order */
   size_t place_count;

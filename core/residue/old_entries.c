@@ -165,6 +165,17 @@ static int report_bitmap(struct table *table, const uint8_t *bytes, size_t lengt
 
 /* ---- Reading ------------------------------------------------------------------------------ */
 
+/* The first byte of [offset, end) that is in use, or `end`. */
+static uint64_t free_end(const struct qcow2_inventory *inventory, uint64_t offset, uint64_t end)
+{
+  const struct qcow2_residue_map *map = &inventory->window.map;
+  uint64_t start = map->first << map->cluster_bits;
+
+  if (offset >= inventory->free_from && offset < start)
+    offset = min_u64(start, end);
+  return qcow2_residue_map_free_end(map, offset, end);
+}
+
 const uint8_t *qcow2_inventory_peek(struct qcow2_inventory *inventory, uint64_t host_offset,
                                     size_t wanted, size_t *length)
 {
@@ -176,8 +187,7 @@ const uint8_t *qcow2_inventory_peek(struct qcow2_inventory *inventory, uint64_t 
     uint64_t most = wanted > READ_BYTES ? wanted : READ_BYTES;
     uint64_t end = min_u64(host_offset + most, inventory->storage->size);
 
-    end = host_offset < end ? qcow2_residue_map_free_end(&inventory->window.map, host_offset, end)
-                            : host_offset;
+    end = host_offset < end ? free_end(inventory, host_offset, end) : host_offset;
     buffer->offset = host_offset;
     buffer->length = (size_t) (end - host_offset);
     buffer->is_last = buffer->length < most;
