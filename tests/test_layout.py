@@ -6,7 +6,7 @@ import subprocess
 import pytest
 from lib import core, encrypted
 from lib.builder import Image, pattern, squeezable
-from lib.project import COMMAND
+from lib.project import COMMAND, SANITIZERS
 
 
 MIB = 1 << 20
@@ -37,13 +37,22 @@ def built(path, bits, kind="normal", count=40, **options):
     return image
 
 
+def is_stored(model, at, length):
+    """Whether the model has anything there."""
+    pieces = range(at // model.granule, (at + length - 1) // model.granule + 1)
+    return any(index in model.pieces for index in pieces)
+
+
 def check(image, name, disk=None):
-    """The disk through the name, against the builder's model. Returns its warnings."""
+    """The disk through the name, against the builder's model. Returns its warnings. With
+    sanitizers, which are slow, some of what is not stored is not read."""
     disk = disk or image.disk
     with core.Named(name) as opened:
         assert opened.size == disk.size
         for at in range(0, opened.size, MIB):
             length = min(MIB, opened.size - at)
+            if SANITIZERS and at % (16 * MIB) and not is_stored(disk.model, at, length):
+                continue
             assert opened.read(at, length) == disk.model.read(at, length), at
         return opened.warnings
 
