@@ -46,7 +46,12 @@ def preload_python_only(config):
         sys.executable = str(wrapper)
 
 
+# Files that take long, of which none should be the last when other workers have nothing to do.
+FIRST = ("test_build.py", "test_doors.py", "test_tools.py")
+
+
 def pytest_collection_modifyitems(config, items):
+    items.sort(key=lambda item: item.path.name not in FIRST)
     if not os.environ.get("TSK_QCOW2_SANITIZERS"):
         return
     left_out = [item for item in items if item.get_closest_marker("unsanitized")]
