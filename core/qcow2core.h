@@ -130,7 +130,8 @@ enum qcow2_help {
                                 "gzip", "bzip2", "zstd", "lz4", "lzop", "zip", "7z" or "tar" */
   QCOW2_HELP_LAYOUT,         /* give a complete layout, as qcow2_rebuild() finds it */
   QCOW2_HELP_DELETED_KEY,    /* choose the deleted snapshot by the host offset of its L1 table */
-  QCOW2_HELP_DELETED_LIST    /* list what is left of deleted snapshots */
+  QCOW2_HELP_DELETED_LIST,   /* list what is left of deleted snapshots */
+  QCOW2_HELP_ABANDONED       /* open what is left of the disk: qcow2_view_open_abandoned() */
 };
 
 /* Fields of struct qcow2_open_options, one bit each, for an error's `help_options`. */
@@ -346,18 +347,23 @@ struct qcow2_passphrase {
 /* Flags for struct qcow2_layout. */
 enum {
   QCOW2_LAYOUT_EXTENDED_L2 = 1, /* L2 entries are extended */
-  QCOW2_LAYOUT_ZSTD = 2         /* compressed clusters are zstd streams, not deflate */
+  QCOW2_LAYOUT_ZSTD = 2,        /* compressed clusters are zstd streams, not deflate */
+  QCOW2_LAYOUT_AES = 4,         /* it is encrypted with legacy AES */
+  QCOW2_LAYOUT_NO_L1 = 8,       /* there is no L1 table: only qcow2_view_open_abandoned() shows what
+                                   is left of the disk */
+  QCOW2_LAYOUT_BY_ORDER = 16    /* with NO_L1: L2 tables are placed by their order in the file, too,
+                                   where that is certain enough */
 };
 
 /* What is to be read in place of what the header says: for an image whose header was overwritten,
    or whose L1 table was wiped. A field that is 0 is taken from the header. If the header cannot be
-   read, the first three must be given, and the rest says what else is lost with it. All that is
-   read in this way is a guess, and qcow2_warning() says so. */
+   read, the first three must be given (with NO_L1, all but the first), and the rest says what else
+   is lost with it. All that is read in this way is a guess, and qcow2_warning() says so. */
 struct qcow2_layout {
   uint64_t l1_offset;    /* of the L1 table: host offset, bytes. Its length follows from the size */
   uint64_t size;         /* of the disk, bytes */
   uint32_t cluster_bits; /* 9..21 */
-  unsigned flags;        /* QCOW2_LAYOUT_...; none if there is a header */
+  unsigned flags;        /* QCOW2_LAYOUT_...; if there is a header, NO_L1 and BY_ORDER only */
   uint64_t luks_offset;  /* of the LUKS header: host offset, bytes. 0 if there is a header */
 };
 
@@ -1066,11 +1072,14 @@ QCOW2_API int qcow2_deleted_label_bytes(const struct qcow2_image *image, uint64_
 
 /* Open a view of the state that was left when a snapshot was applied, as far as it is still there.
    Its L1 table is always lost, so all of this is guessed: the L2 tables that no L1 table leads to
-   are placed by the entries that they share with the image's other states. Elsewhere the state is
-   that of the snapshot with which they share most. Every cluster has a label, as in
-   qcow2_view_open_deleted(), which costs as much. The flag QCOW2_VIEW_ONLY_KEPT is taken.
-   qcow2_view_warning() says what was put together. If several states were abandoned, their tables
-   are mixed. Errors: NOT_FOUND (there is no such table, or none can be placed), and those of
+   are placed by the entries that they share with the image's other states, or by what the clusters
+   to which they lead contain: partition tables, and copies of superblocks that say where they are.
+   Elsewhere the state is that of the snapshot with which they share most. Every cluster has a
+   label, as in qcow2_view_open_deleted(), which costs as much. The flag QCOW2_VIEW_ONLY_KEPT is
+   taken. qcow2_view_warning() says what was put together. If several states were abandoned, their
+   tables are mixed. With QCOW2_LAYOUT_NO_L1, this is the disk itself; where it has no table,
+   that is an error, unless all tables have a place and nothing in the file is left over. Errors:
+   NOT_FOUND (there is no such table, or none can be placed), and those of
    qcow2_view_open_deleted(). */
 QCOW2_API int qcow2_view_open_abandoned(struct qcow2_image *image, unsigned flags,
                                         struct qcow2_view **view, struct qcow2_error *error);

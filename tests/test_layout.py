@@ -131,6 +131,23 @@ def test_luks(tmp_path, monkeypatch):
         assert opened.read(0, 1 << 16) == pattern(1, 1 << 16)
 
 
+def test_legacy_aes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    if encrypted.create("disk.qcow2", MIB, method="aes", check=False) is None:
+        pytest.skip("this QEMU makes no images with legacy AES")
+    encrypted.write(encrypted.node("disk.qcow2", "aes"), [(65536, pattern(1, 1 << 16))])
+    (tmp_path / "key").write_bytes(b"secret")
+    with core.Image("disk.qcow2", no_chain=True) as image:
+        l1 = image.header.l1_offset
+    lose("disk.qcow2")
+    name = f"disk.qcow2,l1={l1},cluster-bits=16,size={MIB},encryption=aes,key-file=key"
+    with core.Named(name) as opened:
+        assert opened.read(65536, 1 << 16) == pattern(1, 1 << 16)
+    with pytest.raises(core.QcowError) as caught:
+        core.Named(f"{name},luks=65536")
+    assert "not with both" in caught.value.message
+
+
 def test_a_wiped_l1_table(tmp_path):
     """The header is there: only the L1 table is given, here that of a snapshot."""
     path = tmp_path / "disk.qcow2"

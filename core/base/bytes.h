@@ -27,6 +27,11 @@ static inline void be32_put(uint8_t *bytes, uint32_t value)
     bytes[i] = (uint8_t) value;
 }
 
+static inline uint16_t le16_get(const uint8_t *bytes)
+{
+  return (uint16_t) ((bytes[1] << 8) | bytes[0]);
+}
+
 static inline uint32_t le32_get(const uint8_t *bytes)
 {
   return (uint32_t) bytes[3] << 24 | (uint32_t) bytes[2] << 16 | (uint32_t) bytes[1] << 8 |

@@ -18,6 +18,7 @@
    clusters. */
 #define L1_ENTRY_BYTES 8u
 #define L1_TABLE_BYTES_MAX (UINT64_C(32) << 20)
+#define L1_ENTRIES_MAX (L1_TABLE_BYTES_MAX / L1_ENTRY_BYTES)
 
 /* L1 and standard L2 entries hold a host offset in bits 9..55. */
 #define TABLE_OFFSET_MASK UINT64_C(0x00fffffffffffe00)

@@ -16,6 +16,9 @@
 /* The size of the refcount table in bytes, as the header says. */
 uint64_t qcow2_refcount_table_bytes(const struct qcow2_header *header);
 
+/* The most entries of a refcount table. */
+#define REFCOUNT_TABLE_ENTRIES_MAX (REFCOUNT_TABLE_BYTES_MAX / REFCOUNT_TABLE_ENTRY_BYTES)
+
 /* True if a refcount table can be where the header says: it is not too large, begins at a multiple
    of the cluster size, and ends below 2^63. An empty table fits. */
 bool qcow2_refcount_table_fits(const struct qcow2_header *header);

@@ -30,6 +30,7 @@ struct qcow2_layer {
   struct qcow2_geometry geometry;
   struct qcow2_tables tables; /* of the active disk */
   bool is_given;              /* the layout is the caller's (layout.h) */
+  unsigned layout_flags;      /* of that: QCOW2_LAYOUT_... */
   char *lost_header; /* why its header cannot be read; NULL: it can. Nothing reads refcounts then */
   struct qcow2_cipher *cipher; /* NULL: not encrypted, or not unlocked */
   /* Of both: */
@@ -66,6 +67,12 @@ int qcow2_layer_new_of(struct qcow2_opened_file *file, const struct qcow2_shared
    qcow2_metadata_free(). Errors: those of the header, IO, NOMEM. */
 int qcow2_layer_read_header(const struct qcow2_opened_file *file, uint32_t header_length,
                             struct qcow2_metadata *metadata, struct qcow2_error *error);
+
+/* True if there is no L1 table: the caller said so. */
+static inline bool qcow2_layer_has_no_l1(const struct qcow2_layer *layer)
+{
+  return (layer->layout_flags & QCOW2_LAYOUT_NO_L1) != 0;
+}
 
 /* NULL is allowed. */
 void qcow2_layer_free(struct qcow2_layer *layer);

@@ -11,6 +11,18 @@
 #include "under_zeros.h"
 #include "view_fields.h"
 
+/* Without an L1 table, the active disk of a file cannot be read. */
+static int check_l1(const struct qcow2_layer *layer, struct qcow2_error *error)
+{
+  if (!qcow2_layer_has_no_l1(layer))
+    return 0;
+  return qcow2_error_add_help(error,
+                              qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
+                                              "the layout that was given has no L1 table, so the "
+                                              "disk can only be put together from its L2 tables"),
+                              QCOW2_HELP_ABANDONED, 0);
+}
+
 static int view_set_snapshot(struct qcow2_view *view, const struct qcow2_image *image,
                              const struct qcow2_snapshot *snapshot, struct qcow2_error *error)
 {
@@ -111,6 +123,8 @@ static int view_set(struct qcow2_view *view, const struct qcow2_image *image, si
 
   if (snapshot_index != QCOW2_ACTIVE || is_vm_state)
     code = view_set_snapshot(view, image, snapshot, error);
+  else
+    code = check_l1(image->chain.layers[0], error);
   if (code == 0 && is_vm_state)
     code = view_set_vm_state(view, snapshot, error);
   return code != 0 ? code : view_set_end(view, flags, error);
@@ -237,7 +251,10 @@ int qcow2_view_open_layer(struct qcow2_image *image, size_t layer, unsigned flag
     return code;
   if ((flags & QCOW2_VIEW_ALONE) != 0)
     view->stack.layer_count = 1;
-  return view_finish(view, image, view_set_end(view, flags, error), out);
+  code = check_l1(image->chain.layers[layer], error);
+  if (code == 0)
+    code = view_set_end(view, flags, error);
+  return view_finish(view, image, code, out);
 }
 
 void qcow2_view_close(struct qcow2_view *view)

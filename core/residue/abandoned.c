@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The state that was left when a snapshot was applied. Its L1 table was overwritten; its L2 tables
- * may still be there, and are placed by votes (votes.h). Where no table is placed, the state had
- * the table of the snapshot that it came from, which was not changed since.
+ * may still be there, and are placed by votes (votes.h), or by what they contain (anchors.h). Where
+ * no table is placed, the state had the table of the snapshot that it came from, which was not
+ * changed since. A disk whose L1 table is lost is such a state, too.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -15,11 +16,19 @@
 #include "../base/text.h"
 #include "../format/snapshot.h"
 #include "../storage/storage.h"
+#include "anchors.h"
+#include "guessed_refcounts.h"
 #include "labels.h"
+#include "order.h"
+#include "strays.h"
 #include "votes.h"
 
 /* Some 10 seconds. Images that were not made to have more have a few tables without a place. */
 #define DOUBT_WORK (UINT64_C(16) << 30)
+
+/* Tables of which the refcount table must say that they are in use. */
+#define SAMPLES_MAX ((size_t) 64)
+#define REFCOUNT_WORK_BYTES (UINT64_C(1) << 30)
 
 struct abandoned {
   const struct qcow2_layer *layer;
@@ -31,6 +40,7 @@ struct abandoned {
                     is open, then for each time that tables are listed */
   bool is_open;
   bool only_kept;
+  bool has_strays; /* there is no L1 table, and something that no table names */
 };
 
 static void abandoned_close(void *context)
@@ -43,27 +53,11 @@ static void abandoned_close(void *context)
 
 /* ---- Its tables ------------------------------------------------------------------- */
 
-/* The first placed table from an L1 index on. */
-static size_t find_placed(const struct qcow2_placed *placed, uint64_t l1_index)
-{
-  size_t low = 0, high = placed->count;
-
-  while (low < high) {
-    size_t middle = low + (high - low) / 2;
-
-    if (placed->tables[middle].l1_index < l1_index)
-      low = middle + 1;
-    else
-      high = middle;
-  }
-  return low;
-}
-
 /* If a table has no place, each L1 index without one may be its place: what is there is lost. It
    is not known that there was nothing; nor is it if a table was reused. */
 static bool is_table_lost(const struct abandoned *abandoned)
 {
-  return abandoned->placed.lost > 0 || abandoned->only_kept;
+  return abandoned->placed.lost > 0 || abandoned->only_kept || abandoned->has_strays;
 }
 
 /* Take the work of finding out whether a table is doubtful. */
@@ -107,7 +101,7 @@ static int base_table(struct abandoned *abandoned, uint64_t l1_index, uint64_t *
   if (table == NULL)
     return qcow2_error_set_nomem(error);
   if (qcow2_storage_read(storage, *l2_offset, table, geometry->cluster_size, NULL) != 0 ||
-      qcow2_votes_is_doubtful(&abandoned->placed, geometry, table))
+      qcow2_placed_is_doubtful(&abandoned->placed, geometry, table))
     *l2_offset = 0;
   free(table);
   return 0;
@@ -118,7 +112,7 @@ static int table_at(struct abandoned *abandoned, uint64_t l1_index, uint64_t *l2
                     struct qcow2_error *error)
 {
   const struct qcow2_placed *placed = &abandoned->placed;
-  size_t at = find_placed(placed, l1_index);
+  size_t at = qcow2_placed_find(placed, l1_index);
 
   if (at == placed->count || placed->tables[at].l1_index != l1_index)
     return base_table(abandoned, l1_index, l2_offset, error);
@@ -157,10 +151,30 @@ static int not_found(const struct qcow2_placed *placed, struct qcow2_error *erro
     return qcow2_error_set(
         error, QCOW2_ERROR_NOT_FOUND,
         "no abandoned state can be put together: %zu L2 tables are left that "
-        "nothing leads to, but nothing that they share with other states gives them a place",
+        "nothing leads to, but nothing that they share with other states or contain gives them a "
+        "place",
         placed->lost);
   return qcow2_error_set(error, QCOW2_ERROR_NOT_FOUND,
                          "there is no abandoned state: no L2 table is left that nothing leads to");
+}
+
+/* What is read where no table is placed. */
+static void describe_base(const struct qcow2_image *image, const struct abandoned *abandoned,
+                          char *out, size_t size)
+{
+  size_t base = abandoned->placed.base;
+  char id[48];
+
+  if (base != QCOW2_ACTIVE) {
+    qcow2_text_escape(image->snapshots.entries[base].id, image->snapshots.entries[base].id_length,
+                      id, sizeof(id));
+    snprintf(out, size, "from snapshot ID %s", id);
+  } else if (!qcow2_layer_has_no_l1(abandoned->layer))
+    snprintf(out, size, "from the active disk");
+  else if (is_table_lost(abandoned))
+    snprintf(out, size, "nothing can be read");
+  else
+    snprintf(out, size, "taken to be unallocated, since all that is in the file has a place");
 }
 
 static int warn(struct qcow2_view *view, const struct qcow2_image *image,
@@ -168,20 +182,20 @@ static int warn(struct qcow2_view *view, const struct qcow2_image *image,
                 struct qcow2_error *error)
 {
   const struct qcow2_placed *placed = &abandoned->placed;
-  const struct qcow2_snapshot *base = placed->base == QCOW2_ACTIVE
-                                          ? NULL
-                                          : &image->snapshots.entries[placed->base];
-  char id[48] = "", text[1024];
+  char elsewhere[112], text[1024];
   int code;
 
-  if (base != NULL)
-    qcow2_text_escape(base->id, base->id_length, id, sizeof(id));
+  describe_base(image, abandoned, elsewhere, sizeof(elsewhere));
   snprintf(text, sizeof(text),
-           "guessed: this is a state that was left when a snapshot was applied, put together from "
-           "%zu L2 tables, which are placed by what they share with other states, and elsewhere "
-           "from %s%s; %zu tables have no place, and %zu compete for one that another has",
-           placed->count, base == NULL ? "the active disk" : "snapshot ID ", id, placed->lost,
-           placed->contested);
+           "guessed: this is %s, put together from %zu L2 tables, of which %zu are placed by what "
+           "they share with other states, %zu by what they contain and %zu by their order in the "
+           "file, and elsewhere %s; %zu tables have no place, and %zu compete for one that another "
+           "has",
+           qcow2_layer_has_no_l1(abandoned->layer)
+               ? "a disk whose L1 table is lost"
+               : "a state that was left when a snapshot was applied",
+           placed->count, placed->count - placed->by_content - placed->by_order, placed->by_content,
+           placed->by_order, elsewhere, placed->lost, placed->contested);
   code = qcow2_view_warn(view, text, error);
   if (code != 0)
     return code;
@@ -194,6 +208,61 @@ static int warn(struct qcow2_view *view, const struct qcow2_image *image,
                            "to may be shown as kept though it was reused",
                            error);
   return code == 0 ? qcow2_labels_warn_of_neighbours(view, labels, error) : code;
+}
+
+/* Without a header, the refcount table is among the tables that have no place: leave out the one
+   that says of all that have one that they are in use. Errors: NOMEM. */
+static int leave_out_refcounts(struct abandoned *abandoned, struct qcow2_error *error)
+{
+  struct qcow2_placed *placed = &abandoned->placed;
+  const struct qcow2_geometry *geometry = &abandoned->layer->geometry;
+  size_t count = placed->count < SAMPLES_MAX ? placed->count : SAMPLES_MAX;
+  uint64_t samples[SAMPLES_MAX], work = REFCOUNT_WORK_BYTES;
+  struct qcow2_guessed_refcounts refcounts = { .storage = &abandoned->layer->file.storage,
+                                               .cluster_bits = geometry->cluster_bits,
+                                               .work = &work };
+
+  if (abandoned->layer->lost_header == NULL || count == 0)
+    return 0;
+  for (size_t i = 0; i < count; i++)
+    samples[i] = placed->tables[i * (placed->count / count)].l2_offset;
+  refcounts.block = malloc(geometry->cluster_size);
+  if (refcounts.block == NULL)
+    return qcow2_error_set_nomem(error);
+  for (size_t i = 0; i < placed->lost; i++)
+    qcow2_guessed_refcounts_try(&refcounts, placed->lost_tables[i], samples, count);
+  if (refcounts.table_offset != 0 && refcounts.in_use == count)
+    qcow2_placed_forget(placed, geometry, refcounts.table_offset);
+  free(refcounts.block);
+  return 0;
+}
+
+/* Place what the votes did not, by other signs. */
+static int place_more(struct abandoned *abandoned, const struct qcow2_old_state *state,
+                      struct qcow2_error *error)
+{
+  const struct qcow2_layer *layer = abandoned->layer;
+  struct qcow2_placed *placed = &abandoned->placed;
+  const struct qcow2_anchored anchored = { .layer = layer,
+                                           .placed = placed,
+                                           .size = state->size,
+                                           .end_index = abandoned->end_index,
+                                           .base_l1_offset = abandoned->l1_offset,
+                                           .base_l1_size = abandoned->l1_size };
+  int code = qcow2_anchors_place(&anchored, error);
+
+  if (code == 0)
+    code = leave_out_refcounts(abandoned, error);
+  if (code == 0 && (layer->layout_flags & QCOW2_LAYOUT_BY_ORDER) != 0)
+    code = qcow2_order_place(layer, placed, abandoned->end_index, error);
+  if (code == 0 && qcow2_layer_has_no_l1(layer) && placed->lost == 0)
+    code = qcow2_strays_look(layer, placed,
+                             divide_up(abandoned->end_index * L1_ENTRY_BYTES,
+                                       layer->geometry.cluster_size),
+                             &abandoned->has_strays, error);
+  if (qcow2_layer_has_no_l1(layer) && (placed->of_old_l1 > 0 || !placed->is_complete))
+    abandoned->has_strays = true;
+  return code;
 }
 
 /* The base's L1 table, and the size of the state: that of the base or, if it is larger, of the
@@ -221,7 +290,7 @@ static void set_base(const struct qcow2_image *image, struct abandoned *abandone
       state->size = snapshot->disk_size;
   }
   state->end_index = qcow2_geometry_l1_entries(geometry, state->size);
-  abandoned->end_index = min_u64(state->end_index, L1_TABLE_BYTES_MAX / L1_ENTRY_BYTES);
+  abandoned->end_index = min_u64(state->end_index, L1_ENTRIES_MAX);
 }
 
 static int open_view(struct qcow2_image *image, struct abandoned *abandoned, unsigned flags,
@@ -239,6 +308,13 @@ static int open_view(struct qcow2_image *image, struct abandoned *abandoned, uns
   set_base(image, abandoned, &state);
   abandoned->only_kept = state.only_kept;
   abandoned->work = DOUBT_WORK;
+  code = place_more(abandoned, &state, error);
+  if (code == 0 && abandoned->placed.count == 0)
+    code = not_found(&abandoned->placed, error);
+  if (code != 0) {
+    abandoned_close(abandoned);
+    return code;
+  }
   code = qcow2_labels_open_view(image, &state, view, error);
   if (code != 0)
     return code;
@@ -265,8 +341,6 @@ int qcow2_view_open_abandoned(struct qcow2_image *image, unsigned flags, struct 
     return qcow2_error_set_nomem(error);
   abandoned->layer = image->chain.layers[0];
   code = qcow2_votes_place(image, &abandoned->placed, error);
-  if (code == 0 && abandoned->placed.count == 0)
-    code = not_found(&abandoned->placed, error);
   if (code == 0)
     return open_view(image, abandoned, flags, view, error);
   abandoned_close(abandoned);

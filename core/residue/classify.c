@@ -11,7 +11,6 @@
 #include "../format/snapshot.h"
 
 #define QCOW2_MAGIC UINT32_C(0x514649fb)
-#define L1_ENTRIES_MAX (UINT32_C(4) << 20)
 #define NANOSECONDS_MAX 999999999u
 /* Bits of a table entry that hold no offset and no flag. */
 #define TABLE_RESERVED_MASK UINT64_C(0x3f000000000001fe)

@@ -10,6 +10,7 @@
 #include "../format/cluster.h"
 #include "../format/snapshot.h"
 #include "../storage/storage.h"
+#include "lone_tables.h"
 
 /* Compressed clusters that are decompressed as a trial, for each layout. */
 #define STREAMS_TRIED_MAX 8u
@@ -62,7 +63,7 @@ void qcow2_layouts_free(struct qcow2_layouts *layouts)
 
 static void count_refcount(struct candidate *candidate, uint64_t host_offset)
 {
-  int refcount = qcow2_trial_refcount(candidate->trial, host_offset);
+  int64_t refcount = qcow2_guessed_refcount(&candidate->trial->refcounts, host_offset);
 
   candidate->rebuilt.tables_counted += refcount >= 0;
   candidate->rebuilt.tables_in_use += refcount > 0;
@@ -240,6 +241,13 @@ static bool is_out(const struct candidate *candidate)
          (!rebuilt->is_exact && rebuilt->clusters + rebuilt->l2_tables >= CHANCE_CLUSTERS);
 }
 
+static void add(struct qcow2_layouts *layouts, const struct qcow2_rebuilt *rebuilt)
+{
+  layouts->found++;
+  if (layouts->count < LAYOUTS_MAX)
+    layouts->items[layouts->count++] = *rebuilt;
+}
+
 /* Look at an L1 table of so many entries, and add its layout. */
 static void look_at_l1(struct qcow2_layouts *layouts, struct candidate *candidate,
                        size_t first_snapshot)
@@ -258,9 +266,7 @@ static void look_at_l1(struct qcow2_layouts *layouts, struct candidate *candidat
     rebuilt->layout.flags |= QCOW2_LAYOUT_ZSTD;
   if (is_out(candidate))
     return;
-  layouts->found++;
-  if (layouts->count < LAYOUTS_MAX)
-    layouts->items[layouts->count++] = *rebuilt;
+  add(layouts, rebuilt);
 }
 
 /* ---- Snapshots -------------------------------------------------------------------------- */
@@ -440,6 +446,7 @@ int qcow2_layouts_add(struct qcow2_layouts *layouts, struct qcow2_trial *trial,
 {
   size_t first_snapshot = layouts->snapshot_count, first = layouts->count;
   uint8_t *l1 = malloc(trial->geometry.cluster_size);
+  struct qcow2_rebuilt lone;
   int code = l1 == NULL ? qcow2_error_set_nomem(error) : find_snapshots(layouts, trial, error);
 
   if (code == 0) {
@@ -448,42 +455,9 @@ int qcow2_layouts_add(struct qcow2_layouts *layouts, struct qcow2_trial *trial,
   }
   for (size_t i = first; i < layouts->count; i++)
     layouts->items[i].stray_tables = qcow2_trial_strays(trial);
+  if (code == 0 && layouts->count == first && qcow2_trial_strays(trial) > 0 &&
+      qcow2_lone_tables_look(trial, &lone))
+    add(layouts, &lone);
   free(l1);
   return code;
-}
-
-/* ---- Sorting ------------------------------------------------------------------------------ */
-
-static int compare_numbers(uint64_t a, uint64_t b)
-{
-  return a > b ? -1 : a < b;
-}
-
-static bool is_all_in_use(const struct qcow2_rebuilt *rebuilt)
-{
-  return rebuilt->tables_counted > 0 && rebuilt->tables_in_use == rebuilt->tables_counted;
-}
-
-static int compare_layouts(const void *one, const void *other)
-{
-  const struct qcow2_rebuilt *a = one, *b = other;
-  int order = b->is_exact - a->is_exact;
-
-  if (order == 0)
-    order = compare_numbers(a->streams_good == a->streams_tried,
-                            b->streams_good == b->streams_tried);
-  if (order == 0)
-    order = compare_numbers(is_all_in_use(a), is_all_in_use(b));
-  if (order == 0)
-    order = compare_numbers(b->lost_l2_tables + b->bad_entries, a->lost_l2_tables + a->bad_entries);
-  if (order == 0)
-    order = compare_numbers(a->snapshot == NULL, b->snapshot == NULL);
-  if (order == 0)
-    order = compare_numbers(a->clusters + a->compressed, b->clusters + b->compressed);
-  return order != 0 ? order : compare_numbers(b->layout.l1_offset, a->layout.l1_offset);
-}
-
-void qcow2_layouts_sort(struct qcow2_layouts *layouts)
-{
-  qsort(layouts->items, layouts->count, sizeof(layouts->items[0]), compare_layouts);
 }

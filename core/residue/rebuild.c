@@ -69,9 +69,9 @@ static bool has_header(const struct qcow2_storage *storage)
          qcow2_header_measure(start, length, &needed, NULL) == 0;
 }
 
-static void report_all(const struct qcow2_rebuild_options *options, struct qcow2_layouts *layouts)
+static void report_all(const struct qcow2_rebuild_options *options,
+                       const struct qcow2_layouts *layouts)
 {
-  qcow2_layouts_sort(layouts);
   for (size_t i = 0; options->report != NULL && i < layouts->count; i++)
     options->report(options->context, &layouts->items[i]);
 }
@@ -116,6 +116,7 @@ int qcow2_rebuild_storage(const struct qcow2_storage *storage,
     code = try_sizes(&reads, &marks, options.work_bytes == 0 ? WORK_BYTES : options.work_bytes,
                      &layouts, &is_bounded, error);
   if (code == 0) {
+    qcow2_layouts_sort(&layouts);
     result->file_bytes = storage->size;
     result->layouts = layouts.found;
     result->luks_offset = marks.luks_offset;

@@ -15,6 +15,10 @@
 #define KIND_MASK ((UINT64_C(1) << TRIAL_KIND_BITS) - 1)
 /* An L2 table is recognised after so many entries that lead to no table. */
 #define STRAYS_MAX 8u
+/* L2 tables of which a refcount table must say that they are in use. */
+#define SAMPLES_MAX 64u
+/* Tables that were taken for the refcount table. */
+#define REFCOUNT_TABLES_MAX 64u
 /* What images have whose creator did not ask for another width. */
 #define REFCOUNT_ORDER_USUAL 4u
 /* A read costs at least as much as that of a page. */
@@ -170,24 +174,31 @@ static bool leads_to_tables(const struct qcow2_trial *trial)
   return tables > 0 && tables >= strays;
 }
 
-/* True if the table in trial->bytes, which is at `host_offset`, is a refcount table: its first
-   entry leads to a block that counts the table and itself as used, once. */
-static bool is_refcount_table(struct qcow2_trial *trial, uint64_t host_offset)
+/* Host offsets of L2 tables, from all over the file. Returns how many. */
+static size_t sample_tables(const struct qcow2_trial *trial, uint64_t samples[SAMPLES_MAX])
 {
-  uint64_t cluster = host_offset >> trial->geometry.cluster_bits;
-  uint64_t per_block = trial->geometry.cluster_size / 2;
-  uint64_t word = be64_get(trial->bytes), block = word >> trial->geometry.cluster_bits;
+  size_t step = trial->count / SAMPLES_MAX + 1, count = 0;
 
-  if (cluster >= per_block || block >= per_block || word == 0 || (word & ~TABLE_OFFSET_MASK) != 0 ||
-      !is_aligned(word, trial->geometry.cluster_size) || word >= trial->storage->size ||
-      !qcow2_trial_read(trial, word, trial->block))
-    return false;
-  trial->refcount_block = word;
-  return be16_get(trial->block + cluster * 2) == 1 && be16_get(trial->block + block * 2) == 1;
+  for (size_t i = 0; i < trial->count; i += step)
+    if ((trial->tables[i] & TRIAL_L2) != 0)
+      samples[count++] = trial->tables[i] >> TRIAL_KIND_BITS << trial->geometry.cluster_bits;
+  return count;
+}
+
+/* True if no word of the table in trial->bytes has a flag: those of a refcount table have none. */
+static bool has_no_flags(const struct qcow2_trial *trial)
+{
+  for (uint32_t at = 0; at < trial->geometry.cluster_size; at += 8)
+    if ((be64_get(trial->bytes + at) & ~TABLE_OFFSET_MASK) != 0)
+      return false;
+  return true;
 }
 
 static void tell_tables(struct qcow2_trial *trial)
 {
+  uint64_t samples[SAMPLES_MAX];
+  size_t count = sample_tables(trial, samples), tries = REFCOUNT_TABLES_MAX;
+
   for (size_t i = 0; i < trial->count; i++) {
     uint64_t offset = trial->tables[i] >> TRIAL_KIND_BITS << trial->geometry.cluster_bits;
 
@@ -197,33 +208,11 @@ static void tell_tables(struct qcow2_trial *trial)
       return;
     if (leads_to_tables(trial))
       trial->tables[i] |= TRIAL_L1;
-    else if (trial->refcount_table == 0 && is_refcount_table(trial, offset))
-      trial->refcount_table = offset;
+    else if (tries > 0 && has_no_flags(trial) &&
+             qcow2_guessed_refcounts_try(&trial->refcounts, offset, samples, count))
+      tries--;
   }
-}
-
-int qcow2_trial_refcount(struct qcow2_trial *trial, uint64_t host_offset)
-{
-  uint64_t cluster = host_offset >> trial->geometry.cluster_bits;
-  uint64_t per_block = trial->geometry.cluster_size / 2;
-  uint8_t entry[8];
-  uint64_t block;
-
-  if (trial->refcount_table == 0 ||
-      qcow2_storage_read(trial->storage, trial->refcount_table + cluster / per_block * 8, entry,
-                         sizeof(entry), NULL) != 0)
-    return -1;
-  block = be64_get(entry);
-  if (block == 0 || !is_aligned(block, trial->geometry.cluster_size) ||
-      block >= trial->storage->size)
-    return -1;
-  if (block != trial->refcount_block) {
-    trial->refcount_block = 0;
-    if (!qcow2_trial_read(trial, block, trial->block))
-      return -1;
-    trial->refcount_block = block;
-  }
-  return be16_get(trial->block + cluster % per_block * 2);
+  qcow2_trial_reach(trial, trial->refcounts.table_offset);
 }
 
 /* ---- Streams ------------------------------------------------------------------------ */
@@ -267,12 +256,12 @@ static int allocate(struct qcow2_trial *trial, struct qcow2_error *error)
   trial->tables = calloc(trial->capacity, sizeof(trial->tables[0]));
   trial->looks.scratch = malloc(size);
   trial->bytes = malloc(size);
-  trial->block = malloc(size);
+  trial->refcounts.block = malloc(size);
   trial->packed = malloc(2 * size);
   trial->cluster = malloc(size);
   trial->decompressor = qcow2_decompressor_new();
   if (trial->tables == NULL || trial->looks.scratch == NULL || trial->bytes == NULL ||
-      trial->block == NULL || trial->packed == NULL || trial->cluster == NULL ||
+      trial->refcounts.block == NULL || trial->packed == NULL || trial->cluster == NULL ||
       trial->decompressor == NULL)
     return qcow2_error_set_nomem(error);
   return 0;
@@ -292,6 +281,9 @@ int qcow2_trial_make(const struct qcow2_storage *storage, const struct qcow2_mar
   *trial = (struct qcow2_trial){
     .storage = storage, .marks = marks, .geometry = qcow2_geometry_of(&header), .work = work
   };
+  trial->refcounts = (struct qcow2_guessed_refcounts){ .storage = storage,
+                                                       .cluster_bits = cluster_bits,
+                                                       .work = work };
   trial->looks.geometry = &trial->geometry;
   trial->looks.refcount_order = REFCOUNT_ORDER_USUAL;
   trial->looks.file_size = storage->size;
@@ -309,7 +301,7 @@ void qcow2_trial_free(struct qcow2_trial *trial)
   free(trial->tables);
   free(trial->looks.scratch);
   free(trial->bytes);
-  free(trial->block);
+  free(trial->refcounts.block);
   free(trial->packed);
   free(trial->cluster);
   memset(trial, 0, sizeof(*trial));

@@ -5,6 +5,7 @@
 
 #include "../read/decompress.h"
 #include "classify.h"
+#include "guessed_refcounts.h"
 #include "marks.h"
 
 /* What a cluster can be. */
@@ -23,11 +24,10 @@ struct qcow2_trial {
   struct qcow2_residue_looks looks;
   uint64_t *tables; /* cluster << TRIAL_KIND_BITS | TRIAL_..., ascending */
   size_t count, capacity;
-  uint64_t *work;          /* bytes that may still be read, for all trials */
-  bool is_bounded;         /* that limit, or another one, was reached */
-  uint8_t *bytes, *block;  /* a cluster each */
-  uint64_t refcount_table; /* host offset; 0: none was found */
-  uint64_t refcount_block; /* host offset of what is in `block`; 0: nothing */
+  uint64_t *work;  /* bytes that may still be read, for all trials */
+  bool is_bounded; /* that limit, or another one, was reached */
+  uint8_t *bytes;  /* a cluster */
+  struct qcow2_guessed_refcounts refcounts;
   struct qcow2_decompressor *decompressor;
   uint8_t *packed, *cluster; /* two clusters; one */
 };
@@ -50,10 +50,6 @@ uint64_t qcow2_trial_strays(const struct qcow2_trial *trial);
 /* Read a cluster; what is not in the file, or cannot be read, becomes zeros. False: the limit of
    work is reached. */
 bool qcow2_trial_read(struct qcow2_trial *trial, uint64_t host_offset, uint8_t *buffer);
-
-/* The refcount of the cluster at a host offset, by the refcount table that was found; -1: there is
-   none. */
-int qcow2_trial_refcount(struct qcow2_trial *trial, uint64_t host_offset);
 
 /* Decompress the stream of an L2 entry into trial->cluster. *compression is tried first, and then
    the other; it becomes the one that worked. The stream must give one cluster exactly, and end with

@@ -52,6 +52,7 @@ struct votes {
   size_t orphan_count;
   struct sample *samples; /* ascending by index and descriptor */
   size_t sample_count;
+  size_t of_old_l1;       /* orphans that belong to old L1 tables */
   uint64_t *of_snapshots; /* votes for each snapshot and, last, for the active disk */
   uint64_t votes_left;
   uint8_t *bytes; /* a cluster */
@@ -152,7 +153,7 @@ static bool is_old_l1(const struct votes *votes)
 }
 
 /* The tables that the L1 table in votes->bytes leads to belong to what it is of. */
-static void leave_out_own(const struct votes *votes)
+static void leave_out_own(struct votes *votes)
 {
   const struct qcow2_geometry *geometry = &votes->layer->geometry;
 
@@ -160,6 +161,7 @@ static void leave_out_own(const struct votes *votes)
     struct orphan *own = find_orphan(votes, (be64_get(votes->bytes + at) & TABLE_OFFSET_MASK) >>
                                                 geometry->cluster_bits);
 
+    votes->of_old_l1 += own != NULL && !own->is_out;
     if (own != NULL)
       own->is_out = true;
   }
@@ -319,31 +321,6 @@ static bool choose(const struct orphan *orphan, uint32_t *l1_index, uint32_t *co
   return *count > 0 && *count * UINT64_C(2) > all;
 }
 
-static int compare_placed(const void *one, const void *other)
-{
-  const struct qcow2_placed_table *a = one, *b = other;
-
-  if (a->l1_index != b->l1_index)
-    return a->l1_index < b->l1_index ? -1 : 1;
-  if (a->votes != b->votes)
-    return a->votes > b->votes ? -1 : 1;
-  return a->l2_offset < b->l2_offset ? -1 : a->l2_offset > b->l2_offset;
-}
-
-/* Of those for one place, keep that with the most votes. */
-static void keep_best(struct qcow2_placed *placed)
-{
-  size_t count = 0;
-
-  qsort(placed->tables, placed->count, sizeof(placed->tables[0]), compare_placed);
-  for (size_t i = 0; i < placed->count; i++)
-    if (count > 0 && placed->tables[count - 1].l1_index == placed->tables[i].l1_index)
-      placed->contested++;
-    else
-      placed->tables[count++] = placed->tables[i];
-  placed->count = count;
-}
-
 static size_t choose_base(const struct votes *votes)
 {
   size_t count = votes->window.image->snapshots.count, best = count;
@@ -354,27 +331,6 @@ static size_t choose_base(const struct votes *votes)
                        : votes->of_snapshots[i] > votes->of_snapshots[best]))
       best = i;
   return best == count ? QCOW2_ACTIVE : best;
-}
-
-static bool is_used(const struct qcow2_geometry *geometry, const uint8_t *table, uint32_t index)
-{
-  return be64_get(table + (size_t) index * geometry->l2_entry_bytes) != 0;
-}
-
-bool qcow2_votes_is_doubtful(const struct qcow2_placed *placed,
-                             const struct qcow2_geometry *geometry, const uint8_t *l2_table)
-{
-  uint32_t entries = UINT32_C(1) << geometry->l2_bits;
-  bool is_possible = placed->lost > 0 && placed->lost_entries == NULL;
-
-  for (size_t i = 0; i < placed->lost && !is_possible; i++) {
-    const uint8_t *lost = placed->lost_entries + i * (entries / 8);
-
-    is_possible = true;
-    for (uint32_t index = 0; index < entries && is_possible; index++)
-      is_possible = (lost[index / 8] >> index % 8 & 1) != 0 || !is_used(geometry, l2_table, index);
-  }
-  return is_possible;
 }
 
 /* Note which entries the tables that have no place use. */
@@ -395,7 +351,8 @@ static int note_lost(struct votes *votes, struct qcow2_placed *placed, struct qc
       continue;
     if (read_cluster(votes, votes->orphans[i].cluster))
       for (uint32_t index = 0; index < entries; index++)
-        bits[index / 8] |= (uint8_t) (is_used(geometry, votes->bytes, index) << index % 8);
+        bits[index / 8] |= (uint8_t) (qcow2_placed_is_used(geometry, votes->bytes, index)
+                                      << index % 8);
     bits += entries / 8;
   }
   return 0;
@@ -406,7 +363,8 @@ static int place(struct votes *votes, struct qcow2_placed *placed, struct qcow2_
   unsigned bits = votes->layer->geometry.cluster_bits;
 
   placed->tables = malloc((votes->orphan_count + 1) * sizeof(placed->tables[0]));
-  if (placed->tables == NULL)
+  placed->lost_tables = malloc((votes->orphan_count + 1) * sizeof(placed->lost_tables[0]));
+  if (placed->tables == NULL || placed->lost_tables == NULL)
     return qcow2_error_set_nomem(error);
   for (size_t i = 0; i < votes->orphan_count; i++) {
     struct qcow2_placed_table table = { .l2_offset = votes->orphans[i].cluster << bits };
@@ -416,9 +374,10 @@ static int place(struct votes *votes, struct qcow2_placed *placed, struct qcow2_
     if (choose(&votes->orphans[i], &table.l1_index, &table.votes))
       placed->tables[placed->count++] = table;
     else
-      placed->lost++;
+      placed->lost_tables[placed->lost++] = table.l2_offset;
   }
-  keep_best(placed);
+  qcow2_placed_keep_best(placed);
+  placed->of_old_l1 = votes->of_old_l1;
   placed->base = choose_base(votes);
   placed->is_complete = votes->is_complete;
   return note_lost(votes, placed, error);
@@ -481,11 +440,4 @@ int qcow2_votes_place(const struct qcow2_image *image, struct qcow2_placed *plac
     code = place(&votes, placed, error);
   votes_free(&votes);
   return code;
-}
-
-void qcow2_placed_free(struct qcow2_placed *placed)
-{
-  free(placed->tables);
-  free(placed->lost_entries);
-  memset(placed, 0, sizeof(*placed));
 }

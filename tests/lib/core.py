@@ -86,6 +86,7 @@ HELP = (
     "rebuild",
     "deleted-l1=",
     "list deleted",
+    "@abandoned",
 )
 HELP_OPTIONS = ("backing=", "data-file=", "search=", "key-file=", "header-length=")
 

@@ -923,6 +923,12 @@ def layouts():
     Path("lost.qcow2").write_bytes(bytes(C) + data[C:])
     name = f"lost.qcow2,l1={made.disk.l1_offset},cluster-bits=12,size={MIB}"
     guessed = {"warnings": ("without a header", "had a backing file"), "checked": (6,)}
+    entry = bytes(4) + b"\x83" + bytes(3) + (8).to_bytes(4, "little") * 2
+    table = bytes(446) + entry.ljust(64, b"\0")
+    alone = table + b"\x55\xaa" + disk(4)[512:]
+    made, data = image("alone.qcow2", alone)
+    data[made.disk.l1_offset : made.disk.l1_offset + C] = bytes(C)
+    Path("alone.qcow2").write_bytes(bytes(C) + data[C:])
     wiped, data = image("wiped.qcow2", disk(2), [(b"1", b"then", disk(3))])
     then = wiped.snapshots[0][0]
     data[wiped.disk.l1_offset : wiped.disk.l1_offset + 16] = bytes(16)
@@ -938,6 +944,15 @@ def layouts():
             **guessed,
         ),
         Row("half a layout", ("lost.qcow2,cluster-bits=12",), refused=("must all be given",)),
+        Row(
+            "an L2 table without an L1 table",
+            (f"alone.qcow2@abandoned,l1=none,cluster-bits=12,size={MIB}",),
+            alone,
+            snapshot=True,
+            late=("put together from 1 L2 tables", "as far as it is left"),
+            verified=(0, 6),
+            **guessed,
+        ),
         Row(
             "an L1 table for one that was wiped",
             (f"wiped.qcow2,l1={then.l1_offset}",),

@@ -44,11 +44,27 @@ static const char *size_text(enum qcow2_rebuilt_size source)
   return "to the last cluster that is stored: it may be larger";
 }
 
+/* True if only L2 tables are left. */
+static bool has_no_l1(const struct qcow2_layout *layout)
+{
+  return (layout->flags & QCOW2_LAYOUT_NO_L1) != 0;
+}
+
+/* The state that is opened by such a layout. */
+static const char *selection_of(const struct qcow2_layout *layout)
+{
+  return has_no_l1(layout) ? "@abandoned" : "";
+}
+
 /* What to add to the path. */
 static void print_options(const struct qcow2_layout *layout, char out[OPTIONS_BYTES])
 {
-  snprintf(out, OPTIONS_BYTES, ",l1=%" PRIu64 ",cluster-bits=%" PRIu32 ",size=%" PRIu64 "%s%s",
-           layout->l1_offset, layout->cluster_bits, layout->size,
+  char l1[24] = "none";
+
+  if (!has_no_l1(layout))
+    snprintf(l1, sizeof(l1), "%" PRIu64, layout->l1_offset);
+  snprintf(out, OPTIONS_BYTES, ",l1=%s,cluster-bits=%" PRIu32 ",size=%" PRIu64 "%s%s", l1,
+           layout->cluster_bits, layout->size,
            (layout->flags & QCOW2_LAYOUT_EXTENDED_L2) != 0 ? ",extended-l2" : "",
            (layout->flags & QCOW2_LAYOUT_ZSTD) != 0 ? ",compression=zstd" : "");
 }
@@ -89,11 +105,17 @@ static void print_layout(const struct rebuild *rebuild, const struct qcow2_rebui
   const struct qcow2_layout *layout = &rebuilt->layout;
   char name[4 * NAME_BYTES_MAX + 8];
 
-  printf("%zu. clusters of %" PRIu32 " bytes%s, L1 table at host offset %" PRIu64
-         ", a disk of %" PRIu64 " bytes (%s)\n",
-         rebuild->count, UINT32_C(1) << layout->cluster_bits,
-         (layout->flags & QCOW2_LAYOUT_EXTENDED_L2) != 0 ? " with extended L2 entries" : "",
-         layout->l1_offset, layout->size, size_text(rebuilt->size_source));
+  printf("%zu. clusters of %" PRIu32 " bytes%s, ", rebuild->count,
+         UINT32_C(1) << layout->cluster_bits,
+         (layout->flags & QCOW2_LAYOUT_EXTENDED_L2) != 0 ? " with extended L2 entries" : "");
+  if (has_no_l1(layout))
+    printf("no L1 table, a disk of %" PRIu64 " bytes (%s)\n", layout->size,
+           rebuilt->size_source == QCOW2_REBUILT_BY_TABLES
+               ? "as many as its L2 tables are for: it may be larger"
+               : size_text(rebuilt->size_source));
+  else
+    printf("L1 table at host offset %" PRIu64 ", a disk of %" PRIu64 " bytes (%s)\n",
+           layout->l1_offset, layout->size, size_text(rebuilt->size_source));
   if (rebuilt->snapshot != NULL)
     printf("   it is the L1 table of the snapshot \"%s\"\n",
            qcow2_text_escape(rebuilt->snapshot->name, name_length(rebuilt->snapshot), name,
@@ -110,7 +132,7 @@ static void print_layout(const struct rebuild *rebuild, const struct qcow2_rebui
            rebuilt->tables_in_use, rebuilt->tables_counted);
   if (!rebuilt->is_exact)
     printf("   all its clusters also lie at multiples of twice this cluster size\n");
-  print_command(rebuild, layout, "");
+  print_command(rebuild, layout, selection_of(layout));
   if (rebuilt->stray_tables > 0 && rebuilt->snapshot != NULL) {
     printf("   %" PRIu64 " more L2 tables have lost their L1 table. To place them by guess:\n",
            rebuilt->stray_tables);
@@ -123,7 +145,7 @@ static void print_text(const struct rebuild *rebuild, const struct qcow2_rebuild
   if (result->layouts > rebuild->count)
     printf("... and %" PRIu64 " more\n", result->layouts - rebuild->count);
   if (result->layouts == 0)
-    printf("No L1 table was found that leads to L2 tables.\n");
+    printf("Neither L1 nor L2 tables were found.\n");
   else
     printf("\nAll of this is guessed by the form of the tables; the most likely comes first.\n");
   if (result->has_header)
@@ -141,13 +163,13 @@ static void print_text(const struct rebuild *rebuild, const struct qcow2_rebuild
 static json_t *layout_value(const struct rebuild *rebuild, const struct qcow2_rebuilt *rebuilt)
 {
   const struct qcow2_layout *layout = &rebuilt->layout;
-  char *name = compose(rebuild->path, "", layout);
+  char *name = compose(rebuild->path, selection_of(layout), layout);
   json_t *value =
       json_pack("{s:o, s:o, s:o, s:o, s:b, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, "
                 "s:o, s:b, s:o}",
                 "image", name == NULL ? json_null() : json_text(name, strlen(name)), "l1_offset",
-                json_number(layout->l1_offset), "cluster_bits", json_number(layout->cluster_bits),
-                "size", json_number(layout->size), "extended_l2",
+                has_no_l1(layout) ? json_null() : json_number(layout->l1_offset), "cluster_bits",
+                json_number(layout->cluster_bits), "size", json_number(layout->size), "extended_l2",
                 (layout->flags & QCOW2_LAYOUT_EXTENDED_L2) != 0, "compression",
                 (layout->flags & QCOW2_LAYOUT_ZSTD) != 0 ? "zstd" : "deflate", "size_source",
                 size_name(rebuilt->size_source), "snapshot",

@@ -161,6 +161,9 @@ char *tsk_qcow2_advice(const struct qcow2_error *error, const struct tsk_qcow2_n
     snprintf(out, ADVICE_BYTES, "To see what is left in the file: %s",
              tsk_qcow2_shell_command("residue", path, command));
     break;
+  case QCOW2_HELP_ABANDONED:
+    snprintf(out, ADVICE_BYTES, "To open that, write \"@abandoned\" before the options");
+    break;
   case QCOW2_HELP_ANOTHER_READER:
     if (name->outer != NULL)
       snprintf(out, ADVICE_BYTES,
@@ -195,7 +198,8 @@ bool tsk_qcow2_advice_adds(const struct qcow2_error *error)
   case QCOW2_HELP_OFFSET:
   case QCOW2_HELP_UNPACK:
   case QCOW2_HELP_DELETED_KEY:
-  case QCOW2_HELP_DELETED_LIST: break;
+  case QCOW2_HELP_DELETED_LIST:
+  case QCOW2_HELP_ABANDONED: break;
   }
   return false;
 }

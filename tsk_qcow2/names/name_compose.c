@@ -73,6 +73,9 @@ static void put_number(const struct composer *composer, const char *option, uint
 static void put_layout(const struct composer *composer, const struct qcow2_layout *layout)
 {
   put_number(composer, "l1", layout->l1_offset);
+  if ((layout->flags & QCOW2_LAYOUT_NO_L1) != 0)
+    fprintf(composer->out, ",l1=%s",
+            (layout->flags & QCOW2_LAYOUT_BY_ORDER) != 0 ? "by-order" : "none");
   put_number(composer, "cluster-bits", layout->cluster_bits);
   put_number(composer, "size", layout->size);
   if ((layout->flags & QCOW2_LAYOUT_EXTENDED_L2) != 0)
@@ -80,6 +83,8 @@ static void put_layout(const struct composer *composer, const struct qcow2_layou
   if ((layout->flags & QCOW2_LAYOUT_ZSTD) != 0)
     fputs(",compression=zstd", composer->out);
   put_number(composer, "luks", layout->luks_offset);
+  if ((layout->flags & QCOW2_LAYOUT_AES) != 0)
+    fputs(",encryption=aes", composer->out);
 }
 
 static void put_path(struct composer *composer, const struct tsk_qcow2_name *name)

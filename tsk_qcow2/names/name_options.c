@@ -184,6 +184,12 @@ static int take_number(struct tsk_qcow2_name *name, const char *option, const ch
 
 static int take_l1(struct tsk_qcow2_name *name, const char *value, struct qcow2_error *error)
 {
+  if (strcmp(value, "none") == 0 || strcmp(value, "by-order") == 0) {
+    name->layout.flags |= (unsigned) QCOW2_LAYOUT_NO_L1 |
+                          (value[0] == 'b' ? (unsigned) QCOW2_LAYOUT_BY_ORDER : 0);
+    name->has_layout = true;
+    return 0;
+  }
   return take_number(name, "l1", value, &name->layout.l1_offset, error);
 }
 
@@ -233,6 +239,22 @@ static int take_compression(struct tsk_qcow2_name *name, const char *value,
   return 0;
 }
 
+static int take_encryption(struct tsk_qcow2_name *name, const char *value,
+                           struct qcow2_error *error)
+{
+  char quoted[QUOTED_BYTES];
+
+  if (strcmp(value, "aes") != 0)
+    return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
+                           "the option \"encryption\" of the image name takes the value \"aes\" "
+                           "only, not \"%s\": LUKS "
+                           "is luks=OFFSET",
+                           qcow2_text_escape(value, strlen(value), quoted, sizeof(quoted)));
+  name->layout.flags |= QCOW2_LAYOUT_AES;
+  name->has_layout = true;
+  return 0;
+}
+
 static int take_only(struct tsk_qcow2_name *name, const char *value, struct qcow2_error *error)
 {
   int code = check_only_value("only", "kept", value, "", error);
@@ -275,12 +297,13 @@ static const struct option {
   { "under-zeros", NULL, take_under_zeros },
   { "residue", NULL, take_residue },
   { "offset", "BYTES", take_offset },
-  { "l1", "OFFSET", take_l1 },
+  { "l1", "OFFSET", take_l1 }, /* or none, by-order */
   { "size", "BYTES", take_size },
   { "cluster-bits", "BITS", take_cluster_bits },
   { "extended-l2", NULL, take_extended_l2 },
   { "compression", "zstd", take_compression },
   { "luks", "OFFSET", take_luks },
+  { "encryption", "aes", take_encryption },
   { "header-length", "BYTES", take_header_length },
   { "only", "kept", take_only },
   { "by-neighbours", NULL, take_by_neighbours },
@@ -322,8 +345,9 @@ int tsk_qcow2_name_apply_option(struct tsk_qcow2_name *name, const char *text,
         "the image name has an unknown option \"%s\"; there are backing=PATH, "
         "backing=none, data-file=PATH, format=FORMAT, search=DIRECTORY, "
         "key-file=PATH, offset=BYTES, header-length=BYTES, vmstate, under-zeros, residue, "
-        "only=kept, by-neighbours, errors=zero and, if the header is lost, l1=OFFSET, size=BYTES, "
-        "cluster-bits=BITS, extended-l2, compression=zstd and luks=OFFSET "
+        "only=kept, by-neighbours, errors=zero and, if the header is lost, l1=OFFSET, l1=none, "
+        "l1=by-order, size=BYTES, cluster-bits=BITS, extended-l2, compression=zstd, luks=OFFSET "
+        "and encryption=aes "
         "(\",,\" stands for a comma)",
         qcow2_text_escape(text, name_length, quoted, sizeof(quoted)));
   code = check_value(option, value, error);

@@ -33,7 +33,8 @@ struct tsk_qcow2_name {
   bool by_neighbours;         /* by-neighbours: clusters that no table names, placed by guess */
   bool under_zeros;           /* under-zeros: zero, allocated clusters read as what is stored */
   bool has_layout;            /* one of the options that `layout` has was given */
-  struct qcow2_layout layout; /* l1=, size=, cluster-bits=, extended-l2, compression=, luks= */
+  struct qcow2_layout layout; /* l1=, size=, cluster-bits=, extended-l2, compression=, luks=,
+                                 encryption= */
 };
 
 /* Append a backing file, of which no format is given. Returns 0 or QCOW2_ERROR_NOMEM. */
