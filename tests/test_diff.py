@@ -169,6 +169,20 @@ def test_a_chain_of_the_same_files(tmp_path):
     ]
 
 
+def test_one_image_over_two_bases(tmp_path):
+    """What its own entries do not say is not the same because the entries are."""
+    top = Image(size=8 * C, backing=b"a.raw", backing_format=b"raw")
+    top.disk.normal(2, pattern(1, C))
+    path = top.write(tmp_path / "top.qcow2")
+    bases = [pattern(name, 8 * C) for name in "ab"]
+    for name, base in zip("ab", bases):
+        (tmp_path / f"{name}.raw").write_bytes(base)
+    names = [f"{path},backing={tmp_path}/{name}.raw" for name in "ab"]
+    status, found, _, _ = diff_ranges(*names)
+    a, b = (base[: 2 * C] + bytes(C) + base[3 * C :] for base in bases)
+    assert status == 0 and as_tuples(found) == ranges_of(a, b)
+
+
 # ---- Damage --------------------------------------------------------------------------
 
 

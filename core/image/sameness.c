@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "../base/checked.h"
 #include "../format/luks.h"
 
 static const struct qcow2_layer *layer_of(const struct qcow2_placed_piece *placed)
@@ -72,20 +73,123 @@ static bool is_inside_file(const struct qcow2_placed_piece *placed)
   return mapping->host_offset < size;
 }
 
-bool qcow2_pieces_are_same(const struct qcow2_placed_piece *a, const struct qcow2_placed_piece *b)
+/* True if equal streams are decoded to equal bytes: the caller may have given a layout. */
+static bool is_same_coding(const struct qcow2_layer *a, const struct qcow2_layer *b)
 {
-  const struct qcow2_mapping *of_a = &a->piece.mapping, *of_b = &b->piece.mapping;
+  return a->source.compressed.compression == b->source.compressed.compression &&
+         a->source.compressed.cluster_size == b->source.compressed.cluster_size;
+}
+
+/* What of two layers is equal bytes of the disk if its offsets are equal. */
+struct sources {
+  bool normal, streams;
+};
+
+static struct sources compare_sources(const struct qcow2_placed_piece *a,
+                                      const struct qcow2_placed_piece *b)
+{
   const struct qcow2_layer *layer_a = layer_of(a), *layer_b = layer_of(b);
 
-  if (reads_zeros(a) && reads_zeros(b))
-    return true;
-  if (of_a->kind != of_b->kind || of_a->host_offset != of_b->host_offset ||
-      of_a->host_bytes != of_b->host_bytes || !is_inside_file(a) || !is_inside_file(b))
-    return false;
   if (layer_a != layer_b &&
       !is_same_file(&layer_a->file, layer_a->format, &layer_b->file, layer_b->format))
+    return (struct sources){ .normal = false };
+  return (struct sources){
+    .normal = (layer_a == layer_b || is_same_data(layer_a, layer_b)) && is_same_cipher(a, b),
+    .streams = layer_a == layer_b || is_same_coding(layer_a, layer_b),
+  };
+}
+
+static bool has_equal_offsets(const struct qcow2_placed_piece *a,
+                              const struct qcow2_placed_piece *b)
+{
+  const struct qcow2_mapping *of_a = &a->piece.mapping, *of_b = &b->piece.mapping;
+
+  return of_a->kind == of_b->kind && of_a->host_offset == of_b->host_offset &&
+         of_a->host_bytes == of_b->host_bytes && is_inside_file(a) && is_inside_file(b);
+}
+
+static bool is_same(const struct qcow2_placed_piece *a, const struct qcow2_placed_piece *b,
+                    const struct sources *sources)
+{
+  enum qcow2_cluster_kind kind = a->piece.mapping.kind;
+
+  return (reads_zeros(a) && reads_zeros(b)) ||
+         (((kind == QCOW2_CLUSTER_NORMAL && sources->normal) ||
+           (kind == QCOW2_CLUSTER_COMPRESSED && sources->streams)) &&
+          has_equal_offsets(a, b));
+}
+
+bool qcow2_pieces_are_same(const struct qcow2_placed_piece *a, const struct qcow2_placed_piece *b)
+{
+  const struct sources sources = compare_sources(a, b);
+
+  return is_same(a, b, &sources);
+}
+
+/* ---- Entry by entry ------------------------------------------------------------ */
+
+/* One of two stacks, and the part of it that was reached. */
+struct side {
+  struct qcow2_placed_piece placed;
+  struct qcow2_entries entries;
+};
+
+static bool side_begin(struct side *side, const struct qcow2_stack *stack, uint64_t guest_offset)
+{
+  side->placed = (struct qcow2_placed_piece){ .stack = stack, .guest_offset = guest_offset };
+  return stack->top == NULL && !stack->under_zeros && !stack->layers[0]->is_raw &&
+         qcow2_entries_pin(&stack->tables, guest_offset, &side->entries);
+}
+
+/* Find the next part. False: its entry is not in the slice, or a layer below has the bytes. */
+static bool side_find(struct side *side)
+{
+  struct qcow2_mapping *mapping = &side->placed.piece.mapping;
+  struct qcow2_cluster_part part;
+
+  if (!qcow2_entries_decode(&side->entries, &part) ||
+      (part.kind == QCOW2_CLUSTER_UNALLOCATED && side->placed.stack->layer_count > 1))
     return false;
-  if (of_a->kind == QCOW2_CLUSTER_NORMAL)
-    return (layer_a == layer_b || is_same_data(layer_a, layer_b)) && is_same_cipher(a, b);
-  return of_a->kind == QCOW2_CLUSTER_COMPRESSED;
+  mapping->kind = part.kind;
+  mapping->length = part.length;
+  mapping->host_offset = part.host_offset;
+  mapping->host_bytes = part.host_bytes;
+  qcow2_layer_cut_at_file_end(layer_of(&side->placed), mapping);
+  return true;
+}
+
+static uint64_t compare_sides(struct side *a, struct side *b, uint64_t length, bool *same)
+{
+  const struct sources sources = compare_sources(&a->placed, &b->placed);
+  uint64_t done = 0, step;
+
+  for (; done < length && side_find(a) && side_find(b); done += step) {
+    bool is_next_same = is_same(&a->placed, &b->placed, &sources);
+
+    if (done > 0 && is_next_same != *same)
+      break;
+    *same = is_next_same;
+    step = min_u64(length - done,
+                   min_u64(a->placed.piece.mapping.length, b->placed.piece.mapping.length));
+    qcow2_entries_advance(&a->entries, step);
+    qcow2_entries_advance(&b->entries, step);
+  }
+  return done;
+}
+
+uint64_t qcow2_entries_are_same(const struct qcow2_stack *a, uint64_t a_offset,
+                                const struct qcow2_stack *b, uint64_t b_offset, uint64_t length,
+                                bool *same)
+{
+  struct side of_a, of_b;
+  uint64_t done = 0;
+
+  if (!side_begin(&of_a, a, a_offset))
+    return 0;
+  if (side_begin(&of_b, b, b_offset)) {
+    done = compare_sides(&of_a, &of_b, length, same);
+    qcow2_entries_unpin(&of_b.entries);
+  }
+  qcow2_entries_unpin(&of_a.entries);
+  return done;
 }

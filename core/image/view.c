@@ -256,12 +256,30 @@ static bool find_placed(const struct qcow2_view *view, uint64_t view_offset, uin
                           NULL) == 0;
 }
 
-int qcow2_view_same(struct qcow2_view *view, struct qcow2_view *other, uint64_t view_offset,
-                    uint64_t length, uint64_t *run_length, int *is_same, struct qcow2_error *error)
+/* For how many of the next `length` bytes, which both have, *is_same is true or false: see
+   qcow2_view_same(). */
+static uint64_t compare_views(const struct qcow2_view *view, const struct qcow2_view *other,
+                              uint64_t view_offset, uint64_t length, bool *is_same)
 {
   struct qcow2_placed_piece piece, other_piece;
   bool is_found, is_other_found;
+  uint64_t run = qcow2_entries_are_same(&view->stack, view->start + view_offset, &other->stack,
+                                        other->start + view_offset, length, is_same);
+
+  if (run > 0)
+    return run;
+  is_found = find_placed(view, view_offset, length, &piece);
+  run = min_u64(length, piece.piece.mapping.length);
+  is_other_found = find_placed(other, view_offset, run, &other_piece);
+  *is_same = is_found && is_other_found && qcow2_pieces_are_same(&piece, &other_piece);
+  return min_u64(run, other_piece.piece.mapping.length);
+}
+
+int qcow2_view_same(struct qcow2_view *view, struct qcow2_view *other, uint64_t view_offset,
+                    uint64_t length, uint64_t *run_length, int *is_same, struct qcow2_error *error)
+{
   int code = check_range(view, view_offset, 1, error);
+  bool same;
 
   if (code == 0)
     code = check_range(other, view_offset, 1, error);
@@ -270,10 +288,7 @@ int qcow2_view_same(struct qcow2_view *view, struct qcow2_view *other, uint64_t 
   if (length == 0)
     return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "a length of 0 cannot be compared");
   length = min_u64(length, min_u64(view->size, other->size) - view_offset);
-  is_found = find_placed(view, view_offset, length, &piece);
-  length = min_u64(length, piece.piece.mapping.length);
-  is_other_found = find_placed(other, view_offset, length, &other_piece);
-  *run_length = min_u64(length, other_piece.piece.mapping.length);
-  *is_same = is_found && is_other_found && qcow2_pieces_are_same(&piece, &other_piece);
+  *run_length = compare_views(view, other, view_offset, length, &same);
+  *is_same = same;
   return 0;
 }

@@ -181,3 +181,53 @@ int qcow2_mapping_find(const struct qcow2_tables *tables, uint64_t guest_offset,
   return qcow2_mapping_find_in_l2(tables, l1_entry & TABLE_OFFSET_MASK, guest_offset, left, mapping,
                                   error);
 }
+
+/* ---- Entry by entry ------------------------------------------------------- */
+
+bool qcow2_entries_pin(const struct qcow2_tables *tables, uint64_t guest_offset,
+                       struct qcow2_entries *entries)
+{
+  const struct qcow2_geometry *geometry = tables->geometry;
+  unsigned entry_bytes = geometry->l2_entry_bytes;
+  uint64_t index = geometry_l2_index(geometry, guest_offset), l1_entry, left;
+
+  if (read_l1(tables, geometry_l1_index(geometry, guest_offset), &l1_entry, NULL) != 0 ||
+      !geometry_l1_entry_is_allocated(geometry, l1_entry) ||
+      qcow2_l1_entry_problem(geometry, l1_entry) != NULL ||
+      qcow2_slice_pin(&tables->slices, "an L2 table",
+                      (l1_entry & TABLE_OFFSET_MASK) + index * entry_bytes, entry_bytes,
+                      &entries->slice, NULL) != 0)
+    return false;
+  left = min_u64(geometry_l2_bytes(geometry) - index * entry_bytes, entries->slice.length);
+  entries->tables = tables;
+  entries->guest_offset = guest_offset;
+  entries->bytes = entries->slice.bytes;
+  entries->end = entries->bytes + left;
+  return true;
+}
+
+void qcow2_entries_unpin(const struct qcow2_entries *entries)
+{
+  qcow2_slice_unpin(&entries->tables->slices, &entries->slice);
+}
+
+bool qcow2_entries_decode(const struct qcow2_entries *entries, struct qcow2_cluster_part *part)
+{
+  const struct qcow2_geometry *geometry = entries->tables->geometry;
+  struct qcow2_l2_entry entry;
+
+  if (entries->end - entries->bytes < (ptrdiff_t) geometry->l2_entry_bytes)
+    return false;
+  entry = l2_entry_load(geometry, entries->bytes);
+  *part = qcow2_l2_entry_decode(geometry, &entry, entries->guest_offset);
+  return true;
+}
+
+void qcow2_entries_advance(struct qcow2_entries *entries, uint64_t length)
+{
+  const struct qcow2_geometry *geometry = entries->tables->geometry;
+
+  entries->guest_offset += length;
+  if (geometry_in_cluster(geometry, entries->guest_offset) == 0)
+    entries->bytes += geometry->l2_entry_bytes;
+}

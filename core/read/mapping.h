@@ -44,4 +44,25 @@ int qcow2_mapping_find_in_l2(const struct qcow2_tables *tables, uint64_t l2_offs
                              uint64_t guest_offset, uint64_t length, struct qcow2_mapping *mapping,
                              struct qcow2_error *error);
 
+/* The L2 entries from that of a guest offset on, as far as one slice has them, which is pinned. */
+struct qcow2_entries {
+  const struct qcow2_tables *tables;
+  uint64_t guest_offset;
+  struct qcow2_slice slice;
+  const uint8_t *bytes, *end; /* the entry of `guest_offset`, and where the last one ends */
+};
+
+/* Pin the entries. On success the caller unpins them. False: there is no L2 table, or it cannot be
+   read. */
+bool qcow2_entries_pin(const struct qcow2_tables *tables, uint64_t guest_offset,
+                       struct qcow2_entries *entries);
+
+void qcow2_entries_unpin(const struct qcow2_entries *entries);
+
+/* Decode the entry of entries->guest_offset. False: it is not in the slice. */
+bool qcow2_entries_decode(const struct qcow2_entries *entries, struct qcow2_cluster_part *part);
+
+/* Go on by `length` bytes, at most to the end of the cluster. */
+void qcow2_entries_advance(struct qcow2_entries *entries, uint64_t length);
+
 #endif

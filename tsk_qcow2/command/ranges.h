@@ -4,15 +4,7 @@
 #ifndef TSK_QCOW2_RANGES_H
 #define TSK_QCOW2_RANGES_H
 
-#include <qcow2core.h>
-#include <stdbool.h>
-
-/* The sides of a comparison. */
-enum {
-  SIDE_A,
-  SIDE_B,
-  SIDES
-};
+#include "windows.h"
 
 enum range_kind {
   RANGE_DIFFERS, /* each byte of it differs */
@@ -36,8 +28,8 @@ struct ranges_listener {
   void (*progress)(void *context, uint64_t guest_offset);
 };
 
-/* Compare the views byte by byte, and report every range that is not the same. Needs at most
-   some 8 MiB of memory. Errors: those of qcow2_view_salvage(). */
+/* Compare the views byte by byte, and report every range that is not the same. Errors: those of
+   qcow2_view_salvage(). */
 int ranges_compare(struct qcow2_view *const views[SIDES], const struct ranges_listener *listener,
                    struct qcow2_error *error);
 
