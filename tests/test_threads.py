@@ -9,7 +9,7 @@ from lib.builder import Image, RawModel, pattern, squeezable
 from lib.project import BUILD, SANITIZERS, run
 
 THREADS = os.path.join(BUILD, "tests", "threads", "threads")
-SECONDS = 8 if "thread" in SANITIZERS else 1.5
+SECONDS = 5 if "thread" in SANITIZERS else 1.5
 MIB = 1 << 20
 
 
