@@ -1150,6 +1150,7 @@ struct qcow2_rebuild_options {
   void *context;                /* passed to it */
   uint64_t work_bytes; /* the limit of what is read after the file was read once (a small read
                           counts as 4 KiB); 0: 16 GiB */
+  uint64_t offset;     /* where in its file the image begins, bytes; not for a storage */
 };
 
 struct qcow2_rebuild_result {

@@ -58,15 +58,14 @@ def ext4_disk(tmp_path_factory):
 
 
 def converted(raw, path, bits, *options):
-    run(
-        "qemu-img", "convert", *options, "-O", "qcow2", "-o", f"cluster_size={1 << bits}", raw, path
-    )
+    size = f"cluster_size={1 << bits}"
+    run("qemu-img", "convert", *options, "-O", "qcow2", "-o", size, raw, path)
     return wipe(path, bits)
 
 
 @pytest.mark.parametrize("options", ([], ["-c"]))
 def test_each_table_has_a_landmark(ext4, options, tmp_path):
-    """With tables of 32 MiB: the disk comes out byte for byte, with its zeros, as --rebuild says."""
+    """With tables of 32 MiB the disk comes out byte for byte, with its zeros; --rebuild names it."""
     path = converted(ext4, tmp_path / "disk.qcow2", 14, *options)
     found = [one for one in rebuild(path)["layouts"] if one["cluster_bits"] == 14]
     assert found[0]["l1_offset"] is None and "@abandoned,l1=none," in found[0]["image"]
@@ -243,8 +242,8 @@ def test_a_table_that_was_overwritten_is_no_zeros(tmp_path):
 
 
 def test_with_a_snapshot(tmp_path):
-    """Header and active L1 table are lost. The snapshot's tables vote. What is in the table that was
-    written anew has no place, and where it may belong is lost."""
+    """Header and active L1 table are lost. The snapshot's tables vote. The table that was
+    written anew as a whole has no place, and where it may belong is lost."""
     machine = Machine(tmp_path / "disk.qcow2", "8M")
     machine.io("write -P 65 0 8M")
     machine.snapshot("-c", "then")

@@ -172,6 +172,18 @@ def test_nothing_is_found_in_other_data(tmp_path):
     assert done.returncode == 1 and b"no" in done.stderr
 
 
+def test_inside_another_file(tmp_path):
+    image, _ = filled(12)
+    path = image.write(tmp_path / "disk.qcow2")
+    lose(path, bits=12)
+    (tmp_path / "disk.dd").write_bytes(pattern(7, 12288) + path.read_bytes())
+    found = rebuild(f"{tmp_path}/disk.dd,offset=12288")["layouts"]
+    assert len(found) == 3 and ",offset=12288,l1=" in found[0]["image"]
+    check(image, found[0]["image"])
+    done = subprocess.run([COMMAND, "residue", "--rebuild", f"{path},residue"], check=False)
+    assert done.returncode == 2
+
+
 def test_text(tmp_path):
     image, _ = filled(12, "compressed", compression=1)
     path = image.write(tmp_path / "it's.qcow2")

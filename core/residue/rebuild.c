@@ -7,6 +7,7 @@
 #include "../base/error.h"
 #include "../base/options.h"
 #include "../format/header.h"
+#include "../image/not_qcow2.h"
 #include "../storage/gate.h"
 #include "../storage/storage.h"
 #include "layouts.h"
@@ -129,16 +130,21 @@ int qcow2_rebuild_storage(const struct qcow2_storage *storage,
   return code;
 }
 
-int qcow2_rebuild(const char *path, const struct qcow2_rebuild_options *options,
+int qcow2_rebuild(const char *path, const struct qcow2_rebuild_options *given,
                   struct qcow2_rebuild_result *result, struct qcow2_error *error)
 {
+  struct qcow2_rebuild_options options;
   struct qcow2_opened_file file = OPENED_FILE_NONE;
   int code = path == NULL ? qcow2_error_set(error, QCOW2_ERROR_ARGUMENT, "no path was given")
                           : qcow2_gate_open_named(path, &file, error);
 
   if (code != 0)
     return code;
-  code = qcow2_rebuild_storage(&file.storage, options, result, error);
+  code = qcow2_options_take(given, &options, sizeof(options), error);
+  if (code == 0)
+    code = qcow2_not_qcow2_begin_at(&file, options.offset, error);
+  if (code == 0)
+    code = qcow2_rebuild_storage(&file.storage, given, result, error);
   qcow2_opened_file_close(&file);
   return code;
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "command.h"
+#include "image_name.h"
 #include "json_value.h"
 #include "shell.h"
 
@@ -15,6 +16,7 @@
 
 struct rebuild {
   const char *path;
+  uint64_t offset; /* where in its file the image begins */
   bool is_json;
   size_t count;
   json_t *layouts; /* JSON only */
@@ -70,15 +72,18 @@ static void print_options(const struct qcow2_layout *layout, char out[OPTIONS_BY
 }
 
 /* The image name. NULL: no memory; the caller frees. */
-static char *compose(const char *path, const char *selection, const struct qcow2_layout *layout)
+static char *compose(const struct rebuild *rebuild, const char *selection,
+                     const struct qcow2_layout *layout)
 {
-  char options[OPTIONS_BYTES];
-  size_t size = strlen(path) + strlen(selection) + sizeof(options);
+  char options[OPTIONS_BYTES], offset[40] = "";
+  size_t size = strlen(rebuild->path) + strlen(selection) + sizeof(offset) + sizeof(options);
   char *name = malloc(size);
 
   print_options(layout, options);
+  if (rebuild->offset != 0)
+    snprintf(offset, sizeof(offset), ",offset=%" PRIu64, rebuild->offset);
   if (name != NULL)
-    snprintf(name, size, "%s%s%s", path, selection, options);
+    snprintf(name, size, "%s%s%s%s", rebuild->path, selection, offset, options);
   return name;
 }
 
@@ -92,7 +97,7 @@ static size_t name_length(const struct qcow2_snapshot *snapshot)
 static void print_command(const struct rebuild *rebuild, const struct qcow2_layout *layout,
                           const char *selection)
 {
-  char quoted[SHELL_COMMAND_BYTES], *name = compose(rebuild->path, selection, layout);
+  char quoted[SHELL_COMMAND_BYTES], *name = compose(rebuild, selection, layout);
 
   if (name == NULL || !tsk_qcow2_shell_quote(name, quoted, sizeof(quoted)))
     snprintf(quoted, sizeof(quoted), "IMAGE,...");
@@ -163,7 +168,7 @@ static void print_text(const struct rebuild *rebuild, const struct qcow2_rebuild
 static json_t *layout_value(const struct rebuild *rebuild, const struct qcow2_rebuilt *rebuilt)
 {
   const struct qcow2_layout *layout = &rebuilt->layout;
-  char *name = compose(rebuild->path, selection_of(layout), layout);
+  char *name = compose(rebuild, selection_of(layout), layout);
   json_t *value =
       json_pack("{s:o, s:o, s:o, s:o, s:b, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, "
                 "s:o, s:b, s:o}",
@@ -212,23 +217,45 @@ static void take_layout(void *context, const struct qcow2_rebuilt *rebuilt)
     print_layout(rebuild, rebuilt);
 }
 
-int rebuild_print(const char *path, bool is_json)
+/* Look for layouts, and print them. */
+static int print_all(const char *path, uint64_t offset, bool is_json,
+                     struct qcow2_rebuild_result *result)
 {
-  struct rebuild rebuild = { .path = path, .is_json = is_json, .layouts = json_array() };
-  struct qcow2_rebuild_options options = { .struct_size = sizeof(options),
-                                           .report = take_layout,
-                                           .context = &rebuild };
-  struct qcow2_rebuild_result result;
+  struct rebuild rebuild = {
+    .path = path, .offset = offset, .is_json = is_json, .layouts = json_array()
+  };
+  struct qcow2_rebuild_options options = {
+    .struct_size = sizeof(options), .report = take_layout, .context = &rebuild, .offset = offset
+  };
   struct qcow2_error error;
   int status = EXIT_OK;
 
-  if (qcow2_rebuild(path, &options, &result, &error) != 0)
+  if (qcow2_rebuild(path, &options, result, &error) != 0)
     status = complain_failed("%s", error.message);
   else if (is_json)
-    status = print_json(&rebuild, &result);
+    status = print_json(&rebuild, result);
   else
-    print_text(&rebuild, &result);
+    print_text(&rebuild, result);
   json_decref(rebuild.layouts);
+  return status;
+}
+
+int rebuild_print(const char *file, bool is_json)
+{
+  struct qcow2_rebuild_result result;
+  struct tsk_qcow2_name name;
+  struct qcow2_error error;
+  const char *rest;
+  int status;
+
+  if (tsk_qcow2_name_parse(file, &name, &error) != 0)
+    return complain_failed("%s", error.message);
+  rest = file + (strncmp(file, name.path, strlen(name.path)) == 0 ? strlen(name.path) : 0);
+  if (rest[0] != '\0' && (strncmp(rest, ",offset=", 8) != 0 || strchr(rest + 1, ',') != NULL))
+    status = complain_usage("residue: --rebuild takes a file, with \"offset=\" at most");
+  else
+    status = print_all(name.path, name.offset, is_json, &result);
+  tsk_qcow2_name_free(&name);
   if (status != EXIT_OK)
     return status;
   if (fflush(stdout) != 0 || ferror(stdout))

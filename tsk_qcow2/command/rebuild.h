@@ -5,7 +5,8 @@
 
 #include <stdbool.h>
 
-/* Print the layouts that the file can have, and how to open each. Returns an exit status. */
-int rebuild_print(const char *path, bool is_json);
+/* Print the layouts that the file can have, and how to open each. `file` is a path, maybe with
+   "offset=" after it. Returns an exit status. */
+int rebuild_print(const char *file, bool is_json);
 
 #endif
