@@ -65,7 +65,7 @@ def converted(raw, path, bits, *options):
 
 @pytest.mark.parametrize("options", ([], ["-c"]))
 def test_each_table_has_a_landmark(ext4, options, tmp_path):
-    """With tables of 32 MiB the disk comes out byte for byte, with its zeros; --rebuild names it."""
+    """With tables of 32 MiB all of the disk comes out, with its zeros, and --rebuild names it."""
     path = converted(ext4, tmp_path / "disk.qcow2", 14, *options)
     found = [one for one in rebuild(path)["layouts"] if one["cluster_bits"] == 14]
     assert found[0]["l1_offset"] is None and "@abandoned,l1=none," in found[0]["image"]
