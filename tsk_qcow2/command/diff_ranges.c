@@ -2,6 +2,7 @@
 /* tsk-qcow2 diff --ranges. What --json prints is described in diff-json.md. */
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "command.h"
 #include "diff.h"
@@ -58,27 +59,39 @@ static char *write_digits(char *end, uint64_t number)
   return end;
 }
 
-/* There can be a range for every few hundred bytes, so printf() would take a third of the time. */
-static void print_place(const struct range *range)
+static char *write_text(char *end, const char *text)
 {
-  char text[2 * 20 + 2], *end = text + sizeof(text), *at = end;
+  size_t length = strlen(text);
 
+  return memcpy(end - length, text, length);
+}
+
+static void print_reasons(const struct range *range)
+{
+  if (range->reason[SIDE_A] != NULL)
+    printf(" in A: %s", range->reason[SIDE_A]->message);
+  if (range->reason[SIDE_B] != NULL)
+    printf("%s in B: %s", range->reason[SIDE_A] == NULL ? "" : ";", range->reason[SIDE_B]->message);
+}
+
+/* There can be a range for every few hundred bytes, so printf() would take a third of the time. */
+static void print_text(const struct printer *printer, const struct range *range)
+{
+  const char *mark = recovered_mark(printer->is_recovered);
+  bool is_short = range->kind != RANGE_UNREADABLE && mark[0] == '\0';
+  char text[64], *end = text + sizeof(text), *at = write_text(end, is_short ? "\n" : "");
+
+  at = write_text(at, kind_name(range->kind));
   *--at = ' ';
   at = write_digits(at, range->length);
   *--at = ' ';
   at = write_digits(at, range->start);
   fwrite(at, 1, (size_t) (end - at), stdout);
-}
-
-static void print_text(const struct printer *printer, const struct range *range)
-{
-  print_place(range);
-  fputs(kind_name(range->kind), stdout);
-  if (range->kind == RANGE_UNREADABLE && range->reason[SIDE_A] != NULL)
-    printf(" in A: %s", range->reason[SIDE_A]->message);
-  if (range->kind == RANGE_UNREADABLE && range->reason[SIDE_B] != NULL)
-    printf("%s in B: %s", range->reason[SIDE_A] == NULL ? "" : ";", range->reason[SIDE_B]->message);
-  fputs(recovered_mark(printer->is_recovered), stdout);
+  if (is_short)
+    return;
+  if (range->kind == RANGE_UNREADABLE)
+    print_reasons(range);
+  fputs(mark, stdout);
   putchar('\n');
 }
 
