@@ -216,6 +216,7 @@ static int add_cluster(struct search *search, uint64_t guest, uint64_t host,
     neighbours->runs = more;
     search->run_capacity = capacity;
   }
+  /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): it has room, so it is there */
   neighbours->runs[neighbours->count++] = (struct qcow2_neighbours_run){ guest, host, 1 };
   return 0;
 }
@@ -244,9 +245,8 @@ static int lay(struct search *search, const struct laying *laying, bool *fits,
     uint8_t slot = search->gaps.slots[gap->first_slot + i];
     uint32_t claim = search->gaps.claims[gap->first_slot + i], index = (uint32_t) guest & mask;
 
-    if (slot == GAP_TABLE)
-      is_after_table = true;
-    else if (laying->has_lost_tables && index == 0 && !is_after_table && guest < end)
+    if (slot == GAP_TABLE ||
+        (laying->has_lost_tables && index == 0 && !is_after_table && guest < end))
       is_after_table = true;
     else if (guest == end)
       *fits = false;

@@ -622,7 +622,8 @@ static void take_items(struct qcow2_slabs *slabs, uint32_t **items, uint32_t fir
   for (uint32_t i = first; i < ITEMS; i += step) {
     items[i] = qcow2_slabs_take(slabs);
     CHECK(items[i] != NULL);
-    items[i][0] = items[i][BLOCK / 4 - 1] = i;
+    if (items[i] != NULL)
+      items[i][0] = items[i][BLOCK / 4 - 1] = i;
   }
 }
 

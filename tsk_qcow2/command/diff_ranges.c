@@ -63,6 +63,7 @@ static char *write_text(char *end, const char *text)
 {
   size_t length = strlen(text);
 
+  /* NOLINTNEXTLINE(bugprone-not-null-terminated-result): other text follows */
   return memcpy(end - length, text, length);
 }
 

@@ -242,7 +242,7 @@ static int print_all(const char *path, uint64_t offset, bool is_json,
 
 int rebuild_print(const char *file, bool is_json)
 {
-  struct qcow2_rebuild_result result;
+  struct qcow2_rebuild_result result = { .layouts = 0 };
   struct tsk_qcow2_name name;
   struct qcow2_error error;
   const char *rest;
