@@ -170,7 +170,7 @@ def test_what_it_says_to_type_can_be_pasted(tmp_path):
         image.disk.clear(0)
         image.disk.normal(0, pattern(number, C))
         image.snapshot(b"%d" % number, name.encode(), seconds=number + 1)
-    path = image.write(tmp_path / "im age,it's@x.qcow2", delete(image, image.build()))
+    path = image.write(tmp_path / "im äge,it's@x.qcow2", delete(image, image.build()))
     text = command(path)
     commands = re.findall(r"is left: fls -r -i qcow2 (.*)", text)
     commands += re.findall(r"carvers: img_cat -i qcow2 (.*) > residue.raw", text)
