@@ -155,6 +155,21 @@ def test_by_order(tmp_path):
         assert any("0 by their order" in sentence for sentence in disk.warnings)
 
 
+def test_by_order_wants_ascending_data(tmp_path):
+    """The second table was written backwards: then the file's order says nothing."""
+    data, path = filled_disk(mbr((2048, 4096))), tmp_path / "disk.qcow2"
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-o", "cluster_size=4k", path, "8M")
+    steps = []
+    for number in (0, 1, 3, 2, 4, 5, 6, 7):
+        piece = tmp_path / f"{number}.piece"
+        piece.write_bytes(data[number * MIB : (number + 1) * MIB])
+        steps += ["-c", f"write -q -s {piece} {number}M 1M"]
+    run("qemu-io", *steps, path)
+    name = f"{wipe(path, 12)}@abandoned,l1=by-order,cluster-bits=12,size={8 * MIB}"
+    counts, warnings = look(name, bytes(data))
+    assert counts == Counter(right=512, lost=3 * 512) and "0 by their order" in warnings
+
+
 def test_the_copy_of_a_gpt(tmp_path):
     raw, path = tmp_path / "disk.raw", tmp_path / "disk.qcow2"
     data = filled_disk(bytes(512) + gpt(1, 16383, 16384))
