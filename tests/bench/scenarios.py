@@ -252,8 +252,10 @@ class Bench:
         zeros = [self.programs / "mounted_zeros", self.images.disk_bytes]
 
         def dd(file, *words, **more):
-            words = ["bs=1M", "of=/dev/null", "status=none", *words]
-            return Contender(["dd", f"if={file}", *words], **more)
+            size = "bs=16M" if "iflag=direct" in words else "bs=1M"
+            return Contender(
+                ["dd", f"if={file}", size, "of=/dev/null", "status=none", *words], **more
+            )
 
         def through(file, *server):
             words = ["iflag=direct"] if kind == "mount-direct" else []
