@@ -111,12 +111,11 @@ static int base_table(struct abandoned *abandoned, uint64_t l1_index, uint64_t *
 static int table_at(struct abandoned *abandoned, uint64_t l1_index, uint64_t *l2_offset,
                     struct qcow2_error *error)
 {
-  const struct qcow2_placed *placed = &abandoned->placed;
-  size_t at = qcow2_placed_find(placed, l1_index);
+  const struct qcow2_placed_table *placed = qcow2_placed_find(&abandoned->placed, l1_index);
 
-  if (at == placed->count || placed->tables[at].l1_index != l1_index)
+  if (placed == NULL)
     return base_table(abandoned, l1_index, l2_offset, error);
-  *l2_offset = placed->tables[at].l2_offset;
+  *l2_offset = placed->l2_offset;
   return 0;
 }
 

@@ -77,20 +77,18 @@ static bool read_through(struct anchors *anchors, uint64_t l2_offset, uint64_t g
 
 static bool is_taken(const struct qcow2_placed *placed, uint64_t l1_index)
 {
-  size_t at = qcow2_placed_find(placed, l1_index);
-
-  return at < placed->count && placed->tables[at].l1_index == l1_index;
+  return qcow2_placed_find(placed, l1_index) != NULL;
 }
 
 /* The table that is placed there, or that the base has there; 0: none. */
 static uint64_t known_table(const struct anchors *anchors, uint64_t l1_index)
 {
   const struct qcow2_anchored *given = anchors->given;
-  const struct qcow2_placed *placed = given->placed;
+  const struct qcow2_placed_table *placed = qcow2_placed_find(given->placed, l1_index);
   uint8_t word[8];
 
-  if (is_taken(placed, l1_index))
-    return placed->tables[qcow2_placed_find(placed, l1_index)].l2_offset;
+  if (placed != NULL)
+    return placed->l2_offset;
   if (l1_index >= given->base_l1_size ||
       qcow2_storage_read(&given->layer->file.storage,
                          given->base_l1_offset + l1_index * L1_ENTRY_BYTES, word, sizeof(word),

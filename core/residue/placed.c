@@ -28,7 +28,8 @@ void qcow2_placed_keep_best(struct qcow2_placed *placed)
   placed->count = count;
 }
 
-size_t qcow2_placed_find(const struct qcow2_placed *placed, uint64_t l1_index)
+const struct qcow2_placed_table *qcow2_placed_find(const struct qcow2_placed *placed,
+                                                   uint64_t l1_index)
 {
   size_t low = 0, high = placed->count;
 
@@ -40,7 +41,8 @@ size_t qcow2_placed_find(const struct qcow2_placed *placed, uint64_t l1_index)
     else
       high = middle;
   }
-  return low;
+  return low < placed->count && placed->tables[low].l1_index == l1_index ? &placed->tables[low]
+                                                                         : NULL;
 }
 
 static size_t entries_bytes(const struct qcow2_geometry *geometry)

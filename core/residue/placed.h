@@ -40,8 +40,9 @@ void qcow2_placed_add(struct qcow2_placed *placed, const struct qcow2_geometry *
 void qcow2_placed_forget(struct qcow2_placed *placed, const struct qcow2_geometry *geometry,
                          uint64_t l2_offset);
 
-/* The first placed table from an L1 index on: its position in `tables`. */
-size_t qcow2_placed_find(const struct qcow2_placed *placed, uint64_t l1_index);
+/* The table that is placed at an L1 index; NULL: none is. */
+const struct qcow2_placed_table *qcow2_placed_find(const struct qcow2_placed *placed,
+                                                   uint64_t l1_index);
 
 /* True if a table that has no place can belong where this L2 table is, which is in use: it is a
    copy of that, made to be changed, so it has all its entries and shares none of them. */
