@@ -85,13 +85,18 @@ def test_what_was_reused_is_an_error(tmp_path):
     assert compare(pieces, truth)["wrong"] == 0
 
 
-def test_a_wiped_l1_table(tmp_path):
-    """The active disk's L1 table is zeros, so nothing leads to its L2 tables either."""
-    machine = Machine(tmp_path / "disk.qcow2", "8M")
+def written_since_a_snapshot(path):
+    """(a machine whose disk was written in part since its snapshot "then"; its content)."""
+    machine = Machine(path, "8M")
     machine.io("write -P 65 0 8M")
     machine.snapshot("-c", "then")
     machine.io("write -P 67 1M 4M")
-    truth = machine.content()
+    return machine, machine.content()
+
+
+def test_a_wiped_l1_table(tmp_path):
+    """The active disk's L1 table is zeros, so nothing leads to its L2 tables either."""
+    machine, truth = written_since_a_snapshot(tmp_path / "disk.qcow2")
     with core.Image(machine.path) as image:
         l1 = image.header.l1_offset
     with open(machine.path, "r+b") as file:

@@ -11,7 +11,7 @@ import pytest
 from lib import core
 from lib.builder import Image, pattern
 from lib.project import BUILD, run
-from test_abandoned import Machine, compare
+from test_abandoned import compare, written_since_a_snapshot
 from test_rebuild import rebuild
 
 MIB = 1 << 20
@@ -259,11 +259,7 @@ def test_a_table_that_was_overwritten_is_no_zeros(tmp_path):
 def test_with_a_snapshot(tmp_path):
     """Header and active L1 table are lost. The snapshot's tables vote. The table that was
     written anew as a whole has no place, and where it may belong is lost."""
-    machine = Machine(tmp_path / "disk.qcow2", "8M")
-    machine.io("write -P 65 0 8M")
-    machine.snapshot("-c", "then")
-    machine.io("write -P 67 1M 4M")
-    truth = machine.content()
+    machine, truth = written_since_a_snapshot(tmp_path / "disk.qcow2")
     with core.Image(machine.path) as image:
         then = image.snapshots[0].l1_offset
     wipe(machine.path, 12)
