@@ -183,13 +183,24 @@ static void after_fork_in_parent(void) LOCK_NOT_CHECKED
   pthread_mutex_unlock(&list_lock);
 }
 
-/* Only the thread that called fork() exists in the child: forget the others, and their jobs. The
-   child starts no new ones: POSIX does not promise that a process with several threads can do so
-   after fork(). */
+static bool any_has_threads(void) LOCK_NOT_CHECKED
+{
+  const struct qcow2_ahead *ahead = list;
+
+  while (ahead != NULL && ahead->thread_count == 0)
+    ahead = ahead->next;
+  return ahead != NULL;
+}
+
+/* Only the thread that called fork() exists in the child: forget the others, and their jobs. If
+   there were any, the child starts none for any image that is open: POSIX does not promise that a
+   process with several threads can do so after fork(). */
 static void after_fork_in_child(void) LOCK_NOT_CHECKED
 {
+  bool had_threads = any_has_threads();
+
   for (struct qcow2_ahead *ahead = list; ahead != NULL; ahead = ahead->next) {
-    if (ahead->thread_count > 0)
+    if (had_threads)
       ahead->thread_limit = ahead->thread_count = 0;
     for (size_t i = 0; i < JOBS_MAX; i++)
       ahead->jobs[i].state = JOB_NONE;

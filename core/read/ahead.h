@@ -16,7 +16,8 @@
  *
  * An image has one set of threads. They start when enough units were reached, and end when the
  * image is closed. fork() waits until no thread decodes and takes all locks, so that no lock is
- * left held in the child, where these threads do not exist. The child reads without threads.
+ * left held in the child, where these threads do not exist. If any image had threads, the child
+ * reads all images that are open without threads.
  */
 #ifndef QCOW2_READ_AHEAD_H
 #define QCOW2_READ_AHEAD_H

@@ -31,7 +31,8 @@ static uint64_t decode(const uint8_t *block, uint64_t index, unsigned order)
   case 4: return be16_get(block + index * 2);
   case 3: return block[index];
   default:
-    return block[index << order >> 3] >> ((index << order) & 7) & ((1u << (1u << order)) - 1);
+    return (unsigned) block[index << order >> 3] >> ((index << order) & 7) &
+           ((1u << (1u << order)) - 1);
   }
 }
 
