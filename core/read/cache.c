@@ -3,12 +3,14 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdlib.h>
 
 #include "../base/checked.h"
 #include "../base/error.h"
 #include "../base/locks.h"
 #include "../base/system.h"
+#include "lru.h"
 #include "slabs.h"
 
 /* The hash table has one bucket for this many bytes of the budget, which is about the size of a
@@ -37,11 +39,10 @@ struct entry {
   struct qcow2_cache_key key;
   enum entry_state state GUARDED_BY(cache_lock);
   bool is_unused GUARDED_BY(cache_lock); /* it was loaded ahead, and was not asked for yet */
-  bool is_in_slab;                       /* where its memory is from */
+  bool is_in_slab;                       /* for slabs.h */
   unsigned pins GUARDED_BY(cache_lock);  /* users, loader and waiters */
   struct entry *bucket_next GUARDED_BY(cache_lock);
-  struct list *list GUARDED_BY(cache_lock);
-  struct entry *newer GUARDED_BY(cache_lock), *older GUARDED_BY(cache_lock); /* in its list */
+  struct lru_item use GUARDED_BY(cache_lock); /* in `recent` or `kept` */
 };
 
 /* How much of the budget an entry takes. */
@@ -50,11 +51,10 @@ static size_t entry_bytes(size_t length)
   return sizeof(struct entry) + length;
 }
 
-/* Entries by their last use, with the bytes they hold. */
-struct list {
-  struct entry *newest GUARDED_BY(cache_lock), *oldest GUARDED_BY(cache_lock);
-  size_t bytes GUARDED_BY(cache_lock);
-};
+static struct entry *entry_of(struct lru_item *use)
+{
+  return (struct entry *) ((char *) use - offsetof(struct entry, use));
+}
 
 struct qcow2_cache {
   pthread_mutex_t lock;
@@ -63,8 +63,8 @@ struct qcow2_cache {
   bool keeps_part;
   struct qcow2_slabs slabs GUARDED_BY(cache_lock); /* for blocks of the usual length */
   unsigned left GUARDED_BY(cache_lock);            /* entries that stopped being recent */
-  struct list recent, kept;                        /* see cache.h */
-  _Atomic size_t used;                             /* their bytes, for the other cache to read: */
+  struct lru recent GUARDED_BY(cache_lock), kept GUARDED_BY(cache_lock); /* see cache.h */
+  _Atomic size_t used;          /* their bytes, for the other cache to read: */
   struct qcow2_cache *lender;   /* it lends to this one what it does not use; or NULL */
   struct qcow2_cache *borrower; /* this one lends to it; or NULL */
   struct entry **buckets;       /* 1 << bucket_bits */
@@ -80,52 +80,6 @@ static void lock(struct qcow2_cache *cache) LOCKS(cache_lock)
 static void unlock(struct qcow2_cache *cache) UNLOCKS(cache_lock)
 {
   pthread_mutex_unlock(&cache->lock);
-}
-
-/* ---- Lists ------------------------------------------------------------- */
-
-/* Add the entry as the newest of the list. */
-static void list_add(struct list *list, struct entry *entry) NEEDS_LOCK(cache_lock)
-{
-  entry->list = list;
-  entry->older = list->newest;
-  entry->newer = NULL;
-  if (list->newest != NULL)
-    list->newest->newer = entry;
-  else
-    list->oldest = entry;
-  list->newest = entry;
-  list->bytes += entry_bytes(entry->block.length);
-}
-
-/* Add the entry as the oldest. */
-static void list_add_oldest(struct list *list, struct entry *entry) NEEDS_LOCK(cache_lock)
-{
-  entry->list = list;
-  entry->older = NULL;
-  entry->newer = list->oldest;
-  if (list->oldest != NULL)
-    list->oldest->older = entry;
-  else
-    list->newest = entry;
-  list->oldest = entry;
-  list->bytes += entry_bytes(entry->block.length);
-}
-
-static void list_remove(struct entry *entry) NEEDS_LOCK(cache_lock)
-{
-  struct list *list = entry->list;
-
-  /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): a list with bytes has an oldest entry */
-  if (entry->newer != NULL)
-    entry->newer->older = entry->older;
-  else
-    list->newest = entry->older;
-  if (entry->older != NULL)
-    entry->older->newer = entry->newer;
-  else
-    list->oldest = entry->newer;
-  list->bytes -= entry_bytes(entry->block.length);
 }
 
 /* ---- The table --------------------------------------------------------- */
@@ -181,29 +135,27 @@ static size_t bytes_used(const struct qcow2_cache *cache) NEEDS_LOCK(cache_lock)
 static void entry_detach(struct qcow2_cache *cache, struct entry *entry) NEEDS_LOCK(cache_lock)
 {
   table_remove(cache, entry);
-  list_remove(entry);
+  lru_remove(&entry->use);
   atomic_store_explicit(&cache->used, bytes_used(cache), memory_order_relaxed);
 }
 
-/* Memory for an entry with a block of `length` bytes. NULL: there is none. A cache that holds
-   little takes no slab: programs that read little are many, and may open many images. */
+/* Memory for an entry with a block of `length` bytes. NULL: there is none. */
 static struct entry *entry_take(struct qcow2_cache *cache, size_t length) NEEDS_LOCK(cache_lock)
 {
-  bool in_slab = entry_bytes(length) == cache->slabs.item_bytes && bytes_used(cache) >= SLAB_BYTES;
-  struct entry *entry = in_slab ? qcow2_slabs_take(&cache->slabs) : malloc(entry_bytes(length));
+  bool is_in_slab;
+  struct entry *entry = qcow2_slabs_take(&cache->slabs, entry_bytes(length), bytes_used(cache),
+                                         &is_in_slab);
 
   if (entry != NULL)
-    entry->is_in_slab = in_slab;
+    entry->is_in_slab = is_in_slab;
   return entry;
 }
 
 /* Give back the memory of an entry. NULL is allowed. */
 static void entry_give(struct qcow2_cache *cache, struct entry *entry) NEEDS_LOCK(cache_lock)
 {
-  if (entry != NULL && entry->is_in_slab)
-    qcow2_slabs_give(&cache->slabs, entry);
-  else
-    free(entry);
+  if (entry != NULL)
+    qcow2_slabs_give(&cache->slabs, entry, entry->is_in_slab);
 }
 
 static void entry_unpin(struct qcow2_cache *cache, struct entry *entry) NEEDS_LOCK(cache_lock)
@@ -214,10 +166,12 @@ static void entry_unpin(struct qcow2_cache *cache, struct entry *entry) NEEDS_LO
 }
 
 /* Evict the oldest unpinned entry of a list, which the caller gives back. NULL: there is none. */
-static struct entry *evict_from(struct qcow2_cache *cache, struct list *list) NEEDS_LOCK(cache_lock)
+static struct entry *evict_from(struct qcow2_cache *cache, const struct lru *list)
+    NEEDS_LOCK(cache_lock)
 {
-  for (struct entry *entry = list->oldest; entry != NULL; entry = entry->newer) {
-    /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): an entry that was freed is in no list */
+  for (struct lru_item *use = list->oldest; use != NULL; use = use->newer) {
+    struct entry *entry = entry_of(use);
+
     if (entry->pins > 0)
       continue;
     entry_detach(cache, entry);
@@ -273,30 +227,30 @@ static struct entry *make_room(struct qcow2_cache *cache, size_t length) NEEDS_L
    ones go: some to be kept, and the others to be evicted next. */
 static void add_recent(struct qcow2_cache *cache, struct entry *entry) NEEDS_LOCK(cache_lock)
 {
-  list_add(&cache->recent, entry);
+  lru_add_newest(&cache->recent, &entry->use);
   while (cache->keeps_part && cache->recent.bytes > RECENT_SHARE(cache->budget) &&
-         cache->recent.oldest != entry) {
-    struct entry *oldest = cache->recent.oldest;
+         cache->recent.oldest != &entry->use) {
+    struct lru_item *oldest = cache->recent.oldest;
 
-    list_remove(oldest);
+    lru_remove(oldest);
     if (++cache->left % KEPT_ONE_OF == 0)
-      list_add(&cache->kept, oldest);
+      lru_add_newest(&cache->kept, oldest);
     else
-      list_add_oldest(&cache->kept, oldest);
+      lru_add_oldest(&cache->kept, oldest);
   }
 }
 
 /* Note a use of a ready entry. What was loaded ahead becomes recent with its first use. */
 static void entry_touch(struct qcow2_cache *cache, struct entry *entry) NEEDS_LOCK(cache_lock)
 {
-  bool is_recent = entry->is_unused || entry->list == &cache->recent;
+  bool is_recent = entry->is_unused || entry->use.list == &cache->recent;
 
   entry->is_unused = false;
-  list_remove(entry);
+  lru_remove(&entry->use);
   if (is_recent)
     add_recent(cache, entry);
   else
-    list_add(&cache->kept, entry);
+    lru_add_newest(&cache->kept, &entry->use);
 }
 
 static struct entry *entry_new(struct qcow2_cache *cache, struct qcow2_cache_key key, size_t length)
@@ -311,6 +265,7 @@ static struct entry *entry_new(struct qcow2_cache *cache, struct qcow2_cache_key
                            .state = ENTRY_LOADING,
                            .is_in_slab = entry->is_in_slab,
                            .pins = 1,
+                           .use = { .bytes = entry_bytes(length) },
                            .bucket_next = *bucket };
   *bucket = entry;
   add_recent(cache, entry);

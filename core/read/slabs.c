@@ -2,6 +2,7 @@
 #include "slabs.h"
 
 #include <stdint.h>
+#include <stdlib.h>
 
 #include "../base/system.h"
 
@@ -66,7 +67,7 @@ static struct slab *slab_new(struct qcow2_slabs *slabs)
   return slab;
 }
 
-void *qcow2_slabs_take(struct qcow2_slabs *slabs)
+static void *take_from_slab(struct qcow2_slabs *slabs)
 {
   struct slab *slab = slabs->with_room != NULL ? slabs->with_room : slab_new(slabs);
   void *item;
@@ -86,7 +87,7 @@ void *qcow2_slabs_take(struct qcow2_slabs *slabs)
   return item;
 }
 
-void qcow2_slabs_give(struct qcow2_slabs *slabs, void *item)
+static void give_to_slab(struct qcow2_slabs *slabs, void *item)
 {
   struct slab *slab = slab_of(item);
   struct unused *unused = item;
@@ -99,4 +100,18 @@ void qcow2_slabs_give(struct qcow2_slabs *slabs, void *item)
     return;
   list_remove(slabs, slab);
   qcow2_system_give_aligned(slab);
+}
+
+void *qcow2_slabs_take(struct qcow2_slabs *slabs, size_t bytes, size_t held_bytes, bool *is_in_slab)
+{
+  *is_in_slab = bytes == slabs->item_bytes && held_bytes >= SLAB_BYTES;
+  return *is_in_slab ? take_from_slab(slabs) : malloc(bytes);
+}
+
+void qcow2_slabs_give(struct qcow2_slabs *slabs, void *item, bool is_in_slab)
+{
+  if (is_in_slab)
+    give_to_slab(slabs, item);
+  else
+    free(item);
 }

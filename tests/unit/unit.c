@@ -620,8 +620,10 @@ static void check_items(uint32_t *const *items, uint32_t step)
 static void take_items(struct qcow2_slabs *slabs, uint32_t **items, uint32_t first, uint32_t step)
 {
   for (uint32_t i = first; i < ITEMS; i += step) {
-    items[i] = qcow2_slabs_take(slabs);
-    CHECK(items[i] != NULL);
+    bool is_in_slab;
+
+    items[i] = qcow2_slabs_take(slabs, BLOCK, SLAB_BYTES, &is_in_slab);
+    CHECK(items[i] != NULL && is_in_slab);
     if (items[i] != NULL)
       items[i][0] = items[i][BLOCK / 4 - 1] = i;
   }
@@ -638,14 +640,31 @@ static void test_slabs(void)
   check_items(items, 1);
   with_room = slabs.with_room;
   for (uint32_t i = 1; i < ITEMS; i += 2)
-    qcow2_slabs_give(&slabs, items[i]);
+    qcow2_slabs_give(&slabs, items[i], true);
   check_items(items, 2);
   take_items(&slabs, items, 1, 2);
   CHECK(slabs.with_room == with_room);
   check_items(items, 1);
   for (uint32_t i = 0; i < ITEMS; i++)
-    qcow2_slabs_give(&slabs, items[(i * 7 + 3) % ITEMS]);
+    qcow2_slabs_give(&slabs, items[(i * 7 + 3) % ITEMS], true);
   CHECK(slabs.with_room == NULL);
+}
+
+/* Items that are few, or not of the usual size, take no slab. */
+static void test_slabs_are_not_for_all(void)
+{
+  static const struct {
+    size_t bytes, held_bytes;
+  } OTHERS[] = { { BLOCK, SLAB_BYTES - 1 }, { BLOCK + 1, SLAB_BYTES } };
+  struct qcow2_slabs slabs = { .item_bytes = BLOCK };
+
+  for (size_t i = 0; i < sizeof(OTHERS) / sizeof(OTHERS[0]); i++) {
+    bool is_in_slab;
+    void *item = qcow2_slabs_take(&slabs, OTHERS[i].bytes, OTHERS[i].held_bytes, &is_in_slab);
+
+    CHECK(item != NULL && !is_in_slab && slabs.with_room == NULL);
+    qcow2_slabs_give(&slabs, item, is_in_slab);
+  }
 }
 
 /* ---- The list --------------------------------------------------------------- */
@@ -669,6 +688,7 @@ static const struct {
   { "l1_entries", test_l1_entries },
   { "l2_entries", test_l2_entries },
   { "slabs", test_slabs },
+  { "slabs_are_not_for_all", test_slabs_are_not_for_all },
   { "streams_in_order", test_streams_in_order },
   { "streams_with_gaps", test_streams_with_gaps },
   { "streams_out_of_order", test_streams_out_of_order },
