@@ -23,9 +23,7 @@ char *qcow2_text_duplicate(const char *text)
   return text == NULL ? NULL : qcow2_text_copy(text, strlen(text));
 }
 
-/* The length of the well-formed UTF-8 character at `bytes`, 0 if there is none (RFC 3629: no
-   overlong form, no surrogate, nothing above U+10FFFF), and its code point. */
-static size_t utf8_character(const uint8_t *bytes, size_t left, uint32_t *code_point)
+size_t qcow2_text_character(const uint8_t *bytes, size_t left, uint32_t *code_point)
 {
   static const uint32_t smallest[] = { 0, 0, 0x80, 0x800, 0x10000 };
   size_t length = bytes[0] < 0x80 ? 1 : bytes[0] >= 0xF0 ? 4 : bytes[0] >= 0xE0 ? 3 : 2;
@@ -77,7 +75,7 @@ static size_t escape_one(const uint8_t *bytes, size_t left, uint32_t also, char 
 {
   static const char digits[] = "0123456789abcdef";
   uint32_t code_point = 0;
-  size_t length = utf8_character(bytes, left, &code_point);
+  size_t length = qcow2_text_character(bytes, left, &code_point);
 
   if (length > 0 && !is_harmful(code_point) && code_point != also) {
     memcpy(piece, bytes, length);

@@ -14,6 +14,11 @@ char *qcow2_text_copy(const void *text, size_t length);
 /* As qcow2_text_copy() of a NUL-terminated string; NULL gives NULL. */
 char *qcow2_text_duplicate(const char *text);
 
+/* The length of the well-formed UTF-8 character at `bytes`, of which there are `left`, at least
+   one; 0 if there is none (RFC 3629: no overlong form, no surrogate, nothing above U+10FFFF). Its
+   number is written to *code_point. */
+size_t qcow2_text_character(const uint8_t *bytes, size_t left, uint32_t *code_point);
+
 /* The escaped form of a NUL-terminated string, to stand between double quotes, in `out`; returns
    `out`. */
 char *qcow2_text_quote(const char *text, char out[TEXT_ESCAPED_BYTES]);

@@ -6,6 +6,7 @@
 
 #include "../base/bytes.h"
 #include "../base/checked.h"
+#include "../base/text.h"
 #include "../format/bitmap.h"
 #include "../format/cluster.h"
 #include "../format/snapshot.h"
@@ -35,15 +36,15 @@ static bool is_header(const uint8_t *cluster)
 /* True for UTF-8 without NUL; without control characters, if these are not allowed. */
 static bool is_text(const uint8_t *bytes, size_t length, bool allows_control)
 {
-  for (size_t i = 0; i < length;) {
-    unsigned more = bytes[i] < 0x80 ? 0 : bytes[i] < 0xe0 ? 1 : bytes[i] < 0xf0 ? 2 : 3;
+  size_t step;
 
-    if (bytes[i] == 0 || (!allows_control && (bytes[i] < 0x20 || bytes[i] == 0x7f)) ||
-        (bytes[i] >= 0x80 && bytes[i] < 0xc2) || bytes[i] >= 0xf5 || more >= length - i)
+  for (size_t at = 0; at < length; at += step) {
+    uint32_t code_point = 0;
+
+    step = qcow2_text_character(bytes + at, length - at, &code_point);
+    if (step == 0 || code_point == 0 ||
+        (!allows_control && (code_point < 0x20 || code_point == 0x7f)))
       return false;
-    for (i++; more > 0; more--, i++)
-      if ((bytes[i] & 0xc0) != 0x80)
-        return false;
   }
   return true;
 }
