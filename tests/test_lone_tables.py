@@ -4,12 +4,12 @@ their order in the file. What has no place is an error, and nothing else than th
 import random
 import struct
 import subprocess
-import zlib
 from collections import Counter
 
 import pytest
 from lib import core
 from lib.builder import Image, pattern
+from lib.landmarks import gpt, mbr, mft_record, ntfs, xfs
 from lib.project import BUILD, run
 from test_abandoned import compare, written_since_a_snapshot
 from test_rebuild import rebuild
@@ -104,36 +104,6 @@ def test_written_in_random_order(ext4, order, tmp_path):
     assert "0 by their order" in warnings
 
 
-def mbr(*partitions):
-    sector = bytearray(512)
-    for number, (start, length) in enumerate(partitions):
-        struct.pack_into("<8xII", sector, 446 + 16 * number, start, length)
-        sector[446 + 16 * number + 4] = 0x83
-    return bytes(sector[:510]) + b"\x55\xaa"
-
-
-def gpt(here, there, sectors):
-    def header(checksum):
-        return b"EFI PART" + struct.pack(
-            "<IIIIQQQQ16sQIII",
-            0x10000,
-            92,
-            checksum,
-            0,
-            here,
-            there,
-            34,
-            sectors - 34,
-            b"g" * 16,
-            2,
-            0,
-            128,
-            0,
-        )
-
-    return header(zlib.crc32(header(0))).ljust(512, b"\0")
-
-
 def filled_disk(start):
     """8 MiB without zeros."""
     data = bytearray(pattern(5, 8 * MIB))
@@ -182,29 +152,6 @@ def test_the_copy_of_a_gpt(tmp_path):
     assert counts == Counter(right=2 * 512, lost=2 * 512) and "2 by what they contain" in warnings
 
 
-def xfs(group):
-    block = bytearray(1024)
-    struct.pack_into(">4sIQ", block, 0, b"XFSB", 4096, 1792)
-    block[32:48] = b"u" * 16
-    struct.pack_into(">II", block, 84, 512, 4)
-    struct.pack_into(">H", block, 102, 512)
-    struct.pack_into(">4sII", block, 512, b"XAGF", 1, group)
-    return bytes(block)
-
-
-def ntfs(start, sectors):
-    sector = bytearray(512)
-    sector[3:11] = b"NTFS    "
-    struct.pack_into("<HB", sector, 11, 512, 8)
-    struct.pack_into("<I", sector, 28, start)
-    struct.pack_into("<QQQQ", sector, 40, sectors - 1, 600, 1200, 7)
-    return bytes(sector)
-
-
-def record():
-    return b"FILE" + bytes(40) + struct.pack("<I", 0)
-
-
 @pytest.mark.parametrize("kind", ("xfs", "ntfs"))
 def test_other_file_systems(kind, tmp_path):
     """A partition from 1 MiB to the end, in tables of 2 MiB. Other data look like a landmark, but
@@ -214,7 +161,7 @@ def test_other_file_systems(kind, tmp_path):
     marks = {MIB + 2 * MIB * group: xfs(group) for group in range(4)}
     if kind == "ntfs":
         marks = {MIB: ntfs(2048, 14336), 8 * MIB - 512: ntfs(2048, 14336)}
-        marks |= {MIB + 600 * 4096: record(), MIB + 1200 * 4096: record()}
+        marks |= {MIB + 600 * 4096: mft_record(), MIB + 1200 * 4096: mft_record()}
     for at, mark in marks.items():
         data[at : at + len(mark)] = mark
     data[5 * MIB + 12288 : 5 * MIB + 12800] = ntfs(2048, 14336)

@@ -25,6 +25,12 @@ static void fail(struct qcow2_volume *volume)
   volume->kind = VOLUME_UNKNOWN;
 }
 
+/* The number of the last group that has blocks. */
+static uint32_t last_group(uint64_t blocks, uint64_t group_blocks)
+{
+  return blocks == 0 ? 0 : (uint32_t) min_u64((blocks - 1) / group_blocks, GROUPS_MAX - 1);
+}
+
 /* ---- ext2, ext3, ext4 ------------------------------------------------------------------ */
 
 /* As in ext4: neither begun nor ended with all bits inverted. */
@@ -68,7 +74,7 @@ static void take_ext_checksums(const uint8_t *superblock, struct qcow2_volume *v
 
 static void take_ext(const uint8_t *superblock, struct qcow2_volume *volume)
 {
-  uint64_t blocks = le32_get(superblock + 4), groups;
+  uint64_t blocks = le32_get(superblock + 4);
 
   if ((le32_get(superblock + 96) & EXT_INCOMPAT_64BIT) != 0)
     blocks |= (uint64_t) le32_get(superblock + 336) << 32;
@@ -84,8 +90,8 @@ static void take_ext(const uint8_t *superblock, struct qcow2_volume *volume)
     return;
   }
   volume->bytes = blocks * volume->block_bytes;
-  groups = divide_up(blocks, volume->group_blocks);
-  volume->landmarks = groups == 0 ? 0 : (uint32_t) min_u64(groups, GROUPS_MAX) - 1;
+  volume->landmarks = last_group(blocks - min_u64(blocks, volume->first_block),
+                                 volume->group_blocks);
   volume->has_two = (le32_get(superblock + 92) & EXT_COMPAT_SPARSE_SUPER2) != 0;
   volume->is_sparse = (le32_get(superblock + 100) & EXT_RO_COMPAT_SPARSE_SUPER) != 0;
   volume->copies[0] = le32_get(superblock + 588);
@@ -156,8 +162,7 @@ static void take_xfs(const uint8_t *head, struct qcow2_volume *volume)
     return;
   }
   volume->bytes = blocks * volume->block_bytes;
-  volume->landmarks = (uint32_t) min_u64(be32_get(head + 88), GROUPS_MAX);
-  volume->landmarks -= volume->landmarks > 0;
+  volume->landmarks = last_group(blocks, volume->group_blocks);
 }
 
 /* In the second sector of an allocation group is its number. */
@@ -197,7 +202,7 @@ static void take_ntfs(const uint8_t *head, struct qcow2_volume *volume)
   for (unsigned i = 0; i < 2; i++) {
     uint64_t at = le64_get(head + 48 + i * 8);
 
-    volume->mft[i] = at > volume->bytes / cluster ? 0 : volume->start + at * cluster;
+    volume->mft[i] = at >= volume->bytes / cluster ? 0 : volume->start + at * cluster;
   }
 }
 
@@ -250,7 +255,7 @@ bool qcow2_volume_landmark(const struct qcow2_volume *volume, uint32_t number,
   case VOLUME_XFS:
     landmark->guest_offset = volume->start + number * volume->group_blocks * volume->block_bytes;
     landmark->length = volume->sector_bytes + 16;
-    return landmark->guest_offset - volume->start < volume->bytes;
+    return true;
   case VOLUME_NTFS:
     landmark->guest_offset = number == NTFS_BOOT ? volume->start + volume->bytes - DISK_SECTOR_BYTES
                                                  : volume->mft[number - NTFS_MFT];

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The abandoned state of a whole image: L2 tables placed by votes, and clusters placed by their
- * neighbours. These are shown only where the state's own tables do not say what is there, no
- * cluster of the file twice; everything else is as without them.
+ * The abandoned state of a whole image: L2 tables placed by votes, by what they contain and by
+ * their order, and clusters placed by their neighbours. These are shown only where the state's own
+ * tables do not say what is there, no cluster of the file twice; everything else is as without
+ * them.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -88,12 +89,14 @@ static void check_views(struct qcow2_image *image)
   qcow2_view_close(with);
 }
 
-static void look(const uint8_t *data, size_t size, bool is_failing)
+static void look(const uint8_t *data, size_t size, bool is_failing,
+                 const struct qcow2_layout *layout)
 {
   struct fuzz_input input = { data, size };
   struct qcow2_storage storage = is_failing ? fuzz_storage_failing(&input) : fuzz_storage(&input);
   struct qcow2_open_options options = { .struct_size = sizeof(options),
-                                        .flags = QCOW2_OPEN_NO_THREADS };
+                                        .flags = QCOW2_OPEN_NO_THREADS,
+                                        .layout = layout };
   struct qcow2_image *image;
 
   if (qcow2_image_open_storage(&storage, &options, &image, NULL) != 0)
@@ -112,8 +115,34 @@ static uint64_t number_at(const uint8_t *data, size_t offset, unsigned width)
   return number;
 }
 
-/* The input as it is; and without the active disk's L1 table, so that nothing leads to its L2
-   tables. */
+/* The layout as the header has it, but without an L1 table. */
+static struct qcow2_layout layout_without_l1(const uint8_t *data, size_t size)
+{
+  struct qcow2_layout layout = { .size = number_at(data, 24, 8),
+                                 .cluster_bits = (uint32_t) number_at(data, 20, 4),
+                                 .flags = QCOW2_LAYOUT_NO_L1 | QCOW2_LAYOUT_BY_ORDER };
+
+  if (size >= 112 && number_at(data, 4, 4) == 3) {
+    layout.flags |= (data[79] & 16) != 0 ? QCOW2_LAYOUT_EXTENDED_L2 : 0;
+    layout.flags |= data[104] == 1 ? QCOW2_LAYOUT_ZSTD : 0;
+  }
+  return layout;
+}
+
+/* Without the active disk's L1 table, so that nothing leads to its L2 tables: as if it were zeros;
+   as if it were not there; and as if the header were lost, too. */
+static void look_without_l1(uint8_t *data, size_t size)
+{
+  const struct qcow2_layout no_l1 = { .flags = QCOW2_LAYOUT_NO_L1 },
+                            alone = layout_without_l1(data, size);
+
+  look(data, size, false, NULL);
+  look(data, size, true, NULL);
+  look(data, size, false, &no_l1);
+  data[0] = 0;
+  look(data, size, false, &alone);
+}
+
 void fuzz_abandoned(const uint8_t *data, size_t size)
 {
   uint8_t *changed = calloc(1, size + 1);
@@ -122,13 +151,12 @@ void fuzz_abandoned(const uint8_t *data, size_t size)
   FUZZ_CHECK(changed != NULL);
   if (size > 0)
     memcpy(changed, data, size);
-  look(changed, size, false);
+  look(changed, size, false, NULL);
   l1_bytes = size < 48 ? 0 : number_at(data, 36, 4) * 8;
   l1_offset = size < 48 ? 0 : number_at(data, 40, 8);
   if (l1_offset >= 48 && l1_offset < size) {
     memset(changed + l1_offset, 0, l1_bytes < size - l1_offset ? l1_bytes : size - l1_offset);
-    look(changed, size, false);
-    look(changed, size, true);
+    look_without_l1(changed, size);
   }
   free(changed);
 }

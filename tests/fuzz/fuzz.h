@@ -23,6 +23,8 @@ void fuzz_residue(const uint8_t *data, size_t size); /* a whole image: what noth
 void fuzz_labels(const uint8_t *data, size_t size);  /* a whole image: its deleted snapshots */
 void fuzz_abandoned(const uint8_t *data,
                     size_t size); /* a whole image: its abandoned state, and guesses */
+void fuzz_volumes(const uint8_t *data,
+                  size_t size); /* the start of a disk and of a file system, and landmarks */
 void fuzz_order(const uint8_t *data,
                 size_t size); /* a whole image: read in some order, ahead in threads and without */
 void fuzz_mapping(const uint8_t *data,

@@ -10,8 +10,8 @@ LLVM_PROFDATA ?= llvm-profdata
 LLVM_COV ?= llvm-cov
 FUZZ_SECONDS ?= 60
 FUZZ_JOBS ?= 2
-targets := image check residue labels abandoned order mapping decompress luks tables reference \
-	selector name
+targets := image check residue labels abandoned volumes order mapping decompress luks tables \
+	reference selector name
 images := image check residue labels abandoned order
 FUZZ_TARGETS ?= $(targets)
 packages := zlib libzstd libdeflate libgcrypt

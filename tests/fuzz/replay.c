@@ -14,12 +14,21 @@ static const struct target {
   const char *name;
   void (*run)(const uint8_t *data, size_t size);
 } TARGETS[] = {
-  { "image", fuzz_image },         { "check", fuzz_check },           { "residue", fuzz_residue },
-  { "labels", fuzz_labels },       { "abandoned", fuzz_abandoned },   { "order", fuzz_order },
-  { "mapping", fuzz_mapping },     { "decompress", fuzz_decompress }, { "luks", fuzz_luks },
+  { "image", fuzz_image },
+  { "check", fuzz_check },
+  { "residue", fuzz_residue },
+  { "labels", fuzz_labels },
+  { "abandoned", fuzz_abandoned },
+  { "volumes", fuzz_volumes },
+  { "order", fuzz_order },
+  { "mapping", fuzz_mapping },
+  { "decompress", fuzz_decompress },
+  { "luks", fuzz_luks },
   { "tables", fuzz_tables },
 #ifndef _WIN32 /* the part of the gate that opens what an image names, and image names */
-  { "reference", fuzz_reference }, { "selector", fuzz_selector },     { "name", fuzz_name },
+  { "reference", fuzz_reference },
+  { "selector", fuzz_selector },
+  { "name", fuzz_name },
 #endif
 };
 

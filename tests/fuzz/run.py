@@ -25,6 +25,7 @@ LONGEST = {
     "residue": 120_000,
     "labels": 120_000,
     "abandoned": 120_000,
+    "volumes": 20_000,
     "order": 120_000,
     "mapping": 4096,
     "decompress": 8192,

@@ -22,6 +22,16 @@ from lib.builder import (  # noqa: E402
     zstd_huge_window,
     zstd_skippable,
 )
+from lib.landmarks import (  # noqa: E402
+    ext,
+    ext_group,
+    gpt,
+    gpt_entry,
+    mbr,
+    mft_record,
+    ntfs,
+    xfs,
+)
 from lib.version_1 import Built  # noqa: E402
 
 BITMAPS, ENCRYPTION, FEATURES = 0x23852875, 0x0537BE77, 0x6803F857
@@ -132,8 +142,79 @@ def left_behind(middle):
     return data
 
 
+# A disk of 512 KiB, as {offset: bytes}. A partition begins at 4 KiB.
+LANDMARK_DISK, PARTITION = 512 << 10, 4096
+
+
+def ext_landmarks(start, **more):
+    """128 blocks of 1 KiB a group. A superblock in each second group."""
+    groups = (LANDMARK_DISK - start >> 10) // 128
+    blocks = groups * 128
+    marks = {
+        start + (1 + 128 * group << 10): ext(group, blocks, 128, **more)
+        for group in range(0, groups, 2)
+    }
+    bitmaps = {group: bytes([group, 255]) * 8 for group in range(groups)}
+    places = {group: 128 * group + 20 for group in bitmaps}
+    described = b"".join(ext_group(places[group], bitmaps[group]) for group in bitmaps)
+    marks[start + 2048] = described
+    return marks | {start + (places[group] << 10): bitmaps[group] for group in bitmaps}
+
+
+def landmark_disks():
+    sectors, first = LANDMARK_DISK // 512, PARTITION // 512
+    table = {0: mbr((first, sectors - first))}
+    xfs_groups = {
+        PARTITION
+        + group * (128 << 10): xfs(group, blocks=(LANDMARK_DISK - PARTITION) >> 12, group_blocks=32)
+        for group in range(4)
+    }
+    boot = ntfs(first, sectors - first, (40, 100))
+    ntfs_marks = {PARTITION: boot, LANDMARK_DISK - 512: boot}
+    ntfs_marks |= {PARTITION + cluster * 4096: mft_record() for cluster in (40, 100)}
+    entries = gpt_entry(first, sectors - 34) + bytes(384)
+    gpt_table = {512: gpt(1, sectors - 1, sectors, 4), 1024: entries}
+    gpt_table[LANDMARK_DISK - 512] = gpt(sectors - 1, 1, sectors, 4)
+    yield "xfs", table | xfs_groups
+    yield "ntfs", table | ntfs_marks
+    yield "ext-checksums", table | ext_landmarks(PARTITION)
+    yield "ext-whole-disk", ext_landmarks(0, checksums=False, sparse=False)
+    yield "gpt-ext", gpt_table | ext_landmarks(PARTITION, sparse=False)
+
+
+def landmark_image(marks):
+    """Clusters are stored where there is something, and one more for each L2 table."""
+    disk = bytearray(LANDMARK_DISK)
+    for at, mark in marks.items():
+        disk[at : at + len(mark)] = mark
+    image = Image(LANDMARK_DISK, 9)
+    for cluster in range(LANDMARK_DISK // 512):
+        data = disk[cluster * 512 :][:512]
+        if any(data) or cluster % 64 == 50:
+            image.disk.normal(cluster, data if any(data) else pattern(cluster, 512))
+    return image.build()
+
+
+def in_order(tables=6):
+    """As qemu-img convert writes: each L2 table right before its clusters."""
+    size = tables * 64 * 512
+    image = Image(size, 9)
+    first = image.junk(b"".ljust(512, b"-")) + 512
+    for index in range(tables):
+        at = first + index * 9 * 512
+        hosts = {entry: at + 512 * (1 + entry) for entry in range(8)}
+        image.junk(struct.pack(">64Q", *(hosts.get(entry, 0) for entry in range(64))))
+        for entry in range(8):
+            start = mbr((8, size // 512 - 8)) if index == entry == 0 else None
+            assert image.junk(start or pattern(index * 8 + entry, 512)) == hosts[entry]
+    return image.build()
+
+
 def abandoned_seeds():
     yield from image_seeds()
+    for name, marks in landmark_disks():
+        yield f"landmarks-{name}", landmark_image(marks)
+    yield "in-order", in_order()
     for middle in ("table", "zeros", "noise"):
         yield f"left-behind-{middle}", left_behind(middle)
 
@@ -342,6 +423,26 @@ def tables_seeds():
     )
 
 
+# ---- The starts of disks and file systems ------------------------------------------
+
+
+def volumes_seeds():
+    def ask(head, start=PARTITION, rest=b"", repair=0):
+        room = LANDMARK_DISK - start
+        return struct.pack("<BQQ", repair, start, room) + head[:2048].ljust(2048, b"\0") + rest
+
+    for name, marks in landmark_disks():
+        for repair in (0, 1):
+            disk = bytearray(LANDMARK_DISK)
+            for at, mark in marks.items():
+                disk[at : at + len(mark)] = mark
+            start = 0 if "whole" in name else PARTITION
+            sector = disk[start : start + 1024]
+            bitmap = struct.pack("<I", 0) + disk[start + 2048 :][:64] + bytes([0, 255]) * 8
+            yield f"{name}-{repair}", ask(disk[start:], start, sector + bitmap, repair)
+            yield f"disk-{name}-{repair}", ask(disk, 0, disk[1024:1536], repair)
+
+
 # ---- Streams ---------------------------------------------------------------------
 
 
@@ -509,6 +610,7 @@ SEEDS = {
     "residue": image_seeds,
     "labels": image_seeds,
     "abandoned": abandoned_seeds,
+    "volumes": volumes_seeds,
     "order": image_seeds,
     "mapping": mapping_seeds,
     "decompress": decompress_seeds,
