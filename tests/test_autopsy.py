@@ -302,7 +302,7 @@ def choose_volume(browser, name):
     browser.click(button("Analyze"))
 
 
-def wait_for_download(folder, seconds=20):
+def wait_for_download(folder, seconds=120):
     """The one file that is downloaded there."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

@@ -25,9 +25,8 @@ def dirty_by_qemu(image, name, directory):
         ["qemu-nbd", "-r", "-f", "qcow2", "-B", name, "-k", socket, str(image)]
     )
     try:
-        for _ in range(200):
-            if os.path.exists(socket):
-                break
+        while not os.path.exists(socket):
+            assert server.poll() is None, "qemu-nbd has ended"
             time.sleep(0.05)
         options = (
             f"driver=nbd,server.type=unix,server.path={socket}"

@@ -392,7 +392,7 @@ def test_exchanged_at_each_step_of_opening(case, swapper, tmp_path):
     preload = " ".join(filter(None, (os.environ.get("LD_PRELOAD"), str(swapper))))
     names = (path, inside / name, inside / "evil")
     environment = {**os.environ, "LD_PRELOAD": preload}
-    outcomes = run_python(SWAPS, swapper, *names, timeout=60, env=environment)
+    outcomes = run_python(SWAPS, swapper, *names, env=environment)
     assert len(outcomes) > 8, "a swap before and after each of several calls"
     good = [outcome for outcome in outcomes if outcome == BASE.hex()]
     other = [
@@ -438,7 +438,9 @@ def test_exchanged_all_the_time(tmp_path):
     process.start()
     found = {"good": 0, "denied": 0}
     try:
-        for _ in range(2000):
+        for tried in range(1_000_000):
+            if tried >= 2000 and found["denied"]:  # on a busy machine the process begins late
+                break
             try:
                 assert content(path) == BASE
                 found["good"] += 1

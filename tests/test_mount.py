@@ -534,7 +534,7 @@ def processes_of(directory):
 
 
 def wait_until(condition):
-    end = time.monotonic() + 20
+    end = time.monotonic() + 120
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.05)
@@ -556,8 +556,9 @@ def test_in_the_background_with_relative_paths(states, tmp_path):
         assert {os.readlink(f"/proc/{process}/fd/{number}") for number in (0, 1, 2)} == {
             "/dev/null"
         }
-        names = [task.read_text() for task in Path(f"/proc/{process}/task").glob("*/comm")]
-        assert len(os.sched_getaffinity(0)) < 2 or any("ahead" in name for name in names), names
+        if len(os.sched_getaffinity(0)) > 1:  # a thread names itself when it begins to run
+            comms = Path(f"/proc/{process}/task").glob
+            wait_until(lambda: any("ahead" in comm.read_text() for comm in comms("*/comm")))
     finally:
         mounted.unmount(tmp_path / "m")
     assert found == b"".join(squeezable(cluster, 65536) for cluster in range(256))
@@ -569,7 +570,7 @@ def test_a_signal_unmounts(states, tmp_path, number):
     with Mount(states, tmp_path / "m") as mount:
         assert mount.path("active.raw").exists()
         mount.process.send_signal(number)
-        mount.process.wait(timeout=20)
+        mount.process.wait(timeout=120)
         assert not mount.is_mounted
     assert (mount.status, mount.complaint) == (0, "")
 
@@ -579,7 +580,7 @@ def test_the_log_of_the_system_gets_what_is_damaged(damaged, tmp_path):
         pytest.skip("needs root, and a machine on which nothing keeps a log")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as log:
         log.bind("/dev/log")
-        log.settimeout(20)
+        log.settimeout(120)
         try:
             assert in_background(damaged[0], tmp_path / "m").stderr == ""
             read_pieces(tmp_path / "m" / "active.raw", PAGE)

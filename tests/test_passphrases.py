@@ -332,7 +332,7 @@ def watch(path, key_file, needle):
             found.append(memory_holds(child.pid, needle))
             child.stdin.write("\n")
             child.stdin.flush()
-        assert child.wait(30) == 0
+        assert child.wait(120) == 0
     finally:
         child.kill()
         child.wait()

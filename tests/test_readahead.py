@@ -36,7 +36,7 @@ def thread_count():
 
 
 def becomes_true(condition):
-    end = time.monotonic() + 5
+    end = time.monotonic() + 120
     while not condition() and time.monotonic() < end:
         time.sleep(0.001)
     return condition()
@@ -321,7 +321,7 @@ def in_child(work):
     if child == 0:
         status = 2
         try:
-            signal.alarm(20)
+            signal.alarm(120)
             status = 0 if work() else 1
         finally:
             os._exit(status)

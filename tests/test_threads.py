@@ -79,10 +79,4 @@ def test_threads(kind, tmp_path):
     paths = IMAGES[kind](tmp_path)
     result = run(THREADS, SECONDS, os.environ["TSK_QCOW2_SEED"], *paths)
     print(result.stdout)
-    reads, maps, opens, forks = map(
-        int,
-        re.fullmatch(
-            r"(\d+) reads, (\d+) maps, (\d+) opens, (\d+) forks\n", result.stdout
-        ).groups(),
-    )
-    assert reads > 50 and maps > 50 and opens > 5 and forks > 2
+    assert re.fullmatch(r"\d+ reads, \d+ maps, \d+ opens, \d+ forks\n", result.stdout)

@@ -27,7 +27,7 @@
 
 #include "qcow2core.h"
 
-#define SECONDS_MAX 20
+#define SECONDS_MAX 60
 #define PIECE_BYTES 512u
 
 enum rule {

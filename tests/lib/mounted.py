@@ -37,7 +37,8 @@ def environment(**more):
 
 def unmount(directory):
     """As a user does. Someone may still look at it for a moment."""
-    for _ in range(250):
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
         if not os.path.ismount(directory):
             return
         done = subprocess.run(["fusermount3", "-u", directory], capture_output=True, check=False)
@@ -77,7 +78,7 @@ class Mount:
             env=self.variables,
             preexec_fn=None if heeded else heed_signals,  # which makes starting it expensive
         )
-        end = time.monotonic() + 60
+        end = time.monotonic() + 120
         while not os.path.ismount(self.directory) and self.process.poll() is None:
             assert time.monotonic() < end, "it neither mounts nor ends"
             time.sleep(0.002)
@@ -88,7 +89,7 @@ class Mount:
             unmount(self.directory)
         finally:
             try:
-                self.complaint = self.process.communicate(timeout=60)[1].decode(errors="replace")
+                self.complaint = self.process.communicate(timeout=120)[1].decode(errors="replace")
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 raise

@@ -77,7 +77,7 @@ def run_line(line, *words, **more):
     return run(*line.split(), *words, **more)
 
 
-def run_python(script, *arguments, prefix=(), timeout=20, **more):
+def run_python(script, *arguments, prefix=(), timeout=120, **more):
     """Run a Python script, which finds `lib`, in a process of its own. Returns what it prints, of
     which each line is JSON."""
     setup = f"import sys; sys.path.insert(0, {os.path.join(SOURCE, 'tests')!r})\n"

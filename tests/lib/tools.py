@@ -65,15 +65,16 @@ def undisturbed():
 
 
 def survives(tool, *arguments, environment=None):
-    """Whether a stock tool ends in time, and without a signal."""
+    """Whether a stock tool ends without a signal. One that would never end is killed when it has
+    used five seconds of processor time."""
     variables = {**CLEAN, **stock(), **(environment or {})}
     try:
         done = subprocess.run(
-            [path(tool), *arguments],
+            ["prlimit", "--cpu=5", path(tool), *arguments],
             env=variables,
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=10,
+            timeout=120,
         )
     except subprocess.TimeoutExpired:
         return False

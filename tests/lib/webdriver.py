@@ -37,7 +37,7 @@ def free_port():
         return listener.getsockname()[1]
 
 
-def wait_for_port(port, process, seconds=30):
+def wait_for_port(port, process, seconds=120):
     """Until something listens there."""
     end = time.monotonic() + seconds
     while time.monotonic() < end and process.poll() is None:
@@ -53,7 +53,7 @@ def wait_for_port(port, process, seconds=30):
 def stop(process):
     process.terminate()
     try:
-        process.wait(timeout=10)
+        process.wait(timeout=60)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
@@ -104,7 +104,7 @@ class Browser:
             self.post("/frame/parent")
         return None
 
-    def act(self, xpath, action, seconds=30):
+    def act(self, xpath, action, seconds=120):
         """Wait for the element in any frame, and do something with it there. Until then the page
         may be exchanged for another."""
         end = time.monotonic() + seconds

@@ -243,8 +243,8 @@ static int write_report(struct report *report)
                         report->hash_list == NULL ? "" : report->hash_list);
   if (status == EXIT_OK && report->options.output != NULL)
     status = write_file(report->options.output, text);
-  else if (status == EXIT_OK && (fputs(text, stdout) < 0 || fflush(stdout) != 0))
-    status = complain_failed("cannot write the output");
+  else if (status == EXIT_OK)
+    fputs(text, stdout);
   free(text);
   return status;
 }
@@ -308,5 +308,7 @@ int command_report(int argc, char *argv[])
     status = write_report(&report);
   }
   finish(&report);
+  if (fflush(stdout) != 0 || ferror(stdout))
+    return complain_failed("cannot write the output");
   return status == EXIT_OK ? report.status : status;
 }
