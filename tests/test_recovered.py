@@ -18,6 +18,11 @@ from lib.project import BUILD, COMMAND, SOURCE, run, run_line, sanitized
 KIB, CLUSTER = 1 << 10, 4096
 
 
+@pytest.fixture(autouse=True)
+def library(monkeypatch):
+    monkeypatch.setenv("QCOW2CORE_LIBRARY", f"{BUILD}/core/.libs/libqcow2core.so")
+
+
 @pytest.fixture(scope="module")
 def image(tmp_path_factory):
     """Snapshots "first" and, deleted, "monday": then secret.txt was overwritten, in place."""
@@ -68,6 +73,14 @@ def command(*words, statuses=(0,)):
 def labels_of(image):
     (one,) = json.loads(command("residue", "--json", image)[0])["deleted"]
     return one["labels"]
+
+
+def recovered_by(*words):
+    """What a command's JSON says of the state that a name chooses; of diff, of side A."""
+    out, _ = command(words[0], "--json", *words[1:], statuses=(0, 5))
+    if words[0] != "diff":
+        return json.loads(out)["recovered"]
+    return json.loads(out.splitlines()[0])
 
 
 def shares_of(image):
@@ -189,10 +202,40 @@ def test_verify_and_info(image):
     )
     out, _ = command("info", name)
     assert re.search('^Deleted snapshot, recovered: ID 2, name "monday".*<- this one', out, re.M)
+    (known,) = json.loads(command("residue", "--json", image)[0])["deleted"]
+    assert recovered_by("info", name) == {
+        "state": "deleted_snapshot",
+        "date_seconds": recovered_by("diff", name, image)["date_seconds"],
+        **{key: known[key] for key in ("id", "name", "l1_offset", "labels")},
+    }
+    text = Path(SOURCE, "docs", "info-json.md").read_text().split("\n`recovered`:")[1]
+    assert set(recovered_by("info", name)) <= set(re.findall(r"`([a-z0-9_]+)`", text))
+    assert recovered_by("info", f"{name},by-neighbours")["labels"] is None  # they would be others
+    assert recovered_by("info", image) is None and recovered_by("check", image) is None
 
 
-def test_python(image, monkeypatch):
-    monkeypatch.setenv("QCOW2CORE_LIBRARY", f"{BUILD}/core/.libs/libqcow2core.so")
+def test_a_map_has_one_label_in_each_run(image, left):
+    for name in (f"{image}@deleted=monday", left):
+        out, _ = command("map", "--json", name)
+        runs, bytes_ = json.loads(out), {}
+        for one in runs:
+            assert one["recovered"]
+            bytes_[one["label"]] = bytes_.get(one["label"], 0) + one["length"]
+        with qcow2core.open(name) as disk:
+            assert bytes_ == disk.labels and disk.recovered
+        ends = [one["start"] + one["length"] for one in runs]
+        assert [one["start"] for one in runs[1:]] == ends[:-1]
+        for one, next_ in zip(runs, runs[1:]):  # else they were one run
+            assert (
+                one["label"] != next_["label"]
+                or one["kind"] != next_["kind"]
+                or (one["host_offset"] != next_["host_offset"])
+            )
+    for one in json.loads(command("map", "--json", image)[0]):
+        assert not one["recovered"] and one["label"] is None
+
+
+def test_python(image):
     with qcow2core.open(image) as disk:
         (one,) = disk.deleted_snapshots
         assert disk.labels is None and (one.id, one.name) == ("2", "monday")
@@ -230,3 +273,10 @@ def test_an_image_inside_a_recovered_disk(image, tmp_path):
     assert out.startswith("A is recovered: image inside a disk that is recovered\n")
     assert "inside a disk that is recovered: " in command("verify", name, statuses=(0, 5))[0]
     assert "Inside a disk that is recovered" in command("info", name)[0]
+    for of in ("info", "check", "residue"):
+        inside = recovered_by(of, name)
+        assert inside.pop("state") == "in_recovered_disk" and set(inside.values()) == {None}
+    runs = json.loads(command("map", "--json", name)[0])
+    assert {(one["recovered"], one["label"]) for one in runs} == {(True, None)}
+    with qcow2core.open(name) as disk:
+        assert disk.recovered and disk.labels is None

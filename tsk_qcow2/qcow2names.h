@@ -54,6 +54,10 @@ QCOW2_API struct qcow2_view *qcow2_disk_view(const struct qcow2_disk *disk);
    number. Owned by `disk`. */
 QCOW2_API const char *qcow2_disk_warning(const struct qcow2_disk *disk, size_t index);
 
+/* Return 1 if the name chose a state that the image no longer has (a deleted snapshot, or an
+   abandoned state), or an image in the disk of such a state; else 0. */
+QCOW2_API int qcow2_disk_is_recovered(const struct qcow2_disk *disk);
+
 /* As qcow2_view_read(). If the name contains "errors=zero", it is as qcow2_view_salvage(): damaged
    ranges read as zeros. Any thread. */
 QCOW2_API int qcow2_disk_read(struct qcow2_disk *disk, uint64_t guest_offset, void *buffer,

@@ -8,6 +8,7 @@
 #include "command.h"
 #include "findings.h"
 #include "json_value.h"
+#include "recovered.h"
 #include "shell.h"
 
 /* The most findings of a kind that are shown. All are counted. */
@@ -153,7 +154,7 @@ static int print_json(const struct check *check, const struct tsk_qcow2_opened *
   const struct qcow2_check_result *result = &check->result;
   json_t *root =
       json_pack("{s:o, s:o, s:o, s:o, s:o, s:b, s:b, s:o, s:o, s:i, s:o, s:o, s:s, s:o, s:O, "
-                "s:o}",
+                "s:o, s:o}",
                 "corruptions", json_number(result->corruptions), "leaks",
                 json_number(result->leaks), "defects", json_number(result->defects), "doubts",
                 json_number(result->doubts), "unreadable", json_number(result->unreadable),
@@ -162,8 +163,8 @@ static int print_json(const struct check *check, const struct tsk_qcow2_opened *
                 "cluster_size", 1 << check->layer.header->cluster_bits, "used_clusters",
                 json_number(result->used_clusters), "unreferenced_clusters",
                 json_number(result->unreferenced_clusters), "verdict", verdict(check), "counts",
-                counts_value(result), "findings", check->findings, "warnings",
-                json_warnings(opened));
+                counts_value(result), "findings", check->findings, "recovered",
+                recovered_value(opened), "warnings", json_warnings(opened));
 
   return json_print_whole(root);
 }

@@ -162,8 +162,8 @@ static void start(struct printer *printer, const struct tsk_qcow2_opened *a,
 {
   const struct tsk_qcow2_opened *const opened[SIDES] = { a, b };
 
-  printer->is_recovered[SIDE_A] = recovered_is(a);
-  printer->is_recovered[SIDE_B] = recovered_is(b);
+  printer->is_recovered[SIDE_A] = tsk_qcow2_opened_is_recovered(a);
+  printer->is_recovered[SIDE_B] = tsk_qcow2_opened_is_recovered(b);
   if (printer->is_json)
     printer->is_out_of_memory = !recovered_print_json_sides(opened);
   else

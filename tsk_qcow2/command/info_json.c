@@ -11,6 +11,7 @@
 
 #include "command.h"
 #include "json_value.h"
+#include "recovered.h"
 #include "report.h"
 
 /* The most bytes of a header extension's data that are shown. */
@@ -229,6 +230,7 @@ int info_print_json(const struct tsk_qcow2_opened *opened)
       !json_print_member("lost_bitmap_count", json_number(qcow2_bitmap_lost_count(image))) ||
       !json_print_member("header_extensions", extensions_value(image)) ||
       !json_print_member("feature_names", feature_names_value(image)) ||
+      !json_print_member("recovered", recovered_value(opened)) ||
       !json_print_member("warnings", json_warnings(opened)))
     return complain_failed("cannot write the JSON: out of memory");
   printf("\n}\n");

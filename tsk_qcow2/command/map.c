@@ -15,7 +15,9 @@
 #define PATH_BYTES 4096
 
 struct map {
-  bool is_json, is_first;
+  bool is_json, is_first, is_recovered;
+  struct qcow2_view *labelled; /* the view, if it has labels and these are wanted; or NULL */
+  struct qcow2_error failure;  /* why a label cannot be found; code 0: none has failed */
   uint64_t bytes[RUN_KINDS];
   struct progress progress;
 };
@@ -27,23 +29,64 @@ static const char *truth(bool value)
   return value ? "true" : "false";
 }
 
-/* What qemu-img map calls these facts, and the kind and host offset, which it does not give. */
-static void print_json(const struct run *run, bool is_first)
+/* What qemu-img map calls these facts, and others, which it does not give. `label` may be NULL. */
+static void print_json(struct map *map, const struct run *run, const char *label)
 {
   bool is_data = run->kind == RUN_DATA || run->kind == RUN_COMPRESSED;
 
   printf("%s{ \"start\": %" PRIu64 ", \"length\": %" PRIu64
          ", \"depth\": %zu, \"present\": %s, \"zero\": %s, \"data\": %s, \"compressed\": %s",
-         is_first ? "" : ",\n", run->start, run->length, run->layer,
+         map->is_first ? "" : ",\n", run->start, run->length, run->layer,
          truth(run->kind != RUN_UNALLOCATED), truth(run_is_zero(run)), truth(is_data),
          truth(run->kind == RUN_COMPRESSED));
   if (run->host_offset != QCOW2_NO_OFFSET && !run->is_encrypted)
     printf(", \"offset\": %" PRIu64, run->host_offset);
   printf(", \"kind\": \"%s\", \"host_offset\": ", run_kind_name(run->kind));
   if (run->host_offset == QCOW2_NO_OFFSET)
+    printf("null");
+  else
+    printf("%" PRIu64, run->host_offset);
+  printf(", \"recovered\": %s, \"label\": ", truth(map->is_recovered));
+  if (label == NULL)
     printf("null }");
   else
-    printf("%" PRIu64 " }", run->host_offset);
+    printf("\"%s\" }", label);
+  map->is_first = false;
+}
+
+/* How many of the bytes from `start` on have one label. 0: it cannot be found, see `failure`. */
+static uint64_t same_label(struct map *map, uint64_t start, uint64_t length,
+                           enum qcow2_label *label)
+{
+  struct qcow2_labelled next;
+  uint64_t done = 0;
+
+  for (; done < length; done += next.length) {
+    if (qcow2_view_label(map->labelled, start + done, length - done, &next, &map->failure) != 0)
+      return 0;
+    if (done > 0 && next.label != *label)
+      break;
+    *label = next.label;
+  }
+  return done;
+}
+
+/* A part of the run for each label. False: a label cannot be found. */
+static bool print_labelled(struct map *map, const struct run *run)
+{
+  struct run part = *run;
+  enum qcow2_label label = QCOW2_LABEL_KEPT;
+  uint64_t end = run->start + run->length;
+
+  for (; part.start < end; part.start += part.length) {
+    part.length = same_label(map, part.start, end - part.start, &label);
+    if (part.length == 0)
+      return false;
+    print_json(map, &part, qcow2_label_name(label));
+    if (part.host_offset != QCOW2_NO_OFFSET)
+      part.host_offset += part.length;
+  }
+  return true;
 }
 
 static void print_text(const struct run *run)
@@ -60,11 +103,12 @@ static bool hear_run(void *context, const struct run *run)
   struct map *map = context;
 
   progress_hide(&map->progress);
-  if (map->is_json)
-    print_json(run, map->is_first);
-  else
+  if (!map->is_json)
     print_text(run);
-  map->is_first = false;
+  else if (map->labelled == NULL)
+    print_json(map, run, NULL);
+  else if (!print_labelled(map, run))
+    return false;
   map->bytes[run->kind] += run->length;
   progress_show(&map->progress, run->start + run->length);
   return ferror(stdout) == 0;
@@ -84,7 +128,7 @@ static void print_head(const struct tsk_qcow2_opened *opened)
            name == NULL ? "-" : qcow2_text_escape(name, strlen(name), path, sizeof(path)),
            layer.format, layer.data_path != NULL ? ", its data file" : "");
   }
-  if (recovered_is(opened))
+  if (tsk_qcow2_opened_is_recovered(opened))
     printf("Recovered: %s; in bytes: %s\n", recovered_title(opened, opened->view, title),
            recovered_view_shares(opened->view, shares));
   printf("\n%16s %16s  %-15s %5s %16s\n", "Start", "Length", "Kind", "Layer", "Host offset");
@@ -100,12 +144,17 @@ static void print_totals(const struct map *map)
 
 static int print_map(const struct tsk_qcow2_opened *opened, bool is_json)
 {
-  struct map map = { .is_json = is_json, .is_first = true };
+  struct map map = { .is_json = is_json,
+                     .is_first = true,
+                     .is_recovered = tsk_qcow2_opened_is_recovered(opened) };
   const struct runs_listener listener = { .context = &map, .run = hear_run };
+  uint64_t labels[QCOW2_LABELS_MAX];
   struct qcow2_error error;
   int code;
 
   complain_warnings(opened);
+  if (is_json && qcow2_view_label_bytes(opened->view, labels, NULL) == 0)
+    map.labelled = opened->view;
   if (is_json)
     printf("[");
   else
@@ -113,8 +162,8 @@ static int print_map(const struct tsk_qcow2_opened *opened, bool is_json)
   progress_start(&map.progress, "Mapping", qcow2_view_size(opened->view));
   code = runs_find(opened->image, opened->view, &listener, &error);
   progress_hide(&map.progress);
-  if (code != 0)
-    return complain_failed("%s", error.message);
+  if (code != 0 || map.failure.code != 0)
+    return complain_failed("%s", code != 0 ? error.message : map.failure.message);
   if (is_json)
     printf("]\n");
   else

@@ -42,13 +42,6 @@ char *recovered_title(const struct tsk_qcow2_opened *opened, const struct qcow2_
   return out;
 }
 
-const char *recovered_kind(const struct tsk_qcow2_opened *opened)
-{
-  if (opened->deleted_l1 != 0)
-    return opened->is_vm_state ? "deleted_vm_state" : "deleted_snapshot";
-  return opened->is_abandoned ? "abandoned" : "in_recovered_disk";
-}
-
 /* Append "NAME BYTES" for each label that has bytes, and is lost or not. */
 static void add_shares(const uint64_t *bytes, int lost, char out[RECOVERED_SHARES_BYTES])
 {
@@ -100,6 +93,51 @@ json_t *recovered_view_labels(const struct qcow2_view *view)
                                                                         : recovered_labels(bytes);
 }
 
+static const char *kind_of(const struct tsk_qcow2_opened *opened)
+{
+  if (opened->deleted_l1 != 0)
+    return opened->is_vm_state ? "deleted_vm_state" : "deleted_snapshot";
+  return opened->is_abandoned ? "abandoned" : "in_recovered_disk";
+}
+
+/* `snapshot` is NULL if it is not known which one it is. Takes the labels. */
+static json_t *state_value(const struct tsk_qcow2_opened *opened,
+                           const struct qcow2_snapshot *snapshot, json_t *labels)
+{
+  if (snapshot == NULL)
+    return json_pack("{s:s, s:n, s:n, s:n, s:n, s:o}", "state", kind_of(opened), "id", "name",
+                     "date_seconds", "l1_offset", "labels", labels);
+  return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o}", "state", kind_of(opened), "id",
+                   json_text(snapshot->id, snapshot->id_length), "name",
+                   json_text(snapshot->name, snapshot->name_length), "date_seconds",
+                   json_number(snapshot->date_seconds), "l1_offset",
+                   json_number(snapshot->l1_offset), "labels", labels);
+}
+
+/* The same of a deleted snapshot that is not open. What is counted is its disk, and without the
+   clusters that neighbours place. */
+static json_t *closed_value(const struct tsk_qcow2_opened *opened)
+{
+  bool is_counted = !opened->is_vm_state && !opened->by_neighbours;
+  struct recovered_list *found = recovered_find(opened->image, opened->deleted_l1, is_counted);
+  const struct recovered_snapshot *one = found == NULL || found->count == 0 ? NULL : found->list;
+  json_t *labels = one != NULL && is_counted ? recovered_labels(one->bytes) : json_null();
+  json_t *value = state_value(opened, one == NULL ? NULL : &one->snapshot, labels);
+
+  recovered_free(found);
+  return value;
+}
+
+json_t *recovered_value(const struct tsk_qcow2_opened *opened)
+{
+  if (!tsk_qcow2_opened_is_recovered(opened))
+    return json_null();
+  if (opened->deleted_l1 != 0 && opened->view == NULL)
+    return closed_value(opened);
+  return state_value(opened, opened->view == NULL ? NULL : qcow2_view_deleted(opened->view),
+                     recovered_view_labels(opened->view));
+}
+
 /* ---- Two states that are compared ------------------------------------------------------ */
 
 void recovered_print_sides(const struct tsk_qcow2_opened *const opened[2])
@@ -107,7 +145,7 @@ void recovered_print_sides(const struct tsk_qcow2_opened *const opened[2])
   char title[RECOVERED_TITLE_BYTES], shares[RECOVERED_SHARES_BYTES];
 
   for (int side = 0; side < 2; side++) {
-    if (!recovered_is(opened[side]))
+    if (!tsk_qcow2_opened_is_recovered(opened[side]))
       continue;
     recovered_view_shares(opened[side]->view, shares);
     printf("%c is recovered: %s%s%s\n", 'A' + side,
@@ -118,24 +156,21 @@ void recovered_print_sides(const struct tsk_qcow2_opened *const opened[2])
 
 static json_t *side_value(const struct tsk_qcow2_opened *opened, const char *side)
 {
-  const struct qcow2_snapshot *snapshot = qcow2_view_deleted(opened->view);
+  json_t *line = json_pack("{s:s, s:s}", "type", "state", "side", side);
+  json_t *state = recovered_value(opened);
+  bool is_whole = json_object_update(line, state) == 0;
 
-  return json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o}", "type", "state", "side", side,
-                   "state", recovered_kind(opened), "id",
-                   snapshot == NULL ? json_null() : json_text(snapshot->id, snapshot->id_length),
-                   "name",
-                   snapshot == NULL ? json_null()
-                                    : json_text(snapshot->name, snapshot->name_length),
-                   "date_seconds",
-                   snapshot == NULL ? json_null() : json_number(snapshot->date_seconds),
-                   "l1_offset", snapshot == NULL ? json_null() : json_number(snapshot->l1_offset),
-                   "labels", recovered_view_labels(opened->view));
+  json_decref(state);
+  if (is_whole)
+    return line;
+  json_decref(line);
+  return NULL;
 }
 
 bool recovered_print_json_sides(const struct tsk_qcow2_opened *const opened[2])
 {
   for (int side = 0; side < 2; side++)
-    if (recovered_is(opened[side]) &&
+    if (tsk_qcow2_opened_is_recovered(opened[side]) &&
         !json_print_line(side_value(opened[side], side == 0 ? "a" : "b")))
       return false;
   return true;

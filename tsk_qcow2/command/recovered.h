@@ -10,21 +10,11 @@
 
 /* ---- A state that is open ---------------------------------------------------------- */
 
-/* True if the name chose such a state, or an image in the disk of one. */
-static inline bool recovered_is(const struct tsk_qcow2_opened *opened)
-{
-  return opened->deleted_l1 != 0 || opened->is_abandoned || opened->is_in_recovered;
-}
-
 /* Write what state it is, such as "deleted snapshot ID 1 "monday" of 2026-03-01 10:12:00 (UTC)".
    `view` is of it, or NULL if it cannot be read. Returns `out`. */
 #define RECOVERED_TITLE_BYTES 512u
 char *recovered_title(const struct tsk_qcow2_opened *opened, const struct qcow2_view *view,
                       char out[RECOVERED_TITLE_BYTES]);
-
-/* What it is called in JSON: "deleted_snapshot", "deleted_vm_state", "abandoned", or
-   "in_recovered_disk". */
-const char *recovered_kind(const struct tsk_qcow2_opened *opened);
 
 /* Write how many bytes have each label, such as "kept 4096; lost: nothing". `bytes` has
    QCOW2_LABELS_MAX elements. Returns `out`. */
@@ -37,6 +27,11 @@ char *recovered_view_shares(const struct qcow2_view *view, char out[RECOVERED_SH
 /* The same as an object. Of a view: null if it has no labels, or is NULL. */
 json_t *recovered_labels(const uint64_t *bytes);
 json_t *recovered_view_labels(const struct qcow2_view *view);
+
+/* Which state it is, and how much of it is left; null: it is not a recovered one. Without a view,
+   the labels of a deleted snapshot are counted, which takes walks over all tables, and those of
+   other states are null. */
+json_t *recovered_value(const struct tsk_qcow2_opened *opened);
 
 /* ---- Two states that are compared ------------------------------------------------------ */
 

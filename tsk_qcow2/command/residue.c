@@ -10,6 +10,7 @@
 #include "command.h"
 #include "json_value.h"
 #include "rebuild.h"
+#include "recovered.h"
 #include "report.h"
 #include "residue_deleted.h"
 #include "shell.h"
@@ -311,17 +312,18 @@ static int print_json(const struct residue *residue, const struct tsk_qcow2_open
   for (unsigned i = 0; i < QCOW2_RESIDUE_KINDS; i++)
     if (i != QCOW2_RESIDUE_SNAPSHOT_TABLE && i != QCOW2_RESIDUE_BITMAP_DIRECTORY)
       tables += residue->counts[i];
-  root =
-      json_pack("{s:o, s:o, s:b, s:o, s:b, s:o, s:o, s:o, s:o, s:o, s:O, s:O, s:O, s:o, s:o, s:o}",
-                "file_size", json_number(result->file_bytes), "residue_bytes",
-                json_number(result->residue_bytes), "complete", result->is_complete, "checked_to",
-                json_number(result->checked_to), "unreadable", result->has_unreadable, "where",
-                where_value(result), "kinds", kinds_value(result), "snapshot_count",
-                json_number(residue->counts[QCOW2_RESIDUE_SNAPSHOT_TABLE]), "bitmap_count",
-                json_number(residue->counts[QCOW2_RESIDUE_BITMAP_DIRECTORY]), "table_count",
-                json_number(tables), "snapshots", residue->snapshots, "bitmaps", residue->bitmaps,
-                "tables", residue->tables, "streams", streams_value(residue), "deleted",
-                residue_deleted_value(opened->image), "warnings", json_warnings(opened));
+  root = json_pack(
+      "{s:o, s:o, s:b, s:o, s:b, s:o, s:o, s:o, s:o, s:o, s:O, s:O, s:O, s:o, s:o, s:o, s:o}",
+      "file_size", json_number(result->file_bytes), "residue_bytes",
+      json_number(result->residue_bytes), "complete", result->is_complete, "checked_to",
+      json_number(result->checked_to), "unreadable", result->has_unreadable, "where",
+      where_value(result), "kinds", kinds_value(result), "snapshot_count",
+      json_number(residue->counts[QCOW2_RESIDUE_SNAPSHOT_TABLE]), "bitmap_count",
+      json_number(residue->counts[QCOW2_RESIDUE_BITMAP_DIRECTORY]), "table_count",
+      json_number(tables), "snapshots", residue->snapshots, "bitmaps", residue->bitmaps, "tables",
+      residue->tables, "streams", streams_value(residue), "deleted",
+      residue_deleted_value(opened->image), "recovered", recovered_value(opened), "warnings",
+      json_warnings(opened));
   return json_print_whole(root);
 }
 

@@ -255,7 +255,8 @@ static json_t *state_value(struct state *state, const char *failure)
   return json_pack(
       "{s:s, s:b, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:O, s:o, s:o, s:O, s:s?, s:O}",
       "state", kind, "under_zeros", state->verify->opened.under_zeros, "recovered",
-      recovered_is(&state->verify->opened), "labels", recovered_view_labels(state->view), "index",
+      tsk_qcow2_opened_is_recovered(&state->verify->opened), "labels",
+      recovered_view_labels(state->view), "index",
       snapshot == NULL || is_deleted ? json_null() : json_number(state->index), "id",
       snapshot == NULL ? json_null() : json_text(snapshot->id, snapshot->id_length), "name",
       snapshot == NULL ? json_null() : json_text(snapshot->name, snapshot->name_length), "size",

@@ -163,6 +163,11 @@ const char *qcow2_disk_warning(const struct qcow2_disk *disk, size_t index)
   return tsk_qcow2_opened_warning(&disk->opened, index);
 }
 
+int qcow2_disk_is_recovered(const struct qcow2_disk *disk)
+{
+  return tsk_qcow2_opened_is_recovered(&disk->opened);
+}
+
 const struct tsk_qcow2_opened *tsk_qcow2_disk_opened(const struct qcow2_disk *disk)
 {
   return &disk->opened;

@@ -32,6 +32,12 @@ static inline bool tsk_qcow2_opened_is_one(const struct tsk_qcow2_opened *opened
          opened->is_abandoned || opened->is_residue;
 }
 
+/* True if the name chose a state that the image no longer has, or an image in the disk of one. */
+static inline bool tsk_qcow2_opened_is_recovered(const struct tsk_qcow2_opened *opened)
+{
+  return opened->deleted_l1 != 0 || opened->is_abandoned || opened->is_in_recovered;
+}
+
 /* Open a view of a state of an image that tsk_qcow2_open_names() opened. If the name asked for what
    is under zeros, the view shows it. If the name asked for the residue, or for a deleted snapshot,
    the view is of that, whatever the state. Errors: those of qcow2_view_open_as() and

@@ -95,7 +95,8 @@ static int compare_states(struct diff *diff)
   bool is_done;
 
   for (int side = 0; side < 2; side++) {
-    diff->totals.is_recovered[side] = recovered_is(state_opened(&diff->states[side]));
+    diff->totals.is_recovered[side] = tsk_qcow2_opened_is_recovered(
+        state_opened(&diff->states[side]));
     volumes_open(&diff->states[side], &diff->volumes[side]);
   }
   diff->settle.record = record_names;

@@ -248,6 +248,12 @@ class Disk(io.RawIOBase):
         return found
 
     @property
+    def recovered(self):
+        """True if the name chose a deleted snapshot or an abandoned state, or an image in the disk
+        of one."""
+        return bool(_library().qcow2_disk_is_recovered(self._checked()))
+
+    @property
     def labels(self):
         """If the name chose a deleted snapshot or an abandoned state: how many bytes have each
         label that says how far they can be trusted, as docs/residue.md describes them. Else

@@ -510,6 +510,7 @@ PROTOTYPES = {
     "qcow2_disk_open": (c_int, c_size_t, POINTER(c_char_p), c_void_p, HANDLE_OUT, ERROR),
     "qcow2_disk_close": (None, HANDLE),
     "qcow2_disk_image": (HANDLE, HANDLE),
+    "qcow2_disk_is_recovered": (c_int, HANDLE),
     "qcow2_disk_view": (HANDLE, HANDLE),
     "qcow2_disk_warning": (c_char_p, HANDLE, c_size_t),
     "qcow2_disk_read": (c_int, HANDLE, c_uint64, c_void_p, c_size_t, ERROR),
