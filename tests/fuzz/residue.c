@@ -140,6 +140,19 @@ static void open_and_look(const uint8_t *data, size_t size, bool is_failing)
   qcow2_image_close(image);
 }
 
+/* The disk of a layout without an L1 table is an abandoned state. */
+static void open_without_l1(struct qcow2_image *image)
+{
+  struct qcow2_error error = fuzz_error_fresh();
+  struct qcow2_view *view;
+  int code = qcow2_view_open_abandoned(image, 0, &view, &error);
+
+  fuzz_check_result(code, &error);
+  if (code == 0)
+    qcow2_view_close(view);
+  FUZZ_CHECK(qcow2_view_open(image, QCOW2_ACTIVE, &view, NULL) != 0);
+}
+
 /* What is found in a file without a header can be opened as it says, or is refused; and it is
    found again. */
 static void look_at_layout(void *context, const struct qcow2_rebuilt *rebuilt)
@@ -150,11 +163,13 @@ static void look_at_layout(void *context, const struct qcow2_rebuilt *rebuilt)
                                         .layout = &rebuilt->layout };
   struct qcow2_storage storage = fuzz_storage((struct fuzz_input *) (uintptr_t) input);
   struct qcow2_error error = fuzz_error_fresh();
+  bool has_l1 = (rebuilt->layout.flags & QCOW2_LAYOUT_NO_L1) == 0;
   struct qcow2_image *image;
   int code;
 
   FUZZ_CHECK(rebuilt->l2_tables > 0 && rebuilt->layout.size > 0);
-  FUZZ_CHECK(rebuilt->layout.l1_offset > 0 && rebuilt->layout.l1_offset < input->length);
+  FUZZ_CHECK((rebuilt->layout.l1_offset > 0) == has_l1);
+  FUZZ_CHECK(rebuilt->layout.l1_offset < input->length);
   FUZZ_CHECK(rebuilt->tables_in_use <= rebuilt->tables_counted);
   FUZZ_CHECK(rebuilt->streams_good <= rebuilt->streams_tried);
   if (rebuilt->snapshot != NULL)
@@ -163,6 +178,8 @@ static void look_at_layout(void *context, const struct qcow2_rebuilt *rebuilt)
   fuzz_check_result(code, &error);
   if (code == 0) {
     FUZZ_CHECK(qcow2_warning(image, 0) != NULL);
+    if (!has_l1)
+      open_without_l1(image);
     qcow2_image_close(image);
   }
 }

@@ -97,9 +97,7 @@ static bool make(struct looking *looking, const struct qcow2_volume *volume, uin
     memcpy(bytes + volume->sector_bytes, "XAGF", 4);
     be32_put(bytes + volume->sector_bytes + 8, number);
     return true;
-  case VOLUME_NTFS:
-    memcpy(bytes, looking->head, DISK_SECTOR_BYTES);
-    return number == 1;
+  case VOLUME_NTFS: memcpy(bytes, looking->head, DISK_SECTOR_BYTES); return number == 1;
   case VOLUME_GPT:
   case VOLUME_UNKNOWN: break;
   }
@@ -140,8 +138,7 @@ static void look_at_bitmap(struct looking *looking, const struct qcow2_volume *v
   FUZZ_CHECK(landmark.guest_offset - volume->start < volume->bytes);
   take_bytes(&looking->rest, looking->bytes, sizeof(looking->bytes));
   FUZZ_CHECK(has(volume, &landmark, looking->bytes) ==
-             (landmark.checksum ==
-              crc32c(volume->checksum_seed, looking->bytes, landmark.length)));
+             (landmark.checksum == crc32c(volume->checksum_seed, looking->bytes, landmark.length)));
 }
 
 static void look_at_volume(struct looking *looking)
