@@ -11,6 +11,7 @@ from ctypes import byref, c_size_t, c_void_p
 
 import pytest
 
+from lib import core, door_ways
 from lib.builder import Image, pattern, poke, squeezable
 from lib.core import (
     ACTIVE,
@@ -751,3 +752,27 @@ def test_peer_all_but_us_inflate_a_cluster_for_each_small_read():
         for at in range(0, 4 << 20, 512):
             assert view.read(at, 512) == bytes([at >> 16]) * 512
         assert len(reads) <= 64 + 4  # one for each stream, and the tables
+
+
+# ---- libtsk's images ----------------------------------------------------------------
+
+
+def test_an_image_is_known_until_it_is_closed(tmp_path):
+    """Also while others are read by turns, and whichever was used last."""
+    backend, images = door_ways.tsk_library(), []
+    for number in (1, 2):
+        image = Image(size=4096, cluster_bits=12)
+        image.disk.normal(0, pattern(number, 4096))
+        image.write(tmp_path / f"{number}.qcow2")
+        name = core.encode_all([str(tmp_path / f"{number}.qcow2")])
+        images.append(backend.tsk_qcow2_open(1, name, 0))
+    first, second = images
+    for number, image in ((1, first), (2, second), (2, second), (1, first)):
+        buffer = ctypes.create_string_buffer(4096)
+        assert backend.tsk_qcow2_owns(image) == 1
+        assert backend.tsk_qcow2_read(image, 0, buffer, 4096) == 4096
+        assert buffer.raw == pattern(number, 4096)
+    backend.tsk_img_close(first)
+    assert [backend.tsk_qcow2_owns(image) for image in images] == [0, 1]
+    backend.tsk_img_close(second)
+    assert [backend.tsk_qcow2_owns(image) for image in images] == [0, 0]

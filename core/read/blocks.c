@@ -34,29 +34,42 @@ bool qcow2_blocks_suit(enum qcow2_block_size size, size_t length, uint64_t run)
   return length < QCOW2_BLOCKS_FINE_BYTES || (length < COARSE_BYTES && run > 0);
 }
 
+/* Read bytes of one block. Returns false if the block could not be read. */
+static bool read_block(const struct qcow2_blocks *blocks, struct qcow2_cache *cache,
+                       struct qcow2_cache_key key, size_t block_bytes, size_t in_block,
+                       uint8_t *buffer, size_t length)
+{
+  struct qcow2_cache_block *block;
+  bool is_read;
+
+  if (qcow2_cache_copy(cache, key, in_block, buffer, length))
+    return true;
+  if (qcow2_cache_pin(cache, key, block_bytes, load_block, (void *) (uintptr_t) blocks, &block,
+                      NULL) != 0)
+    return false;
+  is_read = block->filled > 0;
+  if (is_read)
+    memcpy(buffer, block->data + in_block, length);
+  qcow2_cache_unpin(cache, block);
+  return is_read;
+}
+
 bool qcow2_blocks_read(const struct qcow2_blocks *blocks, enum qcow2_block_size size,
                        uint64_t view_offset, uint8_t *buffer, size_t length)
 {
   size_t block_bytes = size == QCOW2_BLOCKS_FINE ? QCOW2_BLOCKS_FINE_BYTES : COARSE_BYTES;
-  bool is_read = true;
 
-  while (is_read && length > 0) {
+  while (length > 0) {
     size_t in_block = (size_t) (view_offset % block_bytes);
     size_t count = (size_t) min_u64(length, block_bytes - in_block);
     struct qcow2_cache_key key = qcow2_cache_key_make(QCOW2_CACHE_BLOCK, blocks->cache_owner, 0,
                                                       view_offset - in_block);
-    struct qcow2_cache_block *block;
 
-    if (qcow2_cache_pin(blocks->caches[size], key, block_bytes, load_block,
-                        (void *) (uintptr_t) blocks, &block, NULL) != 0)
+    if (!read_block(blocks, blocks->caches[size], key, block_bytes, in_block, buffer, count))
       return false;
-    is_read = block->filled > 0;
-    if (is_read)
-      memcpy(buffer, block->data + in_block, count);
-    qcow2_cache_unpin(blocks->caches[size], block);
     buffer += count;
     view_offset += count;
     length -= count;
   }
-  return is_read;
+  return true;
 }

@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "../base/checked.h"
 #include "../base/error.h"
@@ -375,6 +376,23 @@ bool qcow2_cache_pin_ready(struct qcow2_cache *cache, struct qcow2_cache_key key
   }
   unlock(cache);
   return is_ready;
+}
+
+bool qcow2_cache_copy(struct qcow2_cache *cache, struct qcow2_cache_key key, size_t in_block,
+                      void *buffer, size_t length)
+{
+  struct entry *entry;
+  bool is_there;
+
+  lock(cache);
+  entry = table_find(cache, key);
+  is_there = entry != NULL && entry->state == ENTRY_READY && entry->block.filled > 0;
+  if (is_there) {
+    entry_touch(cache, entry);
+    memcpy(buffer, entry->block.data + in_block, length);
+  }
+  unlock(cache);
+  return is_there;
 }
 
 bool qcow2_cache_is_used(struct qcow2_cache *cache, struct qcow2_cache_key key)

@@ -81,6 +81,12 @@ int qcow2_cache_pin(struct qcow2_cache *cache, struct qcow2_cache_key key, size_
 bool qcow2_cache_pin_ready(struct qcow2_cache *cache, struct qcow2_cache_key key,
                            struct qcow2_cache_block **block);
 
+/* Copy `length` bytes of the block that begin at `in_block`, if the block is in the cache and not
+   empty, without loading or waiting. Returns false if it is not. For small copies, during which
+   other threads may wait: it takes the lock once, where pinning takes it twice. */
+bool qcow2_cache_copy(struct qcow2_cache *cache, struct qcow2_cache_key key, size_t in_block,
+                      void *buffer, size_t length);
+
 /* True if the block is in the cache and was used; a load ahead is not a use. */
 bool qcow2_cache_is_used(struct qcow2_cache *cache, struct qcow2_cache_key key);
 

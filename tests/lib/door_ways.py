@@ -113,6 +113,7 @@ def tsk_library():
             ctypes.c_char_p,
             ctypes.c_size_t,
         ),
+        "tsk_qcow2_owns": (ctypes.c_int, info),
         "tsk_qcow2_warning": (ctypes.c_char_p, info, ctypes.c_size_t),
         "tsk_qcow2_report_damage": (None, info, TSK_TELL, ctypes.c_void_p),
         "tsk_img_close": (None, info),

@@ -486,6 +486,23 @@ static void test_cache_walks(void)
   CHECK(loads_of_walks(300, true) < 300 + 3 * 170); /* ... unless a part is kept */
 }
 
+/* Bytes are copied out of a block that is there, which counts as a use. */
+static void test_cache_copy(void)
+{
+  struct qcow2_cache *cache = qcow2_cache_new(4 * BLOCK, false, 0);
+  struct loads loads = { 0, 0 };
+  struct qcow2_cache_key key = { 1, 7 };
+  uint8_t bytes[2] = { 0, 0 };
+
+  CHECK(!qcow2_cache_copy(cache, key, 0, bytes, 1));
+  CHECK(use_block(cache, 7, &loads) == 0);
+  CHECK(qcow2_cache_copy(cache, key, BLOCK - 1, bytes, 1) && bytes[0] == 8 && bytes[1] == 0);
+  qcow2_cache_load_ahead(cache, (struct qcow2_cache_key){ 1, 8 }, BLOCK, count_load, &loads);
+  CHECK(qcow2_cache_copy(cache, (struct qcow2_cache_key){ 1, 8 }, 0, bytes, 2) && bytes[1] == 9);
+  CHECK(qcow2_cache_is_used(cache, (struct qcow2_cache_key){ 1, 8 }));
+  qcow2_cache_free(cache);
+}
+
 /* What was loaded ahead counts as used from its first use on. */
 static void test_cache_ahead(void)
 {
@@ -676,6 +693,7 @@ static const struct {
   { "cache_eviction", test_cache_eviction },
   { "cache_large_block", test_cache_large_block },
   { "cache_walks", test_cache_walks },
+  { "cache_copy", test_cache_copy },
   { "cache_ahead", test_cache_ahead },
   { "cache_failed_load", test_cache_failed_load },
   { "cache_hits", test_cache_hits },

@@ -12,6 +12,7 @@
 
 #include <dlfcn.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -36,6 +37,9 @@ struct backend {
 
 static pthread_rwlock_t open_lock = PTHREAD_RWLOCK_INITIALIZER;
 static struct backend *open_images;
+/* The one that was found last, without the lock: programs read one image many times in a row. NULL:
+   there is none, or it was closed. */
+static struct backend *_Atomic found_last;
 
 static void list_add(struct backend *backend)
 {
@@ -53,18 +57,24 @@ static void list_remove(const struct backend *backend)
   while (*link != backend)
     link = &(*link)->next;
   *link = backend->next;
+  if (atomic_load(&found_last) == backend)
+    atomic_store(&found_last, NULL);
   pthread_rwlock_unlock(&open_lock);
 }
 
 /* Our image, or NULL if another reader opened it. */
 static struct backend *list_find(const TSK_IMG_INFO *img)
 {
-  struct backend *backend;
+  struct backend *backend = atomic_load_explicit(&found_last, memory_order_acquire);
 
+  if (backend != NULL && &backend->tsk.info == img)
+    return backend;
   pthread_rwlock_rdlock(&open_lock);
   backend = open_images;
   while (backend != NULL && &backend->tsk.info != img)
     backend = backend->next;
+  if (backend != NULL)
+    atomic_store_explicit(&found_last, backend, memory_order_release);
   pthread_rwlock_unlock(&open_lock);
   return backend;
 }
