@@ -271,7 +271,9 @@ def test_an_image_inside_a_recovered_disk(image, tmp_path):
     assert "(recovered)" in command("timeline", name)[0]
     out, _ = command("diff", f"{name}@1", image)
     assert out.startswith("A is recovered: image inside a disk that is recovered\n")
-    assert "inside a disk that is recovered: " in command("verify", name, statuses=(0, 5))[0]
+    for options in ("", ",under-zeros", "@deleted=monday", ",residue"):
+        out, _ = command("verify", "--no-hash", f"{name}{options}", statuses=(0, 5))
+        assert ", inside a disk that is recovered: " in out
     assert "Inside a disk that is recovered" in command("info", name)[0]
     for of in ("info", "check", "residue"):
         inside = recovered_by(of, name)

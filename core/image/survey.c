@@ -253,12 +253,6 @@ static void survey_refcounts(struct survey *survey)
 
 /* ---- The whole ---------------------------------------------------------------- */
 
-static int warn(const struct survey *survey, struct qcow2_warnings *warnings, bool when,
-                const char *sentence, struct qcow2_error *error)
-{
-  return when ? qcow2_warnings_add(warnings, survey->layer->file.path, sentence, error) : 0;
-}
-
 /* True if the image was wiped as XCP-ng does it before it deletes an image: the L1 table is zeroed,
    the file is cut after it, and the refcounts still count what was there. A new image has no such
    refcounts. */
@@ -275,60 +269,52 @@ static bool is_killed(const struct survey *survey)
 static int add_warnings(const struct survey *survey, struct qcow2_warnings *warnings,
                         struct qcow2_error *error)
 {
-  uint64_t features = survey->layer->metadata.header.incompatible_features;
-  const struct qcow2_tables *tables = &survey->layer->tables;
+  const struct qcow2_layer *layer = survey->layer;
+  const struct qcow2_metadata *metadata = &layer->metadata;
+  uint64_t features = metadata->header.incompatible_features;
+  bool is_l1_over_header = qcow2_geometry_l1_problem(&layer->geometry, layer->tables.l1_offset,
+                                                     layer->tables.l1_size) == L1_OVER_HEADER;
   char lost[320];
-  int code =
-      warn(survey, warnings, (features & QCOW2_INCOMPATIBLE_DIRTY) != 0,
-           "the image is marked dirty: it was not closed properly, and its refcounts may be wrong",
-           error);
+  const struct {
+    bool is_so;
+    const char *sentence;
+  } known[] = {
+    { (features & QCOW2_INCOMPATIBLE_DIRTY) != 0,
+      "the image is marked dirty: it was not closed properly, and its refcounts may be wrong" },
+    { (features & QCOW2_INCOMPATIBLE_CORRUPT) != 0,
+      "the image is marked corrupt by the program that wrote it" },
+    { metadata->header.crypt_method == CRYPT_METHOD_AES,
+      "the image is encrypted with legacy AES: a wrong passphrase cannot be told from a right one, "
+      "and gives data that make no sense" },
+    { metadata->has_more_extensions,
+      "the image has so many header extensions that only the first 1024 are shown" },
+    { survey->bad_refcounts, "the refcount table is not valid" },
+    { is_l1_over_header,
+      "the L1 table is said to be at host offset 0, where the header is, so the disk cannot be "
+      "read" },
+    { metadata->backing_problem != NULL,
+      "the name of the backing file is too long, or not in the first cluster, so it is not "
+      "followed" },
+    { metadata->is_header_length_corrected,
+      "the header's length in the file is wrong; the one that was given is used" },
+    { layer->is_killed,
+      "the image was killed, as XCP-ng does it before it deletes an image: its L1 table is zeroed "
+      "and the file is cut after it, so nothing of its disk is in this file, and what reads as "
+      "zeros was not zeros" },
+    { survey->lost != NULL, lost },
+  };
+  int code = 0;
 
   snprintf(lost, sizeof(lost),
            "the file is truncated: it ends at byte %" PRIu64 ", but %s reaches to byte %" PRIu64
            "; what is lost reads as an error, not as zeros",
            survey->storage->size, survey->lost == NULL ? "" : survey->lost, survey->lost_end);
-  if (code == 0)
-    code = warn(survey, warnings, (features & QCOW2_INCOMPATIBLE_CORRUPT) != 0,
-                "the image is marked corrupt by the program that wrote it", error);
-  if (code == 0)
-    code = warn(survey, warnings, survey->layer->metadata.header.crypt_method == CRYPT_METHOD_AES,
-                "the image is encrypted with legacy AES: a wrong passphrase cannot be told from a "
-                "right one, and gives data that make no sense",
-                error);
-  if (code == 0)
-    code = warn(survey, warnings, survey->layer->metadata.has_more_extensions,
-                "the image has so many header extensions that only the first 1024 are shown",
-                error);
-  if (code == 0)
-    code = warn(survey, warnings, survey->bad_refcounts, "the refcount table is not valid", error);
-  if (code == 0)
-    code = warn(survey, warnings,
-                qcow2_geometry_l1_problem(&survey->layer->geometry, tables->l1_offset,
-                                          tables->l1_size) == L1_OVER_HEADER,
-                "the L1 table is said to be at host offset 0, where the header is, so the disk "
-                "cannot be read",
-                error);
-  if (code == 0)
-    code =
-        warn(survey, warnings, survey->layer->metadata.backing_problem != NULL,
-             "the name of the backing file is too long, or not in the first cluster, so it is not "
-             "followed",
-             error);
-  if (code == 0)
-    code = warn(survey, warnings, survey->layer->metadata.is_header_length_corrected,
-                "the header's length in the file is wrong; the one that was given is used", error);
-  if (code == 0)
-    code = warn(
-        survey, warnings, survey->layer->is_killed,
-        "the image was killed, as XCP-ng does it before it deletes an image: its L1 table is "
-        "zeroed and the file is cut after it, so nothing of its disk is in this file, and what "
-        "reads as zeros was not zeros",
-        error);
-  if (code == 0)
-    code = warn(survey, warnings, survey->lost != NULL, lost, error);
+  for (size_t i = 0; i < sizeof(known) / sizeof(known[0]) && code == 0; i++)
+    if (known[i].is_so)
+      code = qcow2_warnings_add(warnings, layer->file.path, known[i].sentence, error);
   if (code == 0 && survey->data_lost)
     code = qcow2_warnings_add(
-        warnings, survey->layer->data_file.path,
+        warnings, layer->data_file.path,
         "the external data file is truncated; what is lost reads as an error, not as zeros", error);
   return code;
 }

@@ -359,13 +359,41 @@ static int look_at_image(const struct tsk_qcow2_opened *opened, struct residue *
   return residue->result.is_complete && !residue->files.is_full ? EXIT_OK : EXIT_INCOMPLETE;
 }
 
+/* Look at what is open, unless it is one state. */
+static int look(const struct tsk_qcow2_opened *opened, const struct arguments *arguments)
+{
+  struct residue residue = { .is_json = (arguments->given & ARGUMENT_JSON) != 0,
+                             .name = arguments->operands[0],
+                             .is_named = opened->is_residue,
+                             .snapshots = json_array(),
+                             .bitmaps = json_array(),
+                             .tables = json_array(),
+                             .lines = json_array() };
+  int status = EXIT_OK;
+
+  if (opened->snapshot_index != QCOW2_ACTIVE || opened->deleted_l1 != 0 || opened->is_abandoned ||
+      opened->under_zeros)
+    status = complain_usage(
+        "residue looks at the whole file, with all its snapshots: name it without \"@\" and "
+        "\"under-zeros\"");
+  else if (arguments->streams != NULL)
+    status = stream_files_open(&residue.files, arguments->streams);
+  if (status == EXIT_OK)
+    status = look_at_image(opened, &residue);
+  stream_files_close(&residue.files);
+  json_decref(residue.snapshots);
+  json_decref(residue.bitmaps);
+  json_decref(residue.tables);
+  json_decref(residue.lines);
+  return status;
+}
+
 int command_residue(int argc, char *argv[])
 {
   struct arguments arguments = { .command = "residue",
                                  .operands_wanted = 1,
                                  .known = ARGUMENT_JSON | ARGUMENT_STREAMS | ARGUMENT_REBUILD |
                                           ARGUMENT_MAP };
-  struct residue residue = { .is_json = false };
   struct tsk_qcow2_opened opened;
   int status = arguments_parse(argc, argv, &arguments);
 
@@ -378,28 +406,5 @@ int command_residue(int argc, char *argv[])
     return residue_deleted_map(&arguments);
   if (status == EXIT_OK)
     status = arguments_open(&arguments, 0, TSK_QCOW2_HEADER_ONLY, &opened);
-  if (status != EXIT_OK)
-    return status;
-  residue.is_json = (arguments.given & ARGUMENT_JSON) != 0;
-  residue.name = arguments.operands[0];
-  residue.is_named = opened.is_residue;
-  residue.snapshots = json_array();
-  residue.bitmaps = json_array();
-  residue.tables = json_array();
-  residue.lines = json_array();
-  if (opened.snapshot_index != QCOW2_ACTIVE || opened.deleted_l1 != 0 || opened.is_abandoned ||
-      opened.under_zeros)
-    status = complain_usage(
-        "residue looks at the whole file, with all its snapshots: name it without \"@\" and "
-        "\"under-zeros\"");
-  else if (arguments.streams != NULL)
-    status = stream_files_open(&residue.files, arguments.streams);
-  if (status == EXIT_OK)
-    status = look_at_image(&opened, &residue);
-  stream_files_close(&residue.files);
-  json_decref(residue.snapshots);
-  json_decref(residue.bitmaps);
-  json_decref(residue.tables);
-  json_decref(residue.lines);
-  return arguments_finish(&opened, status);
+  return status == EXIT_OK ? arguments_finish(&opened, look(&opened, &arguments)) : status;
 }
