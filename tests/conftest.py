@@ -151,6 +151,18 @@ def raw_disk(shared):
 
 
 @pytest.fixture(scope="session")
+def demo(shared):
+    """The demonstration disk."""
+    from lib.project import SOURCE, run
+
+    def make(folder):
+        run("sh", os.path.join(SOURCE, "scripts", "demo-disk.sh"), folder)
+        return folder / "demo.qcow2"
+
+    return shared("demo", make)
+
+
+@pytest.fixture(scope="session")
 def command(source, shared):
     """The tsk-qcow2 command, installed with all the rest into a prefix."""
     from lib.project import SANITIZERS, run

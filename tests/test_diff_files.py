@@ -10,7 +10,7 @@ from lib import file_oracle
 from lib.builder import OFFSET_MASK
 from lib.file_check import check_history
 from lib.file_history import FileHistory
-from lib.project import BUILD, COMMAND, SOURCE, run, run_line
+from lib.project import BUILD, COMMAND, run, run_line
 
 MIB, C = 1 << 20, 4096
 SEEDS = (
@@ -49,13 +49,6 @@ def test_a_random_history_of_this_run(tmp_path):
 
 
 # ---- The demonstration disk -------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("demo")
-    run("sh", f"{SOURCE}/scripts/demo-disk.sh", folder)
-    return folder / "demo.qcow2"
 
 
 def test_the_story_of_the_demonstration_disk(demo):

@@ -2,6 +2,7 @@
 """What README and docs/ say: their commands, run as they stand on images like those they describe;
 their links; and that they name every command and option."""
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from xml.etree import ElementTree
@@ -26,10 +27,9 @@ def blocks():
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(demo, tmp_path_factory):
     folder = tmp_path_factory.mktemp("readme")
-    run("sh", Path(SOURCE, "scripts", "demo-disk.sh"), folder / "demo")
-    (folder / "demo" / "demo.qcow2").rename(folder / "disk.qcow2")
+    shutil.copyfile(demo, folder / "disk.qcow2")
     (folder / "bases").mkdir()
     run_line("qemu-img convert -O qcow2", folder / "disk.qcow2", folder / "bases" / "base.qcow2")
     run_line(
@@ -120,25 +120,31 @@ def screen():
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory):
+def pictured(demo, tmp_path_factory):
+    """A folder where nothing else is."""
     folder = tmp_path_factory.mktemp("picture")
-    run("sh", Path(SOURCE, "scripts", "demo-disk.sh"), folder)
-    (folder / "demo.qcow2").rename(folder / "disk.qcow2")
+    shutil.copyfile(demo, folder / "disk.qcow2")
     return folder
 
 
 @pytest.mark.parametrize(
     "command, lines", [pytest.param(*shown, id=shown[0]) for shown in screen()]
 )
-def test_the_picture_shows_what_is_printed(demo, environment, command, lines):
+def test_the_picture_shows_what_is_printed(pictured, environment, command, lines):
     def timeless(text):
         return re.sub(r"[0-9a-f]{64}|\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "...", text.expandtabs(8))
 
     done = subprocess.run(
-        command, shell=True, cwd=demo, env=environment, capture_output=True, text=True, timeout=60
+        command,
+        shell=True,
+        cwd=pictured,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert done.returncode == 0, done.stderr
-    shown = timeless(done.stdout.replace(str(demo.resolve()), "/cases/7"))
+    shown = timeless(done.stdout.replace(str(pictured.resolve()), "/cases/7"))
     assert lines and shown.splitlines() == [timeless(line) for line in lines]
 
 

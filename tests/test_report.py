@@ -175,15 +175,13 @@ def test_damage_by_file_name(tmp_path):
     assert len(re.findall(r'<path class="cross" d="M[^"]*"', text)) == 2  # disk and file
 
 
-def test_the_differences_are_those_of_diff(tmp_path):
-    run("sh", f"{SOURCE}/scripts/demo-disk.sh", tmp_path, timeout=120)
-    path = tmp_path / "demo.qcow2"
-    *_, last = json.loads(report("--json", path))["states"]["data"]["states"]
-    done = run(COMMAND, "diff", "--json", f"{path}@before-deletion", path).stdout
+def test_the_differences_are_those_of_diff(demo):
+    *_, last = json.loads(report("--json", demo))["states"]["data"]["states"]
+    done = run(COMMAND, "diff", "--json", f"{demo}@before-deletion", demo).stdout
     said = json.loads(done.splitlines()[-1])["counts"]
     assert {key: said[key] for key in last["difference"]["files"]} == last["difference"]["files"]
     assert said["created"] == said["deleted"] == 1
-    assert 0 < last["difference"]["bytes_apart"] < path.stat().st_size
+    assert 0 < last["difference"]["bytes_apart"] < demo.stat().st_size
 
 
 def test_what_cannot_be_compared_is_not_called_unchanged(disk, tmp_path):

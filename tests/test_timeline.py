@@ -6,9 +6,8 @@ import os
 import re
 import subprocess
 
-import pytest
 from lib.builder import Image
-from lib.project import COMMAND, SOURCE, run
+from lib.project import COMMAND, run
 
 
 def timeline(*words, **more):
@@ -16,13 +15,6 @@ def timeline(*words, **more):
         [COMMAND, "timeline", *map(str, words)], capture_output=True, text=True, check=False, **more
     )
     return done.returncode, done.stdout, done.stderr
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("demo")
-    run("sh", f"{SOURCE}/scripts/demo-disk.sh", folder)
-    return folder / "demo.qcow2"
 
 
 def test_the_story_of_the_demonstration_disk(demo):
