@@ -11,6 +11,11 @@ build_dir=$source_dir/build/quickstart
 demo_dir=$source_dir/build/demo
 as_root=
 [ "$(id -u)" = 0 ] || as_root=sudo
+if [ -n "$as_root" ] && ! command -v sudo >/dev/null; then
+  echo "quickstart.sh installs programs, which needs root, and there is no sudo here. As root:" >&2
+  echo "  bash '$source_dir/scripts/quickstart.sh'${image:+ \"$image\"}" >&2
+  exit 1
+fi
 
 step() { printf '\n== %s\n' "$*"; }
 
@@ -77,7 +82,7 @@ quietly "$source_dir/configure"
 quietly make -j"$(nproc)"
 
 step "Installing below /usr/local, and enabling"
-quietly $as_root make install
+quietly $as_root sh -c 'umask 022 && make install' # for every user, whatever the umask is
 $as_root /usr/local/bin/tsk-qcow2 enable
 
 if [ -n "$image" ]; then

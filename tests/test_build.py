@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 import subprocess
 from pathlib import Path
 
@@ -557,7 +558,10 @@ def test_inside_a_java_machine_the_type_is_raw(prefix, image, tmp_path):
 
 
 def test_destdir_install_and_uninstall(tmp_path):
-    run("make", "install", f"DESTDIR={tmp_path}", cwd=BUILD)
+    """Every user gets into the folders of our own, though root's umask lets no one."""
+    run("make", "install", f"DESTDIR={tmp_path}", cwd=BUILD, umask=0o077)
+    for folder in filter(os.path.isdir, tmp_path.glob("*/**/*qcow2*/**")):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o755, folder
     files = {
         os.path.basename(path)
         for path in glob.glob(str(tmp_path) + "/**", recursive=True)
@@ -585,6 +589,14 @@ def test_configure_cleans_up(command):
         "config.log",
         "config.status",
     ]
+
+
+def test_a_path_with_a_blank_is_refused(source, tmp_path):
+    """By a sentence; automake would say that a value is unsafe, or libtool fail in the middle."""
+    folder = tmp_path / "with a blank"
+    folder.mkdir()
+    said = run(os.path.join(source, "configure"), cwd=folder, check=False)
+    assert said.returncode != 0 and f'blank in the path "{folder}"' in said.stderr
 
 
 def test_without_python_the_module_is_left_out(source, tmp_path):
