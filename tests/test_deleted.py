@@ -7,6 +7,7 @@ import hashlib
 import json
 import random
 import re
+import struct
 import subprocess
 from collections import Counter
 from pathlib import Path
@@ -332,6 +333,8 @@ def test_several_of_a_name(tmp_path):
                 assert view.read(0, C) == pattern(0, C), number
     shown = tools.run("img_stat", "-i", "qcow2", f"{path}@deleted=monday")
     assert shown.returncode == 1 and b"@deleted-l1=OFFSET" in shown.stderr
+    shown = run(COMMAND, "residue", "--map", "monday", path, check=False)
+    assert shown.returncode == 1 and '"--map l1=OFFSET"' in shown.stderr
 
 
 def test_forged_entries(tmp_path):
@@ -407,7 +410,10 @@ def monday(folder):
 
 def test_residue_says_what_to_type(tmp_path):
     path = monday(tmp_path)
-    line = f"100 % of its data is left: fls -r -i qcow2 '{path}@deleted=monday'"
+    line = (
+        "of its data, at most 12 % is as it was, 88 % may have been written since, 0 % is lost: "
+        f"fls -r -i qcow2 '{path}@deleted=monday'"
+    )
     assert f'Deleted snapshot "monday", 2026-03-01 10:12:00 (UTC): {line}' in tsk_qcow2(
         "residue", path
     )
@@ -421,7 +427,34 @@ def test_residue_says_what_to_type(tmp_path):
     text = Path(SOURCE, "docs", "residue-json.md").read_text()
     keys = set(entry) | set(found) | set(found["ranges"][0])
     assert keys <= set(re.findall(r"`([a-z0-9_-]+)`", text))
-    tsk_qcow2("residue", "--map", "tuesday", path, status=1)
+    missing = run(COMMAND, "residue", "--map", "tuesday", path, check=False)
+    assert missing.returncode == 1 and f"tsk-qcow2 residue '{path}'" in missing.stderr
+
+
+def test_zeros_are_not_promised_as_kept(tmp_path):
+    """A cluster of stored zeros is only found when it is read: opening says so, and the summary
+    says "at most"."""
+    image = Image(size=64 * C, cluster_bits=12)
+    image.disk.normal(0, pattern(0, C))
+    image.disk.normal(1, bytes(C))
+    image.snapshot(b"1", b"monday", seconds=1000)
+    writes_after(image, (0, 1))
+    path = image.write(tmp_path / "image", delete(image, image.build()))
+    with core.Image(path) as opened, opened.deleted("monday") as view:
+        assert "kept 8192" in view.warnings[0] and "clusters of zeros" in view.warnings[0]
+        assert "(punched)" in lost(view, 1)
+    assert "at most 100 % is as it was, 0 % is lost" in tsk_qcow2("residue", path)
+    assert "punched                      4096" in tsk_qcow2("residue", "--map", "monday", path)
+
+
+def test_a_snapshot_without_a_disk(tmp_path):
+    image = image_of()
+    image.snapshot(b"1", b"empty", seconds=1000, extra=struct.pack(">QQ", 0, 0))
+    writes_after(image, (0,))
+    path = image.write(tmp_path / "image", delete(image, image.build()))
+    assert '"empty", 1970-01-01 00:16:40 (UTC): it had no data of its own: fls' in tsk_qcow2(
+        "residue", path
+    )
 
 
 def test_verify_and_selectors(tmp_path):
@@ -547,7 +580,7 @@ def test_names_that_make_no_sense(tmp_path):
         ("@deleted=monday,only=all", 'takes the value "kept"'),
         ("@deleted=monday,residue", "does not go with"),
         ("@deleted=monday,vmstate", "no VM state"),
-        ("@deleted=tuesday", 'there is left ID 1 "monday"'),
+        ("@deleted=tuesday", 'those that can be read: ID 1 "monday"'),
         ("@deleted-l1=1", "there is no deleted snapshot"),
     ):
         with pytest.raises(core.QcowError) as caught:

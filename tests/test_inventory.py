@@ -172,7 +172,7 @@ def test_what_it_says_to_type_can_be_pasted(tmp_path):
         image.snapshot(b"%d" % number, name.encode(), seconds=number + 1)
     path = image.write(tmp_path / "im äge,it's@x.qcow2", delete(image, image.build()))
     text = command(path)
-    commands = re.findall(r"is left: fls -r -i qcow2 (.*)", text)
+    commands = re.findall(r"is lost: fls -r -i qcow2 (.*)", text)
     commands += re.findall(r"carvers: img_cat -i qcow2 (.*) > residue.raw", text)
     assert len(commands) == len(NAMES) + 1
     for number, words in enumerate(commands):

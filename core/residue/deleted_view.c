@@ -186,8 +186,8 @@ static int not_found(const struct choice *choice, const char *key, bool is_compl
                            quoted, choice->matching.text);
   if (choice->all.count > 0)
     return qcow2_error_set(error, QCOW2_ERROR_NOT_FOUND,
-                           "there is no deleted snapshot \"%s\"; there is left %s", quoted,
-                           choice->all.text);
+                           "there is no deleted snapshot \"%s\"; those that can be read: %s",
+                           quoted, choice->all.text);
   return qcow2_error_set(error, QCOW2_ERROR_NOT_FOUND,
                          "there is no deleted snapshot \"%s\": no snapshot that was deleted can be "
                          "read%s",

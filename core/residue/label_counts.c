@@ -135,4 +135,8 @@ void qcow2_labels_print(const struct qcow2_labels *labels, char *out, size_t siz
   print_bytes(labels->bytes, 0, out, size);
   snprintf(out + strlen(out), size - strlen(out), "; lost: ");
   print_bytes(labels->bytes, 1, out, size);
+  if (labels->bytes[QCOW2_LABEL_KEPT] > 0)
+    snprintf(out + strlen(out), size - strlen(out),
+             ". What is kept may have clusters of zeros, which are found when they are read: these "
+             "are lost (punched)");
 }

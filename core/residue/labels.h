@@ -90,7 +90,8 @@ int qcow2_labels_open_view(struct qcow2_image *image, const struct qcow2_old_sta
 int qcow2_labels_count(const struct qcow2_image *image, const struct qcow2_old_state *state,
                        uint64_t *bytes, struct qcow2_error *error);
 
-/* Write how many bytes have each label: those that are there, and those that are lost. */
+/* Write how many bytes have each label: those that are there, and those that are lost. Clusters
+   that are stored as zeros were not looked at. */
 void qcow2_labels_print(const struct qcow2_labels *labels, char *out, size_t size);
 
 /* Add to the view's warnings what was placed by neighbours, if that was wanted. Errors: NOMEM. */

@@ -904,7 +904,7 @@ def deleted_snapshots():
         Row(
             "no such deleted snapshot",
             ("disk.qcow2@deleted=tuesday",),
-            refused=('there is left ID 1 "monday"',),
+            refused=('those that can be read: ID 1 "monday"',),
         ),
         Row(
             "no deleted snapshot and only=kept",

@@ -19,19 +19,39 @@
 
 /* ---- As text ------------------------------------------------------------------------------ */
 
-/* What of the snapshot's data can be read, in percent; what was absent does not count. */
-static unsigned percent_left(const uint64_t *bytes)
+/* Add the bytes of a label to what is as it was, may have been written since, or is lost; what was
+   absent is no data. */
+static void add_label(enum qcow2_label label, uint64_t bytes, double *kept, double *shared,
+                      double *lost)
 {
-  uint64_t left = 0, lost = 0;
+  if (label == QCOW2_LABEL_KEPT || label == QCOW2_LABEL_SHARED_OLDER)
+    *kept += (double) bytes;
+  else if (qcow2_label_is_lost(label))
+    *lost += (double) bytes;
+  else if (label != QCOW2_LABEL_ABSENT)
+    *shared += (double) bytes;
+}
+
+/* Say how much of the snapshot's data is left. Nothing is called whole that is not: what is lost is
+   rounded up, and what is as it was is rounded down. */
+static void print_left(const uint64_t *bytes)
+{
+  double kept = 0, shared = 0, lost = 0, all;
+  unsigned kept_percent, lost_percent;
 
   for (unsigned i = 0; i < QCOW2_LABELS; i++)
-    if (i == QCOW2_LABEL_ABSENT)
-      continue;
-    else if (qcow2_label_is_lost((enum qcow2_label) i))
-      lost += bytes[i];
-    else
-      left += bytes[i];
-  return lost == 0 ? 100 : (unsigned) ((double) left / ((double) left + (double) lost) * 99.999);
+    add_label((enum qcow2_label) i, bytes[i], &kept, &shared, &lost);
+  all = kept + shared + lost;
+  if (all == 0) {
+    printf("it had no data of its own");
+    return;
+  }
+  kept_percent = shared + lost == 0 ? 100 : (unsigned) (kept / all * 99.999);
+  lost_percent = lost == 0 ? 0 : 100 - (unsigned) ((kept + shared) / all * 99.999);
+  printf("of its data, at most %u %% is as it was", kept_percent);
+  if (shared > 0)
+    printf(", %u %% may have been written since", 100 - kept_percent - lost_percent);
+  printf(", %u %% is lost", lost_percent);
 }
 
 static char *same_path(void *context, const char *path)
@@ -78,9 +98,9 @@ static void print_one(const struct recovered_snapshot *one, const char *typed)
   const char *name = one->snapshot.name == NULL ? "" : one->snapshot.name;
   char *composed = compose(typed, one);
 
-  printf("Deleted snapshot \"%s\", %s: %u %% of its data is left",
-         qcow2_text_escape(name, strlen(name), text, sizeof(text)),
-         tsk_qcow2_report_date(&one->snapshot, date, sizeof(date)), percent_left(one->bytes));
+  printf("Deleted snapshot \"%s\", %s: ", qcow2_text_escape(name, strlen(name), text, sizeof(text)),
+         tsk_qcow2_report_date(&one->snapshot, date, sizeof(date)));
+  print_left(one->bytes);
   if (composed != NULL && tsk_qcow2_shell_quote(composed, quoted, sizeof(quoted)))
     printf(": fls -r -i qcow2 %s", quoted);
   putchar('\n');
@@ -129,8 +149,23 @@ json_t *residue_deleted_value(const struct qcow2_image *image)
   return list;
 }
 
-/* ---- --map ------------------------------------------------------------------------------------
- */
+/* ---- --map ------------------------------------------------------------------------------ */
+
+/* Say what is wrong with NAME, and what to type. */
+static int complain_of_key(const struct arguments *arguments, const struct qcow2_error *error)
+{
+  char command[SHELL_COMMAND_BYTES];
+
+  if (error->help == QCOW2_HELP_DELETED_KEY)
+    return complain_failed(
+        "%s. Choose one by \"--map l1=OFFSET\", where OFFSET is where its L1 table "
+        "is",
+        error->message);
+  if (error->help == QCOW2_HELP_DELETED_LIST)
+    return complain_failed("%s. To see what is left in the file: %s", error->message,
+                           tsk_qcow2_shell_command("residue", arguments->operands[0], command));
+  return complain_failed("%s", error->message);
+}
 
 /* Find the snapshot that NAME, id=ID or l1=OFFSET means. */
 static int find(const struct qcow2_image *image, const char *key, uint64_t *l1_offset,
@@ -244,8 +279,9 @@ int residue_deleted_map(const struct arguments *arguments)
 
   if (status != EXIT_OK)
     return status;
-  if (find(opened.image, arguments->map, &l1_offset, &error) != 0 ||
-      tsk_qcow2_open_deleted(&opened, l1_offset, false, &view, &error) != 0)
+  if (find(opened.image, arguments->map, &l1_offset, &error) != 0)
+    status = complain_of_key(arguments, &error);
+  else if (tsk_qcow2_open_deleted(&opened, l1_offset, false, &view, &error) != 0)
     status = complain_failed("%s", error.message);
   else
     status = (arguments->given & ARGUMENT_JSON) != 0 ? print_map_json(view) : print_map_text(view);

@@ -229,7 +229,7 @@ static void print_recovered(FILE *out, const struct tsk_qcow2_opened *opened)
   struct qcow2_error error;
 
   if (opened->is_abandoned)
-    fprintf(out, "Abandoned state, recovered by guess <- this one is open\n");
+    fprintf(out, "Abandoned state, if there is one, recovered by guess <- this one is chosen\n");
   if (opened->deleted_l1 != 0 &&
       qcow2_image_deleted(opened->image, print_if_chosen, &chosen, &error) != 0)
     fprintf(out, "Deleted snapshot, recovered: %s\n", error.message);
