@@ -2,59 +2,21 @@
 #define _GNU_SOURCE /* pthread_setname_np */
 #include "ahead.h"
 
-#include <pthread.h>
 #include <stdatomic.h>
-#include <stdbool.h>
 #include <stdlib.h>
 
 #include "../base/checked.h"
-#include "../base/locks.h"
 #include "../base/system.h"
+#include "ahead_fields.h"
 #include "streams.h"
 
-#define JOBS_MAX 64u
-/* By tests/bench/processors: with more threads than this, a reader that copies 64 KiB clusters is
-   limited by copying. A thread that decodes a cluster has the cluster, its stream of up to two
-   clusters, and its decoder: four clusters at most. */
-#define THREADS_MAX 11u
+/* A thread that decodes a cluster has the cluster, its stream of up to two clusters, and its
+   decoder: four clusters at most. */
 #define THREADS_BYTES_MAX (24u << 20)
 /* Threads are started when this many units were reached: for fewer it does not pay. */
 #define UNITS_BEFORE_THREADS 16u
 /* The number of begun units that are remembered: more than are guessed at a time. */
 #define BEGUN_SLOTS 256u
-
-/* The lock of struct qcow2_ahead, and that of the list of all such structs. */
-LOCK_KIND(ahead_lock);
-LOCK_KIND(ahead_list_lock);
-
-enum job_state {
-  JOB_NONE,
-  JOB_QUEUED,
-  JOB_RUNNING
-};
-
-/* A unit in the queue, or one that is being decoded. */
-struct job {
-  enum job_state state GUARDED_BY(ahead_lock);
-  struct qcow2_ahead_reader *reader GUARDED_BY(ahead_lock);
-  uint64_t unit GUARDED_BY(ahead_lock);
-  uint64_t number GUARDED_BY(ahead_lock); /* the lowest number is begun first */
-};
-
-struct qcow2_ahead {
-  pthread_mutex_t lock;
-  pthread_cond_t queued; /* a job was queued, or the threads must end */
-  pthread_cond_t done;   /* a job is done */
-  size_t budget;
-  unsigned reached GUARDED_BY(ahead_lock); /* units, up to UNITS_BEFORE_THREADS */
-  struct job jobs[JOBS_MAX];
-  uint64_t last_number GUARDED_BY(ahead_lock);
-  pthread_t threads[THREADS_MAX] GUARDED_BY(ahead_lock);
-  unsigned thread_count GUARDED_BY(ahead_lock), thread_limit GUARDED_BY(ahead_lock);
-  unsigned busy GUARDED_BY(ahead_lock); /* threads that run a job */
-  bool is_ending GUARDED_BY(ahead_lock), is_paused GUARDED_BY(ahead_lock);
-  struct qcow2_ahead *next GUARDED_BY(ahead_list_lock); /* in the list of all such structs */
-};
 
 struct qcow2_ahead_reader {
   struct qcow2_ahead *ahead;
@@ -141,103 +103,6 @@ static void job_run(struct qcow2_ahead *ahead, struct job *job) NEEDS_LOCK(ahead
   pthread_cond_broadcast(&ahead->done);
 }
 
-/* ---- fork() ---------------------------------------------------------------- */
-
-static pthread_mutex_t list_lock = PTHREAD_MUTEX_INITIALIZER;
-static struct qcow2_ahead *list GUARDED_BY(ahead_list_lock); /* of all */
-
-static void lock_list(void) LOCKS(ahead_list_lock)
-{
-  pthread_mutex_lock(&list_lock);
-}
-
-static void unlock_list(void) UNLOCKS(ahead_list_lock)
-{
-  pthread_mutex_unlock(&list_lock);
-}
-
-/* These hold the locks of all objects at once, which the check cannot follow. First: wait until no
-   thread of ours runs a job, and keep it so. */
-static void before_fork(void) LOCK_NOT_CHECKED
-{
-  pthread_mutex_lock(&list_lock);
-  for (struct qcow2_ahead *ahead = list; ahead != NULL; ahead = ahead->next) {
-    pthread_mutex_lock(&ahead->lock);
-    ahead->is_paused = true;
-    while (ahead->busy > 0)
-      pthread_cond_wait(&ahead->done, &ahead->lock);
-  }
-}
-
-static void resume(struct qcow2_ahead *ahead) LOCK_NOT_CHECKED
-{
-  ahead->is_paused = false;
-  pthread_cond_broadcast(&ahead->queued);
-  pthread_mutex_unlock(&ahead->lock);
-}
-
-static void after_fork_in_parent(void) LOCK_NOT_CHECKED
-{
-  for (struct qcow2_ahead *ahead = list; ahead != NULL; ahead = ahead->next)
-    resume(ahead);
-  pthread_mutex_unlock(&list_lock);
-}
-
-static bool any_has_threads(void) LOCK_NOT_CHECKED
-{
-  const struct qcow2_ahead *ahead = list;
-
-  while (ahead != NULL && ahead->thread_count == 0)
-    ahead = ahead->next;
-  return ahead != NULL;
-}
-
-/* Only the thread that called fork() exists in the child: forget the others, and their jobs. If
-   there were any, the child starts none for any image that is open: POSIX does not promise that a
-   process with several threads can do so after fork(). */
-static void after_fork_in_child(void) LOCK_NOT_CHECKED
-{
-  bool had_threads = any_has_threads();
-
-  for (struct qcow2_ahead *ahead = list; ahead != NULL; ahead = ahead->next) {
-    if (had_threads)
-      ahead->thread_limit = ahead->thread_count = 0;
-    for (size_t i = 0; i < JOBS_MAX; i++)
-      ahead->jobs[i].state = JOB_NONE;
-    pthread_cond_init(&ahead->queued, NULL);
-    pthread_cond_init(&ahead->done, NULL);
-    resume(ahead);
-  }
-  pthread_mutex_unlock(&list_lock);
-}
-
-static void watch_forks(void)
-{
-  qcow2_system_watch_forks(before_fork, after_fork_in_parent, after_fork_in_child);
-}
-
-static void list_add(struct qcow2_ahead *ahead)
-{
-  static pthread_once_t once = PTHREAD_ONCE_INIT;
-
-  pthread_once(&once, watch_forks);
-  lock_list();
-  ahead->next = list;
-  list = ahead;
-  unlock_list();
-}
-
-static void list_remove(const struct qcow2_ahead *ahead)
-{
-  struct qcow2_ahead **link = &list;
-
-  lock_list();
-  while (*link != ahead)
-    link = &(*link)->next;
-  *link = ahead->next;
-  unlock_list();
-}
-
 /* ---- Threads ---------------------------------------------------------------- */
 
 /* The job that a thread may begin. NULL: there is none. */
@@ -295,7 +160,7 @@ struct qcow2_ahead *qcow2_ahead_new(size_t budget) LOCK_NOT_CHECKED
   pthread_cond_init(&ahead->done, NULL);
   ahead->budget = budget;
   ahead->thread_limit = processors_to_spare();
-  list_add(ahead);
+  qcow2_ahead_watch_forks(ahead);
   return ahead;
 }
 
@@ -310,7 +175,7 @@ void qcow2_ahead_free(struct qcow2_ahead *ahead)
 {
   if (ahead == NULL)
     return;
-  list_remove(ahead);
+  qcow2_ahead_forget_forks(ahead);
   lock(ahead);
   ahead->is_ending = true;
   pthread_cond_broadcast(&ahead->queued);
