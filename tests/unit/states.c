@@ -28,7 +28,7 @@ struct compare_case {
   enum compare_identity identity;
   struct file a[FILES_MAX], b[FILES_MAX]; /* to the first without a name; a directory's ends in
                                              "/" */
-  const char *expected;                   /* what print_changes() makes of the changes */
+  char expected[64];                      /* what print_changes() makes of the changes */
 };
 
 static void fill(struct entries *entries, const struct file *files)

@@ -12,18 +12,19 @@
 /* The path of a program in the directory of this one. False: there is none. */
 static bool find_beside(const char *name, char path[COMPANION_PATH_BYTES])
 {
-  ssize_t length = readlink("/proc/self/exe", path, COMPANION_PATH_BYTES - 1);
+  char self[COMPANION_PATH_BYTES];
+  ssize_t length = readlink("/proc/self/exe", self, sizeof(self) - 1);
   char *slash;
-  size_t room;
 
   if (length <= 0)
     return false;
-  path[length] = '\0';
-  slash = strrchr(path, '/');
+  self[length] = '\0';
+  slash = strrchr(self, '/');
   if (slash == NULL)
     return false;
-  room = COMPANION_PATH_BYTES - (size_t) (slash + 1 - path);
-  return snprintf(slash + 1, room, "%s", name) < (int) room && access(path, X_OK) == 0;
+  *slash = '\0';
+  length = snprintf(path, COMPANION_PATH_BYTES, "%s/%s", self, name);
+  return length < (ssize_t) COMPANION_PATH_BYTES && access(path, X_OK) == 0;
 }
 
 void companion_find(const char *name, char path[COMPANION_PATH_BYTES])

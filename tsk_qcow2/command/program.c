@@ -12,6 +12,7 @@
 
 #define DROPIN DROPIN_DIRECTORY "/" TSK_SONAME
 #define DEFAULT_PATH "/usr/local/bin:/usr/bin:/bin"
+#define DIRECTORY_BYTES 512u
 
 /* ---- libtsk ------------------------------------------------------------------------ */
 
@@ -225,10 +226,8 @@ bool program_find(const char *name, char *path, size_t path_size)
 {
   const char *directories = search_path();
 
-  if (strchr(name, '/') != NULL) {
-    snprintf(path, path_size, "%s", name);
-    return is_program(path);
-  }
+  if (strchr(name, '/') != NULL)
+    return is_program(name) && snprintf(path, path_size, "%s", name) < (int) path_size;
   for (;;) {
     size_t length = strcspn(directories, ":");
 
@@ -263,18 +262,26 @@ static void visit_directory(const char *directory, bool is_enabled, program_visi
     free(entries);
 }
 
+/* Copy the first directory of a search path. Returns its length there. */
+static size_t first_directory(const char *path, char directory[DIRECTORY_BYTES])
+{
+  size_t length = strcspn(path, ":");
+  size_t copied = length < DIRECTORY_BYTES ? length : DIRECTORY_BYTES - 1;
+
+  memcpy(directory, path, copied);
+  directory[copied] = '\0';
+  return length;
+}
+
 /* True if a part of the search path between `start` and `end` is the same directory. */
 static bool was_visited(const char *start, const char *end, const char *directory)
 {
-  char earlier[512];
+  char earlier[DIRECTORY_BYTES];
 
   while (start < end) {
-    size_t length = strcspn(start, ":");
-
-    snprintf(earlier, sizeof(earlier), "%.*s", (int) length, start);
+    start += first_directory(start, earlier) + 1;
     if (is_same_file(earlier, directory))
       return true;
-    start += length + 1;
   }
   return false;
 }
@@ -284,10 +291,9 @@ void program_each_in_path(bool is_enabled, program_visit *visit, void *context)
   const char *all = search_path(), *part = all;
 
   for (;;) {
-    size_t length = strcspn(part, ":");
-    char directory[512];
+    char directory[DIRECTORY_BYTES];
+    size_t length = first_directory(part, directory);
 
-    snprintf(directory, sizeof(directory), "%.*s", (int) length, part);
     if (directory[0] == '/' && !was_visited(all, part, directory))
       visit_directory(directory, is_enabled, visit, context);
     if (part[length] == '\0')
