@@ -541,6 +541,11 @@ QCOW2_API int qcow2_view_open_residue(struct qcow2_image *image, struct qcow2_vi
    `index` is not below their number. Owned by the view. */
 QCOW2_API const char *qcow2_view_warning(const struct qcow2_view *view, size_t index);
 
+/* Return 1 if some of the file could not be read when it was found out what the view shows, so that
+   it may show more than it should: residue, a deleted snapshot or an abandoned state. One of the
+   view's warnings says so. */
+QCOW2_API int qcow2_view_has_gaps(const struct qcow2_view *view);
+
 /* As qcow2_view_open(), for the active disk of one file of the chain (0: the image itself), with
    the files below it. This is the disk as it was when the file above it was made. Flags:
    QCOW2_VIEW_ALONE, QCOW2_VIEW_UNDER_ZEROS. Errors: those of qcow2_view_open_as(). */
@@ -1023,6 +1028,10 @@ QCOW2_API int qcow2_label_is_lost(enum qcow2_label label);
 QCOW2_API int qcow2_image_deleted(const struct qcow2_image *image, qcow2_residue_report *report,
                                   void *context, struct qcow2_error *error);
 
+/* Return 0 if some of the file could not be read when deleted snapshots were looked for, or the
+   bytes of their labels counted: there may be more of them, and labels may be wrong. */
+QCOW2_API int qcow2_deleted_is_complete(const struct qcow2_image *image);
+
 /* How a deleted snapshot is named. */
 enum qcow2_deleted_key {
   QCOW2_DELETED_BY_NAME,
@@ -1345,6 +1354,10 @@ QCOW2_API const char *qcow2_feature_name(const struct qcow2_image *image,
    damaged snapshot table, a passphrase that cannot be checked. NULL if `index` is not below their
    number. Owned by the image. qcow2_view_warning() has those about a view. */
 QCOW2_API const char *qcow2_warning(const struct qcow2_image *image, size_t index);
+
+/* Return 1 if one of these sentences is about something of the image that is lost, or cannot be
+   read. */
+QCOW2_API int qcow2_image_is_damaged(const struct qcow2_image *image);
 
 /* Escape text from an image so that it can be printed. Writes `length` bytes of `text` to `out`
    (`out_size` bytes, > 0), and a NUL. Control and invisible characters, spaces at either end,

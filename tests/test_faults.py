@@ -2,15 +2,18 @@
 """Each call that can fail does so in turn, over a whole open-describe-read-close
 (tests/faults/faults.c): the n-th allocation, the n-th read of a file, the n-th call that opens
 or examines one, once or from then on. Each answer is an error or right, and nothing is left
-behind.
+behind. Then reads of the file fail while the commands run: their statuses must say so.
 """
+import json
 import os
 import re
+import subprocess
+from functools import partial
 
 import pytest
 from lib.builder import Image, RawModel, deflate, pattern, squeezable
 from lib.encrypted import create, has_libgcrypt, node, write
-from lib.project import BUILD, run, run_line
+from lib.project import BUILD, COMMAND, SOURCE, run, run_line, sanitized
 
 FAULTS = os.path.join(BUILD, "tests", "faults", "faults")
 CLUSTER = 4096
@@ -157,6 +160,25 @@ def selector(folder):
     return folder / "disk.selector"
 
 
+def deleted(folder, applied=False):
+    """Deleted snapshot "monday", of which all is left; or, after an older snapshot was applied, the
+    state of before."""
+    path = folder / "disk.qcow2"
+    node = f"driver=qcow2,file.driver=file,file.discard=ignore,file.filename={path}"
+    run_line("qemu-img create -q -f qcow2 -o cluster_size=4k", path, "1M")
+    steps = [
+        ("-c", "first", ["write -P 1 0 40k", "write -c -P 2 64k 4k", "write -P 4 512k 8k"]),
+        ("-c", "monday", ["write -P 5 8k 12k"]),
+        ("-c", "last", ["write -P 6 8k 8k", "write -z 512k 4k", "write -c -P 9 72k 4k"]),
+        ("-d", "monday", ["write -P 8 40k 4k"]),
+    ]
+    steps += [("-a", "last", ["write -P 10 100k 10k"])] if applied else []
+    for option, name, writes in steps:
+        run("qemu-io", "--image-opts", node, *(word for each in writes for word in ("-c", each)))
+        run("qemu-img", "snapshot", option, name, "--image-opts", node)
+    return path
+
+
 IMAGES = {
     "selector": selector,
     "plain": plain,
@@ -197,3 +219,119 @@ def test_what_must_be_refused_is_refused_whatever_fails(kind, tmp_path, record_p
     count, verdict = inject(REFUSED[kind](tmp_path))
     assert count > 50 and verdict == "is refused"
     record_property("faults", count)
+
+
+@pytest.mark.parametrize("applied", (False, True), ids=("deleted", "abandoned"))
+def test_faults_in_what_is_left(applied, tmp_path, record_property):
+    count, _ = inject(deleted(tmp_path, applied), "-l", "-e", "9")
+    assert count > 150
+    record_property("faults", count)
+
+
+# ---- Commands ----------------------------------------------------------------------
+
+COMMANDS = {
+    deleted: (
+        "info IMAGE",
+        "info --json IMAGE@deleted=monday",
+        "snapshots IMAGE",
+        "check IMAGE",
+        "map --svg=file IMAGE",
+        "map IMAGE@deleted=monday",
+        "verify IMAGE",
+        "verify --json IMAGE@deleted=monday",
+        "verify IMAGE,residue",
+        "residue IMAGE",
+        "residue --json IMAGE",
+        "residue --map monday IMAGE",
+        "selector --all --directory OUT IMAGE",
+        "diff --ranges IMAGE@deleted=monday IMAGE",
+        "diff IMAGE@deleted=monday IMAGE",
+        "timeline --recovered IMAGE",
+        "report IMAGE",
+    ),
+    partial(deleted, applied=True): ("verify IMAGE@abandoned", "map IMAGE@abandoned"),
+    bitmaps: ("info IMAGE", "info --json IMAGE", "bitmap IMAGE fine"),
+}
+
+
+@pytest.fixture(scope="module")
+def preload(tmp_path_factory):
+    library = tmp_path_factory.mktemp("preload") / "preload.so"
+    source = os.path.join(SOURCE, "tests/faults/preload.c")
+    run("cc", "-shared", "-fPIC", "-o", library, source, "-ldl")
+    return library
+
+
+class FailingReads:
+    """Runs a command while some reads of the image fail."""
+
+    def __init__(self, preload, path, command):
+        self.preload, self.path, self.command = preload, path, command
+        self.runs = 0
+
+    def run(self, first, count, ends=False):
+        self.runs += 1
+        out = self.path.parent / f"out{self.runs}"
+        words = [
+            word.replace("IMAGE", str(self.path)).replace("OUT", str(out))
+            for word in self.command.split()
+        ]
+        if str(out) in words:
+            out.mkdir()
+        variables = {
+            "FAULT_FILE": self.path,
+            "FAULT_FIRST": first,
+            "FAULT_COUNT": count,
+            "FAULT_LOG": f"{out}.log",
+            "LD_PRELOAD": " ".join(filter(None, (os.environ.get("LD_PRELOAD"), str(self.preload)))),
+            "HOME": self.path.parent,
+            "PATH": "/usr/bin:/bin",
+            **({"FAULT_ENDS": ""} if ends else {}),
+            **sanitized(),
+        }
+        done = subprocess.run(
+            [COMMAND, *words],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+            env={name: str(value) for name, value in variables.items()},
+        )
+        with open(f"{out}.log") as log:
+            self.reads = max(int(line) for line in log)
+        # A warning that something of no effect cannot be read is no part of the answer.
+        lines = [line for line in done.stdout.splitlines() if not line.startswith("Warning: some")]
+        return done.returncode, "\n".join(lines).replace(str(out), ""), done
+
+    def check(self, right, first, count, ends=False):
+        """The right answer, or a status of its own and a sentence that says why."""
+        status, out, done = self.run(first, count, ends)
+        if (status, out) == right[:2]:
+            return
+        assert 0 <= status < 120 and status not in (0, right[0]), (first, count, done)
+        assert re.search("read|looked at|lost|wrong", done.stderr + done.stdout), (
+            first,
+            count,
+            done,
+        )
+        if "--json" in self.command and status != 1:
+            json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("make", COMMANDS, ids=("deleted", "abandoned", "bitmaps"))
+def test_no_command_succeeds_with_less(make, preload, tmp_path):
+    """A read fails, once or from then on, or gives nothing: the answer is right, or the status is
+    neither 0 nor that of the right answer."""
+    path = make(tmp_path)
+    for command in COMMANDS[make]:
+        failing = FailingReads(preload, path, command)
+        right = failing.run(0, 0)
+        assert right[0] == 0, right
+        reads = failing.reads
+        tried = 3 if command.split()[0] in ("diff", "timeline", "report") else 8
+        points = sorted({reads * (2 * i + 1) // (2 * tried) for i in range(tried)})
+        for i, first in enumerate(points):
+            failing.check(right, first, 1, ends=i % 4 == 0)
+            if i % 3 == 0:
+                failing.check(right, first, 1 << 40)

@@ -93,8 +93,8 @@ void qcow2_checker_report(struct qcow2_checker *checker, const struct qcow2_find
 bool qcow2_checker_work(struct qcow2_checker *checker, uint64_t bytes);
 
 /* Read a part of a table. What is after the end of the file, or cannot be read, becomes zeros. What
-   cannot be read makes the check incomplete, and is reported if `report`. False: the bound is
-   reached. */
+   cannot be read makes the check incomplete, and is reported if `report` or if it is the first.
+   False: the bound is reached. */
 bool qcow2_checker_read(struct qcow2_checker *checker, const char *table, bool report,
                         uint64_t offset, uint8_t *buffer, size_t length);
 

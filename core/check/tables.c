@@ -34,7 +34,7 @@ bool qcow2_checker_read(struct qcow2_checker *checker, const char *table, bool r
     return true;
   memset(buffer, 0, there);
   finding.host_offset = offset;
-  if (report)
+  if (report || checker->result->unreadable == 0)
     qcow2_checker_report(checker, &finding, "%s: %.300s", table, error.message);
   checker->result->is_complete = 0;
   return true;

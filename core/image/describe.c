@@ -68,6 +68,11 @@ const char *qcow2_feature_name(const struct qcow2_image *image, enum qcow2_featu
   return qcow2_metadata_feature_name(&image->chain.layers[0]->metadata, type, bit);
 }
 
+int qcow2_image_is_damaged(const struct qcow2_image *image)
+{
+  return image->warnings.of_damage;
+}
+
 const char *qcow2_warning(const struct qcow2_image *image, size_t index)
 {
   return index < image->warnings.count ? image->warnings.sentences[index] : NULL;

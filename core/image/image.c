@@ -80,7 +80,7 @@ static int warn_of_losses(struct qcow2_image *image, const struct losses *losses
     snprintf(sentence, sizeof(sentence), "the %s cannot be read as a whole (%zu %s lost): %s",
              losses->table, losses->lost, losses->lost == 1 ? "entry is" : "entries are",
              losses->damage.message);
-    code = qcow2_warnings_add(&image->warnings, path, sentence, error);
+    code = qcow2_warnings_add_damage(&image->warnings, path, sentence, error);
   }
   if (code != 0 || losses->bad == 0)
     return code;
@@ -91,7 +91,7 @@ static int warn_of_losses(struct qcow2_image *image, const struct losses *losses
     snprintf(sentence, sizeof(sentence),
              "%zu of %zu %s cannot be read, the first for this reason: %s", losses->bad,
              losses->listed, losses->all, losses->first.message);
-  return qcow2_warnings_add(&image->warnings, path, sentence, error);
+  return qcow2_warnings_add_damage(&image->warnings, path, sentence, error);
 }
 
 /* Note that a listed snapshot or bitmap cannot be used, if `code` is not 0. */

@@ -16,6 +16,7 @@
 struct qcow2_image_memo {
   pthread_mutex_t lock;
   void *deleted; /* residue/deleted.h: one allocation; NULL: not found out yet */
+  bool has_gaps; /* what was found out of deleted snapshots may be wrong, or not be all */
 };
 
 struct qcow2_image {

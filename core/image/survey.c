@@ -29,8 +29,9 @@ struct survey {
   uint64_t lost_end;
   bool bad_refcounts;
   bool has_l2_tables;
-  bool lost_cluster; /* the refcounts call a cluster used that begins past the end of the file */
-  bool data_lost;    /* the external data file ends before a cluster that is in it */
+  bool lost_cluster;  /* the refcounts call a cluster used that begins past the end of the file */
+  bool data_lost;     /* the external data file ends before a cluster that is in it */
+  bool is_unreadable; /* a table cannot be read */
 };
 
 /* Note that `what` ends at byte `end` of the file. The last `spare` bytes of it may be missing. */
@@ -47,11 +48,14 @@ static void need(struct survey *survey, const char *what, uint64_t end, uint64_t
 /* Read a part of a table. False: it cannot be read, or the budget is used up. */
 static bool read_table(struct survey *survey, uint64_t offset, uint8_t *buffer, size_t length)
 {
-  if (*survey->budget < length ||
-      qcow2_storage_read(survey->storage, offset, buffer, length, NULL) != 0)
+  int code;
+
+  if (*survey->budget < length)
     return false;
-  *survey->budget -= length;
-  return true;
+  code = qcow2_storage_read(survey->storage, offset, buffer, length, NULL);
+  survey->is_unreadable = survey->is_unreadable || code == QCOW2_ERROR_IO;
+  *survey->budget -= code == 0 ? length : 0;
+  return code == 0;
 }
 
 /* ---- L1 and L2 tables ------------------------------------------------------ */
@@ -216,9 +220,8 @@ static bool last_refcount_block(struct survey *survey, uint64_t *index, uint64_t
   bit = last_set_bit(survey, header->refcount_table_offset, bytes);
   *index = (uint64_t) bit / 8 / REFCOUNT_TABLE_ENTRY_BYTES;
   if (bit < 0 ||
-      qcow2_storage_read(survey->storage,
-                         header->refcount_table_offset + *index * REFCOUNT_TABLE_ENTRY_BYTES, entry,
-                         sizeof(entry), NULL) != 0)
+      !read_table(survey, header->refcount_table_offset + *index * REFCOUNT_TABLE_ENTRY_BYTES,
+                  entry, sizeof(entry)))
     return false;
   *offset = be64_get(entry) & REFCOUNT_TABLE_OFFSET_MASK;
   survey->bad_refcounts = !qcow2_refcount_block_fits(header, *offset);
@@ -262,8 +265,9 @@ static bool is_killed(const struct survey *survey)
   uint32_t cluster_size = survey->layer->geometry.cluster_size;
   uint64_t l1_end = tables->l1_offset + (uint64_t) tables->l1_size * L1_ENTRY_BYTES;
 
-  return tables->l1_size > 0 && !survey->has_l2_tables && survey->lost_cluster &&
-         survey->storage->size >= l1_end && survey->storage->size - l1_end < cluster_size;
+  return tables->l1_size > 0 && !survey->has_l2_tables && !survey->is_unreadable &&
+         survey->lost_cluster && survey->storage->size >= l1_end &&
+         survey->storage->size - l1_end < cluster_size;
 }
 
 static int add_warnings(const struct survey *survey, struct qcow2_warnings *warnings,
@@ -276,32 +280,34 @@ static int add_warnings(const struct survey *survey, struct qcow2_warnings *warn
                                                      layer->tables.l1_size) == L1_OVER_HEADER;
   char lost[320];
   const struct {
-    bool is_so;
+    bool is_so, is_damage; /* is_damage: something is lost, or cannot be read */
     const char *sentence;
   } known[] = {
-    { (features & QCOW2_INCOMPATIBLE_DIRTY) != 0,
+    { (features & QCOW2_INCOMPATIBLE_DIRTY) != 0, false,
       "the image is marked dirty: it was not closed properly, and its refcounts may be wrong" },
-    { (features & QCOW2_INCOMPATIBLE_CORRUPT) != 0,
+    { (features & QCOW2_INCOMPATIBLE_CORRUPT) != 0, false,
       "the image is marked corrupt by the program that wrote it" },
-    { metadata->header.crypt_method == CRYPT_METHOD_AES,
+    { metadata->header.crypt_method == CRYPT_METHOD_AES, false,
       "the image is encrypted with legacy AES: a wrong passphrase cannot be told from a right one, "
       "and gives data that make no sense" },
-    { metadata->has_more_extensions,
+    { metadata->has_more_extensions, false,
       "the image has so many header extensions that only the first 1024 are shown" },
-    { survey->bad_refcounts, "the refcount table is not valid" },
-    { is_l1_over_header,
+    { survey->bad_refcounts, true, "the refcount table is not valid" },
+    { survey->is_unreadable, true,
+      "some tables cannot be read, so it is not known whether the file is truncated" },
+    { is_l1_over_header, true,
       "the L1 table is said to be at host offset 0, where the header is, so the disk cannot be "
       "read" },
-    { metadata->backing_problem != NULL,
+    { metadata->backing_problem != NULL, true,
       "the name of the backing file is too long, or not in the first cluster, so it is not "
       "followed" },
-    { metadata->is_header_length_corrected,
+    { metadata->is_header_length_corrected, false,
       "the header's length in the file is wrong; the one that was given is used" },
-    { layer->is_killed,
+    { layer->is_killed, true,
       "the image was killed, as XCP-ng does it before it deletes an image: its L1 table is zeroed "
       "and the file is cut after it, so nothing of its disk is in this file, and what reads as "
       "zeros was not zeros" },
-    { survey->lost != NULL, lost },
+    { survey->lost != NULL, true, lost },
   };
   int code = 0;
 
@@ -311,9 +317,11 @@ static int add_warnings(const struct survey *survey, struct qcow2_warnings *warn
            survey->storage->size, survey->lost == NULL ? "" : survey->lost, survey->lost_end);
   for (size_t i = 0; i < sizeof(known) / sizeof(known[0]) && code == 0; i++)
     if (known[i].is_so)
-      code = qcow2_warnings_add(warnings, layer->file.path, known[i].sentence, error);
+      code = (known[i].is_damage
+                  ? qcow2_warnings_add_damage
+                  : qcow2_warnings_add)(warnings, layer->file.path, known[i].sentence, error);
   if (code == 0 && survey->data_lost)
-    code = qcow2_warnings_add(
+    code = qcow2_warnings_add_damage(
         warnings, layer->data_file.path,
         "the external data file is truncated; what is lost reads as an error, not as zeros", error);
   return code;

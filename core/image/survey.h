@@ -12,8 +12,8 @@
 
 /* Add what is wrong with the layer to the warnings, and set layer->needed_size. Reads the L1 table,
    the refcount table, one refcount block and, if a file ends inside a cluster, L2 tables: at most
-   *budget bytes; *budget is reduced by what was read. A table that cannot be read is skipped: a
-   read that needs it gets the error. Errors: NOMEM. */
+   *budget bytes; *budget is reduced by what was read. A table that cannot be read is skipped,
+   with a warning. Errors: NOMEM. */
 int qcow2_survey(struct qcow2_layer *layer, uint64_t *budget, struct qcow2_warnings *warnings,
                  struct qcow2_error *error);
 

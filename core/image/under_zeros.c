@@ -39,12 +39,13 @@ static bool pay(const struct qcow2_stack *stack, struct count *count,
   return true;
 }
 
-/* Count the bytes from `at` to the end of the stack. False: the limit is reached. If a table cannot
-   be read, its bytes are not counted. */
+/* Count the bytes from `at` to the end of the stack. False: the limit is reached, or a table cannot
+   be read, whose bytes are not counted. */
 static bool count_bytes(const struct qcow2_stack *stack, uint64_t at, struct count *count)
 {
   struct qcow2_holes holes;
   struct qcow2_piece piece;
+  bool is_complete = true;
 
   qcow2_holes_clear(&holes, stack);
   for (; at < stack->end; at += min_u64(piece.mapping.length, stack->end - at)) {
@@ -52,10 +53,11 @@ static bool count_bytes(const struct qcow2_stack *stack, uint64_t at, struct cou
 
     if (!pay(stack, count, &piece))
       return false;
+    is_complete = is_complete && code == 0;
     if (code == 0 && qcow2_layer_is_covered(stack->layers[piece.layer], &piece.mapping))
       count->bytes += piece.mapping.length;
   }
-  return true;
+  return is_complete;
 }
 
 int qcow2_under_zeros_warn(const struct qcow2_stack *stack, uint64_t start,
@@ -70,6 +72,6 @@ int qcow2_under_zeros_warn(const struct qcow2_stack *stack, uint64_t start,
   snprintf(sentence, sizeof(sentence),
            "under-zeros: %s%" PRIu64 " bytes that the image says are zeros are shown as what is "
            "stored in their clusters, which its machine could no longer see",
-           is_complete ? "" : "more than ", count.bytes);
+           is_complete ? "" : "at least ", count.bytes);
   return qcow2_warnings_add(warnings, NULL, sentence, error);
 }

@@ -35,4 +35,8 @@ void *qcow2_view_tables_context(const struct qcow2_view *view, qcow2_stack_top *
 /* Add a sentence to those of qcow2_view_warning(). Errors: NOMEM. */
 int qcow2_view_warn(struct qcow2_view *view, const char *sentence, struct qcow2_error *error);
 
+/* The same, and qcow2_view_has_gaps() becomes true. */
+int qcow2_view_warn_of_gaps(struct qcow2_view *view, const char *sentence,
+                            struct qcow2_error *error);
+
 #endif

@@ -222,6 +222,17 @@ int qcow2_view_warn(struct qcow2_view *view, const char *sentence, struct qcow2_
   return qcow2_warnings_add(&view->warnings, NULL, sentence, error);
 }
 
+int qcow2_view_warn_of_gaps(struct qcow2_view *view, const char *sentence,
+                            struct qcow2_error *error)
+{
+  return qcow2_warnings_add_damage(&view->warnings, NULL, sentence, error);
+}
+
+int qcow2_view_has_gaps(const struct qcow2_view *view)
+{
+  return view->warnings.of_damage;
+}
+
 int qcow2_view_open(struct qcow2_image *image, size_t snapshot_index, struct qcow2_view **out,
                     struct qcow2_error *error)
 {

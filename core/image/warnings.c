@@ -29,6 +29,13 @@ int qcow2_warnings_add(struct qcow2_warnings *warnings, const char *path, const 
   return 0;
 }
 
+int qcow2_warnings_add_damage(struct qcow2_warnings *warnings, const char *path,
+                              const char *sentence, struct qcow2_error *error)
+{
+  warnings->of_damage = true;
+  return qcow2_warnings_add(warnings, path, sentence, error);
+}
+
 void qcow2_warnings_free(struct qcow2_warnings *warnings)
 {
   for (size_t i = 0; i < warnings->count; i++)

@@ -146,6 +146,10 @@ static int list_tables(void *context, uint64_t first, struct qcow2_old_table *ta
 
 static int not_found(const struct qcow2_placed *placed, struct qcow2_error *error)
 {
+  if (!placed->is_complete)
+    return qcow2_error_set(error, QCOW2_ERROR_IO,
+                           "no abandoned state was found, but not all of the file could be looked "
+                           "at");
   if (placed->lost > 0)
     return qcow2_error_set(
         error, QCOW2_ERROR_NOT_FOUND,
@@ -202,10 +206,10 @@ static int warn(struct qcow2_view *view, const struct qcow2_image *image,
   qcow2_labels_print(labels, text + strlen(text), sizeof(text) - strlen(text));
   code = qcow2_view_warn(view, text, error);
   if (code == 0 && (labels->has_gaps || !placed->is_complete))
-    code = qcow2_view_warn(view,
-                           "guessed: not all tables could be looked at, so what only they refer "
-                           "to may be shown as kept though it was reused",
-                           error);
+    code = qcow2_view_warn_of_gaps(view,
+                                   "guessed: not all tables could be looked at, so what only they "
+                                   "refer to may be shown as kept though it was reused",
+                                   error);
   return code == 0 ? qcow2_labels_warn_of_neighbours(view, labels, error) : code;
 }
 
@@ -248,6 +252,7 @@ static int place_more(struct abandoned *abandoned, const struct qcow2_old_state 
                                            .end_index = abandoned->end_index,
                                            .base_l1_offset = abandoned->l1_offset,
                                            .base_l1_size = abandoned->l1_size };
+  uint64_t failures = qcow2_storage_failures();
   int code = qcow2_anchors_place(&anchored, error);
 
   if (code == 0)
@@ -259,6 +264,8 @@ static int place_more(struct abandoned *abandoned, const struct qcow2_old_state 
                              divide_up(abandoned->end_index * L1_ENTRY_BYTES,
                                        layer->geometry.cluster_size),
                              &abandoned->has_strays, error);
+  if (qcow2_storage_failures() != failures)
+    placed->is_complete = false;
   if (qcow2_layer_has_no_l1(layer) && (placed->of_old_l1 > 0 || !placed->is_complete))
     abandoned->has_strays = true;
   return code;
@@ -327,6 +334,7 @@ static int open_view(struct qcow2_image *image, struct abandoned *abandoned, uns
 int qcow2_view_open_abandoned(struct qcow2_image *image, unsigned flags, struct qcow2_view **view,
                               struct qcow2_error *error)
 {
+  uint64_t failures = qcow2_storage_failures();
   struct abandoned *abandoned;
   int code = qcow2_labels_check_flags(flags, 0, error);
 
@@ -340,6 +348,8 @@ int qcow2_view_open_abandoned(struct qcow2_image *image, unsigned flags, struct 
     return qcow2_error_set_nomem(error);
   abandoned->layer = image->chain.layers[0];
   code = qcow2_votes_place(image, &abandoned->placed, error);
+  if (qcow2_storage_failures() != failures)
+    abandoned->placed.is_complete = false;
   if (code == 0)
     return open_view(image, abandoned, flags, view, error);
   abandoned_close(abandoned);

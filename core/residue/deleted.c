@@ -59,22 +59,26 @@ static bool is_same(const struct qcow2_snapshot *a, const struct qcow2_snapshot 
          memcmp(a->name, b->name, a->name_length) == 0;
 }
 
-size_t qcow2_deleted_count_older(const struct qcow2_image *image,
-                                 const struct qcow2_deleted_entry *entry)
+int qcow2_deleted_count_older(const struct qcow2_image *image,
+                              const struct qcow2_deleted_entry *entry, size_t *count,
+                              struct qcow2_error *error)
 {
   uint64_t at = entry->table_offset;
-  size_t count = 0;
 
+  *count = 0;
   for (uint32_t i = 0;
-       i < SNAPSHOT_COUNT_MAX && at < entry->host_offset && count < image->snapshots.count; i++) {
+       i < SNAPSHOT_COUNT_MAX && at < entry->host_offset && *count < image->snapshots.count; i++) {
     struct qcow2_snapshot snapshot;
+    int code = decode_next(image, &at, &snapshot, NULL);
 
-    if (decode_next(image, &at, &snapshot, NULL) != 0)
+    if (code == QCOW2_ERROR_NOMEM)
+      return qcow2_error_set_nomem(error);
+    if (code != 0)
       break;
-    count += is_same(&snapshot, &image->snapshots.entries[count]);
+    *count += is_same(&snapshot, &image->snapshots.entries[*count]);
     qcow2_snapshot_free(&snapshot);
   }
-  return count;
+  return 0;
 }
 
 /* ---- All entries ------------------------------------------------------------------ */
@@ -240,6 +244,7 @@ static int search(const struct qcow2_image *image, struct qcow2_deleted_entries 
                                            .report = keep,
                                            .context = &collection };
   struct qcow2_residue_result result = { .is_complete = 0 };
+  uint64_t failures = qcow2_storage_failures();
   int code = 0;
 
   if (make_room(&collection, ENTRIES_AT_FIRST))
@@ -251,6 +256,8 @@ static int search(const struct qcow2_image *image, struct qcow2_deleted_entries 
     qsort(collection.entries->entries, collection.entries->count,
           sizeof(collection.entries->entries[0]), compare_offsets);
     code = settle_all(image, collection.entries, error);
+    collection.entries->has_gaps = result.has_unreadable != 0 ||
+                                   qcow2_storage_failures() != failures;
   }
   if (code == 0)
     *out = collection.entries;
@@ -269,10 +276,28 @@ int qcow2_deleted_entries(const struct qcow2_image *image,
   if (image->memo->deleted == NULL) {
     code = search(image, &found, error);
     image->memo->deleted = found;
+    image->memo->has_gaps = image->memo->has_gaps || (found != NULL && found->has_gaps);
   }
   *entries = image->memo->deleted;
   pthread_mutex_unlock(&image->memo->lock);
   return code;
+}
+
+int qcow2_deleted_is_complete(const struct qcow2_image *image)
+{
+  bool has_gaps;
+
+  pthread_mutex_lock(&image->memo->lock);
+  has_gaps = image->memo->has_gaps;
+  pthread_mutex_unlock(&image->memo->lock);
+  return !has_gaps;
+}
+
+void qcow2_deleted_note_gaps(const struct qcow2_image *image)
+{
+  pthread_mutex_lock(&image->memo->lock);
+  image->memo->has_gaps = true;
+  pthread_mutex_unlock(&image->memo->lock);
 }
 
 int qcow2_image_deleted(const struct qcow2_image *image, qcow2_residue_report *report,

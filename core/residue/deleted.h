@@ -17,6 +17,7 @@ struct qcow2_deleted_entry {
 struct qcow2_deleted_entries {
   size_t count;
   bool is_complete;                     /* the whole file was looked at */
+  bool has_gaps;                        /* some of it could not be read, so there may be more */
   struct qcow2_deleted_entry entries[]; /* in ascending order of host offsets */
 };
 
@@ -26,6 +27,9 @@ struct qcow2_deleted_entries {
    a table, too. Any thread. Errors: NOMEM. */
 int qcow2_deleted_entries(const struct qcow2_image *image,
                           const struct qcow2_deleted_entries **entries, struct qcow2_error *error);
+
+/* Let qcow2_deleted_is_complete() be false. */
+void qcow2_deleted_note_gaps(const struct qcow2_image *image);
 
 /* True if its L1 table is there, as far as is known. */
 static inline bool deleted_is_there(const struct qcow2_deleted_entry *entry)
@@ -39,8 +43,9 @@ int qcow2_deleted_decode(const struct qcow2_image *image, uint64_t host_offset,
                          struct qcow2_snapshot *snapshot, struct qcow2_error *error);
 
 /* How many of the image's snapshots are older than that of an entry: those before it in its table.
-   They are the first in the image's table, too, since new ones come last. */
-size_t qcow2_deleted_count_older(const struct qcow2_image *image,
-                                 const struct qcow2_deleted_entry *entry);
+   They are the first in the image's table, too, since new ones come last. Errors: NOMEM. */
+int qcow2_deleted_count_older(const struct qcow2_image *image,
+                              const struct qcow2_deleted_entry *entry, size_t *count,
+                              struct qcow2_error *error);
 
 #endif

@@ -174,24 +174,30 @@ static int choose(const struct qcow2_image *image, const struct qcow2_deleted_en
   return 0;
 }
 
-static int not_found(const struct choice *choice, const char *key, bool is_complete,
-                     struct qcow2_error *error)
+static int not_found(const struct choice *choice, const char *key,
+                     const struct qcow2_deleted_entries *entries, struct qcow2_error *error)
 {
+  const char *where = entries->is_complete ? "" : " in the part of the file that was looked at";
   char quoted[TEXT_ESCAPED_BYTES];
 
   qcow2_text_quote(key, quoted);
+  if (entries->has_gaps)
+    return qcow2_error_set(error, QCOW2_ERROR_IO,
+                           "the deleted snapshot \"%s\" was not found, but some of the file cannot "
+                           "be read",
+                           quoted);
   if (choice->matching.count > 0)
     return qcow2_error_set(error, QCOW2_ERROR_NOT_FOUND,
                            "the deleted snapshot \"%s\" cannot be read: what is left of it is %s",
                            quoted, choice->matching.text);
   if (choice->all.count > 0)
     return qcow2_error_set(error, QCOW2_ERROR_NOT_FOUND,
-                           "there is no deleted snapshot \"%s\"; those that can be read: %s",
-                           quoted, choice->all.text);
+                           "there is no deleted snapshot \"%s\"%s; those that can be read: %s",
+                           quoted, where, choice->all.text);
   return qcow2_error_set(error, QCOW2_ERROR_NOT_FOUND,
                          "there is no deleted snapshot \"%s\": no snapshot that was deleted can be "
                          "read%s",
-                         quoted, is_complete ? "" : ", in the part of the file that was looked at");
+                         quoted, where);
 }
 
 int qcow2_deleted_find(const struct qcow2_image *image, const char *key, enum qcow2_deleted_key by,
@@ -211,7 +217,7 @@ int qcow2_deleted_find(const struct qcow2_image *image, const char *key, enum qc
                            qcow2_text_quote(key, quoted), choice->there.text);
     qcow2_error_add_help(error, code, QCOW2_HELP_DELETED_KEY, 0);
   } else if (code == 0 && choice->entry == NULL) {
-    code = not_found(choice, key, entries->is_complete, error);
+    code = not_found(choice, key, entries, error);
     qcow2_error_add_help(error, code, QCOW2_HELP_DELETED_LIST, 0);
   } else if (code == 0)
     *l1_offset = choice->entry->l1_offset;
@@ -308,11 +314,12 @@ static int warn(struct qcow2_view *view, const struct qcow2_labels *labels,
       id, name, qcow2_text_date(snapshot->date_seconds, date));
   qcow2_labels_print(labels, text + strlen(text), sizeof(text) - strlen(text));
   code = qcow2_view_warn(view, text, error);
-  if (code == 0 && (labels->has_gaps || qcow2_snapshot_lost_count(labels->image) > 0))
-    code = qcow2_view_warn(view,
-                           "recovered: some tables of the image cannot be read, so what only they "
-                           "refer to may be shown as kept though it was reused",
-                           error);
+  if (code == 0 && labels->has_gaps)
+    code = qcow2_view_warn_of_gaps(view,
+                                   "recovered: some of the file cannot be read, so what its tables "
+                                   "refer to may be shown as kept though it was reused, or another "
+                                   "deleted snapshot may be meant",
+                                   error);
   if (code == 0)
     code = warn_of_zeros(view, labels, error);
   return code == 0 ? qcow2_labels_warn_of_neighbours(view, labels, error) : code;
@@ -333,9 +340,10 @@ static int make_state(const struct qcow2_image *image, const struct qcow2_delete
                                      .close = deleted_close,
                                      .l1_offset = entry->l1_offset,
                                      .l1_bytes = (uint64_t) entry->l1_size * L1_ENTRY_BYTES,
-                                     .older_count = qcow2_deleted_count_older(image, entry),
                                      .snapshot = &deleted->snapshot };
-  code = open_entry(image, entry, deleted, error);
+  code = qcow2_deleted_count_older(image, entry, &state->older_count, error);
+  if (code == 0)
+    code = open_entry(image, entry, deleted, error);
   if (code == 0)
     code = set_range(deleted, flags, state, error);
   if (code != 0)
@@ -365,8 +373,9 @@ static int make_state_by_l1(const struct qcow2_image *image, uint64_t l1_offset,
 int qcow2_view_open_deleted(struct qcow2_image *image, uint64_t l1_offset, unsigned flags,
                             struct qcow2_view **view, struct qcow2_error *error)
 {
+  uint64_t start, failures = qcow2_storage_failures();
   struct qcow2_old_state state;
-  uint64_t start;
+  struct qcow2_labels *labels;
   int code;
 
   code = qcow2_labels_check_flags(flags, QCOW2_VIEW_VM_STATE | QCOW2_VIEW_UNDER_ZEROS, error);
@@ -376,7 +385,10 @@ int qcow2_view_open_deleted(struct qcow2_image *image, uint64_t l1_offset, unsig
     code = qcow2_labels_open_view(image, &state, view, error);
   if (code != 0)
     return code;
-  code = warn(*view, qcow2_labels_of_view(*view, &start), error);
+  labels = qcow2_labels_of_view(*view, &start);
+  if (!qcow2_deleted_is_complete(image) || qcow2_storage_failures() != failures)
+    labels->has_gaps = true;
+  code = warn(*view, labels, error);
   if (code != 0)
     qcow2_view_close(*view);
   return code;
@@ -385,10 +397,15 @@ int qcow2_view_open_deleted(struct qcow2_image *image, uint64_t l1_offset, unsig
 int qcow2_deleted_label_bytes(const struct qcow2_image *image, uint64_t l1_offset, uint64_t *bytes,
                               struct qcow2_error *error)
 {
+  uint64_t failures = qcow2_storage_failures();
   struct qcow2_old_state state;
   int code = make_state_by_l1(image, l1_offset, 0, &state, error);
 
-  return code == 0 ? qcow2_labels_count(image, &state, bytes, error) : code;
+  if (code == 0)
+    code = qcow2_labels_count(image, &state, bytes, error);
+  if (qcow2_storage_failures() != failures)
+    qcow2_deleted_note_gaps(image);
+  return code;
 }
 
 const struct qcow2_snapshot *qcow2_view_deleted(const struct qcow2_view *view)

@@ -67,8 +67,6 @@ void qcow2_inventory_read(const struct qcow2_inventory *inventory, uint64_t host
   if (there == 0 || qcow2_storage_read(inventory->storage, host_offset, buffer, there, NULL) == 0)
     return;
   memset(buffer, 0, there);
-  inventory->result->has_unreadable = 1;
-  inventory->result->is_complete = 0;
 }
 
 /* ---- Counting -------------------------------------------------------------------- */
@@ -288,10 +286,6 @@ static int look_at_all(struct qcow2_inventory *inventory, struct qcow2_error *er
       look_at_part(inventory);
     result->checked_to = min_u64(map->end << map->cluster_bits, result->file_bytes);
   }
-  if (inventory->walk.has_gaps) {
-    result->has_unreadable = 1;
-    result->is_complete = 0;
-  }
   return code;
 }
 
@@ -349,6 +343,7 @@ static int look(const struct qcow2_image *image, const struct qcow2_residue_opti
   struct qcow2_inventory inventory = { .image = image,
                                        .result = result,
                                        .snapshots_only = snapshots_only };
+  uint64_t failures = qcow2_storage_failures();
   int code = qcow2_options_take(given, &inventory.options, sizeof(inventory.options), error);
 
   memset(result, 0, sizeof(*result));
@@ -359,6 +354,10 @@ static int look(const struct qcow2_image *image, const struct qcow2_residue_opti
   code = inventory_make(&inventory, error);
   if (code == 0)
     code = look_at_all(&inventory, error);
+  if (inventory.walk.has_gaps || qcow2_storage_failures() != failures) {
+    result->has_unreadable = 1;
+    result->is_complete = 0;
+  }
   inventory_free(&inventory);
   return code;
 }

@@ -2,6 +2,7 @@
 /* What a cluster's label is, and what it means for reading. */
 #include "../base/checked.h"
 #include "../storage/storage.h"
+#include "deleted.h"
 #include "labels.h"
 
 /* A cluster is looked at in pieces of this many bytes: most begin with something. */
@@ -25,7 +26,7 @@ int qcow2_label_is_lost(enum qcow2_label label)
 
 /* ---- The label of an entry -------------------------------------------------------- */
 
-/* True if bytes of the file are all zeros. If not `is_deep`, or if they cannot be read, only holes
+/* True if bytes of the file are all zeros, as far as they can be read. If not `is_deep`, only holes
    are found. */
 static bool is_punched(struct qcow2_labels *labels, uint64_t host_offset, uint64_t length,
                        bool is_deep)
@@ -41,7 +42,7 @@ static bool is_punched(struct qcow2_labels *labels, uint64_t host_offset, uint64
 
     if (count > labels->layer->geometry.cluster_size)
       count = labels->layer->geometry.cluster_size;
-    if (qcow2_storage_read(storage, host_offset, labels->cluster, count, NULL) != 0 ||
+    if (qcow2_storage_read(storage, host_offset, labels->cluster, count, NULL) == 0 &&
         !qcow2_residue_is_zero(labels->cluster, count))
       return false;
     host_offset += count;
@@ -49,15 +50,21 @@ static bool is_punched(struct qcow2_labels *labels, uint64_t host_offset, uint64
   return is_deep;
 }
 
-/* Find out whether nothing but zeros is left of a cluster or stream, once. */
+/* Find out whether nothing but zeros is left of a cluster or stream, once, unless that depends on
+   what cannot be read. */
 static bool is_mark_punched(struct qcow2_labels *labels, uint8_t *mark, uint64_t host_offset,
                             uint64_t length, bool is_deep)
 {
+  uint64_t failures = qcow2_storage_failures();
   bool is_found;
 
   if ((*mark & (MARK_STORED | MARK_PUNCHED)) != 0)
     return (*mark & MARK_PUNCHED) != 0;
   is_found = is_punched(labels, host_offset, length, is_deep);
+  if (is_found && qcow2_storage_failures() != failures) {
+    qcow2_deleted_note_gaps(labels->image);
+    return true;
+  }
   if (is_deep || is_found)
     *mark |= is_found ? MARK_PUNCHED : MARK_STORED;
   return is_found;
@@ -154,7 +161,7 @@ static const char *problem_of(enum qcow2_label label)
   switch (label) {
   case QCOW2_LABEL_REUSED: return "something else is in its cluster now";
   case QCOW2_LABEL_LOST_TABLE: return "the L2 table that led to it is something else now";
-  case QCOW2_LABEL_PUNCHED: return "its cluster or L2 table has nothing but zeros";
+  case QCOW2_LABEL_PUNCHED: return "its cluster or L2 table has nothing but zeros that can be read";
   case QCOW2_LABEL_SHARED_NEWER:
     return "only newer snapshots have its cluster, which may have been written since";
   case QCOW2_LABEL_SHARED_ACTIVE:

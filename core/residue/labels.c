@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: MIT */
+#include "../storage/storage.h"
+#include "deleted.h"
 #include "labels.h"
 
 #include <inttypes.h>
@@ -36,7 +38,8 @@ struct qcow2_old_table *qcow2_labels_table(const struct qcow2_labels *labels, ui
 static int load(struct qcow2_labels *labels, uint64_t first, uint64_t *work,
                 struct qcow2_error *error)
 {
-  uint64_t next = first;
+  uint64_t next = first, failures = qcow2_storage_failures();
+  bool had_gaps = labels->has_gaps;
   int code;
 
   labels->end = labels->first = first;
@@ -46,6 +49,13 @@ static int load(struct qcow2_labels *labels, uint64_t first, uint64_t *work,
     return code;
   memset(labels->marks, 0, labels->table_count * labels_entries(labels));
   code = qcow2_labels_walk(labels, work, error);
+  if (code == 0 && labels->is_open && !had_gaps &&
+      (labels->has_gaps || qcow2_storage_failures() != failures)) {
+    labels->has_gaps = false;
+    code = qcow2_error_set(error, QCOW2_ERROR_IO,
+                           "some tables cannot be read, so it cannot be found out what is left of "
+                           "a deleted state");
+  }
   labels->end = code == 0 ? next : first;
   return code;
 }
@@ -103,6 +113,7 @@ static int labels_make(const struct qcow2_image *image, const struct qcow2_old_s
                        struct qcow2_labels **out, struct qcow2_error *error)
 {
   struct qcow2_labels *labels = calloc(1, sizeof(*labels));
+  uint64_t failures = qcow2_storage_failures();
   int code;
 
   if (labels == NULL) {
@@ -119,6 +130,9 @@ static int labels_make(const struct qcow2_image *image, const struct qcow2_old_s
     code = qcow2_labels_place_by_neighbours(labels, error);
   if (code == 0)
     code = qcow2_labels_count_all(labels, error);
+  if (qcow2_storage_failures() != failures)
+    labels->has_gaps = true;
+  labels->is_open = true;
   if (code == 0 && labels->is_l1_reused)
     code = qcow2_error_set_at(error, QCOW2_ERROR_NOT_FOUND, QCOW2_NO_OFFSET, state->l1_offset,
                               "the deleted snapshot's L1 table, at host offset %" PRIu64
@@ -140,6 +154,8 @@ int qcow2_labels_count(const struct qcow2_image *image, const struct qcow2_old_s
   if (code != 0)
     return code;
   memcpy(bytes, labels->bytes, sizeof(labels->bytes));
+  if (labels->has_gaps)
+    qcow2_deleted_note_gaps(image);
   labels_free(labels);
   return 0;
 }

@@ -68,9 +68,10 @@ struct qcow2_labels {
   uint64_t first, end;              /* L1 entries of which the tables and marks are here */
   struct qcow2_old_table *tables;
   size_t table_count, table_capacity;
-  uint8_t *marks;    /* (enum qcow2_mark) for each entry of each table */
-  bool is_l1_reused; /* something refers to the old L1 table's bytes */
-  bool has_gaps;     /* a table of the image cannot be read, so what it refers to may be "kept" */
+  uint8_t *marks;           /* (enum qcow2_mark) for each entry of each table */
+  bool is_l1_reused;        /* something refers to the old L1 table's bytes */
+  bool has_gaps;            /* some of the file cannot be read, so labels may be wrong */
+  bool is_open;             /* it was said whether there are gaps */
   uint64_t uncovered_bytes; /* of the view: those that are shown though the tables say zeros */
   struct qcow2_neighbours neighbours; /* what was placed by neighbours, before anything is read */
   uint64_t bytes[QCOW2_LABELS_MAX]; /* of the view, by label; holes count as punched, other zeros do

@@ -77,33 +77,14 @@ static void report_all(const struct qcow2_rebuild_options *options,
     options->report(options->context, &layouts->items[i]);
 }
 
-/* A storage of which it is remembered whether a read failed: what cannot be read counts as zeros,
-   or as no table, so it may hide a layout. */
-struct watched {
-  const struct qcow2_storage *storage;
-  bool has_failed;
-};
-
-static int watched_read(void *context, uint64_t offset, void *buffer, size_t length)
-{
-  struct watched *watched = context;
-  int os_errno = watched->storage->read(watched->storage->context, offset, buffer, length);
-
-  watched->has_failed = watched->has_failed || os_errno != 0;
-  return os_errno;
-}
-
 int qcow2_rebuild_storage(const struct qcow2_storage *storage,
                           const struct qcow2_rebuild_options *given,
                           struct qcow2_rebuild_result *result, struct qcow2_error *error)
 {
-  struct watched watched = { .storage = storage };
-  const struct qcow2_storage reads = { .context = &watched,
-                                       .size = storage->size,
-                                       .read = watched_read };
   struct qcow2_rebuild_options options;
   struct qcow2_layouts layouts = { .items = NULL };
   struct qcow2_marks marks = { .runs = NULL };
+  uint64_t failures = qcow2_storage_failures();
   bool is_bounded = false;
   int code = qcow2_options_take(given, &options, sizeof(options), error);
 
@@ -112,17 +93,18 @@ int qcow2_rebuild_storage(const struct qcow2_storage *storage,
     return code;
   code = qcow2_layouts_make(&layouts, error);
   if (code == 0)
-    code = qcow2_marks_find(&reads, &marks, error);
+    code = qcow2_marks_find(storage, &marks, error);
   if (code == 0)
-    code = try_sizes(&reads, &marks, options.work_bytes == 0 ? WORK_BYTES : options.work_bytes,
+    code = try_sizes(storage, &marks, options.work_bytes == 0 ? WORK_BYTES : options.work_bytes,
                      &layouts, &is_bounded, error);
   if (code == 0) {
     qcow2_layouts_sort(&layouts);
     result->file_bytes = storage->size;
     result->layouts = layouts.found;
     result->luks_offset = marks.luks_offset;
-    result->has_header = has_header(&reads);
-    result->is_complete = marks.is_complete && !is_bounded && !watched.has_failed;
+    result->has_header = has_header(storage);
+    /* What cannot be read counts as zeros, or as no table, so it may hide a layout. */
+    result->is_complete = marks.is_complete && !is_bounded && qcow2_storage_failures() == failures;
     report_all(&options, &layouts);
   }
   qcow2_marks_free(&marks);

@@ -314,7 +314,8 @@ int qcow2_residue_collect(const struct qcow2_image *image, struct qcow2_residue_
   checker.tally.first = map->first;
   checker.tally.capacity = (size_t) (map->end - map->first);
   walk->is_bounded = code == 0 && !walk_all(&checker);
-  walk->has_gaps = result.is_complete == 0;
+  walk->has_gaps = result.is_complete == 0 || image->bitmaps.lost_count > 0 ||
+                   qcow2_snapshot_lost_count(image) > 0;
   walk->work = checker.work;
   qcow2_checker_end(&checker);
   if (code == 0)

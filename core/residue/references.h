@@ -51,7 +51,8 @@ struct qcow2_residue_walk {
                                           counts as a whole, even if nothing reads it */
   uint64_t last_used; /* the last cluster that something refers to, whether or not the map has it */
   bool is_bounded;    /* the bound of work was reached: the map is of no use */
-  bool has_gaps;      /* a table could not be read: what only it refers to counts as residue */
+  bool has_gaps;      /* a table could not be read, or a snapshot or bitmap is lost: what only that
+                         refers to counts as residue */
 };
 
 /* The length in bytes of the shortest stream that can give a cluster. */

@@ -29,6 +29,7 @@ struct residue_stream {
   pthread_mutex_t lock;
   struct qcow2_residue_window window;
   struct qcow2_residue_looks looks; /* with a scratch of its own */
+  bool has_gaps;                    /* tables cannot be read, as the view's warning says */
   bool has_looked, is_old_table;    /* what was found out about a cluster */
   uint64_t looked_at;
 };
@@ -49,27 +50,32 @@ static int decrypt(const struct residue_stream *stream, uint64_t offset, uint8_t
   return code;
 }
 
-/* True if nothing refers to the cluster, and it looks like an old table: these never were
+/* Find out if nothing refers to the cluster, and it looks like an old table: these never were
    encrypted, and what is encrypted looks like none. */
-static bool is_old_table(struct residue_stream *stream, uint64_t cluster)
+static int look_for_old_table(struct residue_stream *stream, uint64_t cluster, bool *is_table,
+                              struct qcow2_error *error)
 {
   const struct qcow2_storage *storage = &stream->layer->file.storage;
   uint32_t size = stream->layer->geometry.cluster_size;
   enum qcow2_residue_kind kind;
+  int code;
 
+  *is_table = false;
   if (qcow2_residue_map_state(&stream->window.map, cluster) != RESIDUE_FREE ||
       !range_fits(cluster * size, size, storage->size))
-    return false;
+    return 0;
   if (!stream->has_looked || stream->looked_at != cluster) {
     stream->has_looked = false;
-    if (qcow2_storage_read(storage, cluster * size, stream->window.packed, size, NULL) != 0)
-      return false;
+    code = qcow2_storage_read(storage, cluster * size, stream->window.packed, size, error);
+    if (code != 0)
+      return code;
     kind = qcow2_residue_classify(&stream->looks, stream->window.packed);
     stream->has_looked = true;
     stream->looked_at = cluster;
     stream->is_old_table = kind != QCOW2_RESIDUE_DATA && kind != QCOW2_RESIDUE_ZERO;
   }
-  return stream->is_old_table;
+  *is_table = stream->is_old_table;
+  return 0;
 }
 
 /* True if a sector's place in the file is all that it takes to decrypt it. */
@@ -84,9 +90,10 @@ static int read_decrypted(struct residue_stream *stream, uint64_t offset, uint8_
                           size_t length, struct qcow2_error *error)
 {
   const struct qcow2_storage *storage = &stream->layer->file.storage;
-  bool is_plain = is_old_table(stream, offset >> stream->window.map.cluster_bits);
   uint8_t piece[PIECE_BYTES];
-  int code = 0;
+  bool is_plain;
+  int code = look_for_old_table(stream, offset >> stream->window.map.cluster_bits, &is_plain,
+                                error);
 
   while (code == 0 && length > 0) {
     size_t skip = (size_t) (offset % SECTOR_BYTES);
@@ -138,6 +145,19 @@ static size_t run_length(const struct residue_stream *stream, uint64_t offset, s
   return (size_t) min_u64(length, (cluster << bits) - offset);
 }
 
+/* Make the map for the part of the file that begins with a cluster. If tables cannot be read that
+   could be read when the view was opened, there is none. */
+static int move_window(struct residue_stream *stream, uint64_t cluster,
+                       struct qcow2_residue_walk *walk, struct qcow2_error *error)
+{
+  int code = qcow2_residue_window_move(&stream->window, cluster, walk, error);
+
+  if (code != 0 || !walk->has_gaps || stream->has_gaps)
+    return code;
+  stream->window.map.end = stream->window.map.first;
+  return qcow2_error_set(error, QCOW2_ERROR_IO, "some tables of the image cannot be read");
+}
+
 /* Read the first *count of `length` bytes. Returns an errno value. */
 static int read_next(struct residue_stream *stream, uint64_t offset, uint8_t *buffer, size_t length,
                      size_t *count)
@@ -149,7 +169,7 @@ static int read_next(struct residue_stream *stream, uint64_t offset, uint8_t *bu
   int os_errno;
 
   if (!qcow2_residue_window_has(&stream->window, cluster) &&
-      qcow2_residue_window_move(&stream->window, cluster, &walk, &error) != 0)
+      move_window(stream, cluster, &walk, &error) != 0)
     return error.code == QCOW2_ERROR_NOMEM ? ENOMEM : EIO;
   *count = run_length(stream, offset, length, &is_used);
   if (is_used) {
@@ -223,10 +243,11 @@ static int warn(struct qcow2_view *view, const struct qcow2_residue_walk *walk,
 {
   return !walk->has_gaps
              ? 0
-             : qcow2_view_warn(view,
-                               "residue: some tables of the image cannot be read, so what only "
-                               "they refer to is shown too, as if nothing referred to it",
-                               error);
+             : qcow2_view_warn_of_gaps(view,
+                                       "residue: some tables of the image cannot be read, so what "
+                                       "only they refer to is shown too, as if nothing referred to "
+                                       "it",
+                                       error);
 }
 
 int qcow2_view_open_residue(struct qcow2_image *image, struct qcow2_view **view,
@@ -246,6 +267,7 @@ int qcow2_view_open_residue(struct qcow2_image *image, struct qcow2_view **view,
     stream_close(stream);
     return code;
   }
+  stream->has_gaps = walk.has_gaps;
   code = qcow2_view_open_storage(image, &storage, view, error);
   if (code != 0)
     return code;

@@ -21,6 +21,29 @@ static int complain_fragments(const struct qcow2_storage *storage, uint64_t host
                                host_offset, where);
 }
 
+/* Of this thread: reads that failed, and reads that are on. */
+static _Thread_local uint64_t failures;
+static _Thread_local unsigned depth;
+
+uint64_t qcow2_storage_failures(void)
+{
+  return failures;
+}
+
+/* A failure inside another read counts only if that fails too: it may try again. */
+static int read_counted(const struct qcow2_storage *storage, uint64_t host_offset, void *buffer,
+                        size_t length)
+{
+  int os_errno;
+
+  depth++;
+  os_errno = storage->read(storage->context, host_offset, buffer, length);
+  depth--;
+  if (os_errno != 0 && depth == 0)
+    failures++;
+  return os_errno;
+}
+
 int qcow2_storage_read(const struct qcow2_storage *storage, uint64_t host_offset, void *buffer,
                        size_t length, struct qcow2_error *error)
 {
@@ -33,7 +56,7 @@ int qcow2_storage_read(const struct qcow2_storage *storage, uint64_t host_offset
                               "the file is truncated: it ends at byte %" PRIu64
                               ", and %zu bytes at host offset %" PRIu64 " are needed",
                               storage->size, length, host_offset);
-  os_errno = storage->read(storage->context, host_offset, buffer, length);
+  os_errno = read_counted(storage, host_offset, buffer, length);
   if (os_errno == EIO && qcow2_fragments_outer(storage) != NULL)
     return complain_fragments(storage, host_offset, length, error);
   if (os_errno != 0)

@@ -15,6 +15,11 @@
 int qcow2_storage_read(const struct qcow2_storage *storage, uint64_t host_offset, void *buffer,
                        size_t length, struct qcow2_error *error);
 
+/* How many reads have failed in this thread, other than for the end of the storage. Code that goes
+   on where something cannot be read compares this before and after, to find out that it did not see
+   everything. */
+uint64_t qcow2_storage_failures(void);
+
 /* Close the storage, and set it to zero. All zero is allowed. */
 void qcow2_storage_close(struct qcow2_storage *storage);
 

@@ -72,6 +72,9 @@ extern struct run run;
 void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 int complaint_count(void);
 
+/* Append to a text. */
+void say(struct text *text, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
 /* Complain unless the error that a step has filled in is one that the fault explains. */
 void check_error(const char *what, int code, const struct qcow2_error *error);
 

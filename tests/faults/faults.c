@@ -2,10 +2,11 @@
 /*
  * Opens, describes, reads and closes an image again and again, each time with another call failing:
  * an allocation, a read of a file, a call that opens one. tests/test_faults.py gives it images.
- *   faults [-b] [-e STEP] NAME...
+ *   faults [-b | -l] [-e STEP] NAME...
  * NAME... is an image name and its backing chain, as the tools take them. -b goes through libtsk's
- * interface instead of the core's. -e tries only every STEP-th call. Prints the number of calls
- * that failed; exits with 1 and says why if
+ * interface instead of the core's. -l asks only what is left of what was deleted (leftovers.h). -e
+ * tries only every STEP-th call. Prints the number of calls that failed; exits with 1 and says why
+ * if
  *   - an answer differs from the one without faults: each must be an error, or right;
  *   - an error is not filled in, or filled in though there was none;
  *   - memory or a descriptor is left behind;
@@ -20,6 +21,7 @@
 
 #include "../../tsk_qcow2/tsk_qcow2.h"
 #include "examine.h"
+#include "leftovers.h"
 
 /* ---- An image from open to close -------------------------------------------------- */
 
@@ -44,6 +46,14 @@ static void use_core(void)
   if (!perform("open", step_open))
     return;
   examine();
+  tsk_qcow2_opened_close(&run.opened);
+}
+
+static void use_leftovers(void)
+{
+  if (!perform("open", step_open))
+    return;
+  examine_leftovers();
   tsk_qcow2_opened_close(&run.opened);
 }
 
@@ -144,7 +154,7 @@ static void use_without_faults(void (*use)(void))
   run.is_reference = true;
   expected.open_code = step_open(&error);
   tsk_qcow2_opened_close(&run.opened);
-  use_core();
+  use == use_leftovers ? use_leftovers() : use_core();
   run.is_reference = false;
   run.kind = FAULT_KINDS - 1;
   run.number = (unsigned long) -1;
@@ -159,9 +169,11 @@ int main(int argc, char *argv[])
   void (*use)(void) = use_core;
   int option;
 
-  while ((option = getopt(argc, argv, "be:")) != -1) {
+  while ((option = getopt(argc, argv, "ble:")) != -1) {
     if (option == 'b')
       use = use_tsk;
+    else if (option == 'l')
+      use = use_leftovers;
     else if (option == 'e')
       step = strtoul(optarg, NULL, 10);
   }

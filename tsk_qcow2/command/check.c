@@ -122,7 +122,7 @@ static void print_totals(const struct check *check)
     printf("%" PRIu64 " parts of tables or streams cannot be read, so the numbers above may be "
            "wrong\n",
            result->unreadable);
-  else if (!result->is_complete)
+  else if (!result->is_complete && result->checked_to < check->layer.file_size)
     printf("The bound of work was reached: refcounts were compared up to byte %" PRIu64
            " of %" PRIu64 "\n",
            result->checked_to, check->layer.file_size);
@@ -186,6 +186,8 @@ static int check_image(const struct tsk_qcow2_opened *opened, struct check *chec
   if (qcow2_layer_get(image, 0, &check->layer, &error) != 0 ||
       qcow2_image_check(image, &options, &check->result, &error) != 0)
     return complain_failed("%s", error.message);
+  if (qcow2_image_is_damaged(image)) /* as a warning says: perhaps something was not looked at */
+    check->result.is_complete = 0;
   if (check->json)
     status = print_json(check, opened);
   else

@@ -60,7 +60,8 @@ void print_warnings(const struct tsk_qcow2_opened *opened);
 /* Print an overview of all commands and of image names. */
 void help_print_all(FILE *out);
 
-/* Print what info prints, as JSON, on stdout. Returns an exit status. */
+/* Print what info prints, as JSON, on stdout. Returns an exit status: EXIT_DAMAGED if something
+   that is printed there cannot be read. */
 int info_print_json(const struct tsk_qcow2_opened *opened);
 
 /* Write to `path` the library that the dynamic loader picks for libtsk's soname in this process,

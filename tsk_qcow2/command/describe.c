@@ -14,6 +14,17 @@ static enum tsk_qcow2_depth depth_of(const struct arguments *arguments)
   return (arguments->given & ARGUMENT_CHAIN) != 0 ? TSK_QCOW2_CHAIN_ONLY : TSK_QCOW2_HEADER_ONLY;
 }
 
+/* The status if all that there is to be said was said: whether the image is damaged. */
+static int status_of(const struct tsk_qcow2_opened *opened)
+{
+  bool is_sure = qcow2_deleted_is_complete(opened->image) != 0;
+
+  if (!is_sure)
+    complain_failed("some of the file cannot be read, so another deleted snapshot may be meant");
+  return is_sure && !opened->is_in_gaps && !qcow2_image_is_damaged(opened->image) ? EXIT_OK
+                                                                                  : EXIT_DAMAGED;
+}
+
 /* Parse the arguments, and open the image. */
 static int start(int argc, char *argv[], struct arguments *arguments,
                  struct tsk_qcow2_opened *opened)
@@ -37,11 +48,11 @@ int command_info(int argc, char *argv[])
   if ((arguments.given & ARGUMENT_JSON) != 0)
     status = info_print_json(&opened);
   else {
-    tsk_qcow2_report_print(stdout, &opened);
+    status = tsk_qcow2_report_print(stdout, &opened) ? EXIT_OK : EXIT_DAMAGED;
     printf("Note: data were not read. More: %s\n",
            tsk_qcow2_shell_command("verify", arguments.operands[0], command));
   }
-  return arguments_finish(&opened, status);
+  return arguments_finish(&opened, status == EXIT_OK ? status_of(&opened) : status);
 }
 
 static void print_snapshot_row(size_t index, const struct qcow2_snapshot *snapshot)
@@ -53,6 +64,18 @@ static void print_snapshot_row(size_t index, const struct qcow2_snapshot *snapsh
          tsk_qcow2_report_date(snapshot, date, sizeof(date)), snapshot->disk_size,
          snapshot->vm_state_size,
          qcow2_text_escape(snapshot->name, snapshot->name_length, name, sizeof(name)));
+}
+
+/* The status if all snapshots that there are were listed: whether others are lost, or some of them
+   cannot be read. */
+static int status_of_snapshots(const struct qcow2_image *image)
+{
+  bool is_whole = qcow2_snapshot_lost_count(image) == 0;
+  struct qcow2_error error;
+
+  for (size_t i = 0; is_whole && i < qcow2_snapshot_count(image); i++)
+    is_whole = qcow2_snapshot_check(image, i, &error) == 0;
+  return is_whole ? EXIT_OK : EXIT_DAMAGED;
 }
 
 int command_snapshots(int argc, char *argv[])
@@ -69,7 +92,7 @@ int command_snapshots(int argc, char *argv[])
   for (size_t i = 0; (snapshot = qcow2_snapshot_get(opened.image, i)) != NULL; i++)
     print_snapshot_row(i, snapshot);
   complain_warnings(&opened);
-  return arguments_finish(&opened, EXIT_OK);
+  return arguments_finish(&opened, status_of_snapshots(opened.image));
 }
 
 /* Print the dirty ranges: "START LENGTH" lines, or a JSON list. */

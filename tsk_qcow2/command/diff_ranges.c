@@ -13,7 +13,7 @@
 
 struct printer {
   bool is_json, is_out_of_memory;
-  bool is_recovered[SIDES];
+  bool is_recovered[SIDES], has_gaps; /* has_gaps: a disk may be shown wrongly */
   struct progress progress;
   uint64_t sizes[SIDES];
   uint64_t range_count, bytes; /* of what differs */
@@ -123,9 +123,9 @@ static void show_progress(void *context, uint64_t guest_offset)
 
 static void print_json_summary(struct printer *printer)
 {
-  const char *result = printer->unreadable_bytes > 0 ? "incomplete"
-                       : printer->range_count > 0    ? "different"
-                                                     : "same";
+  const char *result = printer->unreadable_bytes > 0 || printer->has_gaps ? "incomplete"
+                       : printer->range_count > 0                         ? "different"
+                                                                          : "same";
 
   printer->is_out_of_memory =
       !json_print_line(json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o}", "type", "summary",
@@ -145,12 +145,14 @@ static void print_summary(const struct printer *printer)
            " and %" PRIu64 " bytes.",
            printer->range_count, printer->range_count == 1 ? "" : "s", printer->bytes,
            printer->bytes == 1 ? "" : "s", printer->sizes[SIDE_A], printer->sizes[SIDE_B]);
-  else if (printer->unreadable_bytes == 0)
+  else if (printer->unreadable_bytes == 0 && !printer->has_gaps)
     printf("Same: all %" PRIu64 " bytes.", printer->sizes[SIDE_A]);
   else
     printf("No difference was found.");
   if (printer->unreadable_bytes > 0)
     printf(" %" PRIu64 " bytes cannot be compared.", printer->unreadable_bytes);
+  if (printer->has_gaps)
+    printf(" What is compared may be wrong: see the warnings.");
   if (printer->is_recovered[SIDE_A] || printer->is_recovered[SIDE_B])
     printf(" What is recovered may not be what the state had: see the first lines.");
   putchar('\n');
@@ -164,6 +166,8 @@ static void start(struct printer *printer, const struct tsk_qcow2_opened *a,
 
   printer->is_recovered[SIDE_A] = tsk_qcow2_opened_is_recovered(a);
   printer->is_recovered[SIDE_B] = tsk_qcow2_opened_is_recovered(b);
+  printer->has_gaps = tsk_qcow2_opened_has_gaps(a, a->view) ||
+                      tsk_qcow2_opened_has_gaps(b, b->view);
   if (printer->is_json)
     printer->is_out_of_memory = !recovered_print_json_sides(opened);
   else
@@ -196,5 +200,5 @@ int diff_ranges(const struct tsk_qcow2_opened opened[2], bool is_json)
     print_summary(&printer);
   if (printer.is_out_of_memory)
     return complain_failed("cannot write the JSON: out of memory");
-  return printer.unreadable_bytes > 0 ? EXIT_DAMAGED : EXIT_OK;
+  return printer.unreadable_bytes > 0 || printer.has_gaps ? EXIT_DAMAGED : EXIT_OK;
 }

@@ -197,18 +197,29 @@ static json_t *bitmap_value(const struct qcow2_image *image, size_t index, uint6
 
 /* ---- The whole --------------------------------------------------------------- */
 
+/* True if the object says why something cannot be read. */
+static bool has_error(const json_t *value)
+{
+  return json_is_string(json_object_get(value, "error"));
+}
+
 /* Print a list of `count` items as a member. `runs` is the number of runs of bits that may be
-   looked at to describe the items. */
+   looked at to describe the items. *is_whole becomes false if one of them cannot be read. */
 static bool print_list(const char *key, const struct qcow2_image *image, size_t count,
                        json_t *(*item)(const struct qcow2_image *image, size_t index,
-                                       uint64_t *runs))
+                                       uint64_t *runs),
+                       bool *is_whole)
 {
   uint64_t runs = TSK_QCOW2_REPORT_RUNS;
   bool good = true;
 
   printf(",\n  \"%s\": [", key);
-  for (size_t i = 0; good && i < count; i++)
-    good = json_print_item(item(image, i, &runs), i == 0);
+  for (size_t i = 0; good && i < count; i++) {
+    json_t *value = item(image, i, &runs);
+
+    *is_whole = *is_whole && !has_error(value);
+    good = json_print_item(value, i == 0);
+  }
   json_print_list_end(count == 0);
   return good;
 }
@@ -216,17 +227,19 @@ static bool print_list(const char *key, const struct qcow2_image *image, size_t 
 int info_print_json(const struct tsk_qcow2_opened *opened)
 {
   const struct qcow2_image *image = opened->image;
+  json_t *encryption = encryption_value(image);
+  bool is_whole = !has_error(encryption);
   struct qcow2_layer_info top;
 
   if (qcow2_layer_get(image, 0, &top, NULL) != 0)
     return complain_failed("the image has no header");
   printf("{\n  \"format\": \"qcow2\"");
   if (!json_print_member("header", header_value(image, top.header)) ||
-      !json_print_member("encryption_details", encryption_value(image)) ||
+      !json_print_member("encryption_details", encryption) ||
       !json_print_member("layers", layers_value(image)) ||
-      !print_list("snapshots", image, qcow2_snapshot_count(image), snapshot_value) ||
+      !print_list("snapshots", image, qcow2_snapshot_count(image), snapshot_value, &is_whole) ||
       !json_print_member("lost_snapshot_count", json_number(qcow2_snapshot_lost_count(image))) ||
-      !print_list("bitmaps", image, qcow2_bitmap_count(image), bitmap_value) ||
+      !print_list("bitmaps", image, qcow2_bitmap_count(image), bitmap_value, &is_whole) ||
       !json_print_member("lost_bitmap_count", json_number(qcow2_bitmap_lost_count(image))) ||
       !json_print_member("header_extensions", extensions_value(image)) ||
       !json_print_member("feature_names", feature_names_value(image)) ||
@@ -234,5 +247,5 @@ int info_print_json(const struct tsk_qcow2_opened *opened)
       !json_print_member("warnings", json_warnings(opened)))
     return complain_failed("cannot write the JSON: out of memory");
   printf("\n}\n");
-  return EXIT_OK; /* whether all of it was written is found out at the end */
+  return is_whole ? EXIT_OK : EXIT_DAMAGED; /* whether all was written is found out at the end */
 }

@@ -168,7 +168,10 @@ static int print_map(const struct tsk_qcow2_opened *opened, bool is_json)
     printf("]\n");
   else
     print_totals(&map);
-  return map.bytes[RUN_INVALID] + map.bytes[RUN_UNREADABLE] > 0 ? EXIT_DAMAGED : EXIT_OK;
+  return map.bytes[RUN_INVALID] + map.bytes[RUN_UNREADABLE] > 0 ||
+                 tsk_qcow2_opened_has_gaps(opened, opened->view)
+             ? EXIT_DAMAGED
+             : EXIT_OK;
 }
 
 /* ---- Pictures ------------------------------------------------------------------------- */
@@ -222,7 +225,7 @@ static int draw_map(const struct tsk_qcow2_opened *opened, unsigned given)
   struct picture_pair *pair = NULL;
   struct picture *file = NULL;
   struct qcow2_error error;
-  bool is_whole = true;
+  bool is_whole = true, has_damage;
   int code, status = EXIT_FAILED;
 
   complain_warnings(opened);
@@ -234,10 +237,16 @@ static int draw_map(const struct tsk_qcow2_opened *opened, unsigned given)
     code = (given & ARGUMENT_SVG_FILE) != 0 ? error.code : 0;
   } else if (code != 0)
     complain_failed("%s", error.message);
+  if (file != NULL && file->is_incomplete) {
+    complain_failed("the picture of the file may be wrong: not all tables could be looked at");
+    is_whole = false;
+  }
   if (code == 0)
     status = print_pictures(opened->image, pair, file, given);
-  if (status == EXIT_OK && (pair->kinds.has_damage || !is_whole))
-    status = pair->kinds.has_damage ? EXIT_DAMAGED : EXIT_INCOMPLETE;
+  has_damage = code == 0 &&
+               (pair->kinds.has_damage || tsk_qcow2_opened_has_gaps(opened, opened->view));
+  if (status == EXIT_OK && (has_damage || !is_whole))
+    status = has_damage ? EXIT_DAMAGED : EXIT_INCOMPLETE;
   free(file);
   free(pair);
   return status;

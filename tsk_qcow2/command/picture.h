@@ -46,6 +46,7 @@ struct picture {
   uint64_t bytes[PICTURE_CLASSES_MAX]; /* of each class */
   uint64_t shares[PICTURE_SQUARES_MAX][PICTURE_CLASSES_MAX];
   bool is_damaged[PICTURE_SQUARES_MAX], has_damage;
+  bool is_incomplete; /* what it shows was not all looked at */
 };
 
 /* Begin a picture: squares of at least `least` bytes, a power of two. The caller then sets the

@@ -102,6 +102,10 @@ int picture_of_file(const struct qcow2_image *image, struct picture **result,
   for (unsigned i = 0; i < FILE_CLASSES; i++)
     done += picture->bytes[i];
   picture_add(picture, FILE_UNCHECKED, done, layer.file_size - done);
+  picture->is_incomplete = !found.is_complete || qcow2_snapshot_lost_count(image) > 0 ||
+                           qcow2_bitmap_lost_count(image) > 0;
+  if (picture->is_incomplete)
+    picture->note = "Not all tables could be looked at, so some of this may be wrong.";
   *result = picture;
   return 0;
 }

@@ -238,6 +238,8 @@ static bool count(const struct search *search, struct recovered_snapshot *one)
   struct qcow2_error error;
   int code = qcow2_deleted_label_bytes(search->image, one->snapshot.l1_offset, one->bytes, &error);
 
+  search->found->is_incomplete = search->found->is_incomplete ||
+                                 (code != 0 && code != QCOW2_ERROR_NOT_FOUND);
   if (code != 0 && code != QCOW2_ERROR_NOT_FOUND)
     complain_failed("%s: %s", snapshot_title(&one->snapshot, title, sizeof(title)), error.message);
   return code == 0;
@@ -291,8 +293,15 @@ struct recovered_list *recovered_find(const struct qcow2_image *image, uint64_t 
   }
   if (qcow2_layer_get(image, 0, &top, NULL) != 0 || top.header == NULL || top.header->version < 2)
     return search.found; /* version 1 has no snapshots */
-  if (qcow2_image_deleted(image, keep, &search, &error) != 0)
+  if (qcow2_image_deleted(image, keep, &search, &error) != 0) {
     complain_failed("error: deleted snapshots cannot be looked for: %s", error.message);
+    search.found->is_incomplete = true;
+  }
+  if (!qcow2_deleted_is_complete(image)) {
+    complain_failed("error: some of the file cannot be read, so there may be deleted snapshots "
+                    "that are not found, or more may be lost of those that are");
+    search.found->is_incomplete = true;
+  }
   return search.found;
 }
 

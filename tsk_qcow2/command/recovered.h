@@ -61,15 +61,17 @@ struct recovered_snapshot {
 struct recovered_list {
   struct recovered_snapshot list[RECOVERED_MAX]; /* those that can be read */
   size_t count;
-  size_t more; /* that may be readable, too, but are not in the list */
-  size_t lost; /* of which an entry is left, but no L1 table */
+  size_t more;        /* that may be readable, too, but are not in the list */
+  size_t lost;        /* of which an entry is left, but no L1 table */
+  bool is_incomplete; /* there may be others, or their labels may be wrong: something failed */
   char lost_names[400];
 };
 
 /* Find those that can be read; with `only_l1` not 0, only that whose L1 table is there. With
    `is_counted`, find out how many bytes have each label, and leave out what turns out to be lost.
-   If they cannot be looked for, that is said on stderr, and the list is empty; an image of version
-   1 has none. NULL: no memory, after complaining. The caller frees it with recovered_free(). */
+   If they cannot be looked for, that is said on stderr, and the list is empty; so is it said if the
+   list is incomplete. An image of version 1 has none. NULL: no memory, after complaining. The
+   caller frees it with recovered_free(). */
 struct recovered_list *recovered_find(const struct qcow2_image *image, uint64_t only_l1,
                                       bool is_counted);
 

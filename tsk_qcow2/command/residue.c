@@ -29,6 +29,7 @@ struct residue {
   const char *name;                             /* as typed */
   bool is_named;                                /* the name has ",residue" already */
   struct stream_files files;                    /* --streams */
+  struct recovered_list *deleted;
 };
 
 /* ---- What is found --------------------------------------------------------------- */
@@ -322,12 +323,25 @@ static int print_json(const struct residue *residue, const struct tsk_qcow2_open
       json_number(residue->counts[QCOW2_RESIDUE_BITMAP_DIRECTORY]), "table_count",
       json_number(tables), "snapshots", residue->snapshots, "bitmaps", residue->bitmaps, "tables",
       residue->tables, "streams", streams_value(residue), "deleted",
-      residue_deleted_value(opened->image), "recovered", recovered_value(opened), "warnings",
+      residue_deleted_value(residue->deleted), "recovered", recovered_value(opened), "warnings",
       json_warnings(opened));
   return json_print_whole(root);
 }
 
 /* ---- The command ---------------------------------------------------------------------- */
+
+/* Look for deleted snapshots, and how much of them is left. False: after complaining. */
+static bool look_for_deleted(const struct qcow2_image *image, struct residue *residue)
+{
+  residue->deleted = recovered_find(image, 0, true);
+  if (residue->deleted == NULL)
+    return false;
+  if (residue->deleted->is_incomplete)
+    residue->result.is_complete = 0;
+  if (!qcow2_deleted_is_complete(image))
+    residue->result.has_unreadable = 1;
+  return true;
+}
 
 static int look_at_image(const struct tsk_qcow2_opened *opened, struct residue *residue)
 {
@@ -342,6 +356,8 @@ static int look_at_image(const struct tsk_qcow2_opened *opened, struct residue *
 
   if (qcow2_image_residue(opened->image, &options, &residue->result, &error) != 0)
     return complain_failed("%s", error.message);
+  if (!look_for_deleted(opened->image, residue))
+    return EXIT_FAILED;
   if (residue->is_json)
     status = print_json(residue, opened);
   else {
@@ -349,7 +365,7 @@ static int look_at_image(const struct tsk_qcow2_opened *opened, struct residue *
     print_bytes(&residue->result);
     print_found(residue);
     print_streams(residue);
-    residue_deleted_print(opened->image, residue->name);
+    residue_deleted_print(residue->deleted, residue->name);
     print_next(residue);
   }
   if (residue->files.has_failed)
@@ -381,6 +397,7 @@ static int look(const struct tsk_qcow2_opened *opened, const struct arguments *a
   if (status == EXIT_OK)
     status = look_at_image(opened, &residue);
   stream_files_close(&residue.files);
+  recovered_free(residue.deleted);
   json_decref(residue.snapshots);
   json_decref(residue.bitmaps);
   json_decref(residue.tables);

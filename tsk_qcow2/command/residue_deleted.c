@@ -85,7 +85,7 @@ static char *compose(const char *typed, const struct recovered_snapshot *one)
   tsk_qcow2_selection_free(&name.selection);
   name.selection.kind = by_name ? TSK_QCOW2_SELECT_DELETED : TSK_QCOW2_SELECT_DELETED_L1;
   name.selection.text = strdup(by_name ? one->snapshot.name : offset);
-  composed = name.selection.text == NULL || tsk_qcow2_is_selector(name.path, &error) != 0
+  composed = name.selection.text == NULL || tsk_qcow2_is_selector(name.path, &error) > 0
                  ? NULL
                  : tsk_qcow2_name_compose(&name, same_path, NULL);
   tsk_qcow2_name_free(&name);
@@ -107,19 +107,14 @@ static void print_one(const struct recovered_snapshot *one, const char *typed)
   free(composed);
 }
 
-void residue_deleted_print(const struct qcow2_image *image, const char *name)
+void residue_deleted_print(const struct recovered_list *all, const char *name)
 {
-  struct recovered_list *all = recovered_find(image, 0, true);
-
-  if (all == NULL)
-    return;
   if (all->count > 0)
     putchar('\n');
   for (size_t i = 0; i < all->count; i++)
     print_one(&all->list[i], name);
   if (all->more > 0)
     printf("... and %zu more deleted snapshots\n", all->more);
-  recovered_free(all);
 }
 
 /* ---- As JSON -------------------------------------------------------------------------------- */
@@ -138,14 +133,12 @@ static json_t *one_value(const struct recovered_snapshot *one)
                    recovered_labels(one->bytes));
 }
 
-json_t *residue_deleted_value(const struct qcow2_image *image)
+json_t *residue_deleted_value(const struct recovered_list *all)
 {
-  struct recovered_list *all = recovered_find(image, 0, true);
   json_t *list = json_array();
 
-  for (size_t i = 0; all != NULL && i < all->count; i++)
+  for (size_t i = 0; i < all->count; i++)
     json_array_append_new(list, one_value(&all->list[i]));
-  recovered_free(all);
   return list;
 }
 
@@ -285,6 +278,11 @@ int residue_deleted_map(const struct arguments *arguments)
     status = complain_failed("%s", error.message);
   else
     status = (arguments->given & ARGUMENT_JSON) != 0 ? print_map_json(view) : print_map_text(view);
+  if (status == EXIT_OK &&
+      (qcow2_view_has_gaps(view) || !qcow2_deleted_is_complete(opened.image))) {
+    complain_failed("some of the file cannot be read, so the labels may be wrong");
+    status = EXIT_INCOMPLETE;
+  }
   qcow2_view_close(view);
   return arguments_finish(&opened, status);
 }

@@ -6,13 +6,14 @@
 #include <jansson.h>
 
 #include "arguments.h"
+#include "recovered.h"
 
 /* Print a line for each deleted snapshot that can be read, with how much of it is left and the
    command that lists its files. `name` is the image's, as typed. */
-void residue_deleted_print(const struct qcow2_image *image, const char *name);
+void residue_deleted_print(const struct recovered_list *all, const char *name);
 
 /* The same as a list for JSON. NULL: no memory. */
-json_t *residue_deleted_value(const struct qcow2_image *image);
+json_t *residue_deleted_value(const struct recovered_list *all);
 
 /* `--map NAME`: print the labels of a deleted snapshot. Returns an exit status, after complaining.
  */

@@ -218,6 +218,7 @@ static int write_chosen_recovered(struct selector_target *target, const struct t
     status = write_recovered(target, name, &found->list[0], 0, name->vm_state);
   else if (found != NULL)
     recovered_complain_missing(found);
+  target->is_incomplete = target->is_incomplete || (found != NULL && found->is_incomplete);
   recovered_free(found);
   return status;
 }
@@ -246,6 +247,8 @@ static int write_all(const struct request *request, struct selector_target *targ
     status = write_all_recovered(request, target, name, found);
   if (status == EXIT_OK)
     recovered_complain_missing(found);
+  target->is_incomplete = target->is_incomplete || qcow2_snapshot_lost_count(image) > 0 ||
+                          (found != NULL && found->is_incomplete);
   recovered_free(found);
   return status;
 }
@@ -316,6 +319,8 @@ int command_selector(int argc, char *argv[])
             stderr);
   }
   selector_target_conclude(&target, status);
+  if (status == EXIT_OK && target.is_incomplete)
+    status = EXIT_DAMAGED;
   selector_target_close(&target);
   if (fflush(stdout) != 0 || ferror(stdout))
     return complain_failed("cannot write the output");

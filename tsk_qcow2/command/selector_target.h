@@ -12,6 +12,7 @@ struct selector_target {
   char *real;                       /* the real path, with a "/" at its end */
   struct tsk_qcow2_strings written; /* the files there */
   struct tsk_qcow2_strings lines;   /* the lines to print about them, once all are written */
+  bool is_incomplete; /* of some states there may be none, or the lines may be wrong */
 };
 
 /* Those that return an int return EXIT_OK, or EXIT_FAILED after printing why. */

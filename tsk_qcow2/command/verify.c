@@ -164,7 +164,8 @@ static struct verdict judge(const struct verify *verify)
   if (verdict.changed_files > 0) {
     verdict.result = "changed";
     verdict.status = EXIT_CHANGED;
-  } else if (verify->bad_state_count > 0 || (is_broken && !is_elsewhere)) {
+  } else if (verify->bad_state_count > 0 || verify->gap_state_count > 0 ||
+             (is_broken && !is_elsewhere)) {
     verdict.result = "damaged";
     verdict.status = EXIT_DAMAGED;
   } else if (tables->unfinished_count > 0) {
@@ -174,6 +175,9 @@ static struct verdict judge(const struct verify *verify)
              verify->doubtful_range_count > 0) {
     verdict.result = "readable";
     verdict.status = EXIT_LEAKS;
+  } else if (qcow2_image_is_damaged(verify->opened.image)) { /* nothing else was found */
+    verdict.result = "incomplete";
+    verdict.status = EXIT_INCOMPLETE;
   }
   return verdict;
 }
@@ -215,6 +219,11 @@ static void print_damaged(const struct verify *verify, const struct verdict *ver
                verify->bad_range_count == 1 ? "" : "s", verify->bad_bytes);
   if (verify->closed_state_count > 0)
     add_clause(clauses, "%" PRIu64 " of these cannot be read at all", verify->closed_state_count);
+  if (verify->gap_state_count > 0)
+    add_clause(clauses,
+               "%" PRIu64 " of %" PRIu64 " states may be shown wrongly (see the warning%s)",
+               verify->gap_state_count, verify->state_count,
+               verify->gap_state_count == 1 ? "" : "s");
   if (verdict->lost_snapshots > 0)
     add_clause(clauses, "%" PRIu64 " snapshot%s lost", verdict->lost_snapshots,
                verdict->lost_snapshots == 1 ? " is" : "s are");
@@ -276,8 +285,10 @@ static void print_verdict(const struct verify *verify, const struct verdict *ver
   else if (verdict->status == EXIT_DAMAGED)
     print_damaged(verify, verdict);
   else if (verdict->status == EXIT_INCOMPLETE)
-    printf("Incomplete: all that was read can be read, but tables and refcounts were not checked "
-           "to the end.");
+    printf("Incomplete: all that was read can be read, but %s.",
+           verify->tables.unfinished_count > 0
+               ? "tables and refcounts were not checked to the end"
+               : "something was lost or could not be read, as the warnings say");
   else if (verdict->status == EXIT_LEAKS)
     print_readable(verify, verdict);
   else if (unread->vm_states > 0 || unread->others > 0)

@@ -30,6 +30,7 @@ struct verify {
   uint64_t state_count;        /* states that were read */
   uint64_t bad_state_count;    /* states that cannot be read as a whole */
   uint64_t closed_state_count; /* states that cannot be read at all */
+  uint64_t gap_state_count;    /* states that may be shown wrongly */
   uint64_t bad_range_count, bad_bytes;
   uint64_t doubtful_range_count, doubtful_bytes; /* that can be read, but may be damaged */
   bool has_view_warnings;

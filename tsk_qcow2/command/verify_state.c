@@ -139,6 +139,7 @@ static void hear_warnings(struct verify_state *state)
 {
   const char *warning;
 
+  state->verify->gap_state_count += tsk_qcow2_opened_has_gaps(&state->verify->opened, state->view);
   for (size_t i = 0; (warning = qcow2_view_warning(state->view, i)) != NULL; i++) {
     state->verify->has_view_warnings = true;
     json_array_append_new(state->warnings, json_string(warning));

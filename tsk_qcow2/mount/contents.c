@@ -108,13 +108,13 @@ struct place {
 };
 
 /* Say what whoever reads the state's file must know. */
-static void complain_view(const struct contents *contents, size_t number,
-                          const struct qcow2_view *view)
+static void complain_view(struct contents *contents, size_t number, const struct qcow2_view *view)
 {
   char path[PATH_BYTES];
   const char *warning;
 
   tree_path(&contents->tree, number, path, sizeof(path));
+  contents->is_incomplete = contents->is_incomplete || qcow2_view_has_gaps(view);
   for (size_t i = 0; (warning = qcow2_view_warning(view, i)) != NULL; i++)
     complain_failed("warning: %s: %s", path, warning);
 }
@@ -265,6 +265,8 @@ static int add_all_deleted(struct building *building)
   }
   if (status == EXIT_OK)
     recovered_complain_missing(found);
+  building->contents->is_incomplete = building->contents->is_incomplete ||
+                                      (found != NULL && found->is_incomplete);
   recovered_free(found);
   return status;
 }
@@ -339,6 +341,7 @@ static int add_states(struct building *building)
     return add_all_deleted(building);
   if (opened->snapshot_index != QCOW2_ACTIVE)
     return add_snapshot(building, opened->snapshot_index, opened->is_vm_state);
+  building->contents->is_incomplete = qcow2_snapshot_lost_count(building->image) > 0;
   status = add_active(building);
   if (status == EXIT_OK)
     status = add_snapshots(building);

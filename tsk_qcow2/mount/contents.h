@@ -12,8 +12,10 @@ struct contents {
   struct tree tree;
   size_t *nodes; /* of the states: their numbers in the tree */
   size_t state_count;
-  uint64_t failed; /* states that are not there, since they cannot be opened */
-  char *info;      /* what info.json holds */
+  uint64_t failed;    /* states that are not there, since they cannot be opened */
+  bool is_incomplete; /* other states may not be there, or may be shown wrongly: something of the
+                         image is lost or could not be read */
+  char *info;         /* what info.json holds */
   size_t info_length;
   uint64_t total; /* the sum of all sizes, bytes */
   bool to_syslog; /* where damage is reported; else to stderr */

@@ -9,19 +9,24 @@
 
 #include "../command/command.h"
 
-/* In the child: print it, and end. Errors are the parent's to tell, which opens the image too. */
+/* In the child: print it, and end. Errors are the parent's to tell, which opens the image too. The
+   status is EXIT_DAMAGED if some of it is lost or cannot be read. */
 static void print_and_exit(const char *name, int out)
 {
   struct tsk_qcow2_opened opened;
   struct qcow2_error error;
-  bool done;
+  int status;
 
   if (dup2(out, STDOUT_FILENO) < 0 ||
       tsk_qcow2_open_names(1, &name, TSK_QCOW2_HEADER_ONLY, NULL, &opened, &error) != 0)
     _exit(EXIT_FAILED);
-  done = info_print_json(&opened) == EXIT_OK && fflush(stdout) == 0;
+  status = info_print_json(&opened);
+  if (status == EXIT_OK && qcow2_image_is_damaged(opened.image))
+    status = EXIT_DAMAGED;
+  if (fflush(stdout) != 0)
+    status = EXIT_FAILED;
   tsk_qcow2_opened_close(&opened);
-  _exit(done ? EXIT_OK : EXIT_FAILED);
+  _exit(status);
 }
 
 /* Read all that comes, up to INFO_BYTES_MAX bytes. NULL: there is more, or it failed. */
@@ -52,7 +57,7 @@ static char *read_all(int in, size_t *length)
   return NULL;
 }
 
-char *info_bytes(const char *name, size_t *length)
+char *info_bytes(const char *name, size_t *length, bool *is_damaged)
 {
   int ends[2], status = -1;
   char *bytes;
@@ -69,7 +74,8 @@ char *info_bytes(const char *name, size_t *length)
   close(ends[0]); /* if that was not all, the child ends by SIGPIPE */
   while (waitpid(child, &status, 0) < 0 && errno == EINTR)
     ;
-  if (bytes != NULL && status == 0)
+  *is_damaged = WIFEXITED(status) && WEXITSTATUS(status) == EXIT_DAMAGED;
+  if (bytes != NULL && (status == 0 || *is_damaged))
     return bytes;
   free(bytes);
   return NULL;

@@ -153,16 +153,17 @@ static int mount_and_serve(const struct arguments *arguments, const char *direct
   bool allow_other = (arguments->given & ARGUMENT_ALLOW_OTHER) != 0;
   struct fuse_session *session = filesystem_mount(contents, arguments->operands[0], directory,
                                                   allow_other);
+  bool is_damaged = contents->failed > 0 || contents->is_incomplete;
   int status;
 
   if (session == NULL)
     return EXIT_FAILED;
   if (out >= 0) {
     contents->to_syslog = true;
-    detach(out, contents->failed > 0 ? EXIT_DAMAGED : EXIT_OK);
+    detach(out, is_damaged ? EXIT_DAMAGED : EXIT_OK);
   }
   status = filesystem_serve(session);
-  if (status == EXIT_OK && (contents->failed > 0 || states_are_damaged(contents->states)))
+  if (status == EXIT_OK && (is_damaged || states_are_damaged(contents->states)))
     status = EXIT_DAMAGED;
   return status;
 }
@@ -172,13 +173,15 @@ static int run(const struct arguments *arguments, const char *directory)
   bool foreground = (arguments->given & ARGUMENT_FOREGROUND) != 0;
   struct contents contents;
   size_t info_length = 0;
+  bool is_info_damaged = false;
   int status = EXIT_OK, out = -1;
   char *info;
 
   if (!foreground && (out = start_child(&status)) < 0)
     return status;
-  info = info_bytes(arguments->operands[0], &info_length);
+  info = info_bytes(arguments->operands[0], &info_length, &is_info_damaged);
   status = contents_open(&contents, arguments->operands[0], info, info_length);
+  contents.is_incomplete = contents.is_incomplete || is_info_damaged;
   if (status == EXIT_OK)
     status = mount_and_serve(arguments, directory, &contents, out);
   contents_close(&contents);

@@ -119,6 +119,8 @@ static void tell_first(struct entry *entry, const struct qcow2_error *error)
   entry->is_new = false;
   if (error != NULL)
     hear_damage(entry, error->message);
+  if (view != NULL && qcow2_view_has_gaps(view))
+    __atomic_store_n(&entry->states->is_damaged, true, __ATOMIC_RELAXED);
   for (size_t i = 0; view != NULL && (warning = qcow2_view_warning(view, i)) != NULL; i++)
     tell(entry, false, warning);
 }

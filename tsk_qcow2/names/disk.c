@@ -175,7 +175,7 @@ const struct tsk_qcow2_opened *tsk_qcow2_disk_opened(const struct qcow2_disk *di
 
 void qcow2_disk_print(const struct qcow2_disk *disk, FILE *out)
 {
-  tsk_qcow2_report_print(out, &disk->opened);
+  (void) tsk_qcow2_report_print(out, &disk->opened);
 }
 
 /* ---- Reading, and reporting damage ------------------------------------------- */

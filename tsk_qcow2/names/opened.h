@@ -23,6 +23,7 @@ struct tsk_qcow2_opened {
   bool under_zeros;     /* the user wants what is stored under zeros */
   bool is_in_recovered; /* a disk around the image is of a deleted snapshot, or of an abandoned
                            state */
+  bool is_in_gaps;      /* qcow2_view_has_gaps() is true of a disk around the image */
 };
 
 /* True if the name chose one state of the image, and not the image with all of its states. */
@@ -36,6 +37,14 @@ static inline bool tsk_qcow2_opened_is_one(const struct tsk_qcow2_opened *opened
 static inline bool tsk_qcow2_opened_is_recovered(const struct tsk_qcow2_opened *opened)
 {
   return opened->deleted_l1 != 0 || opened->is_abandoned || opened->is_in_recovered;
+}
+
+/* True if what the view shows may be wrong, because some of a file could not be read when the view,
+   or a disk around the image, was opened. */
+static inline bool tsk_qcow2_opened_has_gaps(const struct tsk_qcow2_opened *opened,
+                                             const struct qcow2_view *view)
+{
+  return opened->is_in_gaps || (view != NULL && qcow2_view_has_gaps(view) != 0);
 }
 
 /* Open a view of a state of an image that tsk_qcow2_open_names() opened. If the name asked for what

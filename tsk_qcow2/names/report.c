@@ -75,20 +75,23 @@ static void print_luks(FILE *out, const struct qcow2_encryption_info *info)
           qcow2_text_escape(info->uuid, strlen(info->uuid), uuid, sizeof(uuid)));
 }
 
-static void print_encryption(FILE *out, const struct qcow2_image *image, uint32_t method)
+/* False: the encryption cannot be described. */
+static bool print_encryption(FILE *out, const struct qcow2_image *image, uint32_t method)
 {
   struct qcow2_encryption_info info;
   struct qcow2_error error;
 
   if (method == 0)
     fprintf(out, "Encryption: none\n");
-  else if (qcow2_encryption_get(image, 0, &info, &error) != 0)
+  else if (qcow2_encryption_get(image, 0, &info, &error) != 0) {
     fprintf(out, "Encryption: LUKS (its header cannot be used: %s)\n", error.message);
-  else if (method == 1)
+    return false;
+  } else if (method == 1)
     fprintf(out, "Encryption: legacy AES (%s-%" PRIu32 "-%s-%s)\n", info.cipher, info.key_bits,
             info.mode, info.ivgen);
   else
     print_luks(out, &info);
+  return true;
 }
 
 /* What version 1 has not. */
@@ -102,9 +105,12 @@ static void print_refcounts_and_features(FILE *out, const struct qcow2_image *im
   print_features(out, image, "Autoclear", QCOW2_FEATURE_AUTOCLEAR, header->autoclear_features);
 }
 
-static void print_header(FILE *out, const struct qcow2_image *image,
+/* False: some of it cannot be described. So it is for the functions below that return a bool. */
+static bool print_header(FILE *out, const struct qcow2_image *image,
                          const struct qcow2_header *header)
 {
+  bool is_whole;
+
   fprintf(out, "Format: %s, version %" PRIu32 "\n", header->version == 1 ? "qcow" : "qcow2",
           header->version);
   fprintf(out, "Virtual size in bytes: %" PRIu64 "\n", header->size);
@@ -114,7 +120,7 @@ static void print_header(FILE *out, const struct qcow2_image *image,
   fprintf(out, "Cluster size: %" PRIu32 "\n", UINT32_C(1) << header->cluster_bits);
   fprintf(out, "Compression: %s\n",
           header->compression == QCOW2_COMPRESSION_ZSTD ? "zstd" : "deflate");
-  print_encryption(out, image, header->crypt_method);
+  is_whole = print_encryption(out, image, header->crypt_method);
   if (header->version > 1)
     print_refcounts_and_features(out, image, header);
   if (header->backing_file != NULL)
@@ -124,6 +130,7 @@ static void print_header(FILE *out, const struct qcow2_image *image,
                header->backing_format_length);
   if (header->data_file != NULL)
     print_text(out, "External data file, as written", header->data_file, header->data_file_length);
+  return is_whole;
 }
 
 static void print_notes(FILE *out, const struct qcow2_image *image, size_t layer)
@@ -223,22 +230,27 @@ static void print_if_chosen(void *context, const struct qcow2_residue_found *fou
 }
 
 /* A state that the image no longer has, if the name chose one. */
-static void print_recovered(FILE *out, const struct tsk_qcow2_opened *opened)
+static bool print_recovered(FILE *out, const struct tsk_qcow2_opened *opened)
 {
   struct chosen chosen = { out, opened->deleted_l1, false };
   struct qcow2_error error;
+  bool is_whole = true;
 
   if (opened->is_abandoned)
     fprintf(out, "Abandoned state, if there is one, recovered by guess <- this one is chosen\n");
   if (opened->deleted_l1 != 0 &&
-      qcow2_image_deleted(opened->image, print_if_chosen, &chosen, &error) != 0)
+      qcow2_image_deleted(opened->image, print_if_chosen, &chosen, &error) != 0) {
     fprintf(out, "Deleted snapshot, recovered: %s\n", error.message);
+    is_whole = false;
+  }
   if (opened->is_in_recovered)
     fprintf(out, "Inside a disk that is recovered\n");
+  return is_whole;
 }
 
-static void print_bitmaps(FILE *out, const struct qcow2_image *image)
+static bool print_bitmaps(FILE *out, const struct qcow2_image *image)
 {
+  bool is_whole = true;
   const struct qcow2_bitmap *bitmap;
   uint64_t bytes, runs = TSK_QCOW2_REPORT_RUNS;
   struct qcow2_error error;
@@ -250,12 +262,14 @@ static void print_bitmaps(FILE *out, const struct qcow2_image *image)
             bitmap->granularity, bitmap->is_consistent ? "consistent" : "inconsistent",
             (bitmap->flags & QCOW2_BITMAP_IN_USE) != 0 ? ", in use" : "",
             (bitmap->flags & QCOW2_BITMAP_AUTO) != 0 ? ", auto" : "");
-    if (qcow2_bitmap_dirty_bytes(image, i, &runs, &bytes, &error) != 0)
+    if (qcow2_bitmap_dirty_bytes(image, i, &runs, &bytes, &error) != 0) {
       fprintf(out, ", cannot be read: %s\n", error.message);
-    else
+      is_whole = false;
+    } else
       fprintf(out, ", %s%" PRIu64 " bytes dirty\n",
               runs > 0 ? "" : "too fragmented to count: at least ", bytes);
   }
+  return is_whole;
 }
 
 static void print_sizes(FILE *out, const struct qcow2_layer_info *top)
@@ -274,20 +288,21 @@ static void print_sizes(FILE *out, const struct qcow2_layer_info *top)
             top->file_size - top->needed_size, top->needed_size);
 }
 
-void tsk_qcow2_report_print(FILE *out, const struct tsk_qcow2_opened *opened)
+bool tsk_qcow2_report_print(FILE *out, const struct tsk_qcow2_opened *opened)
 {
   struct qcow2_layer_info top;
   const char *warning;
+  bool is_whole;
 
   if (qcow2_layer_get(opened->image, 0, &top, NULL) != 0)
-    return;
-  print_header(out, opened->image, top.header);
+    return false;
+  is_whole = print_header(out, opened->image, top.header);
   print_sizes(out, &top);
   print_chain(out, opened->image);
   tsk_qcow2_chain_picture(out, opened->image);
   print_extensions(out, opened->image);
   print_snapshots(out, opened);
-  print_recovered(out, opened);
+  is_whole = print_recovered(out, opened) && is_whole;
   if (opened->errors_zero)
     fprintf(out, "Errors: what cannot be read reads as zeros (errors=zero)\n");
   if (opened->is_residue)
@@ -297,7 +312,8 @@ void tsk_qcow2_report_print(FILE *out, const struct tsk_qcow2_opened *opened)
             top.file_size);
   if (opened->under_zeros)
     fprintf(out, "Zeros: what is stored under zero, allocated clusters is shown (under-zeros)\n");
-  print_bitmaps(out, opened->image);
+  is_whole = print_bitmaps(out, opened->image) && is_whole;
   for (size_t i = 0; (warning = tsk_qcow2_opened_warning(opened, i)) != NULL; i++)
     fprintf(out, "Warning: %s\n", warning);
+  return is_whole;
 }

@@ -3,12 +3,14 @@
 #ifndef TSK_QCOW2_REPORT_H
 #define TSK_QCOW2_REPORT_H
 
+#include <stdbool.h>
 #include <stdio.h>
 
 #include "open_names.h"
 
-/* Print the facts, a line each, in TSK's "Name: value" layout. */
-void tsk_qcow2_report_print(FILE *out, const struct tsk_qcow2_opened *opened);
+/* Print the facts, a line each, in TSK's "Name: value" layout. False: something of them cannot be
+   read, and its line says so. */
+bool tsk_qcow2_report_print(FILE *out, const struct tsk_qcow2_opened *opened);
 
 /* "YYYY-MM-DD hh:mm:ss (UTC)" for a snapshot, in `out`; returns `out`. */
 char *tsk_qcow2_report_date(const struct qcow2_snapshot *snapshot, char *out, size_t out_size);

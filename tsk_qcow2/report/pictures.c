@@ -75,6 +75,7 @@ static void draw_file(struct report *report, json_t *data)
 
   if (picture_of_file(report->opened.image, &picture, &error) == 0) {
     draw(report, DRAWING_FILE, picture);
+    report_add_status(report, picture->is_incomplete ? EXIT_INCOMPLETE : EXIT_OK);
     json_object_set_new(data, "file", classes_value(picture));
   } else {
     json_object_set_new(data, "no_file", json_string(error.message));

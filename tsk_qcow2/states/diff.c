@@ -84,7 +84,8 @@ static bool compare_volumes(struct diff *diff)
   for (int side = 0; side < 2; side++) {
     if (diff->volumes[side].is_cut)
       diff->totals.answer = settle_worse(diff->totals.answer, DIFF_INCOMPLETE);
-    if (diff->volumes[side].is_damaged)
+    if (diff->volumes[side].is_damaged ||
+        tsk_qcow2_opened_has_gaps(state_opened(&diff->states[side]), diff->states[side].view))
       diff->totals.answer = DIFF_UNREADABLE;
   }
   return is_done && diff->format->totals(&diff->totals);

@@ -347,6 +347,7 @@ static void look_at_all(struct survey *survey)
 
 static int print(struct survey *survey)
 {
+  survey->is_unreadable = qcow2_snapshot_lost_count(image_of(survey)) > 0;
   printf("{\n  \"libtsk\": \"%s\",\n  \"states\": [", tsk_version_get_str());
   look_at_all(survey);
   json_print_list_end(survey->printed == 0);

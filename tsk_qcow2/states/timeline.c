@@ -102,6 +102,8 @@ static void add_states(struct timeline *timeline)
       continue;
     }
     timeline_state_note(of_list, state.view);
+    timeline->is_unreadable = timeline->is_unreadable ||
+                              tsk_qcow2_opened_has_gaps(state_opened(&state), state.view);
     add_volumes(timeline, &state, (uint32_t) i);
     state_close(&state);
   }
@@ -154,8 +156,9 @@ static int run(struct timeline *timeline, const struct timeline_options *options
                           "without \"@\"");
   if (!timeline_states_find(&timeline->states, timeline->image, options->with_recovered))
     return complain_failed("out of memory");
-  timeline->is_unreadable = !tsk_qcow2_opened_is_one(opened) &&
-                            qcow2_snapshot_lost_count(opened->image) > 0;
+  timeline->is_unreadable = timeline->states.may_lack_some ||
+                            (!tsk_qcow2_opened_is_one(opened) &&
+                             qcow2_snapshot_lost_count(opened->image) > 0);
   add_states(timeline);
   return print(timeline, options);
 }

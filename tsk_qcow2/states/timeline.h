@@ -20,6 +20,7 @@ struct timeline_states {
   struct timeline_state *list;
   size_t count;
   bool has_recovered;
+  bool may_lack_some; /* deleted snapshots, because something could not be read */
 };
 
 /* Find the states of an image, or the one that its name chooses. `with_recovered`: deleted

@@ -138,6 +138,7 @@ bool timeline_states_find(struct timeline_states *states, const struct qcow2_dis
   }
   if (found != NULL)
     recovered_complain_missing(found);
+  states->may_lack_some = found != NULL && found->is_incomplete;
   recovered_free(found);
   return true;
 }
