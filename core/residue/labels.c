@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: MIT */
-#include "../storage/storage.h"
-#include "deleted.h"
 #include "labels.h"
 
 #include <inttypes.h>
@@ -9,6 +7,8 @@
 
 #include "../base/checked.h"
 #include "../base/error.h"
+#include "../storage/storage.h"
+#include "deleted.h"
 
 /* Memory for labels: 32 MiB of marks, and 6 MiB of tables. What there is more is labelled when it
    is read, and the rest forgotten. */

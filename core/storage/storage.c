@@ -21,26 +21,22 @@ static int complain_fragments(const struct qcow2_storage *storage, uint64_t host
                                host_offset, where);
 }
 
-/* Of this thread: reads that failed, and reads that are on. */
 static _Thread_local uint64_t failures;
-static _Thread_local unsigned depth;
 
 uint64_t qcow2_storage_failures(void)
 {
   return failures;
 }
 
-/* A failure inside another read counts only if that fails too: it may try again. */
+/* A read of a file in a disk reads the disk, and may try again: failures in a read that succeeds do
+   not count in the end. */
 static int read_counted(const struct qcow2_storage *storage, uint64_t host_offset, void *buffer,
                         size_t length)
 {
-  int os_errno;
+  uint64_t before = failures;
+  int os_errno = storage->read(storage->context, host_offset, buffer, length);
 
-  depth++;
-  os_errno = storage->read(storage->context, host_offset, buffer, length);
-  depth--;
-  if (os_errno != 0 && depth == 0)
-    failures++;
+  failures = os_errno == 0 ? before : before + 1;
   return os_errno;
 }
 

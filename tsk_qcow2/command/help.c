@@ -33,8 +33,10 @@ static const struct topic TOPICS[] = {
     "print header, features, snapshots, extensions and warnings;\n"
     "open no other file, unless --chain asks for it\n",
     "--chain   open the backing files and the data file too, and describe them\n"
-    "--json    print JSON\n" },
-  { "snapshots", "snapshots IMAGE", "print the snapshots, a line each\n", "" },
+    "--json    print JSON\n"
+    "Exit status: 0; 4 something of the image is lost, or cannot be read.\n" },
+  { "snapshots", "snapshots IMAGE", "print the snapshots, a line each\n",
+    "Exit status: 0; 4 snapshots are lost, or cannot be read.\n" },
   { "selector", "selector [--all [--vmstate]] [--directory DIR] IMAGE...",
     "write selector files, which can be opened in place of image names\n",
     "Writes one for each image name, into the working directory. Into the directory of the\n"

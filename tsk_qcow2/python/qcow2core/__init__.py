@@ -18,6 +18,7 @@ it.
 import ctypes
 import io
 import os
+import warnings
 from collections import namedtuple
 from ctypes import byref, c_void_p
 from functools import lru_cache
@@ -220,7 +221,7 @@ class Disk(io.RawIOBase):
     @property
     def deleted_snapshots(self):
         """The deleted snapshots that can be read, as far as they are left. Looks through all tables
-        two times for each."""
+        two times for each. A RuntimeWarning says so if there may be more of them."""
         self._checked()
         found = []
 
@@ -245,6 +246,13 @@ class Disk(io.RawIOBase):
         _call(
             _library().qcow2_image_deleted, self._image, declarations.RESIDUE_REPORT(report), None
         )
+        if not _library().qcow2_deleted_is_complete(self._image):
+            warnings.warn(
+                "some of the file cannot be read, so there may be deleted snapshots that are not "
+                "found, or more may be lost of those that are",
+                RuntimeWarning,
+                stacklevel=2,
+            )
         return found
 
     @property
@@ -252,6 +260,13 @@ class Disk(io.RawIOBase):
         """True if the name chose a deleted snapshot or an abandoned state, or an image in the disk
         of one."""
         return bool(_library().qcow2_disk_is_recovered(self._checked()))
+
+    @property
+    def has_gaps(self):
+        """True if some of the file could not be read when it was found out what the disk shows, so
+        that it may show more than it should: residue, a deleted snapshot or an abandoned state.
+        `warnings` says so."""
+        return bool(_library().qcow2_view_has_gaps(_library().qcow2_disk_view(self._checked())))
 
     @property
     def labels(self):

@@ -421,6 +421,8 @@ PROTOTYPES = {
     "qcow2_view_deleted": (POINTER(RawSnapshot), HANDLE),
     "qcow2_view_label": (c_int, HANDLE, c_uint64, c_uint64, POINTER(RawLabelled), ERROR),
     "qcow2_view_label_bytes": (c_int, HANDLE, POINTER(c_uint64), ERROR),
+    "qcow2_view_has_gaps": (c_int, HANDLE),
+    "qcow2_deleted_is_complete": (c_int, HANDLE),
     "qcow2_label_name": (c_char_p, c_int),
     "qcow2_label_is_lost": (c_int, c_int),
     "qcow2_deleted_find": (c_int, HANDLE, c_char_p, c_int, POINTER(c_uint64), ERROR),
