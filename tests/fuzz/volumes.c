@@ -94,7 +94,7 @@ static bool make(struct looking *looking, const struct qcow2_volume *volume, uin
     return true;
   case VOLUME_XFS:
     memcpy(bytes, looking->head, DISK_SECTOR_BYTES);
-    memcpy(bytes + volume->sector_bytes, "XAGF", 4);
+    be32_put(bytes + volume->sector_bytes, 0x58414746); /* "XAGF" */
     be32_put(bytes + volume->sector_bytes + 8, number);
     return true;
   case VOLUME_NTFS: memcpy(bytes, looking->head, DISK_SECTOR_BYTES); return number == 1;
