@@ -85,19 +85,24 @@ def test_tables_without_a_landmark_are_errors(ext4, tmp_path):
         assert "5 by what they contain" in warnings and "nothing can be read" in warnings
 
 
+def written(path, data, starts, size):
+    """A disk, of which pieces of this size were written one after the other."""
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-o", "cluster_size=4k", path, str(len(data)))
+    steps = []
+    for at in starts:
+        piece = path.parent / f"{at}.piece"
+        piece.write_bytes(data[at : at + size])
+        steps += ["-c", f"write -q -s {piece} {at} {size}"]
+    run("qemu-io", *steps, path)
+    return wipe(path, 12)
+
+
 @pytest.mark.parametrize("order", ("none", "by-order"))
 def test_written_in_random_order(ext4, order, tmp_path):
     truth, path = ext4.read_bytes(), tmp_path / "disk.qcow2"
-    run("qemu-img", "create", "-q", "-f", "qcow2", "-o", "cluster_size=4k", path, "64M")
     starts = [at for at in range(0, len(truth), MIB) if any(truth[at : at + MIB])]
     random.Random(3).shuffle(starts)
-    steps = []
-    for at in starts:
-        piece = tmp_path / f"{at}.piece"
-        piece.write_bytes(truth[at : at + MIB])
-        steps += ["-c", f"write -q -s {piece} {at} 1M"]
-    run("qemu-io", *steps, path)
-    wipe(path, 12)
+    written(path, truth, starts, MIB)
     name = f"{path}@abandoned,l1={order},cluster-bits=12,size={64 * MIB}"
     counts, warnings = look(name, truth)
     assert counts["wrong"] == 0 and counts["right"] > 500 and counts["lost"] > 500
@@ -128,16 +133,24 @@ def test_by_order(tmp_path):
 def test_by_order_wants_ascending_data(tmp_path):
     """The second table was written backwards: then the file's order says nothing."""
     data, path = filled_disk(mbr((2048, 4096))), tmp_path / "disk.qcow2"
-    run("qemu-img", "create", "-q", "-f", "qcow2", "-o", "cluster_size=4k", path, "8M")
-    steps = []
-    for number in (0, 1, 3, 2, 4, 5, 6, 7):
-        piece = tmp_path / f"{number}.piece"
-        piece.write_bytes(data[number * MIB : (number + 1) * MIB])
-        steps += ["-c", f"write -q -s {piece} {number}M 1M"]
-    run("qemu-io", *steps, path)
-    name = f"{wipe(path, 12)}@abandoned,l1=by-order,cluster-bits=12,size={8 * MIB}"
+    written(path, data, [number * MIB for number in (0, 1, 3, 2, 4, 5, 6, 7)], MIB)
+    name = f"{path}@abandoned,l1=by-order,cluster-bits=12,size={8 * MIB}"
     counts, warnings = look(name, bytes(data))
     assert counts == Counter(right=512, lost=3 * 512) and "0 by their order" in warnings
+
+
+def test_by_order_wants_ascending_tables(tmp_path):
+    """The last table was written second, the others have landmarks. Between the first and the third
+    one there is as much room for it on the disk as in the file, but the second one belongs there.
+    """
+    data, path = filled_disk(mbr((2048, 14336))), tmp_path / "disk.qcow2"
+    for group in range(3):
+        at = MIB + 2 * MIB * group
+        data[at : at + 1024] = xfs(group, blocks=1280)
+    written(path, data, [number * 2 * MIB for number in (0, 3, 2, 1)], 2 * MIB)
+    name = f"{path}@abandoned,l1=by-order,cluster-bits=12,size={8 * MIB}"
+    counts, warnings = look(name, bytes(data))
+    assert counts == Counter(right=3 * 512, lost=512) and "0 by their order" in warnings
 
 
 def test_the_copy_of_a_gpt(tmp_path):

@@ -39,9 +39,8 @@ struct orphan {
 struct sample {
   uint64_t descriptor; /* what it names */
   uint32_t index;
-  uint32_t orphan; /* its number, and SAMPLE_COPIED if the entry has bit 63 */
+  uint32_t orphan; /* its number */
 };
-#define SAMPLE_COPIED (UINT32_C(1) << 31)
 
 struct votes {
   const struct qcow2_layer *layer;
@@ -197,11 +196,8 @@ static void take_samples(struct votes *votes, uint32_t orphan)
     uint64_t entry = be64_get(votes->bytes + (size_t) index * geometry->l2_entry_bytes);
 
     if (named_by(entry) != 0 && seen++ % step == 0)
-      votes->samples[votes->sample_count++] = (struct sample){
-        .descriptor = named_by(entry),
-        .index = index,
-        .orphan = (entry & L2_ENTRY_COPIED) != 0 ? orphan | SAMPLE_COPIED : orphan
-      };
+      votes->samples[votes->sample_count++] =
+          (struct sample){ .descriptor = named_by(entry), .index = index, .orphan = orphan };
   }
 }
 
@@ -253,8 +249,9 @@ static bool is_own_l1_entry(void *context, const struct qcow2_checked_l1_entry *
 }
 
 /* An entry of a table that the image has: let it vote for those that have the same. What the active
-   disk shares with an abandoned state is the snapshot's, too, so QEMU cleared COPIED there. If both
-   have it set, the cluster was reused. */
+   disk shares with an abandoned state is the snapshot's, too, so QEMU cleared COPIED there. If it
+   is set, the cluster was reused. Or the snapshot was deleted since, but that cannot be told apart.
+ */
 static bool vote_by_entry(void *context, const struct qcow2_checked_l2_entry *checked)
 {
   struct votes *votes = context;
@@ -263,6 +260,8 @@ static bool vote_by_entry(void *context, const struct qcow2_checked_l2_entry *ch
                               geometry_l2_index(geometry, checked->guest_offset), 0 };
   size_t low = 0, high = votes->sample_count, snapshot = checked->disk->snapshot_index;
 
+  if (snapshot == QCOW2_ACTIVE && (checked->entry.descriptor & L2_ENTRY_COPIED) != 0)
+    return false;
   while (low < high) {
     size_t middle = low + (high - low) / 2;
 
@@ -277,11 +276,7 @@ static bool vote_by_entry(void *context, const struct qcow2_checked_l2_entry *ch
       return false;
     }
     votes->votes_left--;
-    if ((votes->samples[low].orphan & SAMPLE_COPIED) != 0 &&
-        checked->disk->snapshot_index == QCOW2_ACTIVE &&
-        (checked->entry.descriptor & L2_ENTRY_COPIED) != 0)
-      continue;
-    vote(&votes->orphans[votes->samples[low].orphan & ~SAMPLE_COPIED],
+    vote(&votes->orphans[votes->samples[low].orphan],
          (uint32_t) geometry_l1_index(geometry, checked->guest_offset));
     if (snapshot == QCOW2_ACTIVE)
       snapshot = votes->window.image->snapshots.count;
