@@ -306,6 +306,14 @@ def test_neighbours_that_disagree(left):
     assert before[0] == after[0] and "guessed: 0 bytes" in after[1][2]
 
 
+def test_beside_what_was_zeroed(left):
+    """What was zeroed after a gap was probably zeroed in it, too."""
+    left.put(left.tables[1], bytes(C))
+    left.entry(2, 0, 1)
+    before, after = left.pieces(PLAIN), left.pieces(MORE)
+    assert before[0] == after[0] and "guessed: 0 bytes" in after[1][2]
+
+
 def test_between_two_pairs_of_neighbours(left):
     """Two entries that the table of the state does not have, written before it was; then another
     pair of neighbours has the same clusters between them."""

@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 from lib import core
 from lib.builder import Image, pattern
-from lib.landmarks import gpt, mbr, mft_record, ntfs, xfs
+from lib.landmarks import ext, gpt, mbr, mft_record, ntfs, xfs
 from lib.project import BUILD, run
 from test_abandoned import compare, written_since_a_snapshot
 from test_rebuild import rebuild
@@ -182,6 +182,68 @@ def test_other_file_systems(kind, tmp_path):
     converted(raw, path, 12)
     counts, _ = look(f"{path}@abandoned,l1=none,cluster-bits=12,size={8 * MIB}", data)
     assert counts == Counter(right=4 * 512)
+
+
+REACH = 64 * 512  # of an L2 table with clusters of 512 bytes
+
+
+def lone(path, size, *tables):
+    """An image whose L1 table leads nowhere. `tables`: {offset in what it maps: bytes} of each L2
+    table, in the order of the file."""
+    image = Image(size=size, cluster_bits=9)
+    for number, marks in enumerate(tables):
+        part = bytearray(REACH)
+        for at, mark in {REACH - 600: pattern(number, 88), **marks}.items():
+            part[at : at + len(mark)] = mark
+        clusters = [part[at : at + 512] for at in range(0, REACH, 512)]
+        hosts = [image.junk(cluster) if any(cluster) else 0 for cluster in clusters]
+        image.junk(struct.pack(">64Q", *hosts))
+    return image.write(path)
+
+
+FIRST = {0: mbr((8, 1016))}  # a partition from 4 KiB on
+XFS = {4096: xfs(0, 119, 32)}  # groups of 128 KiB
+OTHER = {4096: xfs(0, 119, 32).replace(b"u" * 16, b"v" * 16)}
+FAR = {0: mbr((72, 952))}  # a partition from 4 KiB of the second table on
+EXT = ext(0, 400, 128, checksums=False)
+
+
+@pytest.mark.parametrize(
+    "size, placed, lost, tables",
+    [
+        (512, 2, 0, [FIRST | XFS, {4096: xfs(1, 127, 32)}]),
+        (512, 1, 1, [{4096: xfs(0, 127, 33)} | FIRST, {8192: xfs(1), 12288: xfs(2)}]),
+        (512, 1, 1, [{12288: xfs(1)}, FIRST | {4096: xfs(0, 127, 2)}]),
+        (256, 1, 1, [FIRST | XFS, {4096: xfs(3)}]),
+        (512, 1, 3, [FAR, XFS, OTHER, {4096: xfs(1).replace(b"u" * 16, b"v" * 16)}]),
+        (512, 1, 1, [FIRST, {1024: EXT}]),
+        (512, 1, 1, [{1024: EXT}, FIRST]),
+        (32768, 0, 1, [{1024: EXT}]),
+        (512, 1, 1, [{0: mbr((63, 961)), 512: EXT}, {512: ext(1, 400, 128, checksums=False)}]),
+    ],
+    ids=(
+        "two tables",
+        "two groups in one",
+        "a place that is taken",
+        "after the disk's end",
+        "two file systems at one place",
+        "a partition table, and a file system without one",
+        "the same, the other way round",
+        "a file system that is far smaller than the disk",
+        "a file system that begins in two tables",
+    ),
+)
+def test_what_is_believed(size, placed, lost, tables, tmp_path):
+    path = lone(tmp_path / "disk.qcow2", size << 10, *tables)
+    try:
+        with core.Named(f"{path}@abandoned,l1=none") as disk:
+            warnings = " ".join(disk.warnings)
+            assert disk.read(0, 512) in (FIRST[0], FAR[0], tables[0].get(0))
+    except core.QcowError as error:
+        warnings = f"{error.message} 0 by what they contain {lost} tables have no place"
+        assert error.code == "NOT_FOUND" and f"{lost} L2 tables" in error.message
+    assert f" {placed} by what they contain" in warnings, warnings
+    assert f" {lost} tables have no place" in warnings, warnings
 
 
 def test_two_tables_for_one_place(tmp_path):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Unit tests in C of the pure functions and the cache (tests/unit/unit.c), each as a test of its
+"""Unit tests in C of the pure functions and the cache (tests/unit/), each as a test of its
 own."""
 import os
 import subprocess

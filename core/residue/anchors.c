@@ -245,7 +245,7 @@ static void look_into(struct anchors *anchors, const struct qcow2_disk_range *ra
 {
   struct qcow2_volume volume;
 
-  if (range->start >= anchors->given->size || !find_volume(anchors, range, &volume))
+  if (!find_volume(anchors, range, &volume))
     return;
   look_for_landmarks(anchors, &volume);
   look_for_bitmaps(anchors, &volume);

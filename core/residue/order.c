@@ -96,7 +96,7 @@ static bool is_in_order(const struct order *order, size_t at)
 static void place_between(struct order *order, size_t first, size_t end, uint64_t before,
                           uint64_t after)
 {
-  if (first == end || after < before || end - first != after - before)
+  if (end - first != after - before)
     return;
   for (size_t i = first; i < end; i++)
     if (!is_in_order(order, i))

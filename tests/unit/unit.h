@@ -12,6 +12,17 @@ void check(int condition, const char *text, int line);
 /* Say that a number is another than expected, and count it. */
 void check_number(uint64_t got, uint64_t expected, const char *what, const char *name);
 
+/* Of placing L2 tables that nothing leads to (residue.c). */
+void test_guessed_refcounts(void);
+void test_order(void);
+void test_placed_doubt(void);
+void test_placed_for_one_place(void);
+void test_volume_bitmaps(void);
+void test_volume_ext(void);
+void test_volume_gpt(void);
+void test_volume_ntfs(void);
+void test_volume_xfs(void);
+
 /* Of image names (names.c), which are not built for Windows. */
 void test_damaged_ranges(void);
 void test_damaged_ranges_without_end(void);
