@@ -167,6 +167,24 @@ def test_a_cut_file(tmp_path):
         assert view.read(0, C) == pattern(0, C)
 
 
+def test_a_cut_table(tmp_path):
+    """The file ends in the snapshot's L2 table. What its entries before that name was reused, too."""
+    image = image_of()
+    monday = image.snapshot(b"1", b"monday")
+    writes_after(image, range(8))
+    host = monday.entries[3][0] & 0x00FFFFFFFFFFFE00
+    image.disk.force(9, 1 << 63 | host, kind="normal")
+    data = delete(image, image.build())
+    at = int.from_bytes(data[monday.l1_offset : monday.l1_offset + 8], "big") & ~(1 << 63)
+    table, data[at : at + C] = data[at : at + 64], bytes(C)
+    data += bytes(-len(data) % C)
+    poke(data, monday.l1_offset, "Q", 1 << 63 | len(data))
+    path = image.write(tmp_path / "image", data + table)
+    with core.Image(path) as opened, opened.deleted("monday") as view:
+        assert view.label(2 * C, C).label == "kept" and view.read(2 * C, C) == pattern(2, C)
+        assert view.label(3 * C, C).label == "reused" and "reused" in lost(view, 3)
+
+
 @pytest.mark.parametrize("options", ({}, {"compression": 1}), ids=("deflate", "zstd"))
 def test_compressed_streams_are_compared_to_the_byte(options, tmp_path):
     image = Image(size=1024 * C, cluster_bits=12, **options)
