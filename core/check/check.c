@@ -134,7 +134,6 @@ static const struct qcow2_checker_visitor COUNT = { .reference = qcow2_checker_c
                                                     .l1_entry = qcow2_checker_l1_entry,
                                                     .l2_entry = qcow2_checker_entry };
 
-/* Check the file that the checker is for. */
 static int check_file(struct qcow2_checker *checker, const struct qcow2_check_options *given,
                       struct qcow2_error *error)
 {

@@ -25,7 +25,6 @@
 /* A cache borrows until it holds this many blocks. */
 #define BLOCKS_MIN 20u
 
-/* The cache's lock. */
 LOCK_KIND(cache_lock);
 
 enum entry_state {

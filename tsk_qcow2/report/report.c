@@ -86,7 +86,6 @@ static bool is_date(const char *text)
   return looks_like(text, "0000-00-00") || looks_like(text, "0000-00-00T00:00:00Z");
 }
 
-/* Take a list of sections. */
 static int take_sections(struct report_options *options, const char *list)
 {
   size_t length;
