@@ -122,7 +122,9 @@ enum qcow2_help {
   QCOW2_HELP_SNAPSHOT_KEY,   /* look the snapshot up by its ID alone or its name alone, or take it
                                 by its index */
   QCOW2_HELP_SNAPSHOT_LIST,  /* list the snapshots: the message names only some of them */
-  QCOW2_HELP_ANOTHER_READER, /* read the file with something else: it is not qcow2 */
+  QCOW2_HELP_ANOTHER_READER, /* read the file with something else: it is not qcow2; `help_format` is
+                                what it starts as. NULL: that is not known, and if it ought to be
+                                qcow2, its beginning may be lost: qcow2_rebuild() */
   QCOW2_HELP_OFFSET,         /* a qcow2 image begins at `host_offset` of the file: give this as the
                                 `offset` of the options */
   QCOW2_HELP_HEADER_LENGTH,  /* give 104 as the `header_length` of the options */

@@ -449,6 +449,36 @@ def test_program_built_with_pkg_config(prefix, image, tmp_path):
     assert re.fullmatch(r"1 files, version \d+\.\d+\.\d+\n", result.stdout)
 
 
+def examples():
+    """The examples in public headers and manuals, and the package that each needs."""
+    for path, package, begin in [
+        ("core/qcow2core.h", "qcow2core", "struct qcow2_error error;"),
+        ("tsk_qcow2/qcow2names.h", "qcow2core", "const char *name ="),
+        ("tsk_qcow2/tsk_qcow2.h", "tsk_qcow2", "const TSK_TCHAR *names"),
+        ("man/qcow2core.3.in", "qcow2core", "struct qcow2_error error;"),
+    ]:
+        text = Path(SOURCE, path).read_text()
+        text = text[text.index(begin) :]
+        if path.endswith(".h"):
+            text = re.split(r"^ \*/?$\n(?! \*   )|^ \*/", text, maxsplit=1, flags=re.M)[0]
+            text = re.sub(r"^ \* ?", "", text, flags=re.M)
+        else:
+            text = text.split("\n.EE")[0].replace("\\en", "\\n").replace("\\-", "-")
+        yield pytest.param(package, text.replace("...", "tsk_fs_close(fs);"), id=path)
+
+
+@pytest.mark.parametrize("package, example", examples())
+def test_examples_are_programs(package, example, prefix, tmp_path):
+    """Each runs on an image as it names one."""
+    image = tmp_path / "disk.qcow2"
+    run_line("qemu-img create -q -f qcow2", image, "1M")
+    run_line("qemu-img snapshot -c before-update", image)
+    header = {"tsk_qcow2": "tsk_qcow2.h"}.get(package, "qcow2names.h")
+    program = f"#include <err.h>\n#include <{header}>\nint main(void)\n{{\n{example}\nreturn 0;}}\n"
+    binary = compile_with(prefix, package, program, tmp_path)
+    run(binary, cwd=tmp_path, env={"LD_LIBRARY_PATH": str(prefix / "lib")})
+
+
 def only_static(prefix, folder):
     """Options for pkg-config, by which a linker finds the static libraries of the prefix alone."""
     for library in prefix.glob("lib/*.a"):

@@ -201,6 +201,18 @@ def test_text(tmp_path):
         assert done.returncode == 2
 
 
+@pytest.mark.parametrize(
+    "name, start, is_offered",
+    [("a.qcow2", b"log", True), ("a.raw", b"log", False), ("a.qcow2", b"KDMV\1\0\0\0", False)],
+    ids=["qcow2 by name", "raw", "VMDK"],
+)
+def test_the_error_of_a_file_without_a_header_leads_here(name, start, is_offered, tmp_path):
+    (tmp_path / name).write_bytes(start.ljust(65536, b"\0"))
+    said = run(COMMAND, "verify", name, check=False, cwd=tmp_path).stderr
+    assert said.endswith(f": tsk-qcow2 residue --rebuild '{name}'\n") == is_offered, said
+    assert said.endswith('leave out "-i qcow2"\n') != is_offered, said
+
+
 def test_json_is_as_documented(tmp_path):
     image, _ = filled(12)
     found = rebuild(image.write(tmp_path / "disk.qcow2"))

@@ -177,6 +177,8 @@ static int explain_format(const struct qcow2_file_format *format, struct qcow2_e
   qcow2_error_set(error, QCOW2_ERROR_NOT_QCOW2,
                   "this is not a qcow2 image, but starts as %s does%s", format->title,
                   is_unreadable ? "; convert it first: qemu-img convert -O raw IMAGE NEW" : "");
+  if (error != NULL)
+    error->help_format = format->name;
   return qcow2_error_add_help(error, QCOW2_ERROR_NOT_QCOW2,
                               is_unreadable ? QCOW2_HELP_NONE : QCOW2_HELP_ANOTHER_READER, 0);
 }

@@ -66,6 +66,21 @@ static void advise_snapshots(const char *before, const char *path, char out[ADVI
            tsk_qcow2_shell_command("snapshots", path, command));
 }
 
+static void advise_another_reader(const struct qcow2_error *error, const char *path,
+                                  char out[ADVICE_BYTES])
+{
+  static const char extension[] = ".qcow2";
+  size_t length = path == NULL ? 0 : strlen(path);
+  char command[SHELL_COMMAND_BYTES];
+
+  if (error->help_format == NULL && length >= sizeof(extension) &&
+      strcmp(path + length + 1 - sizeof(extension), extension) == 0)
+    snprintf(out, ADVICE_BYTES, "If its beginning was overwritten: %s",
+             tsk_qcow2_shell_command("residue --rebuild", path, command));
+  else
+    snprintf(out, ADVICE_BYTES, "To read it with The Sleuth Kit, leave out \"-i qcow2\"");
+}
+
 /* tsk_qcow2_map_path: as it is. */
 static char *same_path(void *context, const char *path)
 {
@@ -169,7 +184,7 @@ char *tsk_qcow2_advice(const struct qcow2_error *error, const struct tsk_qcow2_n
       snprintf(out, ADVICE_BYTES,
                "Inside a disk, only qcow2 images can be read: extract it, with icat");
     else if (name->offset == 0)
-      snprintf(out, ADVICE_BYTES, "To read it with The Sleuth Kit, leave out \"-i qcow2\"");
+      advise_another_reader(error, path, out);
     break;
   case QCOW2_HELP_OFFSET: advise_offset(error, name, path, out); break;
   case QCOW2_HELP_UNPACK: advise_unpacking(error, path, out); break;
