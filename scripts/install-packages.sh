@@ -43,10 +43,15 @@ for package in $packages; do
 done
 [ -n "$missing" ] || exit 0
 
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
 as_root=
 [ "$(id -u)" = 0 ] || as_root=sudo
+if [ -n "$as_root" ] && ! command -v sudo >/dev/null; then
+  echo "Packages are missing, and there is no sudo here. As root:" >&2
+  echo "  apt-get install --no-install-recommends$missing" >&2
+  exit 3
+fi
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
 echo "Installing:$missing"
 export DEBIAN_FRONTEND=noninteractive
 # shellcheck disable=SC2086  # lists of words
