@@ -168,7 +168,8 @@ def test_a_cut_file(tmp_path):
 
 
 def test_a_cut_table(tmp_path):
-    """The file ends in the snapshot's L2 table. What its entries before that name was reused, too."""
+    """The file ends in the snapshot's L2 table. What its entries before that name was reused,
+    too."""
     image = image_of()
     monday = image.snapshot(b"1", b"monday")
     writes_after(image, range(8))

@@ -99,6 +99,8 @@ int arguments_open(const struct arguments *arguments, int operand, enum tsk_qcow
 
 int arguments_finish(struct tsk_qcow2_opened *opened, int status)
 {
+  if (status == EXIT_OK && opened->is_in_gaps)
+    status = EXIT_DAMAGED;
   complain_changes(opened);
   tsk_qcow2_opened_close(opened);
   if (fflush(stdout) != 0 || ferror(stdout))

@@ -51,8 +51,9 @@ int arguments_parse(int argc, char *argv[], struct arguments *arguments);
 int arguments_open(const struct arguments *arguments, int operand, enum tsk_qcow2_depth depth,
                    struct tsk_qcow2_opened *opened);
 
-/* Close the image, and make sure that all output was written. Returns `status`, or EXIT_FAILED
-   after complaining. */
+/* Close the image, and make sure that all output was written. Returns `status`; EXIT_DAMAGED in
+   place of EXIT_OK if a disk around the image may be shown wrongly; or EXIT_FAILED after
+   complaining. */
 int arguments_finish(struct tsk_qcow2_opened *opened, int status);
 
 #endif

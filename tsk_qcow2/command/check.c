@@ -186,7 +186,8 @@ static int check_image(const struct tsk_qcow2_opened *opened, struct check *chec
   if (qcow2_layer_get(image, 0, &check->layer, &error) != 0 ||
       qcow2_image_check(image, &options, &check->result, &error) != 0)
     return complain_failed("%s", error.message);
-  if (qcow2_image_is_damaged(image)) /* as a warning says: perhaps something was not looked at */
+  if (qcow2_image_is_damaged(image) ||
+      opened->is_in_gaps) /* as a warning says: perhaps something was not looked at */
     check->result.is_complete = 0;
   if (check->json)
     status = print_json(check, opened);

@@ -21,8 +21,7 @@ static int status_of(const struct tsk_qcow2_opened *opened)
 
   if (!is_sure)
     complain_failed("some of the file cannot be read, so another deleted snapshot may be meant");
-  return is_sure && !opened->is_in_gaps && !qcow2_image_is_damaged(opened->image) ? EXIT_OK
-                                                                                  : EXIT_DAMAGED;
+  return is_sure && !qcow2_image_is_damaged(opened->image) ? EXIT_OK : EXIT_DAMAGED;
 }
 
 /* Parse the arguments, and open the image. */

@@ -331,14 +331,16 @@ static int print_json(const struct residue *residue, const struct tsk_qcow2_open
 /* ---- The command ---------------------------------------------------------------------- */
 
 /* Look for deleted snapshots, and how much of them is left. False: after complaining. */
-static bool look_for_deleted(const struct qcow2_image *image, struct residue *residue)
+static bool look_for_deleted(const struct tsk_qcow2_opened *opened, struct residue *residue)
 {
+  const struct qcow2_image *image = opened->image;
+
   residue->deleted = recovered_find(image, 0, true);
   if (residue->deleted == NULL)
     return false;
-  if (residue->deleted->is_incomplete)
+  if (residue->deleted->is_incomplete || opened->is_in_gaps)
     residue->result.is_complete = 0;
-  if (!qcow2_deleted_is_complete(image))
+  if (!qcow2_deleted_is_complete(image) || opened->is_in_gaps)
     residue->result.has_unreadable = 1;
   return true;
 }
@@ -356,7 +358,7 @@ static int look_at_image(const struct tsk_qcow2_opened *opened, struct residue *
 
   if (qcow2_image_residue(opened->image, &options, &residue->result, &error) != 0)
     return complain_failed("%s", error.message);
-  if (!look_for_deleted(opened->image, residue))
+  if (!look_for_deleted(opened, residue))
     return EXIT_FAILED;
   if (residue->is_json)
     status = print_json(residue, opened);

@@ -258,6 +258,7 @@ static int write_opened(const struct request *request, struct selector_target *t
                         const struct tsk_qcow2_name *name, const struct tsk_qcow2_opened *opened)
 {
   complain_warnings(opened);
+  target->is_incomplete = target->is_incomplete || opened->is_in_gaps;
   if (request->directory == NULL &&
       selector_target_refuse_beside(target, tsk_qcow2_name_outermost(name)->path) != EXIT_OK)
     return EXIT_FAILED;

@@ -341,7 +341,8 @@ static int add_states(struct building *building)
     return add_all_deleted(building);
   if (opened->snapshot_index != QCOW2_ACTIVE)
     return add_snapshot(building, opened->snapshot_index, opened->is_vm_state);
-  building->contents->is_incomplete = qcow2_snapshot_lost_count(building->image) > 0;
+  building->contents->is_incomplete = building->contents->is_incomplete ||
+                                      qcow2_snapshot_lost_count(building->image) > 0;
   status = add_active(building);
   if (status == EXIT_OK)
     status = add_snapshots(building);
@@ -376,6 +377,7 @@ int contents_open(struct contents *contents, const char *name, char *info, size_
   tsk_qcow2_disk_report_changes(contents->image, report_change, contents);
   building.image = qcow2_disk_image(contents->image);
   complain_warnings(tsk_qcow2_disk_opened(contents->image));
+  contents->is_incomplete = tsk_qcow2_disk_opened(contents->image)->is_in_gaps;
   if (qcow2_layer_get(building.image, 0, &top, NULL) == 0)
     building.image_time = time_of_file(top.path);
   contents->states = states_new(contents->image, report_state, contents);
