@@ -298,7 +298,7 @@ static int add_warnings(const struct survey *survey, struct qcow2_warnings *warn
     { is_l1_over_header, true,
       "the L1 table is said to be at host offset 0, where the header is, so the disk cannot be "
       "read" },
-    { metadata->backing_problem != NULL, true,
+    { metadata->backing_problem != NULL, false,
       "the name of the backing file is too long, or not in the first cluster, so it is not "
       "followed" },
     { metadata->is_header_length_corrected, false,

@@ -21,7 +21,8 @@ static void print_and_exit(const char *name, int out)
       tsk_qcow2_open_names(1, &name, TSK_QCOW2_HEADER_ONLY, NULL, &opened, &error) != 0)
     _exit(EXIT_FAILED);
   status = info_print_json(&opened);
-  if (status == EXIT_OK && qcow2_image_is_damaged(opened.image))
+  if (status == EXIT_OK && !tsk_qcow2_opened_is_one(&opened) &&
+      qcow2_snapshot_lost_count(opened.image) > 0)
     status = EXIT_DAMAGED;
   if (fflush(stdout) != 0)
     status = EXIT_FAILED;
