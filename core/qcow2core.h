@@ -353,8 +353,10 @@ enum {
   QCOW2_LAYOUT_AES = 4,         /* it is encrypted with legacy AES */
   QCOW2_LAYOUT_NO_L1 = 8,       /* there is no L1 table: only qcow2_view_open_abandoned() shows what
                                    is left of the disk */
-  QCOW2_LAYOUT_BY_ORDER = 16    /* with NO_L1: L2 tables are placed by their order in the file, too,
+  QCOW2_LAYOUT_BY_ORDER = 16,   /* with NO_L1: L2 tables are placed by their order in the file, too,
                                    where that is certain enough */
+  QCOW2_LAYOUT_DATA_FILE = 32   /* its data are in an external data file, which must be given. A
+                                   `data_file` that is given means the same */
 };
 
 /* What is to be read in place of what the header says: for an image whose header was overwritten,
@@ -974,7 +976,9 @@ struct qcow2_residue_result {
                             residue; or residue could not be read, and is counted as zeros */
   uint64_t checked_to;   /* host offset up to which the file was looked at */
   uint64_t stream_count; /* old compressed streams */
-  uint64_t reserved[5];
+  uint64_t random_bytes; /* of kind_bytes: clusters of DATA as random as if they were encrypted;
+                            compressed files look the same */
+  uint64_t reserved[4];
 };
 
 /* Find the bytes of the image file that nothing refers to (as qcow2_view_open_residue() shows
@@ -1086,11 +1090,11 @@ QCOW2_API int qcow2_deleted_label_bytes(const struct qcow2_image *image, uint64_
    are placed by the entries that they share with the image's other states, or by what the clusters
    to which they lead contain: partition tables, and copies of superblocks that say where they are.
    Elsewhere the state is that of the snapshot with which they share most. Every cluster has a
-   label, as in qcow2_view_open_deleted(), which costs as much. The flag QCOW2_VIEW_ONLY_KEPT is
-   taken. qcow2_view_warning() says what was put together. If several states were abandoned, their
-   tables are mixed. With QCOW2_LAYOUT_NO_L1, this is the disk itself; where it has no table,
-   that is an error, unless all tables have a place and nothing in the file is left over. Errors:
-   NOT_FOUND (there is no such table, or none can be placed), and those of
+   label, as in qcow2_view_open_deleted(), which costs as much. The same flags are taken, but for
+   QCOW2_VIEW_VM_STATE. qcow2_view_warning() says what was put together. If several states were
+   abandoned, their tables are mixed. With QCOW2_LAYOUT_NO_L1, this is the disk itself; where it has
+   no table, that is an error, unless all tables have a place and nothing in the file is left over.
+   Errors: NOT_FOUND (there is no such table, or none can be placed), and those of
    qcow2_view_open_deleted(). */
 QCOW2_API int qcow2_view_open_abandoned(struct qcow2_image *image, unsigned flags,
                                         struct qcow2_view **view, struct qcow2_error *error);
@@ -1141,14 +1145,20 @@ struct qcow2_rebuilt {
   uint64_t lost_l2_tables;               /* where it leads, but there is no table */
   uint64_t clusters;                     /* of the disk, that are stored as they are */
   uint64_t compressed;                   /* of the disk, that are compressed */
-  uint64_t bad_entries;                  /* L2 entries that lead nowhere */
+  uint64_t bad_entries;                  /* L2 entries that lead nowhere, or to the L1 table or,
+                                            of an external data file, elsewhere than to where they are on the disk */
   uint64_t tables_in_use;  /* of its tables: those that the file's own refcounts call used */
   uint64_t tables_counted; /* of its tables: those for which there is a refcount */
   uint64_t streams_tried, streams_good; /* compressed clusters that were decompressed as a trial */
   int is_exact; /* 1: the host offsets have no larger cluster size in common, so it is not larger */
-  uint64_t stray_tables; /* in the file with this cluster size: L2 tables to which no L1 table that
-                            was found leads. qcow2_view_open_abandoned() may place them */
-  uint64_t reserved[7];
+  uint64_t stray_tables;  /* in the file with this cluster size: L2 tables to which no L1 table that
+                             was found leads. qcow2_view_open_abandoned() may place them */
+  uint32_t refcount_bits; /* the width of the file's own refcounts; 0: they were not found */
+  uint32_t clusters_tried;  /* clusters that are stored as they are: so many were looked at, */
+  uint32_t clusters_random; /* and these are as random as if they were encrypted. Compressed files
+                               look the same */
+  uint32_t reserved_1;
+  uint64_t reserved[5];
 };
 
 /* A callback that is called for a layout, the most likely first. */
@@ -1175,9 +1185,9 @@ struct qcow2_rebuild_result {
 
 /* Find out how a file can be read whose header was overwritten: look for L1 tables, and for the L2
    tables that they lead to, by their form. The file is read once as a whole, and its tables again.
-   Uses 64 MiB. An image with an external data file is not found, because its tables lead to that
-   file. A guest can write what looks like tables, and a qcow2 image inside the guest's disk has
-   some. Errors: IO, ARGUMENT, NOMEM. */
+   Uses 64 MiB. Tables that lead to an external data file are known by their offsets, which are
+   those of the disk: such a layout has QCOW2_LAYOUT_DATA_FILE. A guest can write what looks like
+   tables, and a qcow2 image inside the guest's disk has some. Errors: IO, ARGUMENT, NOMEM. */
 QCOW2_API int qcow2_rebuild(const char *path, const struct qcow2_rebuild_options *options,
                             struct qcow2_rebuild_result *result, struct qcow2_error *error);
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """@abandoned: the state that was left when a snapshot was applied, put together from L2 tables that
 nothing leads to. A copy that was made before is the truth."""
+import json
 import struct
 import subprocess
 from collections import Counter
@@ -9,7 +10,7 @@ import pytest
 from lib import core
 from lib.abandoned_history import AbandonedHistory, Machine
 from lib.builder import Image, pattern, poke
-from lib.project import COMMAND
+from lib.project import COMMAND, tsk_qcow2
 
 MIB = 1 << 20
 
@@ -163,12 +164,42 @@ def test_a_snapshot_of_that_name_comes_first(tmp_path):
         assert f'"{option}" does not go with a snapshot that the image has' in caught.value.message
 
 
-@pytest.mark.parametrize("option", ("vmstate", "under-zeros"))
-def test_options_that_do_not_go_with_it(option, tmp_path):
+def test_vmstate_does_not_go_with_it(tmp_path):
     path = Image(size=64 * 4096, cluster_bits=12).write(tmp_path / "image")
     with pytest.raises(core.QcowError) as caught:
-        core.Named(f"{path}@abandoned,{option}")
-    assert f'"{option}" does not go with an abandoned state' in caught.value.message
+        core.Named(f"{path}@abandoned,vmstate")
+    assert '"vmstate" does not go with an abandoned state' in caught.value.message
+
+
+@pytest.mark.parametrize("more", ("", ",only=kept"))
+def test_what_is_stored_under_its_zeros(more, tmp_path):
+    """Zeros of the state's own, and (not kept) of the snapshot to which the machine went back."""
+    machine = Machine(tmp_path / "disk.qcow2", "8M")
+    machine.io("write -P 65 0 8M", "write -z 6M 64k")
+    machine.snapshot("-c", "then")
+    machine.io("write -P 67 1M 2M", "write -z 1M 1M")
+    machine.snapshot("-a", "then")
+    pieces, warnings = abandoned(machine.path, f",under-zeros{more}")
+    truth = b"A" * MIB + b"C" * 2 * MIB + b"A" * 5 * MIB
+    counts = compare(pieces, truth)
+    assert counts["wrong"] == 0 and counts["right"] == (4 if more else 8) * 256
+    shown = 0 if more else 65536
+    assert f"under-zeros: {shown + MIB} bytes that the state says are zeros" in warnings[2]
+
+
+def test_a_table_that_leads_to_a_data_file(tmp_path):
+    """It says itself where it belongs; the first cluster has the offset 0, as has no cluster."""
+    image = Image(size=1024 * 4096, cluster_bits=12, data_file=b"guest.data")
+    image.disk.normal(513, pattern(1, 4096))
+    image.put_data_file(0, pattern(2, 8192))
+    image.junk(struct.pack(">3Q", 1 << 63, 1 << 63 | 4096, 0).ljust(4096, b"\0"))
+    path = image.write(tmp_path / "image")
+    kinds = json.loads(tsk_qcow2("residue", "--json", path))["kinds"]
+    assert (kinds["l2"], kinds["data"]) == (4096, 0)
+    pieces, warnings = abandoned(path)
+    assert pieces[:3] == [pattern(2, 8192)[:4096], pattern(2, 8192)[4096:], bytes(4096)]
+    assert pieces[513] == pattern(1, 4096) and "1 by what they contain" in warnings[0]
+    assert "kept 8192, shared-active 2097152, absent" in warnings[1]
 
 
 def test_tables_and_votes_without_end(tmp_path):

@@ -48,15 +48,17 @@ def test_data_file_with_extended_l2(tmp_path, rng):
 
 
 @pytest.mark.parametrize(
-    "word, kind", ((COPIED, "normal"), (0, None), (COPIED | ZERO, "zero"), (ZERO, "zero"))
+    "word, kind", ((COPIED, "normal"), (0, None), (COPIED | ZERO, "zero allocated"), (ZERO, "zero"))
 )
 def test_data_file_offset_0_is_allocated_if_bit_63_is_set(word, kind, tmp_path, rng):
     image = over_raw(
         tmp_path, pattern(8, 4096 * 4), size=4 * 4096, cluster_bits=12, data_file=b"guest.data"
     )
     image.put_data_file(0, pattern(1, 16384))
-    normal = {"data": pattern(1, 4096), "host_offset": 0} if kind == "normal" else {}
-    image.disk.force(0, word, kind=kind, **normal)
+    what = {"data": pattern(1, 4096)} if kind == "normal" else {}
+    if word & COPIED:
+        what["host_offset"] = 0
+    image.disk.force(0, word, kind=kind, **what)
     image.disk.normal(1, pattern(2, 4096))
     path = image.write(tmp_path / "image.qcow2")
     with Opened(path) as opened:
@@ -122,6 +124,19 @@ def test_data_file_shorter_than_its_clusters(tmp_path):
                 view.read(start, length)
             expect_error(caught.value, "TRUNCATED")
         assert view.read(8192, 8192) == bytes(8192)
+
+
+@pytest.mark.parametrize("clusters, kept", (((0,), 0), ((0,), 100), ((1,), 6000), ((1,), 8192)))
+def test_a_data_file_that_is_cut_is_a_warning(clusters, kept, tmp_path):
+    """Also if only its first cluster is there, or was: its offset is 0."""
+    image = Image(size=4 * 4096, cluster_bits=12, data_file=b"guest.data")
+    for cluster in clusters:
+        image.disk.normal(cluster, pattern(cluster, 4096))
+    path = image.write(tmp_path / "image.qcow2")
+    os.truncate(tmp_path / "guest.data", kept)
+    with Opened(path) as opened:
+        is_cut = kept < (clusters[-1] + 1) * 4096
+        assert any("truncated" in warning for warning in opened.warnings) == is_cut
 
 
 def test_data_file_without_a_name_needs_the_callers_word(tmp_path, rng):

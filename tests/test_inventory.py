@@ -155,6 +155,16 @@ def test_text(tmp_path):
     assert text.endswith(f"img_cat -i qcow2 '{quoted},residue' > residue.raw\n")
 
 
+def test_what_may_be_encrypted(tmp_path):
+    """Only what is as random as ciphertext is counted as that."""
+    image = Image(size=64 * C, cluster_bits=12)
+    for data in (*(pattern(number, C) for number in range(3)), b"Some text. " * 372, bytes(C)):
+        image.junk(data)
+    path = image.write(tmp_path / "image")
+    assert json.loads(command("--json", path))["random_bytes"] == 3 * C
+    assert re.search(rf"^data, random: encrypted or compressed +{3 * C}$", command(path), re.M)
+
+
 def test_nothing_left(tmp_path):
     path = Image(size=64 * C, cluster_bits=12).write(tmp_path / "image")
     assert command(path).endswith("Nothing is left: all residue is zeros.\n")

@@ -6,6 +6,7 @@ import re
 import shutil
 import struct
 import subprocess
+import zlib
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,7 @@ def prove(path, bits, fill, options, kind="normal"):
         assert (one["cluster_bits"], one["snapshot"], one["size"]) == (bits, name, disk.size)
         assert one["exact"] and one["lost_l2_tables"] == one["bad_entries"] == 0
         assert one["tables_in_use"] == one["tables_counted"] > 0
+        assert one["refcount_bits"] == 16 and not one["data_file"]
         check(image, one["image"], disk)
     return found
 
@@ -143,6 +145,119 @@ def test_tiny(bits, tmp_path):
     lose(path, bits=bits)
     found = {(one["cluster_bits"], one["l1_offset"]) for one in rebuild(path)["layouts"]}
     assert (bits, image.disk.l1_offset) in found
+
+
+DATA_FILES = [
+    pytest.param(9, {}, id="512 bytes"),
+    pytest.param(12, {"data_file_raw": True}, id="raw"),
+    pytest.param(14, {"extended_l2": True}, id="extended"),
+]
+
+
+def with_data_file(path, bits, options):
+    """It has two L2 tables, and none for what is between them."""
+    size = 1 << bits
+    entries = size // (16 if options.get("extended_l2") else 8)
+    count = 2 * entries + 8
+    image = Image(size=count * size, cluster_bits=bits, data_file=b"guest.data", **options)
+    for cluster in (*range(24), *range(count - 3, count)):
+        image.disk.normal(cluster, pattern(cluster, size))
+    image.disk.zero_allocated(0, pattern(7, size))
+    image.write(path)
+    lose(path, bits=bits)
+    return image
+
+
+@pytest.mark.parametrize("l1", ("there", "lost"))
+@pytest.mark.parametrize("bits, options", DATA_FILES)
+def test_data_in_another_file(bits, options, l1, tmp_path):
+    """Each L2 entry leads to where its cluster is on the disk. So without an L1 table, too, the
+    disk comes out byte for byte."""
+    path = tmp_path / "disk.qcow2"
+    image = with_data_file(path, bits, options)
+    if l1 == "lost":
+        with open(path, "r+b") as file:
+            file.seek(image.disk.l1_offset)
+            file.write(b"log\n" * 8)
+    one, *others = rebuild(path)["layouts"]
+    assert one["data_file"] and one["bad_entries"] == one["lost_l2_tables"] == 0 and not others
+    assert (one["l2_tables"], one["clusters"], one["size"]) == (2, 27, image.disk.size)
+    assert one["l1_offset"] == (None if l1 == "lost" else image.disk.l1_offset)
+    name, _, placeholder = one["image"].rpartition("=")
+    assert placeholder == "PATH" and name.endswith(",data-file")
+    check(image, f"{name}={tmp_path}/guest.data,format=raw")
+    text = tsk_qcow2("residue", "--rebuild", path)
+    assert "its data are in another file" in text and ",data-file=PATH'" in text
+
+
+@pytest.mark.parametrize("l1", ("there", "lost"))
+def test_an_l2_table_of_a_data_file_that_looks_like_an_l1_table(l1, tmp_path):
+    """The disk's first clusters that are stored are at the offsets of the image's L2 tables."""
+    path = tmp_path / "disk.qcow2"
+
+    def made(clusters):
+        image = Image(size=1024 << 12, cluster_bits=12, data_file=b"guest.data")
+        for cluster in (*clusters, *range(600, 605)):
+            image.disk.normal(cluster, pattern(cluster, 4096))
+        data = image.build()
+        words = struct.unpack_from(">2Q", data, image.disk.l1_offset)
+        return image, data, [word >> 12 & 511 for word in words]
+
+    *_, tables = made([1])
+    image, data, again = made(tables)
+    assert again == tables
+    if l1 == "lost":
+        data[image.disk.l1_offset : image.disk.l1_offset + 16] = bytes(16)
+    image.write(path, data)
+    lose(path, bits=12)
+    one = rebuild(path)["layouts"][0]
+    assert (one["data_file"], one["l2_tables"], one["clusters"]) == (True, 2, 7)
+
+
+def test_clusters_that_lie_where_they_are_on_the_disk(tmp_path):
+    """By chance, as they can in the image itself; but its refcounts call them used."""
+    path = tmp_path / "disk.qcow2"
+    run("qemu-img", "create", "-q", "-f", "qcow2", path, "16M")
+    run("qemu-io", "-c", "write -P 65 320k 2M", path)
+    with core.Image(path) as image, image.view() as view:
+        truth = view.read(0, view.size)
+        assert view.map(320 << 10, MIB).host_offset == 320 << 10
+    lose(path)
+    one, *others = rebuild(path)["layouts"]
+    assert not one["data_file"] and not others
+    with core.Named(one["image"]) as disk:
+        assert disk.read(0, disk.size) == truth[: disk.size] and disk.size == 2368 << 10
+
+
+def deflated(size):
+    """A compressed file, as a guest may have many."""
+    words = b" ".join(b"%x" % (number * 7919 % 65537) for number in range(size // 2))
+    return zlib.compress(words)[:size]
+
+
+WHAT_MAY_BE_ENCRYPTED = {
+    "ciphertext": lambda size: pattern(1, size),
+    "deflated": deflated,
+    "text": lambda size: b"Some text. " * (size // 11),
+}
+
+
+@pytest.mark.parametrize("kind", WHAT_MAY_BE_ENCRYPTED)
+def test_what_may_be_encrypted(kind, tmp_path):
+    """Zeros that are stored say nothing; text anywhere says that nothing is encrypted."""
+    path = tmp_path / "disk.qcow2"
+    image = Image(size=70 << 14, cluster_bits=14)
+    content = WHAT_MAY_BE_ENCRYPTED[kind](64 << 14)
+    assert len(content) >= 63 << 14
+    for cluster in range(63):
+        image.disk.normal(cluster, content[cluster << 14 : (cluster + 1) << 14])
+    image.disk.normal(66, bytes(1 << 14))
+    image.write(path)
+    lose(path, bits=14)
+    one = rebuild(path)["layouts"][0]
+    assert (one["clusters_tried"], one["clusters_random"]) == (63, 63 * (kind == "ciphertext"))
+    text = tsk_qcow2("residue", "--rebuild", path)
+    assert ("encryption=aes,key-file=PATH" in text) == (kind == "ciphertext")
 
 
 def test_a_qcow2_inside_the_guest(tmp_path):

@@ -134,6 +134,17 @@ def test_a_guest_that_writes_zeros(tmp_path):
     assert plain.stdout[65536:131072] == bytes(65536) and "under-zeros" not in plain.complaint
 
 
+def test_the_first_cluster_of_a_data_file(tmp_path):
+    """Its offset is 0. QEMU keeps bit 63 of its entry, which says that there is a cluster."""
+    path = tmp_path / "image.qcow2"
+    options = f"cluster_size=4k,data_file={tmp_path}/guest.data"
+    run("qemu-img", "create", "-q", "-f", "qcow2", "-o", options, path, "64k")
+    run("qemu-io", "-c", "write -P 65 0 16k", "-c", "write -z 0 8k", "-c", "write -z 32k 4k", path)
+    shown, warning = under_zeros(path, data_file=tmp_path / "guest.data")
+    assert shown == b"A" * 4 * C + bytes(12 * C)
+    assert f" {2 * C} bytes" in warning
+
+
 def test_unknown_flags(tmp_path):
     image_of(pattern(1, C), tmp_path / "image")
     with core.Image(tmp_path / "image") as image:

@@ -9,18 +9,28 @@
 /* ---- Rules ------------------------------------------------------------- */
 
 /* True for an allocated cluster at offset 0 of an external data file. Only bit 63 distinguishes it
-   from an unallocated cluster. In a standard entry with the zero flag there is no such ambiguity:
-   offset 0 means that there is no host cluster. */
+   from one that is unallocated or, with the zero flag, has no host cluster. QEMU keeps that bit
+   when zeros are written over the disk's first cluster, though it then takes it for one without. */
 static bool is_data_file_start(const struct qcow2_geometry *geometry, uint64_t descriptor)
 {
-  bool zero_flag = !geometry->extended_l2 && (descriptor & L2_ENTRY_ZERO) != 0;
-
-  return geometry->has_data_file && (descriptor & L2_ENTRY_COPIED) != 0 && !zero_flag;
+  return geometry->has_data_file && (descriptor & L2_ENTRY_COPIED) != 0;
 }
 
 bool qcow2_l2_entry_is_allocated(const struct qcow2_geometry *geometry, uint64_t descriptor)
 {
   return (descriptor & TABLE_OFFSET_MASK) != 0 || is_data_file_start(geometry, descriptor);
+}
+
+/* The same for the cluster at a guest offset. Zeros that are not the disk's first have no host
+   cluster at offset 0. */
+static bool is_allocated_at(const struct qcow2_geometry *geometry, uint64_t descriptor,
+                            uint64_t guest_cluster)
+{
+  bool zero_flag = !geometry->extended_l2 && (descriptor & L2_ENTRY_ZERO) != 0;
+
+  if (zero_flag && (descriptor & TABLE_OFFSET_MASK) == 0 && guest_cluster != 0)
+    return false;
+  return qcow2_l2_entry_is_allocated(geometry, descriptor);
 }
 
 const char *qcow2_l2_entry_offset_problem(const struct qcow2_geometry *geometry,
@@ -178,7 +188,7 @@ struct qcow2_cluster_part qcow2_l2_entry_decode(const struct qcow2_geometry *geo
   uint32_t in_cluster = geometry_in_cluster(geometry, guest_offset);
   uint32_t length = geometry->cluster_size - in_cluster;
   uint64_t host_cluster = entry->descriptor & TABLE_OFFSET_MASK;
-  bool allocated = qcow2_l2_entry_is_allocated(geometry, entry->descriptor);
+  bool allocated = is_allocated_at(geometry, entry->descriptor, guest_offset - in_cluster);
   const char *problem = qcow2_l2_entry_offset_problem(geometry, entry->descriptor);
 
   if (geometry->version == 1)

@@ -15,7 +15,7 @@
  *   entry of version 1   0: UNALLOCATED    offset: NORMAL     bit 63 set: COMPRESSED (5)
  *
  *   (1) with an external data file offset 0 is an offset like any other: bit 63 says whether the
- *       cluster is allocated.
+ *       cluster is allocated. So the disk's first cluster can be ZERO_ALLOCATED there, too.
  *   (2) invalid in version 2; has no meaning in extended entries.
  *   (3) invalid with an external data file.
  *   (4) bit 0 is part of the descriptor.

@@ -11,7 +11,9 @@
 #include "../base/text.h"
 
 /* What only a header that can be read says. */
-#define HEADER_FLAGS ((unsigned) (QCOW2_LAYOUT_EXTENDED_L2 | QCOW2_LAYOUT_ZSTD | QCOW2_LAYOUT_AES))
+#define HEADER_FLAGS                                                             \
+  ((unsigned) (QCOW2_LAYOUT_EXTENDED_L2 | QCOW2_LAYOUT_ZSTD | QCOW2_LAYOUT_AES | \
+               QCOW2_LAYOUT_DATA_FILE))
 #define L1_FLAGS ((unsigned) (QCOW2_LAYOUT_NO_L1 | QCOW2_LAYOUT_BY_ORDER))
 /* Of a header that is lost: that of an image that QEMU makes. Nothing reads refcounts then. */
 #define REFCOUNT_ORDER_USUAL 4u
@@ -63,7 +65,7 @@ static void set_lost_fields(const struct qcow2_layout *layout, bool has_data_fil
     header->incompatible_features |= QCOW2_INCOMPATIBLE_COMPRESSION;
     header->compression = QCOW2_COMPRESSION_ZSTD;
   }
-  if (has_data_file)
+  if (has_data_file || (layout->flags & QCOW2_LAYOUT_DATA_FILE) != 0)
     header->incompatible_features |= QCOW2_INCOMPATIBLE_DATA_FILE;
   if ((layout->flags & QCOW2_LAYOUT_AES) != 0)
     header->crypt_method = CRYPT_METHOD_AES;

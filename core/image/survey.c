@@ -136,7 +136,8 @@ static bool may_be_cut(const struct qcow2_geometry *geometry, const struct qcow2
 
   if (geometry->version == 1)
     return true;
-  return (entry->descriptor & L2_ENTRY_COMPRESSED) == 0 && host_offset != 0 &&
+  return (entry->descriptor & L2_ENTRY_COMPRESSED) == 0 &&
+         qcow2_l2_entry_is_allocated(geometry, entry->descriptor) &&
          (host_offset == end || (geometry->has_data_file && host_offset > end));
 }
 

@@ -210,6 +210,8 @@ static int warn(struct qcow2_view *view, const struct qcow2_image *image,
                                    "guessed: not all tables could be looked at, so what only they "
                                    "refer to may be shown as kept though it was reused",
                                    error);
+  if (code == 0)
+    code = qcow2_labels_warn_of_zeros(view, labels, "state", error);
   return code == 0 ? qcow2_labels_warn_of_neighbours(view, labels, error) : code;
 }
 
@@ -306,6 +308,7 @@ static int open_view(struct qcow2_image *image, struct abandoned *abandoned, uns
                                    .list = list_tables,
                                    .close = abandoned_close,
                                    .borrows_tables = true,
+                                   .under_zeros = (flags & QCOW2_VIEW_UNDER_ZEROS) != 0,
                                    .only_kept = (flags & QCOW2_VIEW_ONLY_KEPT) != 0,
                                    .by_neighbours = (flags & QCOW2_VIEW_BY_NEIGHBOURS) != 0 };
   uint64_t start;
@@ -336,7 +339,7 @@ int qcow2_view_open_abandoned(struct qcow2_image *image, unsigned flags, struct 
 {
   uint64_t failures = qcow2_storage_failures();
   struct abandoned *abandoned;
-  int code = qcow2_labels_check_flags(flags, 0, error);
+  int code = qcow2_labels_check_flags(flags, QCOW2_VIEW_UNDER_ZEROS, error);
 
   if (code != 0)
     return code;

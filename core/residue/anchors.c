@@ -7,6 +7,7 @@
 #include "../base/bytes.h"
 #include "../base/checked.h"
 #include "../base/error.h"
+#include "../format/cluster.h"
 #include "../storage/storage.h"
 #include "volumes.h"
 
@@ -166,6 +167,46 @@ static void settle(struct anchors *anchors)
       candidates[left++] = candidates[i];
   }
   qcow2_placed_add(placed, anchors->geometry, anchors->l1_indexes);
+}
+
+/* ---- With an external data file ------------------------------------------------------------ */
+
+/* The first offset in the part of the disk that the table maps, by an entry of it; an external data
+   file has each cluster where it is on the disk. False: it has none. */
+static bool find_own_place(struct anchors *anchors, uint64_t l2_offset, uint64_t *guest_offset)
+{
+  const struct qcow2_geometry *geometry = anchors->geometry;
+  uint32_t piece = (uint32_t) min_u64(geometry->cluster_size, READ_COST_MIN);
+
+  for (uint32_t at = 0; at < geometry->cluster_size; at += piece) {
+    if (!spend(anchors, READ_COST_MIN) ||
+        qcow2_storage_read(&anchors->given->layer->file.storage, l2_offset + at, anchors->bytes,
+                           piece, NULL) != 0)
+      return false;
+    for (uint32_t i = 0; i < piece; i += geometry->l2_entry_bytes) {
+      uint64_t descriptor = be64_get(anchors->bytes + i);
+
+      *guest_offset = descriptor & TABLE_OFFSET_MASK;
+      if (qcow2_l2_entry_is_allocated(geometry, descriptor))
+        return true;
+    }
+  }
+  return false;
+}
+
+static void take_own_places(struct anchors *anchors)
+{
+  const struct qcow2_placed *placed = anchors->given->placed;
+  uint64_t guest_offset;
+
+  for (size_t i = 0; i < placed->lost; i++)
+    if (find_own_place(anchors, placed->lost_tables[i], &guest_offset)) {
+      uint64_t l1_index = geometry_l1_index(anchors->geometry, guest_offset);
+
+      if (l1_index < anchors->given->end_index && !is_taken(placed, l1_index))
+        suggest(&anchors->candidates[i], (uint32_t) l1_index);
+    }
+  settle(anchors);
 }
 
 /* ---- Landmarks -------------------------------------------------------------------------- */
@@ -347,6 +388,8 @@ int qcow2_anchors_place(const struct qcow2_anchored *given, struct qcow2_error *
   else {
     for (size_t i = 0; i < lost; i++)
       anchors->candidates[i] = (struct candidate){ .l1_index = NO_INDEX };
+    if (anchors->geometry->has_data_file)
+      take_own_places(anchors);
     look_at_disk(anchors);
   }
   free(anchors->candidates);

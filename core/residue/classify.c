@@ -176,6 +176,43 @@ static bool is_table_of(const struct qcow2_residue_looks *looks, const uint8_t *
   return are_unique(looks->scratch, offsets);
 }
 
+/* True if the word can be an entry for a cluster of an external data file, or for none. */
+static bool is_data_file_entry(const struct qcow2_residue_looks *looks, uint64_t word)
+{
+  return (word & (TABLE_RESERVED_MASK | L2_ENTRY_COMPRESSED)) == 0 &&
+         is_aligned(word & TABLE_OFFSET_MASK, looks->geometry->cluster_size) &&
+         ((word & L2_ENTRY_COPIED) != 0 || (word & ~L2_ENTRY_ZERO) == 0);
+}
+
+/* The same as is_table_of() for an L2 table that leads to an external data file. There each cluster
+   is where it is on the disk: so the table says itself which part of the disk it maps. */
+static bool is_data_file_l2(const struct qcow2_residue_looks *looks, const uint8_t *bytes,
+                            bool *is_empty)
+{
+  const struct qcow2_geometry *geometry = looks->geometry;
+  uint64_t first = 0, reach = UINT64_C(1) << (geometry->cluster_bits + geometry->l2_bits);
+
+  *is_empty = true;
+  for (uint32_t at = 0; at < geometry->cluster_size; at += geometry->l2_entry_bytes) {
+    struct qcow2_l2_entry entry = l2_entry_load(geometry, bytes + at);
+    bool is_allocated = qcow2_l2_entry_is_allocated(geometry, entry.descriptor);
+    uint64_t start = (entry.descriptor & TABLE_OFFSET_MASK) -
+                     ((uint64_t) (at / geometry->l2_entry_bytes) << geometry->cluster_bits);
+
+    if (!is_data_file_entry(looks, entry.descriptor) ||
+        (geometry->extended_l2 && (entry.descriptor & L2_ENTRY_ZERO) != 0) ||
+        qcow2_subcluster_bitmap_problem(entry.subcluster_bitmap, is_allocated) != NULL)
+      return false;
+    if (!is_allocated)
+      continue;
+    if (!is_aligned(start, reach) || (!*is_empty && start != first))
+      return false;
+    first = start;
+    *is_empty = false;
+  }
+  return true;
+}
+
 bool qcow2_residue_is_table_of(const struct qcow2_residue_looks *looks, const uint8_t *bytes,
                                size_t count, unsigned width)
 {
@@ -191,13 +228,29 @@ bool qcow2_residue_is_table(const struct qcow2_residue_looks *looks, const uint8
          (looks->geometry->extended_l2 && qcow2_residue_is_table_of(looks, bytes, count, 2));
 }
 
+/* True if the cluster looks like an L2 table. */
+static bool is_l2(const struct qcow2_residue_looks *looks, const uint8_t *cluster, bool *is_empty)
+{
+  const struct qcow2_geometry *geometry = looks->geometry;
+
+  return geometry->has_data_file ? is_data_file_l2(looks, cluster, is_empty)
+                                 : is_table_of(looks, cluster, geometry->cluster_size / 8,
+                                               geometry->l2_entry_bytes / 8, is_empty);
+}
+
 bool qcow2_residue_is_l2(const struct qcow2_residue_looks *looks, const uint8_t *cluster)
 {
-  size_t size = looks->geometry->cluster_size;
   bool is_empty;
 
-  return is_table_of(looks, cluster, size / 8, looks->geometry->extended_l2 ? 2 : 1, &is_empty) &&
-         !qcow2_residue_is_zero(cluster, size);
+  return is_l2(looks, cluster, &is_empty) &&
+         !qcow2_residue_is_zero(cluster, looks->geometry->cluster_size);
+}
+
+bool qcow2_residue_is_used_l2(const struct qcow2_residue_looks *looks, const uint8_t *cluster)
+{
+  bool is_empty;
+
+  return is_l2(looks, cluster, &is_empty) && !is_empty;
 }
 
 static uint64_t refcount_get(const uint8_t *bytes, unsigned order)
@@ -242,7 +295,8 @@ enum qcow2_residue_kind qcow2_residue_classify(const struct qcow2_residue_looks 
     return QCOW2_RESIDUE_SNAPSHOT_TABLE;
   if (qcow2_residue_bitmap_entry(looks, cluster, size) > 0)
     return QCOW2_RESIDUE_BITMAP_DIRECTORY;
-  if (qcow2_residue_is_table(looks, cluster, size / 8))
+  if (qcow2_residue_is_table(looks, cluster, size / 8) ||
+      (looks->geometry->has_data_file && qcow2_residue_is_used_l2(looks, cluster)))
     return QCOW2_RESIDUE_L2;
   return is_refcount_block(looks, cluster) ? QCOW2_RESIDUE_REFCOUNT_BLOCK : QCOW2_RESIDUE_DATA;
 }

@@ -29,8 +29,11 @@ bool qcow2_residue_is_table(const struct qcow2_residue_looks *looks, const uint8
    clusters, but it is not all zeros. */
 bool qcow2_residue_is_l2(const struct qcow2_residue_looks *looks, const uint8_t *cluster);
 
-/* The same for entries of `width` words, of which the first has the offset: 1, or 2 for extended L2
-   entries. */
+/* The same, but some entry leads to a cluster. */
+bool qcow2_residue_is_used_l2(const struct qcow2_residue_looks *looks, const uint8_t *cluster);
+
+/* As qcow2_residue_is_table() for entries of `width` words, of which the first has the offset: 1,
+   or 2 for extended L2 entries. */
 bool qcow2_residue_is_table_of(const struct qcow2_residue_looks *looks, const uint8_t *bytes,
                                size_t count, unsigned width);
 

@@ -284,21 +284,6 @@ static int set_range(const struct deleted *deleted, unsigned flags, struct qcow2
   return 0;
 }
 
-static int warn_of_zeros(struct qcow2_view *view, const struct qcow2_labels *labels,
-                         struct qcow2_error *error)
-{
-  bool has_more = labels->image->chain.count > 1 && !labels->state.is_vm_state;
-  char text[320];
-
-  if (!labels->state.under_zeros)
-    return 0;
-  snprintf(text, sizeof(text),
-           "under-zeros: %" PRIu64 " bytes that the deleted snapshot says are zeros are shown as "
-           "what is stored in their clusters, which its machine could no longer see%s",
-           labels->uncovered_bytes, has_more ? "; so is what backing files store under zeros" : "");
-  return qcow2_view_warn(view, text, error);
-}
-
 static int warn(struct qcow2_view *view, const struct qcow2_labels *labels,
                 struct qcow2_error *error)
 {
@@ -321,7 +306,7 @@ static int warn(struct qcow2_view *view, const struct qcow2_labels *labels,
                                    "deleted snapshot may be meant",
                                    error);
   if (code == 0)
-    code = warn_of_zeros(view, labels, error);
+    code = qcow2_labels_warn_of_zeros(view, labels, "deleted snapshot", error);
   return code == 0 ? qcow2_labels_warn_of_neighbours(view, labels, error) : code;
 }
 

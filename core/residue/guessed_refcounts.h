@@ -30,6 +30,12 @@ struct qcow2_guessed_refcounts {
 bool qcow2_guessed_refcounts_try(struct qcow2_guessed_refcounts *refcounts, uint64_t table_offset,
                                  const uint64_t *tables, size_t count);
 
+/* The width of a refcount in bits; 0: no refcount table is known. */
+static inline uint32_t qcow2_guessed_refcount_bits(const struct qcow2_guessed_refcounts *refcounts)
+{
+  return refcounts->table_offset == 0 ? 0 : UINT32_C(1) << refcounts->order;
+}
+
 /* The refcount of the cluster at a host offset; -1: there is none. */
 int64_t qcow2_guessed_refcount(struct qcow2_guessed_refcounts *refcounts, uint64_t host_offset);
 

@@ -2,6 +2,7 @@
 /* All residue of a file: where it is, and what it looks like. A map (map.h) is made for a part of
    the file at a time; then its clusters are looked at, one by one. */
 #include "inventory.h"
+#include "randomness.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -115,6 +116,9 @@ static void count_cluster(struct qcow2_inventory *inventory, uint64_t cluster,
     return;
   }
   inventory->result->kind_bytes[kind] += length;
+  if (kind == QCOW2_RESIDUE_DATA &&
+      qcow2_randomness_is_high(inventory->bytes, (size_t) min_u64(length, RANDOMNESS_BYTES_MAX)))
+    inventory->result->random_bytes += length;
   if (kind == QCOW2_RESIDUE_HEADER || kind == QCOW2_RESIDUE_REFCOUNT_BLOCK)
     qcow2_inventory_report(inventory, kind, cluster << inventory->window.map.cluster_bits);
 }

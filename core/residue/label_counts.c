@@ -140,3 +140,20 @@ void qcow2_labels_print(const struct qcow2_labels *labels, char *out, size_t siz
              ". What is kept may have clusters of zeros, which are found when they are read: these "
              "are lost (punched)");
 }
+
+int qcow2_labels_warn_of_zeros(struct qcow2_view *view, const struct qcow2_labels *labels,
+                               const char *state, struct qcow2_error *error)
+{
+  bool has_more = labels->image->chain.count > 1 && !labels->state.is_vm_state;
+  char text[320];
+
+  if (!labels->state.under_zeros)
+    return 0;
+  snprintf(text, sizeof(text),
+           "under-zeros: %" PRIu64
+           " bytes that the %s says are zeros are shown as what is stored in "
+           "their clusters, which its machine could no longer see%s",
+           labels->uncovered_bytes, state,
+           has_more ? "; so is what backing files store under zeros" : "");
+  return qcow2_view_warn(view, text, error);
+}

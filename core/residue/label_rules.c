@@ -27,13 +27,15 @@ int qcow2_label_is_lost(enum qcow2_label label)
 /* ---- The label of an entry -------------------------------------------------------- */
 
 /* True if bytes of the file are all zeros, as far as they can be read. If not `is_deep`, only holes
-   are found. */
+   are found. Nothing else uses the clusters of an external data file: zeros are content there. */
 static bool is_punched(struct qcow2_labels *labels, uint64_t host_offset, uint64_t length,
                        bool is_deep)
 {
   const struct qcow2_storage *storage = &labels->layer->file.storage;
   uint64_t end = host_offset + length;
 
+  if (labels->layer->geometry.has_data_file)
+    return false;
   if (host_offset >= storage->size || qcow2_storage_next_data(storage, host_offset) >= end)
     return true;
   end = min_u64(end, storage->size);

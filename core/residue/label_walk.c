@@ -171,7 +171,8 @@ static bool is_same(const struct qcow2_labels *labels, const struct qcow2_l2_ent
 
   if (((old->descriptor | live->descriptor) & L2_ENTRY_COMPRESSED) != 0)
     return (old->descriptor | L2_ENTRY_COPIED) == (live->descriptor | L2_ENTRY_COPIED);
-  if ((old->descriptor & TABLE_OFFSET_MASK) == 0 ||
+  if (!qcow2_l2_entry_is_allocated(geometry, old->descriptor) ||
+      !qcow2_l2_entry_is_allocated(geometry, live->descriptor) ||
       (old->descriptor & TABLE_OFFSET_MASK) != (live->descriptor & TABLE_OFFSET_MASK))
     return false;
   if (mark != MARK_OLDER)
@@ -225,14 +226,15 @@ static void claim(struct label_walk *walk, uint64_t host_offset, uint64_t length
   }
 }
 
-/* Decode an entry at the start of its cluster. False: it names no bytes that are read. */
+/* Decode an entry at the start of its cluster. False: it names no bytes of this file that are read.
+ */
 static bool names_bytes(const struct label_walk *walk, const struct qcow2_l2_entry *entry,
                         struct qcow2_cluster_part *part)
 {
   const struct qcow2_geometry *geometry = &walk->labels->layer->geometry;
   bool is_compressed = (entry->descriptor & L2_ENTRY_COMPRESSED) != 0;
 
-  if (!is_compressed && (entry->descriptor & TABLE_OFFSET_MASK) == 0)
+  if (geometry->has_data_file || (!is_compressed && (entry->descriptor & TABLE_OFFSET_MASK) == 0))
     return false;
   *part = qcow2_l2_entry_decode(geometry, entry, 0);
   if (is_compressed)

@@ -99,6 +99,11 @@ void qcow2_labels_print(const struct qcow2_labels *labels, char *out, size_t siz
 int qcow2_labels_warn_of_neighbours(struct qcow2_view *view, const struct qcow2_labels *labels,
                                     struct qcow2_error *error);
 
+/* Add to the view's warnings how many bytes are shown that the tables say are zeros, if that was
+   wanted. `state` is what it shows. Errors: NOMEM. */
+int qcow2_labels_warn_of_zeros(struct qcow2_view *view, const struct qcow2_labels *labels,
+                               const char *state, struct qcow2_error *error);
+
 /* The labels of a view; NULL: it has none. *start becomes the guest offset where the view begins.
  */
 struct qcow2_labels *qcow2_labels_of_view(const struct qcow2_view *view, uint64_t *start);

@@ -34,9 +34,11 @@ struct candidate {
   uint64_t l1_entries;
   uint64_t offsets;  /* all host offsets in its tables, by "or" */
   uint64_t clusters; /* of the disk, to the last one that the tables have */
+  uint64_t used;     /* of the stored ones, those that this file's own refcounts call used */
   bool has_odd;      /* an entry of an odd index is in use: entries are not twice as long */
   enum qcow2_compression compression;
-  uint8_t *l1; /* a cluster of the L1 table */
+  struct qcow2_randomness_samples samples; /* of the stored ones */
+  uint8_t *l1;                             /* a cluster of the L1 table */
 };
 
 /* ---- Making ------------------------------------------------------------------------- */
@@ -79,6 +81,26 @@ static void count_stream(struct candidate *candidate, uint64_t descriptor)
                                                             &candidate->compression);
 }
 
+/* Count the entry of a cluster that is stored as it is. In an external data file, the cluster is
+   where it is on the disk. */
+static void count_stored(struct candidate *candidate, uint64_t guest_offset, uint64_t host_offset)
+{
+  struct qcow2_trial *trial = candidate->trial;
+
+  candidate->rebuilt.clusters++;
+  candidate->offsets |= host_offset;
+  if (!trial->geometry.has_data_file) {
+    candidate->rebuilt.bad_entries += host_offset >= trial->storage->size ||
+                                      host_offset == candidate->rebuilt.layout.l1_offset;
+    qcow2_randomness_offer(&candidate->samples, host_offset);
+    return;
+  }
+  candidate->rebuilt.bad_entries += host_offset != guest_offset;
+  candidate->used += host_offset < trial->storage->size &&
+                     qcow2_trial_kind(trial, host_offset) == 0 &&
+                     qcow2_guessed_refcount(&trial->refcounts, host_offset) > 0;
+}
+
 /* Count the L2 table in trial->bytes, the one of that index. */
 static void count_entries(struct candidate *candidate, uint64_t l1_index)
 {
@@ -87,19 +109,17 @@ static void count_entries(struct candidate *candidate, uint64_t l1_index)
 
   for (uint32_t at = 0; at < geometry->cluster_size; at += geometry->l2_entry_bytes) {
     struct qcow2_l2_entry entry = l2_entry_load(geometry, trial->bytes + at);
-    uint64_t offset = entry.descriptor & TABLE_OFFSET_MASK;
+    uint64_t number = (l1_index << geometry->l2_bits) + at / geometry->l2_entry_bytes;
 
     if (entry.descriptor == 0 && entry.subcluster_bitmap == 0)
       continue;
-    candidate->has_odd = candidate->has_odd || (at / geometry->l2_entry_bytes) % 2 != 0;
-    candidate->clusters = (l1_index << geometry->l2_bits) + at / geometry->l2_entry_bytes + 1;
+    candidate->has_odd = candidate->has_odd || number % 2 != 0;
+    candidate->clusters = number + 1;
     if ((entry.descriptor & L2_ENTRY_COMPRESSED) != 0)
       count_stream(candidate, entry.descriptor);
-    else if (offset != 0) {
-      candidate->rebuilt.clusters++;
-      candidate->offsets |= offset;
-      candidate->rebuilt.bad_entries += offset >= trial->storage->size;
-    }
+    else if (qcow2_l2_entry_is_allocated(geometry, entry.descriptor))
+      count_stored(candidate, number << geometry->cluster_bits,
+                   entry.descriptor & TABLE_OFFSET_MASK);
   }
 }
 
@@ -146,7 +166,8 @@ static bool read_sector(struct candidate *candidate, uint64_t guest_offset, uint
   struct qcow2_l2_entry entry;
   uint64_t word;
 
-  if (!qcow2_trial_read(trial, candidate->rebuilt.layout.l1_offset, candidate->l1))
+  if (geometry->has_data_file ||
+      !qcow2_trial_read(trial, candidate->rebuilt.layout.l1_offset, candidate->l1))
     return false;
   word = be64_get(candidate->l1) & TABLE_OFFSET_MASK;
   if ((qcow2_trial_kind(trial, word) & TRIAL_L2) == 0 ||
@@ -236,6 +257,10 @@ static bool is_out(const struct candidate *candidate)
   if (!geometry->extended_l2 && geometry->cluster_bits >= CLUSTER_BITS_MIN_EXTENDED &&
       !candidate->has_odd && rebuilt->compressed >= CHANCE_CLUSTERS)
     return true;
+  if (geometry->has_data_file &&
+      (rebuilt->clusters == 0 || rebuilt->bad_entries * 2 >= rebuilt->clusters ||
+       candidate->used * 2 >= rebuilt->clusters))
+    return true;
   return rebuilt->l2_tables == 0 || rebuilt->layout.size == 0 ||
          (rebuilt->streams_tried > 0 && rebuilt->streams_good == 0) ||
          (!rebuilt->is_exact && rebuilt->clusters + rebuilt->l2_tables >= CHANCE_CLUSTERS);
@@ -262,10 +287,14 @@ static void look_at_l1(struct qcow2_layouts *layouts, struct candidate *candidat
   set_size(candidate, layouts, first_snapshot);
   if (geometry->extended_l2)
     rebuilt->layout.flags |= QCOW2_LAYOUT_EXTENDED_L2;
+  if (geometry->has_data_file)
+    rebuilt->layout.flags |= QCOW2_LAYOUT_DATA_FILE;
+  rebuilt->refcount_bits = qcow2_guessed_refcount_bits(&candidate->trial->refcounts);
   if (rebuilt->compressed > 0 && candidate->compression == QCOW2_COMPRESSION_ZSTD)
     rebuilt->layout.flags |= QCOW2_LAYOUT_ZSTD;
   if (is_out(candidate))
     return;
+  qcow2_trial_count_random(candidate->trial, &candidate->samples, rebuilt);
   add(layouts, rebuilt);
 }
 

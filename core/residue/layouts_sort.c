@@ -29,16 +29,22 @@ static int compare_layouts(const void *one, const void *other)
     order = compare_numbers(a->snapshot == NULL, b->snapshot == NULL);
   if (order == 0)
     order = compare_numbers(a->clusters + a->compressed, b->clusters + b->compressed);
-  return order != 0 ? order : compare_numbers(b->layout.l1_offset, a->layout.l1_offset);
+  if (order == 0)
+    order = compare_numbers(b->layout.l1_offset, a->layout.l1_offset);
+  return order != 0 ? order
+                    : compare_numbers(a->layout.flags & QCOW2_LAYOUT_DATA_FILE,
+                                      b->layout.flags & QCOW2_LAYOUT_DATA_FILE);
 }
 
-/* If there is an L1 table, tables without one are no layout of their own. */
+/* If there is an L1 table, tables without one are no layout of their own. But those that lead to an
+   external data file are certain, and an L1 table that leads to them would be known. */
 static void leave_out_lone(struct qcow2_layouts *layouts)
 {
   size_t count = 0;
 
   for (size_t i = 0; i < layouts->count; i++)
-    if (layouts->items[i].layout.l1_offset != 0)
+    if (layouts->items[i].layout.l1_offset != 0 ||
+        (layouts->items[i].layout.flags & QCOW2_LAYOUT_DATA_FILE) != 0)
       layouts->items[count++] = layouts->items[i];
   if (count == 0)
     return;

@@ -18,7 +18,10 @@ struct lone {
   uint64_t offsets; /* all host offsets, by "or" */
   bool has_odd;     /* an entry of an odd index is in use: entries are not twice as long */
   enum qcow2_compression compression;
+  struct qcow2_randomness_samples samples; /* of the clusters that are stored as they are */
   uint64_t size; /* of the disk, by its partition table; 0: none was found */
+  uint64_t end;  /* of the last cluster in an external data file; else 0 */
+  uint64_t used; /* clusters of that file which this file's own refcounts call used */
 };
 
 /* ---- The size ---------------------------------------------------------------------- */
@@ -77,6 +80,25 @@ static void count_stream(struct lone *lone, uint64_t descriptor)
                                                         &lone->compression);
 }
 
+/* Count a cluster that is stored as it is. In an external data file it is where it is on the disk,
+   so the disk is at least as large. */
+static void count_stored(struct lone *lone, uint64_t host_offset)
+{
+  struct qcow2_trial *trial = lone->trial;
+  uint64_t end = host_offset + trial->geometry.cluster_size;
+
+  lone->rebuilt->clusters++;
+  lone->offsets |= host_offset;
+  if (!trial->geometry.has_data_file) {
+    lone->rebuilt->bad_entries += host_offset >= trial->storage->size;
+    qcow2_randomness_offer(&lone->samples, host_offset);
+    return;
+  }
+  lone->end = end > lone->end ? end : lone->end;
+  lone->used += host_offset < trial->storage->size && qcow2_trial_kind(trial, host_offset) == 0 &&
+                qcow2_guessed_refcount(&trial->refcounts, host_offset) > 0;
+}
+
 /* Count the table in trial->bytes. */
 static void count_entries(struct lone *lone)
 {
@@ -92,11 +114,8 @@ static void count_entries(struct lone *lone)
     lone->has_odd = lone->has_odd || at / geometry->l2_entry_bytes % 2 != 0;
     if ((entry.descriptor & L2_ENTRY_COMPRESSED) != 0)
       count_stream(lone, entry.descriptor);
-    else if (offset != 0) {
-      lone->rebuilt->clusters++;
-      lone->offsets |= offset;
-      lone->rebuilt->bad_entries += offset >= trial->storage->size;
-    }
+    else if (qcow2_l2_entry_is_allocated(geometry, entry.descriptor))
+      count_stored(lone, offset);
   }
 }
 
@@ -118,7 +137,8 @@ static void count_tables(struct lone *lone)
     lone->rebuilt->tables_counted += refcount >= 0;
     lone->rebuilt->tables_in_use += refcount > 0;
     count_entries(lone);
-    look_for_size(lone);
+    if (!trial->geometry.has_data_file)
+      look_for_size(lone);
   }
 }
 
@@ -135,13 +155,23 @@ bool qcow2_lone_tables_look(struct qcow2_trial *trial, struct qcow2_rebuilt *reb
   rebuilt->is_exact = (lone.offsets & geometry->cluster_size) != 0;
   rebuilt->size_source = lone.size > 0 ? QCOW2_REBUILT_BY_PARTITIONS : QCOW2_REBUILT_BY_TABLES;
   rebuilt->layout.size = lone.size > 0 ? lone.size : rebuilt->l2_tables << reach_bits;
+  rebuilt->refcount_bits = qcow2_guessed_refcount_bits(&trial->refcounts);
   if (geometry->extended_l2)
     rebuilt->layout.flags |= QCOW2_LAYOUT_EXTENDED_L2;
+  if (geometry->has_data_file) {
+    rebuilt->layout.flags |= QCOW2_LAYOUT_DATA_FILE;
+    rebuilt->layout.size = lone.end;
+    if (lone.used * 2 >= rebuilt->clusters)
+      return false;
+  }
   if (rebuilt->compressed > 0 && lone.compression == QCOW2_COMPRESSION_ZSTD)
     rebuilt->layout.flags |= QCOW2_LAYOUT_ZSTD;
   if (!geometry->extended_l2 && geometry->cluster_bits >= CLUSTER_BITS_MIN_EXTENDED &&
       !lone.has_odd && rebuilt->compressed >= CHANCE_CLUSTERS)
     return false;
-  return rebuilt->clusters + rebuilt->compressed >= CHANCE_CLUSTERS && rebuilt->is_exact &&
-         (rebuilt->streams_tried == 0 || rebuilt->streams_good > 0);
+  if (rebuilt->clusters + rebuilt->compressed < CHANCE_CLUSTERS || !rebuilt->is_exact ||
+      (rebuilt->streams_tried > 0 && rebuilt->streams_good == 0))
+    return false;
+  qcow2_trial_count_random(trial, &lone.samples, rebuilt);
+  return true;
 }

@@ -66,6 +66,58 @@ static bool is_extended(struct look *look, const uint8_t *sector)
   return look->has_any;
 }
 
+/* ---- With an external data file ------------------------------------------------------ */
+
+/* True if the word can be an entry for a cluster of an external data file, or for none. Offsets are
+   collected. */
+static bool can_lead_to_data(struct look *look, uint64_t word)
+{
+  look->offsets |= word & TABLE_OFFSET_MASK;
+  look->has_any = look->has_any || (word & L2_ENTRY_COPIED) != 0;
+  return (word & ~(TABLE_OFFSET_MASK | L2_ENTRY_COPIED | L2_ENTRY_ZERO)) == 0 &&
+         ((word & L2_ENTRY_COPIED) != 0 || (word & ~L2_ENTRY_ZERO) == 0);
+}
+
+/* True if each entry leads to where, in the part of the disk that the sector maps, it is itself. */
+static bool is_in_place(const uint8_t *sector, unsigned cluster_bits, unsigned width)
+{
+  uint64_t reach = (uint64_t) (WORDS / width) << cluster_bits, first = 0;
+  bool has_any = false;
+
+  for (unsigned i = 0; i < WORDS; i += width) {
+    uint64_t word = be64_get(sector + i * 8);
+    uint64_t start = (word & TABLE_OFFSET_MASK) - ((uint64_t) (i / width) << cluster_bits);
+
+    if ((word & L2_ENTRY_COPIED) == 0)
+      continue;
+    if (!is_aligned(start, reach) || (has_any && start != first))
+      return false;
+    first = start;
+    has_any = true;
+  }
+  return has_any;
+}
+
+/* True if the sector can be a part of an L2 table that leads to an external data file. The cluster
+   sizes for which it can are counted. */
+static bool is_to_data(struct look *look, const uint8_t *sector, unsigned width,
+                       struct qcow2_marks *marks)
+{
+  bool is_found = false;
+
+  for (unsigned i = 0; i < WORDS; i += width)
+    if (!can_lead_to_data(look, be64_get(sector + i * 8)))
+      return false;
+  for (unsigned bits = CLUSTER_BITS_MIN; look->has_any && bits <= CLUSTER_BITS_MAX; bits++)
+    if (is_in_place(sector, bits, width)) {
+      marks->to_data_file[bits]++;
+      is_found = true;
+    }
+  return is_found;
+}
+
+/* ---- Sectors --------------------------------------------------------------------------- */
+
 static unsigned common_bits(uint64_t offsets)
 {
   unsigned bits = offsets == 0 ? CLUSTER_BITS_MAX : (unsigned) __builtin_ctzll(offsets);
@@ -73,24 +125,47 @@ static unsigned common_bits(uint64_t offsets)
   return bits > CLUSTER_BITS_MAX ? CLUSTER_BITS_MAX : bits;
 }
 
-/* Add a sector to the last run, or begin another one. */
-static void add(struct qcow2_marks *marks, uint64_t sector, unsigned bits, bool standard,
-                bool extended)
+/* Add a sector to the last run, or begin another one. `as` has what it can be. */
+static void add(struct qcow2_marks *marks, uint64_t sector, const struct qcow2_run_of_marks *as)
 {
   struct qcow2_run_of_marks *last = marks->count == 0 ? NULL : &marks->runs[marks->count - 1];
 
-  if (last != NULL && last->first + last->count == sector && last->is_standard == standard &&
-      last->is_extended == extended && last->count < UINT32_MAX) {
+  if (last != NULL && last->first + last->count == sector && last->is_standard == as->is_standard &&
+      last->is_extended == as->is_extended && last->is_to_data == as->is_to_data &&
+      last->count < UINT32_MAX) {
     last->count++;
-    last->bits = (uint8_t) (bits < last->bits ? bits : last->bits);
+    last->bits = as->bits < last->bits ? as->bits : last->bits;
   } else if (marks->count == marks->capacity)
     marks->is_complete = false;
-  else
-    marks->runs[marks->count++] = (struct qcow2_run_of_marks){ .first = sector,
-                                                               .count = 1,
-                                                               .bits = (uint8_t) bits,
-                                                               .is_standard = standard,
-                                                               .is_extended = extended };
+  else {
+    marks->runs[marks->count] = *as;
+    marks->runs[marks->count].first = sector;
+    marks->runs[marks->count++].count = 1;
+  }
+}
+
+/* Note the sector if it can be a part of a table. */
+static void look_for_entries(struct qcow2_marks *marks, const uint8_t *bytes, uint64_t offset,
+                             uint64_t file_size)
+{
+  struct look standard = { .file_size = file_size }, extended = standard, to_data = standard;
+  struct qcow2_run_of_marks as = { .is_standard = is_standard(&standard, bytes),
+                                   .is_extended = is_extended(&extended, bytes) };
+  uint64_t offsets = as.is_standard ? standard.offsets : extended.offsets;
+
+  as.is_to_data = is_to_data(&to_data, bytes, 1, marks);
+  if (!as.is_to_data) {
+    to_data = (struct look){ .file_size = file_size };
+    as.is_to_data = is_to_data(&to_data, bytes, 2, marks);
+  }
+  if (!as.is_standard && !as.is_extended && !as.is_to_data)
+    return;
+  if (!as.is_standard && !as.is_extended)
+    offsets = to_data.offsets;
+  as.bits = (uint8_t) common_bits(offsets);
+  add(marks, offset / MARK_SECTOR_BYTES, &as);
+  if (offsets != 0)
+    marks->sectors[common_bits(offsets)]++;
 }
 
 /* True if an entry of a snapshot table may begin here, whatever the cluster size. */
@@ -108,19 +183,10 @@ static void look_at_sector(struct qcow2_marks *marks, const uint8_t *bytes, uint
                            uint64_t file_size)
 {
   static const uint8_t LUKS[8] = { 'L', 'U', 'K', 'S', 0xba, 0xbe, 0, 1 };
-  struct look standard = { .file_size = file_size }, extended = standard;
-  bool can_standard, can_extended;
-  uint64_t offsets;
 
   if (bytes[0] == 0 && qcow2_residue_is_zero(bytes, MARK_SECTOR_BYTES))
     return;
-  can_standard = is_standard(&standard, bytes);
-  can_extended = is_extended(&extended, bytes);
-  offsets = can_standard ? standard.offsets : extended.offsets;
-  if (can_standard || can_extended)
-    add(marks, offset / MARK_SECTOR_BYTES, common_bits(offsets), can_standard, can_extended);
-  if ((can_standard || can_extended) && offsets != 0)
-    marks->sectors[common_bits(offsets)]++;
+  look_for_entries(marks, bytes, offset, file_size);
   if (may_be_snapshot(bytes, file_size)) {
     if (marks->entry_count < ENTRIES_MAX)
       marks->entries[marks->entry_count++] = offset;

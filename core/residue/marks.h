@@ -23,12 +23,15 @@ struct qcow2_run_of_marks {
   uint8_t bits;        /* all offsets are multiples of 1 << bits; not above CLUSTER_BITS_MAX */
   uint8_t is_standard; /* they can have entries of 8 bytes */
   uint8_t is_extended; /* they can have entries of 16 bytes */
+  uint8_t is_to_data;  /* they can be of an L2 table that leads to an external data file */
 };
 
 struct qcow2_marks {
   struct qcow2_run_of_marks *runs;
   size_t count, capacity;
   uint64_t sectors[CLUSTER_BITS_MAX + 1]; /* that have host offsets, by what these have in common */
+  uint64_t to_data_file[CLUSTER_BITS_MAX + 1]; /* that can be of an L2 table that leads to an
+                                                  external data file, with this cluster size */
   uint64_t *entries; /* host offsets at which an entry of a snapshot table may begin */
   size_t entry_count;
   uint64_t luks_offset; /* of the first LUKS header; 0: none */

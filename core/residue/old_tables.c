@@ -65,7 +65,9 @@ static enum qcow2_residue_kind tell(const struct qcow2_inventory *inventory)
 {
   struct leads leads = follow(inventory);
 
-  if (leads.count == 0 || leads.has_compressed)
+  if (leads.count == 0 || leads.has_compressed ||
+      (inventory->looks.geometry->has_data_file &&
+       qcow2_residue_is_used_l2(&inventory->looks, inventory->bytes)))
     return QCOW2_RESIDUE_L2;
   if (!leads.has_flags &&
       leads.blocks == (leads.count < BLOCKS_READ_MAX ? leads.count : BLOCKS_READ_MAX))

@@ -31,12 +31,22 @@ static bool is_plausible(const struct qcow2_marks *marks, uint64_t file_size, un
   return all < FEW_SECTORS || marks->sectors[bits] >= all / SHARE;
 }
 
+/* True if enough of them can lead to an external data file, with this cluster size. */
+static bool may_lead_to_data(const struct qcow2_marks *marks, unsigned bits)
+{
+  uint64_t all = 0;
+
+  for (unsigned i = CLUSTER_BITS_MIN; i <= CLUSTER_BITS_MAX; i++)
+    all += marks->sectors[i];
+  return marks->to_data_file[bits] > all / SHARE;
+}
+
 static int try_size(const struct qcow2_storage *storage, const struct qcow2_marks *marks,
-                    unsigned bits, bool extended_l2, uint64_t *work, struct qcow2_layouts *layouts,
+                    unsigned bits, uint64_t features, uint64_t *work, struct qcow2_layouts *layouts,
                     bool *is_bounded, struct qcow2_error *error)
 {
   struct qcow2_trial trial;
-  int code = qcow2_trial_make(storage, marks, bits, extended_l2, work, &trial, error);
+  int code = qcow2_trial_make(storage, marks, bits, features, work, &trial, error);
 
   if (code == 0)
     code = qcow2_layouts_add(layouts, &trial, error);
@@ -49,15 +59,22 @@ static int try_sizes(const struct qcow2_storage *storage, const struct qcow2_mar
                      uint64_t work, struct qcow2_layouts *layouts, bool *is_bounded,
                      struct qcow2_error *error)
 {
+  static const uint64_t FEATURES[] = { 0, QCOW2_INCOMPATIBLE_EXTENDED_L2,
+                                       QCOW2_INCOMPATIBLE_DATA_FILE,
+                                       QCOW2_INCOMPATIBLE_DATA_FILE |
+                                           QCOW2_INCOMPATIBLE_EXTENDED_L2 };
   int code = 0;
 
-  for (unsigned bits = CLUSTER_BITS_MAX; code == 0 && bits >= CLUSTER_BITS_MIN; bits--) {
-    if (!is_plausible(marks, storage->size, bits))
-      continue;
-    code = try_size(storage, marks, bits, false, &work, layouts, is_bounded, error);
-    if (code == 0 && bits >= CLUSTER_BITS_MIN_EXTENDED)
-      code = try_size(storage, marks, bits, true, &work, layouts, is_bounded, error);
-  }
+  for (unsigned bits = CLUSTER_BITS_MAX; code == 0 && bits >= CLUSTER_BITS_MIN; bits--)
+    for (size_t i = 0; code == 0 && is_plausible(marks, storage->size, bits) &&
+                       i < sizeof(FEATURES) / sizeof(FEATURES[0]);
+         i++) {
+      if ((FEATURES[i] & QCOW2_INCOMPATIBLE_EXTENDED_L2) != 0 && bits < CLUSTER_BITS_MIN_EXTENDED)
+        continue;
+      if ((FEATURES[i] & QCOW2_INCOMPATIBLE_DATA_FILE) != 0 && !may_lead_to_data(marks, bits))
+        continue;
+      code = try_size(storage, marks, bits, FEATURES[i], &work, layouts, is_bounded, error);
+    }
   return code;
 }
 

@@ -52,7 +52,7 @@ static void note_table(struct strays *strays, uint64_t l2_offset)
 
     if (part.kind == QCOW2_CLUSTER_COMPRESSED)
       set_named(strays, part.host_offset, part.host_bytes);
-    else if ((entry.descriptor & TABLE_OFFSET_MASK) != 0)
+    else if ((entry.descriptor & TABLE_OFFSET_MASK) != 0 && !geometry->has_data_file)
       set_named(strays, entry.descriptor & TABLE_OFFSET_MASK, geometry->cluster_size);
   }
 }

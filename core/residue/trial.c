@@ -65,6 +65,9 @@ static unsigned kind_of_table(const struct qcow2_trial *trial)
   size_t words = trial->geometry.cluster_size / 8;
   bool is_standard = qcow2_residue_is_table_of(&trial->looks, trial->bytes, words, 1);
 
+  if (trial->geometry.has_data_file)
+    return (is_standard ? TRIAL_TABLE : 0) |
+           (qcow2_residue_is_used_l2(&trial->looks, trial->bytes) ? TRIAL_L2 : 0);
   if (!trial->geometry.extended_l2)
     return is_standard ? TRIAL_TABLE | TRIAL_L2 : 0;
   return (is_standard ? TRIAL_TABLE : 0) |
@@ -92,6 +95,15 @@ static bool look_at_cluster(struct qcow2_trial *trial, uint64_t cluster)
   return true;
 }
 
+/* True if the sectors can be of a table of this trial's. */
+static bool can_be_of(const struct qcow2_trial *trial, const struct qcow2_run_of_marks *run)
+{
+  if (run->is_standard)
+    return true;
+  return trial->geometry.has_data_file ? run->is_to_data
+                                       : trial->geometry.extended_l2 && run->is_extended;
+}
+
 static void find_tables(struct qcow2_trial *trial)
 {
   uint64_t sectors = trial->geometry.cluster_size / MARK_SECTOR_BYTES, next = 1;
@@ -100,8 +112,7 @@ static void find_tables(struct qcow2_trial *trial)
     const struct qcow2_run_of_marks *run = &trial->marks->runs[i];
     uint64_t first = run->first / sectors, last = (run->first + run->count - 1) / sectors;
 
-    if (run->bits < trial->geometry.cluster_bits ||
-        (!run->is_standard && !trial->geometry.extended_l2))
+    if (run->bits < trial->geometry.cluster_bits || !can_be_of(trial, run))
       continue;
     for (uint64_t cluster = first < next ? next : first; cluster <= last; cluster++)
       if (!look_at_cluster(trial, cluster))
@@ -174,6 +185,33 @@ static bool leads_to_tables(const struct qcow2_trial *trial)
   return tables > 0 && tables >= strays;
 }
 
+/* With an external data file, an L2 table can lead to offsets at which this file has tables, and
+   look like an L1 table. False: the table in trial->bytes is such a one. The tables of an L1 table
+   say themselves which of its entries they belong to. */
+static bool is_l1_of_data_file(struct qcow2_trial *trial)
+{
+  const struct qcow2_geometry *geometry = &trial->geometry;
+  uint32_t per_cluster = geometry->cluster_size / 8;
+
+  if (!qcow2_residue_is_used_l2(&trial->looks, trial->bytes))
+    return true;
+  for (uint32_t index = 0; index < per_cluster; index++) {
+    uint64_t word = be64_get(trial->bytes + (size_t) index * 8) & TABLE_OFFSET_MASK;
+
+    if (word == 0 || (qcow2_trial_kind(trial, word) & TRIAL_L2) == 0)
+      continue;
+    if (!qcow2_trial_read(trial, word, trial->cluster))
+      return false;
+    for (uint32_t at = 0; at < geometry->cluster_size; at += geometry->l2_entry_bytes) {
+      uint64_t descriptor = be64_get(trial->cluster + at);
+
+      if (qcow2_l2_entry_is_allocated(geometry, descriptor))
+        return geometry_l1_index(geometry, descriptor & TABLE_OFFSET_MASK) % per_cluster == index;
+    }
+  }
+  return false;
+}
+
 /* Host offsets of L2 tables, from all over the file. Returns how many. */
 static size_t sample_tables(const struct qcow2_trial *trial, uint64_t samples[SAMPLES_MAX])
 {
@@ -201,14 +239,16 @@ static void tell_tables(struct qcow2_trial *trial)
 
   for (size_t i = 0; i < trial->count; i++) {
     uint64_t offset = trial->tables[i] >> TRIAL_KIND_BITS << trial->geometry.cluster_bits;
+    bool leads;
 
     if ((trial->tables[i] & TRIAL_TABLE) == 0)
       continue;
     if (!qcow2_trial_read(trial, offset, trial->bytes))
       return;
-    if (leads_to_tables(trial))
+    leads = leads_to_tables(trial);
+    if (leads && (!trial->geometry.has_data_file || is_l1_of_data_file(trial)))
       trial->tables[i] |= TRIAL_L1;
-    else if (tries > 0 && has_no_flags(trial) &&
+    else if (!leads && tries > 0 && has_no_flags(trial) &&
              qcow2_guessed_refcounts_try(&trial->refcounts, offset, samples, count))
       tries--;
   }
@@ -246,6 +286,24 @@ bool qcow2_trial_decompress(struct qcow2_trial *trial, uint64_t descriptor,
   return false;
 }
 
+/* ---- Encryption ---------------------------------------------------------------------- */
+
+void qcow2_trial_count_random(struct qcow2_trial *trial,
+                              const struct qcow2_randomness_samples *samples,
+                              struct qcow2_rebuilt *rebuilt)
+{
+  size_t length = (size_t) min_u64(trial->geometry.cluster_size, RANDOMNESS_BYTES_MAX);
+
+  for (unsigned i = 0; i < samples->count; i++) {
+    if (!qcow2_trial_read(trial, samples->offsets[i], trial->cluster))
+      return;
+    if (qcow2_residue_is_zero(trial->cluster, length))
+      continue;
+    rebuilt->clusters_tried++;
+    rebuilt->clusters_random += qcow2_randomness_is_high(trial->cluster, length);
+  }
+}
+
 /* ---- Making --------------------------------------------------------------------------- */
 
 static int allocate(struct qcow2_trial *trial, struct qcow2_error *error)
@@ -268,14 +326,12 @@ static int allocate(struct qcow2_trial *trial, struct qcow2_error *error)
 }
 
 int qcow2_trial_make(const struct qcow2_storage *storage, const struct qcow2_marks *marks,
-                     unsigned cluster_bits, bool extended_l2, uint64_t *work,
+                     unsigned cluster_bits, uint64_t features, uint64_t *work,
                      struct qcow2_trial *trial, struct qcow2_error *error)
 {
   const struct qcow2_header header = { .version = 3,
                                        .cluster_bits = cluster_bits,
-                                       .incompatible_features = extended_l2
-                                                                    ? QCOW2_INCOMPATIBLE_EXTENDED_L2
-                                                                    : 0 };
+                                       .incompatible_features = features };
   int code;
 
   *trial = (struct qcow2_trial){

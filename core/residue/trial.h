@@ -7,6 +7,7 @@
 #include "classify.h"
 #include "guessed_refcounts.h"
 #include "marks.h"
+#include "randomness.h"
 
 /* What a cluster can be. */
 enum {
@@ -32,10 +33,11 @@ struct qcow2_trial {
   uint8_t *packed, *cluster; /* two clusters; one */
 };
 
-/* Find the tables for this cluster size. The caller frees with qcow2_trial_free(), also after an
+/* Find the tables for this cluster size and these incompatible features: extended L2 entries, an
+   external data file. The caller frees with qcow2_trial_free(), also after an
    error. Errors: NOMEM. */
 int qcow2_trial_make(const struct qcow2_storage *storage, const struct qcow2_marks *marks,
-                     unsigned cluster_bits, bool extended_l2, uint64_t *work,
+                     unsigned cluster_bits, uint64_t features, uint64_t *work,
                      struct qcow2_trial *trial, struct qcow2_error *error);
 void qcow2_trial_free(struct qcow2_trial *trial);
 
@@ -56,5 +58,11 @@ bool qcow2_trial_read(struct qcow2_trial *trial, uint64_t host_offset, uint8_t *
    it. */
 bool qcow2_trial_decompress(struct qcow2_trial *trial, uint64_t descriptor,
                             enum qcow2_compression *compression);
+
+/* Count how many of these clusters, as far as they are not all zeros, are as random as ciphertext.
+ */
+void qcow2_trial_count_random(struct qcow2_trial *trial,
+                              const struct qcow2_randomness_samples *samples,
+                              struct qcow2_rebuilt *rebuilt);
 
 #endif

@@ -71,11 +71,7 @@ static bool read_cluster(struct votes *votes, uint64_t cluster)
 
 static void look_at_cluster(struct votes *votes, uint64_t cluster)
 {
-  const struct qcow2_geometry *geometry = &votes->layer->geometry;
-
-  if (!read_cluster(votes, cluster) ||
-      !qcow2_residue_is_table_of(&votes->looks, votes->bytes, geometry->cluster_size / 8,
-                                 geometry->l2_entry_bytes / 8))
+  if (!read_cluster(votes, cluster) || !qcow2_residue_is_used_l2(&votes->looks, votes->bytes))
     return;
   if (votes->orphan_count == ORPHANS_MAX)
     votes->is_complete = false;
@@ -426,7 +422,8 @@ int qcow2_votes_place(const struct qcow2_image *image, struct qcow2_placed *plac
   if (code == 0)
     code = find_orphans(&votes, error);
   if (code == 0) {
-    leave_out_l1(&votes);
+    if (!votes.layer->geometry.has_data_file) /* no orphan can be an L1 table then */
+      leave_out_l1(&votes);
     code = take_all_samples(&votes, error);
   }
   if (code == 0)

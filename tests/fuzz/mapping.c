@@ -107,7 +107,7 @@ static struct meaning entry_meaning(const struct qcow2_geometry *geometry, uint6
 {
   uint64_t offset = word >> 9 << 17 >> 8, in_cluster = guest_offset % geometry->cluster_size;
   bool start_of_data = geometry->has_data_file && word >> 63 != 0 &&
-                       (geometry->extended_l2 || (word & 1) == 0);
+                       (geometry->extended_l2 || (word & 1) == 0 || guest_offset == in_cluster);
   bool allocated = offset != 0 || start_of_data;
 
   if (geometry->version == 1)

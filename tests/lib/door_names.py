@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from . import deleted, encrypted, images
-from .builder import OFFSET_MASK, Image, pattern
+from .builder import OFFSET_MASK, ZERO, Image, pattern
 from .doors import CHAIN, VIEW, Row
 from .project import run_line
 
@@ -801,15 +801,15 @@ def residue():
     ]
 
 
-def left_behind(path, written, named):
+def left_behind(path, written, named, flags=0):
     """A disk, a snapshot of it, and an L2 table to which nothing leads: it has the clusters of
-    `written` ({guest cluster: bytes}) that are `named`."""
+    `written` ({guest cluster: bytes}) that are `named`, with `flags` in their entries."""
     made = Image(size=MIB, cluster_bits=12)
     store(made.disk, disk(1))
     made.snapshot(b"1", b"then")
     table = {cluster: word for cluster, (word, _) in made.disk.entries.items()}
     hosts = {cluster: made.junk(data) for cluster, data in written.items()}
-    table |= {cluster: host for cluster, host in hosts.items() if cluster in named}
+    table |= {cluster: host | flags for cluster, host in hosts.items() if cluster in named}
     words = [table.get(cluster, 0).to_bytes(8, "big") for cluster in range(C // 8)]
     made.junk(b"".join(words))
     made.write(path)
@@ -818,6 +818,7 @@ def left_behind(path, written, named):
 def abandoned():
     """The disk as it was before a snapshot was applied."""
     left_behind("left.qcow2", {0: disk(2)[:C]}, {0})
+    left_behind("zeros.qcow2", {0: disk(2)[:C]}, {0}, flags=ZERO)
     row = {cluster: pattern(cluster, C) for cluster in (200, 201, 202)}
     left_behind("row.qcow2", row, {200, 202})
     between = disk(1)[: 200 * C] + b"".join(row.values()) + disk(1)[203 * C :]
@@ -833,6 +834,13 @@ def abandoned():
             before,
             snapshot=True,
             **late,
+        ),
+        Row(
+            "under its zeros",
+            ("zeros.qcow2@abandoned,under-zeros",),
+            before,
+            snapshot=True,
+            late=(*late["late"], f"under-zeros: {C} bytes"),
         ),
         Row(
             "no abandoned state",

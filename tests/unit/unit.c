@@ -122,6 +122,8 @@ static const struct entry_case ENTRIES[] = {
     NONE, 65536, 0 },
   { "data file, zero", 3, 16, DATA_FILE, COPIED | 1, 0, 0x10000, QCOW2_CLUSTER_ZERO, NONE, 65536,
     0 },
+  { "data file, zeros over the first cluster", 3, 16, DATA_FILE, COPIED | 1, 0, 0,
+    QCOW2_CLUSTER_ZERO_ALLOCATED, 0, 65536, 0 },
   { "data file, compressed", 3, 16, DATA_FILE, L2_ENTRY_COMPRESSED | 0x50000, 0, 0,
     QCOW2_CLUSTER_INVALID, NONE, 65536, 0 },
   { "no data file, offset 0 with COPIED", 3, 16, 0, COPIED, 0, 0, QCOW2_CLUSTER_UNALLOCATED, NONE,

@@ -13,12 +13,15 @@
 
 #define NAME_BYTES_MAX 1024u
 #define OPTIONS_BYTES 256u
+/* Fewer clusters say nothing about encryption. */
+#define RANDOM_CLUSTERS_MIN 8u
 
 struct rebuild {
   const char *path;
   uint64_t offset; /* where in its file the image begins */
   bool is_json;
   size_t count;
+  size_t random;   /* of these: those of which all clusters that were looked at are random */
   json_t *layouts; /* JSON only */
 };
 
@@ -52,6 +55,12 @@ static bool has_no_l1(const struct qcow2_layout *layout)
   return (layout->flags & QCOW2_LAYOUT_NO_L1) != 0;
 }
 
+/* True if the tables lead to a data file, of which only the user can know which one it is. */
+static bool has_data_file(const struct qcow2_layout *layout)
+{
+  return (layout->flags & QCOW2_LAYOUT_DATA_FILE) != 0;
+}
+
 /* The state that is opened by such a layout. */
 static const char *selection_of(const struct qcow2_layout *layout)
 {
@@ -65,10 +74,11 @@ static void print_options(const struct qcow2_layout *layout, char out[OPTIONS_BY
 
   if (!has_no_l1(layout))
     snprintf(l1, sizeof(l1), "%" PRIu64, layout->l1_offset);
-  snprintf(out, OPTIONS_BYTES, ",l1=%s,cluster-bits=%" PRIu32 ",size=%" PRIu64 "%s%s", l1,
+  snprintf(out, OPTIONS_BYTES, ",l1=%s,cluster-bits=%" PRIu32 ",size=%" PRIu64 "%s%s%s", l1,
            layout->cluster_bits, layout->size,
            (layout->flags & QCOW2_LAYOUT_EXTENDED_L2) != 0 ? ",extended-l2" : "",
-           (layout->flags & QCOW2_LAYOUT_ZSTD) != 0 ? ",compression=zstd" : "");
+           (layout->flags & QCOW2_LAYOUT_ZSTD) != 0 ? ",compression=zstd" : "",
+           has_data_file(layout) ? ",data-file=PATH" : "");
 }
 
 /* The image name. NULL: no memory; the caller frees. */
@@ -105,6 +115,31 @@ static void print_command(const struct rebuild *rebuild, const struct qcow2_layo
   free(name);
 }
 
+/* What speaks for the layout, and against it. */
+static void print_counts(const struct qcow2_rebuilt *rebuilt)
+{
+  printf("   %" PRIu64 " L2 tables, %" PRIu64 " lost; %" PRIu64 " clusters, %" PRIu64
+         " of them compressed; %" PRIu64 " entries lead %s\n",
+         rebuilt->l2_tables, rebuilt->lost_l2_tables, rebuilt->clusters + rebuilt->compressed,
+         rebuilt->compressed, rebuilt->bad_entries,
+         has_data_file(&rebuilt->layout) ? "elsewhere than to their offsets of the disk"
+                                         : "nowhere");
+  if (rebuilt->streams_tried > 0)
+    printf("   %" PRIu64 " of %" PRIu64 " compressed clusters could be decompressed\n",
+           rebuilt->streams_good, rebuilt->streams_tried);
+  if (rebuilt->tables_counted > 0)
+    printf("   %" PRIu64 " of its %" PRIu64
+           " tables are in use by the file's refcounts, which have "
+           "%" PRIu32 " bits\n",
+           rebuilt->tables_in_use, rebuilt->tables_counted, rebuilt->refcount_bits);
+  if (rebuilt->clusters_random > 0)
+    printf("   %" PRIu32 " of %" PRIu32
+           " clusters that were looked at are as random as ciphertext or compressed files\n",
+           rebuilt->clusters_random, rebuilt->clusters_tried);
+  if (!rebuilt->is_exact)
+    printf("   all its clusters also lie at multiples of twice this cluster size\n");
+}
+
 static void print_layout(const struct rebuild *rebuild, const struct qcow2_rebuilt *rebuilt)
 {
   const struct qcow2_layout *layout = &rebuilt->layout;
@@ -115,7 +150,7 @@ static void print_layout(const struct rebuild *rebuild, const struct qcow2_rebui
          (layout->flags & QCOW2_LAYOUT_EXTENDED_L2) != 0 ? " with extended L2 entries" : "");
   if (has_no_l1(layout))
     printf("no L1 table, a disk of %" PRIu64 " bytes (%s)\n", layout->size,
-           rebuilt->size_source == QCOW2_REBUILT_BY_TABLES
+           rebuilt->size_source == QCOW2_REBUILT_BY_TABLES && !has_data_file(layout)
                ? "as many as its L2 tables are for: it may be larger"
                : size_text(rebuilt->size_source));
   else
@@ -125,18 +160,9 @@ static void print_layout(const struct rebuild *rebuild, const struct qcow2_rebui
     printf("   it is the L1 table of the snapshot \"%s\"\n",
            qcow2_text_escape(rebuilt->snapshot->name, name_length(rebuilt->snapshot), name,
                              sizeof(name)));
-  printf("   %" PRIu64 " L2 tables, %" PRIu64 " lost; %" PRIu64 " clusters, %" PRIu64
-         " of them compressed; %" PRIu64 " entries lead nowhere\n",
-         rebuilt->l2_tables, rebuilt->lost_l2_tables, rebuilt->clusters + rebuilt->compressed,
-         rebuilt->compressed, rebuilt->bad_entries);
-  if (rebuilt->streams_tried > 0)
-    printf("   %" PRIu64 " of %" PRIu64 " compressed clusters could be decompressed\n",
-           rebuilt->streams_good, rebuilt->streams_tried);
-  if (rebuilt->tables_counted > 0)
-    printf("   %" PRIu64 " of its %" PRIu64 " tables are in use by the file's refcounts\n",
-           rebuilt->tables_in_use, rebuilt->tables_counted);
-  if (!rebuilt->is_exact)
-    printf("   all its clusters also lie at multiples of twice this cluster size\n");
+  print_counts(rebuilt);
+  if (has_data_file(layout))
+    printf("   its data are in another file, its data file: put the path of that for PATH\n");
   print_command(rebuild, layout, selection_of(layout));
   if (rebuilt->stray_tables > 0 && rebuilt->snapshot != NULL) {
     printf("   %" PRIu64 " more L2 tables have lost their L1 table. To place them by guess:\n",
@@ -155,6 +181,14 @@ static void print_text(const struct rebuild *rebuild, const struct qcow2_rebuild
     printf("\nAll of this is guessed by the form of the tables; the most likely comes first.\n");
   if (result->has_header)
     printf("The file has a qcow2 header: it may need none of this.\n");
+  if (rebuild->random > 0)
+    printf(
+        "Where all clusters are as random as ciphertext, the image may have been encrypted; a disk "
+        "full of compressed files looks the same. With legacy AES, add: "
+        ",encryption=aes,key-file=PATH\n%s",
+        result->luks_offset != 0
+            ? ""
+            : "No LUKS header was found; without one, LUKS cannot be decrypted.\n");
   if (result->luks_offset != 0)
     printf("A LUKS header is at host offset %" PRIu64
            ". If the image was encrypted, add: ,luks=%" PRIu64 ",key-file=PATH\n",
@@ -171,7 +205,7 @@ static json_t *layout_value(const struct rebuild *rebuild, const struct qcow2_re
   char *name = compose(rebuild, selection_of(layout), layout);
   json_t *value =
       json_pack("{s:o, s:o, s:o, s:o, s:b, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, "
-                "s:o, s:b, s:o}",
+                "s:o, s:b, s:o, s:b, s:o, s:o, s:o}",
                 "image", name == NULL ? json_null() : json_text(name, strlen(name)), "l1_offset",
                 has_no_l1(layout) ? json_null() : json_number(layout->l1_offset), "cluster_bits",
                 json_number(layout->cluster_bits), "size", json_number(layout->size), "extended_l2",
@@ -189,7 +223,11 @@ static json_t *layout_value(const struct rebuild *rebuild, const struct qcow2_re
                 json_number(rebuilt->tables_counted), "streams_tried",
                 json_number(rebuilt->streams_tried), "streams_good",
                 json_number(rebuilt->streams_good), "exact", rebuilt->is_exact, "stray_tables",
-                json_number(rebuilt->stray_tables));
+                json_number(rebuilt->stray_tables), "data_file", has_data_file(layout),
+                "refcount_bits",
+                rebuilt->refcount_bits == 0 ? json_null() : json_number(rebuilt->refcount_bits),
+                "clusters_tried", json_number(rebuilt->clusters_tried), "clusters_random",
+                json_number(rebuilt->clusters_random));
 
   free(name);
   return value;
@@ -211,6 +249,8 @@ static void take_layout(void *context, const struct qcow2_rebuilt *rebuilt)
   struct rebuild *rebuild = context;
 
   rebuild->count++;
+  rebuild->random += rebuilt->clusters_tried >= RANDOM_CLUSTERS_MIN &&
+                     rebuilt->clusters_random == rebuilt->clusters_tried;
   if (rebuild->is_json)
     json_array_append_new(rebuild->layouts, layout_value(rebuild, rebuilt));
   else

@@ -185,6 +185,8 @@ static void print_bytes(const struct qcow2_residue_result *result)
   for (unsigned i = 0; i < QCOW2_RESIDUE_KINDS; i++)
     if (result->kind_bytes[i] > 0)
       printf("%-38s %16" PRIu64 "\n", kind_text(i), result->kind_bytes[i]);
+  if (result->random_bytes > 0)
+    printf("%-38s %16" PRIu64 "\n", "data, random: encrypted or compressed", result->random_bytes);
 }
 
 static void print_found(const struct residue *residue)
@@ -314,11 +316,12 @@ static int print_json(const struct residue *residue, const struct tsk_qcow2_open
     if (i != QCOW2_RESIDUE_SNAPSHOT_TABLE && i != QCOW2_RESIDUE_BITMAP_DIRECTORY)
       tables += residue->counts[i];
   root = json_pack(
-      "{s:o, s:o, s:b, s:o, s:b, s:o, s:o, s:o, s:o, s:o, s:O, s:O, s:O, s:o, s:o, s:o, s:o}",
+      "{s:o, s:o, s:b, s:o, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:O, s:O, s:O, s:o, s:o, s:o}",
       "file_size", json_number(result->file_bytes), "residue_bytes",
       json_number(result->residue_bytes), "complete", result->is_complete, "checked_to",
       json_number(result->checked_to), "unreadable", result->has_unreadable, "where",
-      where_value(result), "kinds", kinds_value(result), "snapshot_count",
+      where_value(result), "kinds", kinds_value(result), "random_bytes",
+      json_number(result->random_bytes), "snapshot_count",
       json_number(residue->counts[QCOW2_RESIDUE_SNAPSHOT_TABLE]), "bitmap_count",
       json_number(residue->counts[QCOW2_RESIDUE_BITMAP_DIRECTORY]), "table_count",
       json_number(tables), "snapshots", residue->snapshots, "bitmaps", residue->bitmaps, "tables",

@@ -3,39 +3,41 @@
 
 #include <string.h>
 
-/* The flags for a view with labels. */
+/* The flags that only a view with labels takes. */
 static unsigned label_flags(const struct tsk_qcow2_opened *opened)
 {
   return (opened->only_kept ? (unsigned) QCOW2_VIEW_ONLY_KEPT : 0) |
          (opened->by_neighbours ? (unsigned) QCOW2_VIEW_BY_NEIGHBOURS : 0);
 }
 
+static unsigned state_flags(const struct tsk_qcow2_opened *opened, bool is_vm_state)
+{
+  return (is_vm_state ? (unsigned) QCOW2_VIEW_VM_STATE : 0) |
+         (opened->under_zeros ? (unsigned) QCOW2_VIEW_UNDER_ZEROS : 0);
+}
+
 int tsk_qcow2_open_deleted(const struct tsk_qcow2_opened *opened, uint64_t l1_offset,
                            bool is_vm_state, struct qcow2_view **view, struct qcow2_error *error)
 {
-  unsigned flags = (is_vm_state ? (unsigned) QCOW2_VIEW_VM_STATE : 0) |
-                   (opened->under_zeros ? (unsigned) QCOW2_VIEW_UNDER_ZEROS : 0) |
-                   label_flags(opened);
-
-  return qcow2_view_open_deleted(opened->image, l1_offset, flags, view, error);
+  return qcow2_view_open_deleted(opened->image, l1_offset,
+                                 state_flags(opened, is_vm_state) | label_flags(opened), view,
+                                 error);
 }
 
 static int open_abandoned(const struct tsk_qcow2_opened *opened, bool is_vm_state,
                           struct qcow2_view **view, struct qcow2_error *error)
 {
-  if (is_vm_state || opened->under_zeros)
+  if (is_vm_state)
     return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
-                           "the option \"%s\" does not go with an abandoned state: leave it out",
-                           is_vm_state ? "vmstate" : "under-zeros");
-  return qcow2_view_open_abandoned(opened->image, label_flags(opened), view, error);
+                           "the option \"vmstate\" does not go with an abandoned state: leave it "
+                           "out");
+  return qcow2_view_open_abandoned(opened->image, state_flags(opened, false) | label_flags(opened),
+                                   view, error);
 }
 
 int tsk_qcow2_open_state(const struct tsk_qcow2_opened *opened, size_t snapshot_index,
                          bool is_vm_state, struct qcow2_view **view, struct qcow2_error *error)
 {
-  unsigned flags = (is_vm_state ? (unsigned) QCOW2_VIEW_VM_STATE : 0) |
-                   (opened->under_zeros ? (unsigned) QCOW2_VIEW_UNDER_ZEROS : 0);
-
   if (opened->deleted_l1 != 0)
     return tsk_qcow2_open_deleted(opened, opened->deleted_l1, is_vm_state, view, error);
   if (opened->is_abandoned)
@@ -49,7 +51,8 @@ int tsk_qcow2_open_state(const struct tsk_qcow2_opened *opened, size_t snapshot_
     return qcow2_error_set(error, QCOW2_ERROR_ARGUMENT,
                            "the image name asks for the residue, and not for a snapshot");
   return opened->is_residue ? qcow2_view_open_residue(opened->image, view, error)
-                            : qcow2_view_open_as(opened->image, snapshot_index, flags, view, error);
+                            : qcow2_view_open_as(opened->image, snapshot_index,
+                                                 state_flags(opened, is_vm_state), view, error);
 }
 
 const char *tsk_qcow2_opened_warning(const struct tsk_qcow2_opened *opened, size_t index)

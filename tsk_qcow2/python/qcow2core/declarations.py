@@ -374,7 +374,8 @@ class ResidueResult(ctypes.Structure):
         ("has_unreadable", c_int),
         ("checked_to", c_uint64),
         ("stream_count", c_uint64),
-        ("reserved", c_uint64 * 5),
+        ("random_bytes", c_uint64),
+        ("reserved", c_uint64 * 4),
     ]
 
 
