@@ -1145,8 +1145,8 @@ struct qcow2_rebuilt {
   uint64_t lost_l2_tables;               /* where it leads, but there is no table */
   uint64_t clusters;                     /* of the disk, that are stored as they are */
   uint64_t compressed;                   /* of the disk, that are compressed */
-  uint64_t bad_entries;                  /* L2 entries that lead nowhere, or to the L1 table or,
-                                            of an external data file, elsewhere than to where they are on the disk */
+  uint64_t bad_entries;    /* L2 entries that lead nowhere, or to the L1 table or, with an external
+                              data file, elsewhere than to where their clusters are on the disk */
   uint64_t tables_in_use;  /* of its tables: those that the file's own refcounts call used */
   uint64_t tables_counted; /* of its tables: those for which there is a refcount */
   uint64_t streams_tried, streams_good; /* compressed clusters that were decompressed as a trial */
