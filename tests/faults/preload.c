@@ -20,17 +20,26 @@ static atomic_ulong reads;
 static unsigned long first, count;
 static struct stat file;
 
+static const char *variable(const char *name)
+{
+  const char *value = getenv(name);
+
+  if (value == NULL)
+    abort();
+  return value;
+}
+
 __attribute__((constructor)) static void arm(void)
 {
-  if (stat(getenv("FAULT_FILE"), &file) != 0)
+  if (stat(variable("FAULT_FILE"), &file) != 0)
     abort();
-  first = strtoul(getenv("FAULT_FIRST"), NULL, 10);
-  count = strtoul(getenv("FAULT_COUNT"), NULL, 10);
+  first = strtoul(variable("FAULT_FIRST"), NULL, 10);
+  count = strtoul(variable("FAULT_COUNT"), NULL, 10);
 }
 
 __attribute__((destructor)) static void note_reads(void)
 {
-  FILE *out = fopen(getenv("FAULT_LOG"), "a");
+  FILE *out = fopen(variable("FAULT_LOG"), "a");
 
   if (out != NULL) {
     fprintf(out, "%lu\n", atomic_load(&reads));

@@ -105,7 +105,7 @@ void test_volume_xfs(void)
   CHECK(volume.kind == VOLUME_XFS && volume.landmarks == 3);
   CHECK(qcow2_volume_landmark(&volume, 3, &landmark));
   CHECK(landmark.guest_offset == START + 3 * 64 * 4096);
-  memcpy(group + 512, "XAGF", 4);
+  be32_put(group + 512, 0x58414746); /* "XAGF" */
   be32_put(group + 520, 3);
   CHECK(qcow2_volume_has(&volume, &landmark, group));
   be32_put(group + 520, 2);
@@ -121,7 +121,7 @@ void test_volume_ntfs(void)
   struct qcow2_volume volume;
   struct qcow2_landmark landmark;
 
-  memcpy(head + 3, "NTFS    ", 8);
+  be64_put(head + 3, UINT64_C(0x4e54465320202020)); /* "NTFS    " */
   head[12] = 2;
   head[13] = 8;
   head[28] = 8;

@@ -160,6 +160,8 @@ static struct verdict judge(const struct verify *verify)
   bool is_elsewhere = tsk_qcow2_opened_is_one(&verify->opened);
   bool is_broken = verdict.lost_snapshots > 0 || verdict.lost_bitmaps > 0 ||
                    tables->finding_count > 0;
+  bool has_faults = is_broken || tables->leak_count > 0 || tables->refcount_count > 0 ||
+                    verify->doubtful_range_count > 0;
 
   if (verdict.changed_files > 0) {
     verdict.result = "changed";
@@ -168,16 +170,13 @@ static struct verdict judge(const struct verify *verify)
              (is_broken && !is_elsewhere)) {
     verdict.result = "damaged";
     verdict.status = EXIT_DAMAGED;
-  } else if (tables->unfinished_count > 0) {
+  } else if (tables->unfinished_count > 0 ||
+             (!has_faults && qcow2_image_is_damaged(verify->opened.image))) {
     verdict.result = "incomplete";
     verdict.status = EXIT_INCOMPLETE;
-  } else if (is_broken || tables->leak_count > 0 || tables->refcount_count > 0 ||
-             verify->doubtful_range_count > 0) {
+  } else if (has_faults) {
     verdict.result = "readable";
     verdict.status = EXIT_LEAKS;
-  } else if (qcow2_image_is_damaged(verify->opened.image)) { /* nothing else was found */
-    verdict.result = "incomplete";
-    verdict.status = EXIT_INCOMPLETE;
   }
   return verdict;
 }
