@@ -6,6 +6,7 @@ import io
 import json
 import re
 import subprocess
+import warnings
 from pathlib import Path
 
 import pytest
@@ -250,6 +251,28 @@ def test_python(image):
             labels.add(run_.label)
             at += run_.length
         assert labels == set(disk.labels)
+
+
+@pytest.mark.parametrize("code", (-1, -5, -8))
+def test_python_leaves_nothing_out_in_silence(code, image, monkeypatch):
+    """-8, NOT_FOUND: the L1 table is something else. That it cannot be read is a warning."""
+    library = qcow2core._library()
+
+    class Failing:
+        def __getattr__(self, name):
+            return fail if name == "qcow2_deleted_label_bytes" else getattr(library, name)
+
+    def fail(_image, _l1_offset, _labels, error):
+        error._obj.code, error._obj.message = code, b"cannot be read"
+        return code
+
+    with qcow2core.open(image) as disk:
+        monkeypatch.setattr(qcow2core, "_library", Failing)
+        with warnings.catch_warnings(record=True) as given:
+            warnings.simplefilter("always")
+            assert disk.deleted_snapshots == []
+        assert ["cannot be read" in str(one.message) for one in given] == [True] * (code != -8)
+        monkeypatch.undo()
 
 
 # ---- Inside a disk that is recovered -------------------------------------------------------

@@ -223,14 +223,18 @@ class Disk(io.RawIOBase):
         """The deleted snapshots that can be read, as far as they are left. Looks through all tables
         two times for each. A RuntimeWarning says so if there may be more of them."""
         self._checked()
-        found = []
+        found, failures = [], []
 
         def report(_context, item):
-            if item.contents.l1 != declarations.L1_THERE:
+            if item.contents.l1 not in declarations.L1_MAY_BE_READ:
                 return
             raw, labels = item.contents.snapshot.contents, (ctypes.c_uint64 * LABELS_MAX)()
-            if _library().qcow2_deleted_label_bytes(self._image, raw.l1_offset, labels, None) != 0:
-                return  # its L1 table turned out to be something else
+            try:
+                _call(_library().qcow2_deleted_label_bytes, self._image, raw.l1_offset, labels)
+            except Error as error:
+                if error.code not in ("NOT_FOUND", "CORRUPT"):  # its L1 table is something else
+                    failures.append(error)
+                return
             found.append(
                 DeletedSnapshot(
                     _text(raw.id, raw.id_length),
@@ -252,6 +256,10 @@ class Disk(io.RawIOBase):
                 "found, or more may be lost of those that are",
                 RuntimeWarning,
                 stacklevel=2,
+            )
+        for failure in failures:
+            warnings.warn(
+                f"a deleted snapshot is left out: {failure}", RuntimeWarning, stacklevel=2
             )
         return found
 

@@ -337,7 +337,7 @@ class RawResidueFound(ctypes.Structure):
     ]
 
 
-L1_THERE = 0  # of RawResidueFound.l1
+L1_MAY_BE_READ = (0, 3)  # of RawResidueFound.l1: it is there, or that is not known
 
 
 class ResidueStream(ctypes.Structure):
