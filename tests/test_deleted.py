@@ -446,6 +446,8 @@ def test_residue_says_what_to_type(tmp_path):
     text = Path(SOURCE, "docs", "residue-json.md").read_text()
     keys = set(entry) | set(found) | set(found["ranges"][0])
     assert keys <= set(re.findall(r"`([a-z0-9_-]+)`", text))
+    both = run(COMMAND, "residue", "--map", "monday", "--streams", "new", path, check=False)
+    assert both.returncode == 2 and "leave out --streams" in both.stderr
     missing = run(COMMAND, "residue", "--map", "tuesday", path, check=False)
     assert missing.returncode == 1 and f"tsk-qcow2 residue '{path}'" in missing.stderr
 

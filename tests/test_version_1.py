@@ -141,6 +141,7 @@ def test_the_tools(core, tmp_path):
         (("check",), "has no refcounts"),
         (("residue",), "neither snapshots nor refcounts"),
         (("verify", ",residue"), "neither snapshots nor refcounts"),
+        (("verify", "@abandoned"), "neither snapshots nor refcounts"),
     ],
     ids=" ".join,
 )

@@ -425,7 +425,10 @@ int command_residue(int argc, char *argv[])
                      "residue: --rebuild looks at the tables only: leave out --streams and --map")
                : rebuild_print(arguments.operands[0], (arguments.given & ARGUMENT_JSON) != 0);
   if (status == EXIT_OK && arguments.map != NULL)
-    return residue_deleted_map(&arguments);
+    return arguments.streams != NULL
+               ? complain_usage("residue: --map lists the clusters of one deleted snapshot only: "
+                                "leave out --streams")
+               : residue_deleted_map(&arguments);
   if (status == EXIT_OK)
     status = arguments_open(&arguments, 0, TSK_QCOW2_HEADER_ONLY, &opened);
   return status == EXIT_OK ? arguments_finish(&opened, look(&opened, &arguments)) : status;

@@ -349,7 +349,8 @@ static int conclude(struct verify *verify)
 /* ---- The command ------------------------------------------------------------------ */
 
 /* If the image name chooses a VM state that its snapshot does not have, or an abandoned state of
-   which nothing is left, that is the user's mistake and no damage. */
+   which nothing is left or that this kind of image cannot have, that is the user's mistake and no
+   damage. */
 static int check_choice(const struct verify *verify)
 {
   struct qcow2_view *view;
@@ -362,7 +363,8 @@ static int check_choice(const struct verify *verify)
                               verify->opened.is_vm_state, &view, &error);
   if (code == 0)
     qcow2_view_close(view);
-  return code == QCOW2_ERROR_NOT_FOUND || code == QCOW2_ERROR_ARGUMENT
+  return code == QCOW2_ERROR_NOT_FOUND || code == QCOW2_ERROR_ARGUMENT ||
+                 (code == QCOW2_ERROR_UNSUPPORTED && verify->opened.is_abandoned)
              ? complain_failed("%s", error.message)
              : EXIT_OK;
 }
