@@ -125,14 +125,21 @@ static unsigned common_bits(uint64_t offsets)
   return bits > CLUSTER_BITS_MAX ? CLUSTER_BITS_MAX : bits;
 }
 
+/* True if the run can go on with the sector, which can be what `as` says. */
+static bool goes_on(const struct qcow2_run_of_marks *run, uint64_t sector,
+                    const struct qcow2_run_of_marks *as)
+{
+  return run->first + run->count == sector && run->is_standard == as->is_standard &&
+         run->is_extended == as->is_extended && run->is_to_data == as->is_to_data &&
+         run->count < UINT32_MAX;
+}
+
 /* Add a sector to the last run, or begin another one. `as` has what it can be. */
 static void add(struct qcow2_marks *marks, uint64_t sector, const struct qcow2_run_of_marks *as)
 {
-  struct qcow2_run_of_marks *last = marks->count == 0 ? NULL : &marks->runs[marks->count - 1];
+  if (marks->count > 0 && goes_on(&marks->runs[marks->count - 1], sector, as)) {
+    struct qcow2_run_of_marks *last = &marks->runs[marks->count - 1];
 
-  if (last != NULL && last->first + last->count == sector && last->is_standard == as->is_standard &&
-      last->is_extended == as->is_extended && last->is_to_data == as->is_to_data &&
-      last->count < UINT32_MAX) {
     last->count++;
     last->bits = as->bits < last->bits ? as->bits : last->bits;
   } else if (marks->count == marks->capacity)
