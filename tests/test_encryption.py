@@ -486,7 +486,7 @@ def test_info_of_a_broken_header(plain_luks, tmp_path):
     data[header_offset(plain_luks[0]) + 8] = 0x1B
     (tmp_path / "image.qcow2").write_bytes(data)
     text = run_info(tmp_path / "image.qcow2")
-    assert text.returncode == 0 and "cannot be used" in text.stdout and "\\x1bes" in text.stdout
+    assert text.returncode == 4 and "cannot be used" in text.stdout and "\\x1bes" in text.stdout
     assert (
         "\\x1bes"
         in json.loads(run_info("--json", tmp_path / "image.qcow2").stdout)["encryption_details"][

@@ -319,6 +319,7 @@ class FailingReads:
             json.loads(done.stdout)
 
 
+@pytest.mark.unsanitized("what is preloaded is not the sanitizer's library")
 @pytest.mark.parametrize("make", COMMANDS, ids=("deleted", "abandoned", "bitmaps"))
 def test_no_command_succeeds_with_less(make, preload, tmp_path):
     """A read fails, once or from then on, or gives nothing: the answer is right, or the status is

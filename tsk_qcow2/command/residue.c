@@ -316,7 +316,7 @@ static int print_json(const struct residue *residue, const struct tsk_qcow2_open
     if (i != QCOW2_RESIDUE_SNAPSHOT_TABLE && i != QCOW2_RESIDUE_BITMAP_DIRECTORY)
       tables += residue->counts[i];
   root = json_pack(
-      "{s:o, s:o, s:b, s:o, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:O, s:O, s:O, s:o, s:o, s:o}",
+      "{s:o, s:o, s:b, s:o, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:O, s:O, s:O, s:o, s:o, s:o, s:o}",
       "file_size", json_number(result->file_bytes), "residue_bytes",
       json_number(result->residue_bytes), "complete", result->is_complete, "checked_to",
       json_number(result->checked_to), "unreadable", result->has_unreadable, "where",
