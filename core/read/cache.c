@@ -301,6 +301,15 @@ static struct entry *find_or_add(struct qcow2_cache *cache, struct qcow2_cache_k
   return entry_new(cache, key, length);
 }
 
+/* The entry if it can be used at once. NULL: it cannot. */
+static struct entry *find_ready(struct qcow2_cache *cache, struct qcow2_cache_key key)
+    NEEDS_LOCK(cache_lock)
+{
+  struct entry *entry = table_find(cache, key);
+
+  return entry != NULL && entry->state == ENTRY_READY ? entry : NULL;
+}
+
 /* ---- The interface ------------------------------------------------------ */
 
 /* Make the borrower give back what this cache uses itself now. Without the lock. */
@@ -363,18 +372,16 @@ bool qcow2_cache_pin_ready(struct qcow2_cache *cache, struct qcow2_cache_key key
                            struct qcow2_cache_block **block)
 {
   struct entry *entry;
-  bool is_ready;
 
   lock(cache);
-  entry = table_find(cache, key);
-  is_ready = entry != NULL && entry->state == ENTRY_READY;
-  if (is_ready) {
+  entry = find_ready(cache, key);
+  if (entry != NULL) {
     entry->pins++;
     entry_touch(cache, entry);
     *block = &entry->block;
   }
   unlock(cache);
-  return is_ready;
+  return entry != NULL;
 }
 
 bool qcow2_cache_copy(struct qcow2_cache *cache, struct qcow2_cache_key key, size_t in_block,
@@ -384,8 +391,8 @@ bool qcow2_cache_copy(struct qcow2_cache *cache, struct qcow2_cache_key key, siz
   bool is_there;
 
   lock(cache);
-  entry = table_find(cache, key);
-  is_there = entry != NULL && entry->state == ENTRY_READY && entry->block.filled > 0;
+  entry = find_ready(cache, key);
+  is_there = entry != NULL && entry->block.filled > 0;
   if (is_there) {
     entry_touch(cache, entry);
     memcpy(buffer, entry->block.data + in_block, length);
@@ -400,8 +407,8 @@ bool qcow2_cache_is_used(struct qcow2_cache *cache, struct qcow2_cache_key key)
   bool is_used;
 
   lock(cache);
-  entry = table_find(cache, key);
-  is_used = entry != NULL && entry->state == ENTRY_READY && !entry->is_unused;
+  entry = find_ready(cache, key);
+  is_used = entry != NULL && !entry->is_unused;
   unlock(cache);
   return is_used;
 }
