@@ -96,9 +96,7 @@ static void count_stored(struct candidate *candidate, uint64_t guest_offset, uin
     return;
   }
   candidate->rebuilt.bad_entries += host_offset != guest_offset;
-  candidate->used += host_offset < trial->storage->size &&
-                     qcow2_trial_kind(trial, host_offset) == 0 &&
-                     qcow2_guessed_refcount(&trial->refcounts, host_offset) > 0;
+  candidate->used += qcow2_trial_is_own_cluster(trial, host_offset);
 }
 
 /* Count the L2 table in trial->bytes, the one of that index. */

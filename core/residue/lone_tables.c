@@ -95,8 +95,7 @@ static void count_stored(struct lone *lone, uint64_t host_offset)
     return;
   }
   lone->end = end > lone->end ? end : lone->end;
-  lone->used += host_offset < trial->storage->size && qcow2_trial_kind(trial, host_offset) == 0 &&
-                qcow2_guessed_refcount(&trial->refcounts, host_offset) > 0;
+  lone->used += qcow2_trial_is_own_cluster(trial, host_offset);
 }
 
 /* Count the table in trial->bytes. */

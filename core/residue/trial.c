@@ -146,6 +146,12 @@ unsigned qcow2_trial_kind(const struct qcow2_trial *trial, uint64_t host_offset)
   return found == NULL ? 0 : (unsigned) (*found & KIND_MASK);
 }
 
+bool qcow2_trial_is_own_cluster(struct qcow2_trial *trial, uint64_t offset)
+{
+  return offset < trial->storage->size && qcow2_trial_kind(trial, offset) == 0 &&
+         qcow2_guessed_refcount(&trial->refcounts, offset) > 0;
+}
+
 void qcow2_trial_reach(struct qcow2_trial *trial, uint64_t host_offset)
 {
   uint64_t *found = find_table(trial, host_offset);

@@ -44,6 +44,10 @@ void qcow2_trial_free(struct qcow2_trial *trial);
 /* What the cluster at a host offset can be: TRIAL_..., or 0. */
 unsigned qcow2_trial_kind(const struct qcow2_trial *trial, uint64_t host_offset);
 
+/* True if the cluster of this file at an offset is no table, and the file's own refcounts call it
+   used: so an L2 entry with that offset may lead to it, and to no external data file. */
+bool qcow2_trial_is_own_cluster(struct qcow2_trial *trial, uint64_t offset);
+
 /* Note that an L1 table leads to the table at a host offset, and count the L2 tables to which none
    does. */
 void qcow2_trial_reach(struct qcow2_trial *trial, uint64_t host_offset);
