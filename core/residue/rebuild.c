@@ -18,27 +18,34 @@
 /* The part of all sectors of tables that a cluster size must explain. */
 #define SHARE 64u
 
+static uint64_t count_sectors(const struct qcow2_marks *marks)
+{
+  uint64_t all = 0;
+
+  for (unsigned i = CLUSTER_BITS_MIN; i <= CLUSTER_BITS_MAX; i++)
+    all += marks->sectors[i];
+  return all;
+}
+
 /* True if the tables can be those of an image with this cluster size: of some of them, the host
    offsets have no larger one in common. After the header there are an L1 and an L2 table. */
 static bool is_plausible(const struct qcow2_marks *marks, uint64_t file_size, unsigned bits)
 {
-  uint64_t all = 0;
+  uint64_t all = count_sectors(marks);
 
   if (file_size >> bits < 2 || marks->count == 0)
     return false;
-  for (unsigned i = CLUSTER_BITS_MIN; i <= CLUSTER_BITS_MAX; i++)
-    all += marks->sectors[i];
   return all < FEW_SECTORS || marks->sectors[bits] >= all / SHARE;
 }
 
-/* True if enough of them can lead to an external data file, with this cluster size. */
-static bool may_lead_to_data(const struct qcow2_marks *marks, unsigned bits)
+/* True if a table of such an image can have these incompatible features: enough tables can lead to
+   an external data file, if that is one of them. */
+static bool is_possible(const struct qcow2_marks *marks, unsigned bits, uint64_t features)
 {
-  uint64_t all = 0;
-
-  for (unsigned i = CLUSTER_BITS_MIN; i <= CLUSTER_BITS_MAX; i++)
-    all += marks->sectors[i];
-  return marks->to_data_file[bits] > all / SHARE;
+  if ((features & QCOW2_INCOMPATIBLE_EXTENDED_L2) != 0 && bits < CLUSTER_BITS_MIN_EXTENDED)
+    return false;
+  return (features & QCOW2_INCOMPATIBLE_DATA_FILE) == 0 ||
+         marks->to_data_file[bits] > count_sectors(marks) / SHARE;
 }
 
 static int try_size(const struct qcow2_storage *storage, const struct qcow2_marks *marks,
@@ -65,16 +72,13 @@ static int try_sizes(const struct qcow2_storage *storage, const struct qcow2_mar
                                            QCOW2_INCOMPATIBLE_EXTENDED_L2 };
   int code = 0;
 
-  for (unsigned bits = CLUSTER_BITS_MAX; code == 0 && bits >= CLUSTER_BITS_MIN; bits--)
-    for (size_t i = 0; code == 0 && is_plausible(marks, storage->size, bits) &&
-                       i < sizeof(FEATURES) / sizeof(FEATURES[0]);
-         i++) {
-      if ((FEATURES[i] & QCOW2_INCOMPATIBLE_EXTENDED_L2) != 0 && bits < CLUSTER_BITS_MIN_EXTENDED)
-        continue;
-      if ((FEATURES[i] & QCOW2_INCOMPATIBLE_DATA_FILE) != 0 && !may_lead_to_data(marks, bits))
-        continue;
-      code = try_size(storage, marks, bits, FEATURES[i], &work, layouts, is_bounded, error);
-    }
+  for (unsigned bits = CLUSTER_BITS_MAX; code == 0 && bits >= CLUSTER_BITS_MIN; bits--) {
+    if (!is_plausible(marks, storage->size, bits))
+      continue;
+    for (size_t i = 0; code == 0 && i < sizeof(FEATURES) / sizeof(FEATURES[0]); i++)
+      if (is_possible(marks, bits, FEATURES[i]))
+        code = try_size(storage, marks, bits, FEATURES[i], &work, layouts, is_bounded, error);
+  }
   return code;
 }
 
