@@ -23,7 +23,6 @@
    out if they overlap. This much is decoded; more such streams count as reused. */
 #define DECODED_BYTES_MAX (UINT64_C(4) << 30)
 #define CLAIMS_PER_BYTE 4u
-#define SECTOR_BYTES 512u
 
 /* What the old tables name a cluster as. */
 enum claim {
@@ -64,23 +63,8 @@ static bool pay(struct label_walk *walk, uint64_t bytes)
   return !walk->walk.is_bounded;
 }
 
-/* Read a table as far as it can be read, since its entries are read one by one later: what is after
-   the end of the file, or in a bad sector, becomes zeros. */
-static void read_table(const struct qcow2_storage *storage, uint64_t offset, uint8_t *out,
-                       size_t size)
-{
-  memset(out, 0, size);
-  for (size_t at = 0; at < size; at += SECTOR_BYTES) {
-    size_t length = offset + at < storage->size
-                        ? (size_t) min_u64(SECTOR_BYTES, storage->size - offset - at)
-                        : 0;
-
-    if (length > 0 && qcow2_storage_read(storage, offset + at, out + at, length, NULL) != 0)
-      memset(out + at, 0, length);
-  }
-}
-
-/* Get the bytes of an old table; what cannot be read becomes zeros. */
+/* Get the bytes of an old table as far as they can be read, since its entries are read one by one
+   later. */
 static const uint8_t *load(struct label_walk *walk, const struct qcow2_old_table *table)
 {
   const struct qcow2_layer *layer = walk->labels->layer;
@@ -88,10 +72,10 @@ static const uint8_t *load(struct label_walk *walk, const struct qcow2_old_table
 
   if (walk->old_is != table) {
     walk->old_is = table;
-    if (!pay(walk, size + CHECK_ENTRY_BYTES))
+    if (pay(walk, size + CHECK_ENTRY_BYTES))
+      qcow2_storage_read_what_is_there(&layer->file.storage, table->l2_offset, walk->old, size);
+    else
       memset(walk->old, 0, size);
-    else if (qcow2_storage_read(&layer->file.storage, table->l2_offset, walk->old, size, NULL) != 0)
-      read_table(&layer->file.storage, table->l2_offset, walk->old, size);
   }
   return walk->old;
 }

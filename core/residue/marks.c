@@ -204,19 +204,6 @@ static void look_at_sector(struct qcow2_marks *marks, const uint8_t *bytes, uint
     marks->luks_offset = offset;
 }
 
-/* Read a chunk; where it cannot be read, its bytes become zeros. */
-static void read_chunk(struct qcow2_marks *marks, const struct qcow2_storage *storage,
-                       uint64_t offset, uint8_t *chunk, size_t length)
-{
-  if (qcow2_storage_read(storage, offset, chunk, length, NULL) == 0)
-    return;
-  marks->is_complete = false;
-  for (size_t at = 0; at < length; at += MARK_SECTOR_BYTES)
-    if (qcow2_storage_read(storage, offset + at, chunk + at,
-                           (size_t) min_u64(MARK_SECTOR_BYTES, length - at), NULL) != 0)
-      memset(chunk + at, 0, (size_t) min_u64(MARK_SECTOR_BYTES, length - at));
-}
-
 int qcow2_marks_find(const struct qcow2_storage *storage, struct qcow2_marks *marks,
                      struct qcow2_error *error)
 {
@@ -239,7 +226,8 @@ int qcow2_marks_find(const struct qcow2_storage *storage, struct qcow2_marks *ma
     if (next > offset)
       continue;
     length = (size_t) min_u64(CHUNK_BYTES, storage->size - offset);
-    read_chunk(marks, storage, offset, chunk, length);
+    if (!qcow2_storage_read_what_is_there(storage, offset, chunk, length))
+      marks->is_complete = false;
     for (size_t at = 0; at + MARK_SECTOR_BYTES <= length; at += MARK_SECTOR_BYTES)
       look_at_sector(marks, chunk + at, offset + at, storage->size);
     next = offset + CHUNK_BYTES;

@@ -9,6 +9,8 @@
 #include "../base/error.h"
 #include "fragments.h"
 
+#define SECTOR_BYTES 512u
+
 /* The error for bytes of a file inside a disk. */
 static int complain_fragments(const struct qcow2_storage *storage, uint64_t host_offset,
                               size_t length, struct qcow2_error *error)
@@ -60,6 +62,25 @@ int qcow2_storage_read(const struct qcow2_storage *storage, uint64_t host_offset
                                  "cannot read %zu bytes at host offset %" PRIu64, length,
                                  host_offset);
   return 0;
+}
+
+bool qcow2_storage_read_what_is_there(const struct qcow2_storage *storage, uint64_t host_offset,
+                                      uint8_t *buffer, size_t length)
+{
+  size_t there = 0;
+
+  if (qcow2_storage_read(storage, host_offset, buffer, length, NULL) == 0)
+    return true;
+  if (host_offset < storage->size)
+    there = (size_t) min_u64(length, storage->size - host_offset);
+  memset(buffer + there, 0, length - there);
+  for (size_t at = 0; at < there; at += SECTOR_BYTES) {
+    size_t count = (size_t) min_u64(SECTOR_BYTES, there - at);
+
+    if (qcow2_storage_read(storage, host_offset + at, buffer + at, count, NULL) != 0)
+      memset(buffer + at, 0, count);
+  }
+  return false;
 }
 
 void qcow2_storage_close(struct qcow2_storage *storage)

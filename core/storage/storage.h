@@ -15,6 +15,11 @@
 int qcow2_storage_read(const struct qcow2_storage *storage, uint64_t host_offset, void *buffer,
                        size_t length, struct qcow2_error *error);
 
+/* Read as many of the bytes as can be read, in sectors of 512: the others, such as those after the
+   end of the storage, become zeros. False: there are others. */
+bool qcow2_storage_read_what_is_there(const struct qcow2_storage *storage, uint64_t host_offset,
+                                      uint8_t *buffer, size_t length);
+
 /* How many reads have failed in this thread, other than for the end of the storage. Code that goes
    on where something cannot be read compares this before and after, to find out that it did not see
    everything. */
