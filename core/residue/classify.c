@@ -176,41 +176,52 @@ static bool is_table_of(const struct qcow2_residue_looks *looks, const uint8_t *
   return are_unique(looks->scratch, offsets);
 }
 
-/* True if the word can be an entry for a cluster of an external data file, or for none. */
-static bool is_data_file_entry(const struct qcow2_residue_looks *looks, uint64_t word)
+bool qcow2_residue_can_lead_to_data(uint64_t word)
 {
   return (word & (TABLE_RESERVED_MASK | L2_ENTRY_COMPRESSED)) == 0 &&
-         is_aligned(word & TABLE_OFFSET_MASK, looks->geometry->cluster_size) &&
          ((word & L2_ENTRY_COPIED) != 0 || (word & ~L2_ENTRY_ZERO) == 0);
 }
 
-/* The same as is_table_of() for an L2 table that leads to an external data file. There each cluster
-   is where it is on the disk: so the table says itself which part of the disk it maps. */
+bool qcow2_residue_are_in_place(const uint8_t *bytes, size_t count, unsigned width,
+                                unsigned cluster_bits)
+{
+  uint64_t reach = (uint64_t) (count / width) << cluster_bits, first = 0;
+  bool has_any = false;
+
+  for (size_t i = 0; i < count; i += width) {
+    uint64_t word = be64_get(bytes + i * 8);
+    uint64_t start = (word & TABLE_OFFSET_MASK) - ((uint64_t) (i / width) << cluster_bits);
+
+    if ((word & L2_ENTRY_COPIED) == 0)
+      continue;
+    if (!is_aligned(start, reach) || (has_any && start != first))
+      return false;
+    first = start;
+    has_any = true;
+  }
+  return has_any;
+}
+
+/* The same as is_table_of() for an L2 table that leads to an external data file. */
 static bool is_data_file_l2(const struct qcow2_residue_looks *looks, const uint8_t *bytes,
                             bool *is_empty)
 {
   const struct qcow2_geometry *geometry = looks->geometry;
-  uint64_t first = 0, reach = UINT64_C(1) << (geometry->cluster_bits + geometry->l2_bits);
 
   *is_empty = true;
   for (uint32_t at = 0; at < geometry->cluster_size; at += geometry->l2_entry_bytes) {
     struct qcow2_l2_entry entry = l2_entry_load(geometry, bytes + at);
     bool is_allocated = qcow2_l2_entry_is_allocated(geometry, entry.descriptor);
-    uint64_t start = (entry.descriptor & TABLE_OFFSET_MASK) -
-                     ((uint64_t) (at / geometry->l2_entry_bytes) << geometry->cluster_bits);
 
-    if (!is_data_file_entry(looks, entry.descriptor) ||
+    if (!qcow2_residue_can_lead_to_data(entry.descriptor) ||
         (geometry->extended_l2 && (entry.descriptor & L2_ENTRY_ZERO) != 0) ||
         qcow2_subcluster_bitmap_problem(entry.subcluster_bitmap, is_allocated) != NULL)
       return false;
-    if (!is_allocated)
-      continue;
-    if (!is_aligned(start, reach) || (!*is_empty && start != first))
-      return false;
-    first = start;
-    *is_empty = false;
+    *is_empty = *is_empty && !is_allocated;
   }
-  return true;
+  return *is_empty ||
+         qcow2_residue_are_in_place(bytes, geometry->cluster_size / 8, geometry->l2_entry_bytes / 8,
+                                    geometry->cluster_bits);
 }
 
 bool qcow2_residue_is_table_of(const struct qcow2_residue_looks *looks, const uint8_t *bytes,

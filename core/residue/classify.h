@@ -37,6 +37,16 @@ bool qcow2_residue_is_used_l2(const struct qcow2_residue_looks *looks, const uin
 bool qcow2_residue_is_table_of(const struct qcow2_residue_looks *looks, const uint8_t *bytes,
                                size_t count, unsigned width);
 
+/* True if a word can be the first of an L2 entry for a cluster of an external data file, for which
+   COPIED is set, or for none. */
+bool qcow2_residue_can_lead_to_data(uint64_t word);
+
+/* True if `count` words of entries of which that is true, of `width` words each, can be a part of
+   an L2 table: each of its clusters is where, in the part of the disk that they map, the entry is.
+   An external data file has each cluster where it is on the disk. False, too, if there is none. */
+bool qcow2_residue_are_in_place(const uint8_t *bytes, size_t count, unsigned width,
+                                unsigned cluster_bits);
+
 /* If the `length` bytes begin with what looks like an entry of the snapshot table: the length of
    that entry in bytes, rounded up to a multiple of 8. Else 0. QEMU does not write the bytes after
    an entry up to that multiple: what was there before stays. */

@@ -68,48 +68,23 @@ static bool is_extended(struct look *look, const uint8_t *sector)
 
 /* ---- With an external data file ------------------------------------------------------ */
 
-/* True if the word can be an entry for a cluster of an external data file, or for none. Offsets are
-   collected. */
-static bool can_lead_to_data(struct look *look, uint64_t word)
-{
-  look->offsets |= word & TABLE_OFFSET_MASK;
-  look->has_any = look->has_any || (word & L2_ENTRY_COPIED) != 0;
-  return (word & ~(TABLE_OFFSET_MASK | L2_ENTRY_COPIED | L2_ENTRY_ZERO)) == 0 &&
-         ((word & L2_ENTRY_COPIED) != 0 || (word & ~L2_ENTRY_ZERO) == 0);
-}
-
-/* True if each entry leads to where, in the part of the disk that the sector maps, it is itself. */
-static bool is_in_place(const uint8_t *sector, unsigned cluster_bits, unsigned width)
-{
-  uint64_t reach = (uint64_t) (WORDS / width) << cluster_bits, first = 0;
-  bool has_any = false;
-
-  for (unsigned i = 0; i < WORDS; i += width) {
-    uint64_t word = be64_get(sector + i * 8);
-    uint64_t start = (word & TABLE_OFFSET_MASK) - ((uint64_t) (i / width) << cluster_bits);
-
-    if ((word & L2_ENTRY_COPIED) == 0)
-      continue;
-    if (!is_aligned(start, reach) || (has_any && start != first))
-      return false;
-    first = start;
-    has_any = true;
-  }
-  return has_any;
-}
-
 /* True if the sector can be a part of an L2 table that leads to an external data file. The cluster
-   sizes for which it can are counted. */
+   sizes for which it can are counted, and offsets are collected. */
 static bool is_to_data(struct look *look, const uint8_t *sector, unsigned width,
                        struct qcow2_marks *marks)
 {
   bool is_found = false;
 
-  for (unsigned i = 0; i < WORDS; i += width)
-    if (!can_lead_to_data(look, be64_get(sector + i * 8)))
+  for (unsigned i = 0; i < WORDS; i += width) {
+    uint64_t word = be64_get(sector + i * 8);
+
+    if (!qcow2_residue_can_lead_to_data(word))
       return false;
+    look->offsets |= word & TABLE_OFFSET_MASK;
+    look->has_any = look->has_any || (word & L2_ENTRY_COPIED) != 0;
+  }
   for (unsigned bits = CLUSTER_BITS_MIN; look->has_any && bits <= CLUSTER_BITS_MAX; bits++)
-    if (is_in_place(sector, bits, width)) {
+    if (qcow2_residue_are_in_place(sector, WORDS, width, bits)) {
       marks->to_data_file[bits]++;
       is_found = true;
     }
