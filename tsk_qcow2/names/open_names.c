@@ -201,10 +201,9 @@ static int take_image(const char *text, struct tsk_qcow2_opened *opened,
 {
   const struct tsk_qcow2_opened given = *opened;
 
-  *opened = (struct tsk_qcow2_opened){
-    .is_in_recovered = given.is_in_recovered || given.deleted_l1 != 0 || given.is_abandoned,
-    .is_in_gaps = tsk_qcow2_opened_has_gaps(&given, given.view)
-  };
+  *opened = (struct tsk_qcow2_opened){ .is_in_recovered = tsk_qcow2_opened_is_recovered(&given),
+                                       .is_in_gaps = tsk_qcow2_opened_has_gaps(&given,
+                                                                               given.view) };
   return tsk_qcow2_outer_disk_new(&given, text, outer, error);
 }
 
