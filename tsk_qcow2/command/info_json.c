@@ -227,12 +227,14 @@ static bool print_list(const char *key, const struct qcow2_image *image, size_t 
 int info_print_json(const struct tsk_qcow2_opened *opened)
 {
   const struct qcow2_image *image = opened->image;
-  json_t *encryption = encryption_value(image);
-  bool is_whole = !has_error(encryption);
   struct qcow2_layer_info top;
+  json_t *encryption;
+  bool is_whole;
 
   if (qcow2_layer_get(image, 0, &top, NULL) != 0)
     return complain_failed("the image has no header");
+  encryption = encryption_value(image);
+  is_whole = !has_error(encryption);
   printf("{\n  \"format\": \"qcow2\"");
   if (!json_print_member("header", header_value(image, top.header)) ||
       !json_print_member("encryption_details", encryption) ||
