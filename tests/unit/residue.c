@@ -7,6 +7,7 @@
 
 #include "../../core/base/bytes.h"
 #include "../../core/image/layer.h"
+#include "../../core/residue/classify.h"
 #include "../../core/residue/guessed_refcounts.h"
 #include "../../core/residue/order.h"
 #include "../../core/residue/placed.h"
@@ -249,6 +250,23 @@ void test_order(void)
   put_entry(1, 6, 0);
   put_entry(1, 0, 512); /* the table itself */
   CHECK(place_by_order(4) == 0);
+}
+
+/* Entries of an external data file, with clusters of 512 bytes: 64 of them map 32 KiB. */
+void test_in_place(void)
+{
+  const uint64_t copied = UINT64_C(1) << 63, reach = 64 * 512;
+  uint8_t table[512] = { 0 };
+
+  CHECK(!qcow2_residue_are_in_place(table, 64, 1, 9)); /* none leads anywhere */
+  be64_put(table, copied | reach);
+  be64_put(table + 5 * 8, copied | (reach + 5 * 512));
+  CHECK(qcow2_residue_are_in_place(table, 64, 1, 9));
+  CHECK(!qcow2_residue_are_in_place(table, 64, 1, 10)); /* they would be larger clusters */
+  be64_put(table + 5 * 8, copied | (reach + 6 * 512));
+  CHECK(!qcow2_residue_are_in_place(table, 64, 1, 9));
+  be64_put(table + 5 * 8, copied | (2 * reach + 5 * 512)); /* in another part of the disk */
+  CHECK(!qcow2_residue_are_in_place(table, 64, 1, 9));
 }
 
 /* ---- Refcounts ---------------------------------------------------------------------- */

@@ -505,6 +505,36 @@ static void test_cache_copy(void)
   qcow2_cache_free(cache);
 }
 
+/* Fill a block, and look whether someone else gets it before that is done. */
+static int load_and_look(void *context, struct qcow2_cache_key key, struct qcow2_cache_block *block,
+                         struct qcow2_error *error)
+{
+  struct qcow2_cache *cache = context;
+  struct qcow2_cache_block *other;
+  uint8_t byte;
+
+  (void) error;
+  memset(block->data, 8, block->length);
+  block->filled = block->length;
+  CHECK(!qcow2_cache_copy(cache, key, 0, &byte, 1) && !qcow2_cache_is_used(cache, key));
+  CHECK(!qcow2_cache_pin_ready(cache, key, &other));
+  return 0;
+}
+
+/* A block that is being loaded is not there yet. */
+static void test_cache_while_it_loads(void)
+{
+  struct qcow2_cache *cache = qcow2_cache_new(4 * BLOCK, false, 0);
+  struct qcow2_cache_key key = { 1, 7 };
+  struct qcow2_cache_block *block;
+  uint8_t byte;
+
+  CHECK(qcow2_cache_pin(cache, key, BLOCK, load_and_look, cache, &block, NULL) == 0);
+  CHECK(qcow2_cache_copy(cache, key, 0, &byte, 1) && byte == 8);
+  qcow2_cache_unpin(cache, block);
+  qcow2_cache_free(cache);
+}
+
 /* What was loaded ahead counts as used from its first use on. */
 static void test_cache_ahead(void)
 {
@@ -696,6 +726,7 @@ static const struct {
   { "cache_large_block", test_cache_large_block },
   { "cache_walks", test_cache_walks },
   { "cache_copy", test_cache_copy },
+  { "cache_while_it_loads", test_cache_while_it_loads },
   { "cache_ahead", test_cache_ahead },
   { "cache_failed_load", test_cache_failed_load },
   { "cache_hits", test_cache_hits },
@@ -716,6 +747,7 @@ static const struct {
   { "streams_steps", test_streams_steps },
   { "subcluster_runs", test_subcluster_runs },
   { "text_escape", test_text_escape },
+  { "in_place", test_in_place },
   { "guessed_refcounts", test_guessed_refcounts },
   { "order", test_order },
   { "placed_doubt", test_placed_doubt },

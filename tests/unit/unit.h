@@ -13,6 +13,7 @@ void check(int condition, const char *text, int line);
 void check_number(uint64_t got, uint64_t expected, const char *what, const char *name);
 
 /* Of placing L2 tables that nothing leads to (residue.c). */
+void test_in_place(void);
 void test_guessed_refcounts(void);
 void test_order(void);
 void test_placed_doubt(void);
